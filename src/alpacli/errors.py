@@ -1,0 +1,159 @@
+"""Every way alpacli can fail, as one tree; the exit code and whether to try again are facts of the class.
+
+AlpacliError
+├── UsageError                    the call itself is wrong                                   exit 2
+├── ConfigError                   no keys, a refused URL, live keys, a broken profile file   exit 3
+│   └── RedirectRefused           the server pointed somewhere else; nothing was sent there
+├── AlpacaAPIError                the broker answered, and the answer is no                  exit 4
+│   ├── AuthenticationError       401, or 403 without a business code                        exit 3
+│   ├── NotFound                  404
+│   ├── OrderRejected             403 with a business code, 409, 422
+│   ├── RateLimited               429                                                        exit 5
+│   └── ServerError               5xx                                                        exit 6
+├── BudgetExhausted               our own share of the rate limit is spent                   exit 5
+├── Unavailable                   no usable answer came                                      exit 6
+│   ├── RequestTimeout            nothing within the connect or read timeout
+│   ├── ConnectionLost            refused, reset, cut off in the middle
+│   ├── UnreadableAnswer          an answer that is not what the endpoint promises
+│   └── CircuitOpen               the shared breaker is open; nothing was sent
+└── StoreUnavailable              the shared store failed; callers degrade, users only see a warning
+
+This module imports nothing, so that any layer and the short way in can use it for free.
+"""
+
+
+class AlpacliError(Exception):
+    """Root of the family.
+
+    ``message`` says what went wrong in one line, ``hint`` what to do next in one line.
+    ``status``, ``code`` and ``request_id`` are the broker's, when it answered; ``retry_after`` is in seconds.
+    """
+
+    exit_code = 1
+    retryable = False
+
+    def __init__(
+        self,
+        message: str,
+        hint: str = "",
+        *,
+        status: int | None = None,
+        code: int | None = None,
+        request_id: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.status = status
+        self.code = code
+        self.request_id = request_id
+        self.retry_after = retry_after
+
+    def as_dict(self) -> dict[str, str | int | float | None]:
+        """Return the fields of the JSON error object, in the order of the contract."""
+        return {
+            "type": type(self).__name__,
+            "message": self.message,
+            "hint": self.hint,
+            "status": self.status,
+            "code": self.code,
+            "request_id": self.request_id,
+            "retry_after": self.retry_after,
+        }
+
+
+class UsageError(AlpacliError):
+    exit_code = 2
+
+
+class ConfigError(AlpacliError):
+    exit_code = 3
+
+
+class RedirectRefused(ConfigError):
+    """The server answered with a redirect. Keys never follow one."""
+
+
+class AlpacaAPIError(AlpacliError):
+    """What the broker answered when it did not do what was asked.
+
+    Source: "Errors" of the Trading API reference, ``{"code": int, "message": str, ...}``; some answers carry no code
+    and some are not JSON at all. ``details`` holds the further fields of the body (``buying_power``,
+    ``held_for_orders`` …) as Alpaca sent them.
+    """
+
+    exit_code = 4
+
+    def __init__(
+        self,
+        message: str,
+        hint: str = "",
+        *,
+        status: int | None = None,
+        code: int | None = None,
+        request_id: str | None = None,
+        retry_after: float | None = None,
+        details: dict[str, object] | None = None,
+    ) -> None:
+        super().__init__(message, hint, status=status, code=code, request_id=request_id, retry_after=retry_after)
+        self.details: dict[str, object] = details or {}
+
+
+class AuthenticationError(AlpacaAPIError):
+    exit_code = 3
+
+
+class NotFound(AlpacaAPIError):
+    pass
+
+
+class OrderRejected(AlpacaAPIError):
+    pass
+
+
+class RateLimited(AlpacaAPIError):
+    exit_code = 5
+    retryable = True
+
+
+class ServerError(AlpacaAPIError):
+    exit_code = 6
+    retryable = True
+
+
+class BudgetExhausted(AlpacliError):
+    """The shared request budget is spent and waiting longer was not allowed; ``retry_after`` is when to come back."""
+
+    exit_code = 5
+
+
+class Unavailable(AlpacliError):
+    exit_code = 6
+    retryable = True
+
+
+class RequestTimeout(Unavailable):
+    pass
+
+
+class ConnectionLost(Unavailable):
+    pass
+
+
+class UnreadableAnswer(Unavailable):
+    """The body was not what the endpoint promises. Asking again rarely helps, so it is not retried."""
+
+    retryable = False
+
+
+class CircuitOpen(Unavailable):
+    """Too many failures in a row; nothing was sent. ``retry_after`` says when a probe is allowed."""
+
+    retryable = False
+
+
+class StoreUnavailable(AlpacliError):
+    """The shared store could not do what was asked. Never reaches a user as a failure: the next store takes over."""
+
+    exit_code = 6

@@ -1,0 +1,351 @@
+"""Where alpacli connects, as whom, and within which limits: flags > environment > .env > profile file > defaults.
+
+Two rules hold here and nowhere else: a key pair is taken whole from one place, and only the paper exchange (or this very
+machine) is ever an address. The cached path loads this module, so the parsers of profile and .env files, and pydantic,
+load only when such a file exists.
+"""
+
+import hashlib
+import os
+import sys
+from collections.abc import Mapping
+from typing import Final, Literal, NamedTuple, NoReturn
+
+from alpacli.errors import ConfigError
+
+UrlKind = Literal["trading", "data", "stream"]
+
+PAPER_URLS: Final[Mapping[UrlKind, str]] = {
+    "trading": "https://paper-api.alpaca.markets",
+    "data": "https://data.alpaca.markets",
+    "stream": "wss://stream.data.alpaca.markets",
+}
+DEFAULT_CACHE_TTL_S: Final[Mapping[str, float]] = {"account": 5.0, "positions": 3.0, "orders": 0.0}
+SIM_URL: Final = "sim://local"
+_PLATFORM: str = sys.platform
+
+_URL_VARIABLES: Final[Mapping[str, UrlKind]] = {
+    "ALPACA_BASE_URL": "trading",
+    "ALPACA_DATA_URL": "data",
+    "ALPACA_STREAM_URL": "stream",
+}
+_KEY_VARIABLES: Final = (("ALPACA_API_KEY", "ALPACA_SECRET_KEY"), ("APCA_API_KEY_ID", "APCA_API_SECRET_KEY"))
+
+
+class Secret:
+    """Text that can be sent but not printed: ``str``, ``repr``, ``format`` and logging show a mask, pickling fails."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """Return the text itself, for the one place that sends it."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "Secret('***')"
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return repr(self)
+
+    def __bool__(self) -> bool:
+        return bool(self._text)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._text))
+
+    def __reduce__(self) -> NoReturn:
+        msg = "a secret cannot be pickled or copied out of its process"
+        raise TypeError(msg)
+
+
+class KeyPair(NamedTuple):
+    """One complete pair and the place it came from (``environment``, ``.env``, ``profile paper``)."""
+
+    key_id: str
+    secret: Secret
+    origin: str
+
+
+class Flags(NamedTuple):
+    """What the command line, or the caller of ``connect``, said explicitly; ``None`` means not said."""
+
+    profile: str | None = None
+    sim: bool = False
+    max_wait_s: float | None = None
+    read_timeout_s: float | None = None
+
+
+class Settings(NamedTuple):
+    """One resolved configuration. Times are in seconds, paths absolute."""
+
+    key_pair: KeyPair | None
+    base_url: str
+    data_url: str
+    stream_url: str
+    redis_url: Secret | None
+    profile: str | None
+    config_dir: str
+    state_dir: str
+    rate_limit: int
+    rate_reserve: int
+    rate_window_s: float
+    max_wait_s: float
+    breaker_open_s: float
+    hub_linger_s: float
+    connect_timeout_s: float
+    read_timeout_s: float
+    cache_ttl_s: Mapping[str, float]
+    sim: bool
+
+    @property
+    def fingerprint(self) -> str:
+        """Return the short hash of key id and base URL under which the store keeps this account."""
+        key_id = self.key_pair.key_id if self.key_pair else ""
+        return hashlib.sha256(f"{key_id}\n{self.base_url}".encode()).hexdigest()[:12]
+
+    @property
+    def scope(self) -> str:
+        """Return the store's key prefix of this account, braces included: they keep it on one Redis Cluster slot."""
+        return f"alpaca:{{{self.fingerprint}}}"
+
+    def require_keys(self) -> KeyPair:
+        """Return the key pair.
+
+        Raises:
+            ConfigError: there is none. The simulator is never chosen instead: a cron job without its environment must fail.
+        """
+        if self.key_pair is None:
+            raise ConfigError(
+                "no Alpaca key pair found",
+                "set ALPACA_API_KEY and ALPACA_SECRET_KEY (paper keys), or try the offline exchange with --sim",
+            )
+        return self.key_pair
+
+
+def load(flags: Flags | None = None, *, env: Mapping[str, str], cwd: str | None = None) -> Settings:
+    """Resolve every setting; reads ``.env`` in ``cwd`` (``None``: none is read) and the profile file, when they exist.
+
+    Raises:
+        ConfigError: a refused URL, live keys, half a key pair, a value out of range, an unreadable or unknown profile.
+    """
+    flags = flags or Flags()
+    places: list[tuple[str, Mapping[str, str]]] = [("environment", env)]
+    if cwd is not None:
+        dotenv = _read_dotenv(os.path.join(cwd, ".env"))
+        if dotenv:
+            places.append((".env", dotenv))
+    config_dir = _first(places, "ALPACLI_CONFIG_DIR") or _user_dir("config", env)
+    profile_name = flags.profile or _first(places, "ALPACLI_PROFILE")
+    profile_name, profile, cache_ttl_s = _read_profile(config_dir, profile_name)
+    if profile:
+        place = (f"profile {profile_name}", profile)
+        if flags.profile:
+            places.insert(0, place)
+        else:
+            places.append(place)
+
+    if flags.sim:
+        key_pair: KeyPair | None = KeyPair("SIM", Secret("SIM"), "--sim")
+        urls: dict[str, str] = dict.fromkeys(_URL_VARIABLES, SIM_URL)
+    else:
+        key_pair = _key_pair(places)
+        urls = {name: _url(places, name, kind) for name, kind in _URL_VARIABLES.items()}
+    limit = int(_number(places, "ALPACLI_RATE_LIMIT", 200, least=1, whole=True))
+    redis_url = _first(places, "REDIS_URL")
+    max_wait_s = _number(places, "ALPACLI_MAX_WAIT", 10.0)
+    return Settings(
+        key_pair=key_pair,
+        base_url=urls["ALPACA_BASE_URL"],
+        data_url=urls["ALPACA_DATA_URL"],
+        stream_url=urls["ALPACA_STREAM_URL"],
+        redis_url=Secret(redis_url) if redis_url else None,
+        profile=profile_name,
+        config_dir=config_dir,
+        state_dir=os.path.abspath(_first(places, "ALPACLI_STATE_DIR") or _user_dir("state", env)),
+        rate_limit=limit,
+        rate_reserve=_reserve(places, limit),
+        rate_window_s=_number(places, "ALPACLI_RATE_WINDOW", 60.0, least=0.01),
+        max_wait_s=max_wait_s if flags.max_wait_s is None else flags.max_wait_s,
+        breaker_open_s=_number(places, "ALPACLI_BREAKER_OPEN", 30.0),
+        hub_linger_s=_number(places, "ALPACLI_HUB_LINGER", 30.0),
+        connect_timeout_s=5.0 if flags.read_timeout_s is None else min(5.0, flags.read_timeout_s),
+        read_timeout_s=10.0 if flags.read_timeout_s is None else flags.read_timeout_s,
+        cache_ttl_s=cache_ttl_s,
+        sim=flags.sim,
+    )
+
+
+def check_url(kind: UrlKind, url: str, source: str) -> str:
+    """Return the URL in the form that is used, when the paper-only rule accepts it.
+
+    The rule is a list of what is allowed, compared character by character, never a list of tricks: exactly the paper
+    host over TLS (``:443`` allowed), or a literal loopback address or ``localhost`` with any port. Nothing is decoded
+    or normalized first, so a look-alike has nothing to hide behind.
+
+    Raises:
+        ConfigError: anything else. ``source`` is named in the message (``ALPACA_BASE_URL in the environment``).
+    """
+    paper = PAPER_URLS[kind]
+    if url in (paper, paper + ":443"):
+        return paper
+    if _is_loopback_url(kind, url):
+        return url
+    raise ConfigError(f"{source} is refused: {_printable(url)}", _url_hint(kind, url))
+
+
+def _is_loopback_url(kind: UrlKind, url: str) -> bool:
+    plain, secure = ("ws://", "wss://") if kind == "stream" else ("http://", "https://")
+    if url.startswith(plain):
+        authority = url[len(plain) :]
+    elif url.startswith(secure):
+        authority = url[len(secure) :]
+    else:
+        return False
+    host, colon, port = authority.rpartition(":") if not authority.endswith("]") else (authority, "", "")
+    if not colon:
+        host = authority
+    elif not (port.isascii() and port.isdecimal() and port[0] != "0" and int(port) < 65536):
+        return False
+    if host in ("localhost", "[::1]"):
+        return True
+    octets = host.split(".")
+    return (
+        len(octets) == 4
+        and octets[0] == "127"
+        and all(o.isascii() and o.isdecimal() and len(o) < 4 and str(int(o)) == o and int(o) < 256 for o in octets)
+    )
+
+
+def _url_hint(kind: UrlKind, url: str) -> str:
+    for tail in ("/", "/v2", "/v2/"):
+        shorter = url.removesuffix(tail)
+        if shorter != url and (shorter == PAPER_URLS[kind] or _is_loopback_url(kind, shorter)):
+            return f"alpacli adds the version itself: use {shorter}"
+    if kind == "trading" and url.rstrip("/").lower() in ("https://api.alpaca.markets", "https://api.alpaca.markets/v2"):
+        return f"alpacli trades on paper only: use {PAPER_URLS[kind]}"
+    return f"only {PAPER_URLS[kind]}, or a server on this machine (localhost, 127.0.0.1, [::1]), is accepted"
+
+
+def _printable(url: str) -> str:
+    """Show a refused URL without control characters, look-alike letters or the password it may carry."""
+    head, at, tail = url.rpartition("@")
+    if at:
+        url = f"{head.split('://', 1)[0]}://***@{tail}" if "://" in head else f"***@{tail}"
+    return ascii(url)[1:-1][:120]
+
+
+def _first(places: list[tuple[str, Mapping[str, str]]], name: str) -> str | None:
+    for _, values in places:
+        if values.get(name):
+            return values[name]
+    return None
+
+
+def _origin(places: list[tuple[str, Mapping[str, str]]], name: str) -> str:
+    return next((place for place, values in places if values.get(name)), "defaults")
+
+
+def _url(places: list[tuple[str, Mapping[str, str]]], name: str, kind: UrlKind) -> str:
+    url = _first(places, name)
+    return PAPER_URLS[kind] if url is None else check_url(kind, url, f"{name} ({_origin(places, name)})")
+
+
+def _key_pair(places: list[tuple[str, Mapping[str, str]]]) -> KeyPair | None:
+    """Take the first complete pair; half a pair is an error only when no place has a whole one."""
+    halves = ""
+    for place, values in places:
+        for key_name, secret_name in _KEY_VARIABLES:
+            key_id, secret = values.get(key_name, "").strip(), values.get(secret_name, "").strip()
+            if key_id and secret:
+                return _paper_pair(KeyPair(key_id, Secret(secret), place), key_name)
+            if key_id or secret:
+                missing = secret_name if key_id else key_name
+                halves = halves or f"{missing} is missing beside {key_name if key_id else secret_name} ({place})"
+    if halves:
+        raise ConfigError(halves, "a key pair is taken whole from one place: set both names there")
+    return None
+
+
+def _paper_pair(pair: KeyPair, name: str) -> KeyPair:
+    if pair.key_id.upper().startswith("AK"):
+        raise ConfigError(
+            f"{name} ({pair.origin}) looks like a live key (AK…)",
+            "alpacli trades on paper only: make paper keys, they begin with PK, on the Alpaca dashboard",
+        )
+    if not (pair.key_id + pair.secret.reveal()).isascii() or not (pair.key_id + pair.secret.reveal()).isprintable():
+        raise ConfigError(f"{name} ({pair.origin}) holds characters that no key has", "copy the pair again")
+    return pair
+
+
+def _number(
+    places: list[tuple[str, Mapping[str, str]]], name: str, default: float, *, least: float = 0.0, whole: bool = False
+) -> float:
+    text = _first(places, name)
+    if text is None:
+        return default
+    try:
+        value = float(int(text)) if whole else float(text)
+    except ValueError:
+        value = -1.0
+    if not least <= value < 1e9:
+        kind = "a whole number" if whole else "a number"
+        raise ConfigError(f"{name} ({_origin(places, name)}) is {text!r}", f"give {kind} of at least {least:g}")
+    return value
+
+
+def _reserve(places: list[tuple[str, Mapping[str, str]]], limit: int) -> int:
+    """Keep at least one request for reads: a default reserve shrinks with a small limit, an explicit one must fit."""
+    reserve = int(_number(places, "ALPACLI_RATE_RESERVE", min(20, limit // 10), whole=True))
+    if reserve >= limit:
+        raise ConfigError(
+            f"ALPACLI_RATE_RESERVE is {reserve}, and ALPACLI_RATE_LIMIT only {limit}",
+            "the reserve is a part of the limit: make it smaller",
+        )
+    return reserve
+
+
+def _user_dir(kind: Literal["config", "state"], env: Mapping[str, str]) -> str:
+    """Return the platform's user directory. Linux has its rule spelled out: platformdirs costs half of the cached path."""
+    if _PLATFORM == "linux":
+        base = env.get(f"XDG_{kind.upper()}_HOME", "").strip()
+        if not os.path.isabs(base):
+            home = env.get("HOME") or os.path.expanduser("~")
+            base = os.path.join(home, ".config" if kind == "config" else ".local/state")
+        return os.path.join(base, "alpacli")
+    import platformdirs
+
+    if kind == "config":
+        return platformdirs.user_config_dir("alpacli", appauthor=False)
+    return platformdirs.user_state_dir("alpacli", appauthor=False)
+
+
+def _read_dotenv(path: str) -> Mapping[str, str]:
+    if not os.path.isfile(path):
+        return {}
+    from dotenv import dotenv_values
+
+    try:
+        values = dotenv_values(path, interpolate=False)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}", "fix or remove the file") from error
+    return {name: value for name, value in values.items() if value}
+
+
+def _read_profile(config_dir: str, name: str | None) -> tuple[str | None, Mapping[str, str], Mapping[str, float]]:
+    """Return the profile's name, its values under their environment names, and the cache lifetimes."""
+    path = os.path.join(config_dir, "config.toml")
+    if not os.path.isfile(path):
+        if name:
+            raise ConfigError(f"profile {name!r} does not exist", f"there is no {path} yet")
+        return None, {}, DEFAULT_CACHE_TTL_S
+    from alpacli.profiles import read_profile
+
+    return read_profile(path, name)
