@@ -1,0 +1,75 @@
+# Everything here starts from a fresh clone: python3 (3.11 or newer) and pip are enough, uv is used when it is there.
+# The set-up lives in .venv and is redone only when pyproject.toml changes. Paths are relative, so the checkout may
+# lie in a folder with spaces in its name.
+
+SHELL := /bin/sh
+PY := .venv/bin/python
+READY := .venv/.ready
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# The demo account is kept in the checkout, so that nobody's own state, profile or Redis server is touched.
+DEMO_ENV := ALPACLI_STATE_DIR="$$PWD/.demo/state" ALPACLI_CONFIG_DIR="$$PWD/.demo/config" ALPACLI_PROFILE= REDIS_URL=
+
+.PHONY: help setup demo test check format bench live clean
+
+help:
+	@echo 'make demo    a paper account on the offline exchange: no keys, no network'
+	@echo 'make test    the whole test suite, offline'
+	@echo 'make check   format, lint, types, layers'
+	@echo 'make bench   measure the performance goals'
+	@echo 'make live    the contract tests against the real paper API (needs a paper key pair)'
+	@echo 'make clean   remove everything that was made here'
+
+setup: $(READY)
+
+$(READY): pyproject.toml
+	@echo 'setting up .venv'
+	@rm -f $(READY)
+	@python=; \
+	for candidate in python3.13 python3.12 python3.11 python3.14 python3 python; do \
+	  if "$$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+	    python=$$candidate; break; \
+	  fi; \
+	done; \
+	if command -v uv >/dev/null 2>&1 \
+	  && uv venv --quiet --allow-existing --python "$${python:->=3.11}" .venv \
+	  && uv pip install --quiet --python $(PY) --editable . --group dev; then \
+	  :; \
+	elif [ -z "$$python" ]; then \
+	  echo 'alpacli needs Python 3.11 or newer with its venv module, and found none on the PATH' >&2; \
+	  echo '(looked for python3.11 to python3.14, python3, python; on Debian and Ubuntu: apt install python3-venv)' >&2; \
+	  exit 1; \
+	else \
+	  "$$python" -m venv .venv \
+	  && $(PY) -m pip install --quiet --upgrade 'pip>=25.1' \
+	  && $(PY) -m pip install --quiet --editable . --group dev; \
+	fi
+	@touch $(READY)
+
+demo: $(READY)
+	@for arguments in 'demo --yes' 'account --sim' 'positions --sim' 'orders --sim' 'portfolio --sim' 'limits --sim'; do \
+	  printf '\n$$ alpacli %s\n' "$$arguments"; \
+	  env $(DEMO_ENV) .venv/bin/alpacli $$arguments || exit; \
+	done
+
+test: $(READY)
+	@$(PY) -m pytest -n 2
+
+check: $(READY)
+	@.venv/bin/ruff format --check .
+	@.venv/bin/ruff check .
+	@$(PY) -m mypy
+	@.venv/bin/lint-imports
+
+format: $(READY)
+	@.venv/bin/ruff format .
+	@.venv/bin/ruff check --fix .
+
+bench: $(READY)
+	@$(PY) -m benchmarks
+
+live: $(READY)
+	@$(PY) -m pytest -m live -rs tests/contract
+
+clean:
+	rm -rf .venv .demo dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find src tests benchmarks docs -name __pycache__ -prune -exec rm -rf {} +
