@@ -72,12 +72,14 @@ def read_profile(path: str, name: str | None) -> tuple[str | None, Mapping[str, 
         ConfigError: the file cannot be read, is not what it should be, or has no profile of that name.
     """
     try:
-        file = _File.model_validate(tomllib.loads(Path(path).read_text(encoding="utf-8")))
+        file = _File.model_validate(tomllib.loads(Path(path).read_text(encoding="utf-8-sig")))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"{path}: {where}: {first['msg']}", "correct this line of the profile file") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except UnicodeDecodeError:  # its text would travel with the exception, so it is not chained
+        raise ConfigError(f"cannot read {path}: it is not UTF-8 text", "save the profile file as UTF-8") from None
+    except (OSError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"cannot read {path}: {error}", "correct the profile file, or move it away") from None
     name = name or file.profile
     if name is None:

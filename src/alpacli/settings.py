@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from typing import Final, Literal, NamedTuple, NoReturn
 
-from alpacli.errors import ConfigError
+from alpacli.errors import ConfigError, UsageError
 
 UrlKind = Literal["trading", "data", "stream"]
 
@@ -23,6 +23,8 @@ PAPER_URLS: Final[Mapping[UrlKind, str]] = {
 DEFAULT_CACHE_TTL_S: Final[Mapping[str, float]] = {"account": 5.0, "positions": 3.0, "orders": 0.0}
 SIM_URL: Final = "sim://local"
 _PLATFORM: str = sys.platform
+_MACHINE: Final = os.uname().nodename if hasattr(os, "uname") else ""
+_NO_HOME: Final = "/nonexistent"
 
 _URL_VARIABLES: Final[Mapping[str, UrlKind]] = {
     "ALPACA_BASE_URL": "trading",
@@ -73,6 +75,9 @@ class KeyPair(NamedTuple):
     secret: Secret
     origin: str
 
+    def __repr__(self) -> str:
+        return f"KeyPair({self.key_id[:2]}***, {self.secret!r}, origin={self.origin!r})"
+
 
 class Flags(NamedTuple):
     """What the command line, or the caller of ``connect``, said explicitly; ``None`` means not said."""
@@ -107,9 +112,13 @@ class Settings(NamedTuple):
 
     @property
     def fingerprint(self) -> str:
-        """Return the short hash of key id and base URL under which the store keeps this account."""
+        """Return the short hash of key id and base URL under which the store keeps this account.
+
+        The in-process exchange is another one in every state directory of every machine, and they may share a Redis.
+        """
         key_id = self.key_pair.key_id if self.key_pair else ""
-        return hashlib.sha256(f"{key_id}\n{self.base_url}".encode()).hexdigest()[:12]
+        place = f"{self.base_url}\n{_MACHINE}\n{self.state_dir}" if self.sim else self.base_url
+        return hashlib.sha256(f"{key_id}\n{place}".encode(errors="surrogateescape")).hexdigest()[:12]
 
     @property
     def scope(self) -> str:
@@ -135,14 +144,17 @@ def load(flags: Flags | None = None, *, env: Mapping[str, str], cwd: str | None 
 
     Raises:
         ConfigError: a refused URL, live keys, half a key pair, a value out of range, an unreadable or unknown profile.
+        UsageError: a flag out of range.
     """
     flags = flags or Flags()
+    _check_flag("--max-wait", flags.max_wait_s, least=0.0)
+    _check_flag("--timeout", flags.read_timeout_s, least=0.001)
     places: list[tuple[str, Mapping[str, str]]] = [("environment", env)]
     if cwd is not None:
         dotenv = _read_dotenv(os.path.join(cwd, ".env"))
         if dotenv:
             places.append((".env", dotenv))
-    config_dir = _first(places, "ALPACLI_CONFIG_DIR") or _user_dir("config", env)
+    config_dir = _directory(places, "ALPACLI_CONFIG_DIR", "config", env, cwd)
     profile_name = flags.profile or _first(places, "ALPACLI_PROFILE")
     profile_name, profile, cache_ttl_s = _read_profile(config_dir, profile_name)
     if profile:
@@ -169,7 +181,7 @@ def load(flags: Flags | None = None, *, env: Mapping[str, str], cwd: str | None 
         redis_url=Secret(redis_url) if redis_url else None,
         profile=profile_name,
         config_dir=config_dir,
-        state_dir=os.path.abspath(_first(places, "ALPACLI_STATE_DIR") or _user_dir("state", env)),
+        state_dir=_directory(places, "ALPACLI_STATE_DIR", "state", env, cwd),
         rate_limit=limit,
         rate_reserve=_reserve(places, limit),
         rate_window_s=_number(places, "ALPACLI_RATE_WINDOW", 60.0, least=0.01),
@@ -212,7 +224,7 @@ def _is_loopback_url(kind: UrlKind, url: str) -> bool:
     host, colon, port = authority.rpartition(":") if not authority.endswith("]") else (authority, "", "")
     if not colon:
         host = authority
-    elif not (port.isascii() and port.isdecimal() and port[0] != "0" and int(port) < 65536):
+    elif not (port.isascii() and port.isdecimal() and port[0] != "0" and len(port) < 6 and int(port) < 65536):
         return False
     if host in ("localhost", "[::1]"):
         return True
@@ -235,11 +247,19 @@ def _url_hint(kind: UrlKind, url: str) -> str:
 
 
 def _printable(url: str) -> str:
-    """Show a refused URL without control characters, look-alike letters or the password it may carry."""
-    head, at, tail = url.rpartition("@")
-    if at:
-        url = f"{head.split('://', 1)[0]}://***@{tail}" if "://" in head else f"***@{tail}"
-    return ascii(url)[1:-1][:120]
+    """Show a refused URL without control characters, look-alike letters or a secret it may carry.
+
+    What is left out: user info, query and fragment, and the whole text when it is no URL at all (a key pasted into the
+    wrong variable).
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return "(not a URL)"
+    for mark in "?#":
+        rest, found, _ = rest.partition(mark)
+        rest += found + "***" if found else ""
+    _, at, host = rest.rpartition("@")
+    return ascii(f"{scheme}://***@{host}" if at else f"{scheme}://{rest}")[1:-1][:120]
 
 
 def _first(places: list[tuple[str, Mapping[str, str]]], name: str) -> str | None:
@@ -301,9 +321,14 @@ def _number(
     return value
 
 
+def _check_flag(name: str, value: float | None, *, least: float) -> None:
+    if value is not None and not least <= value < 1e9:
+        raise UsageError(f"{name} is {value:g}", f"give a number of seconds of at least {least:g}")
+
+
 def _reserve(places: list[tuple[str, Mapping[str, str]]], limit: int) -> int:
-    """Keep at least one request for reads: a default reserve shrinks with a small limit, an explicit one must fit."""
-    reserve = int(_number(places, "ALPACLI_RATE_RESERVE", min(20, limit // 10), whole=True))
+    """Keep some requests for reads: the default reserve shrinks with a limit below 40, an explicit one must fit."""
+    reserve = int(_number(places, "ALPACLI_RATE_RESERVE", min(20, limit // 2), whole=True))
     if reserve >= limit:
         raise ConfigError(
             f"ALPACLI_RATE_RESERVE is {reserve}, and ALPACLI_RATE_LIMIT only {limit}",
@@ -312,19 +337,61 @@ def _reserve(places: list[tuple[str, Mapping[str, str]]], limit: int) -> int:
     return reserve
 
 
+def _directory(
+    places: list[tuple[str, Mapping[str, str]]],
+    name: str,
+    kind: Literal["config", "state"],
+    env: Mapping[str, str],
+    cwd: str | None,
+) -> str:
+    """Return an absolute path: the one that is set, relative to the working directory and with ``~``, or the platform's."""
+    path = _first(places, name)
+    if path is None:
+        return _user_dir(kind, env)
+    if "\0" in path:
+        raise ConfigError(f"{name} ({_origin(places, name)}) holds a null byte", "give the path of a directory")
+    if path == "~" or path.startswith("~/"):
+        path = _home(env) + path[1:]
+    if not os.path.isabs(path):
+        try:
+            path = os.path.join(cwd or os.getcwd(), path)
+        except OSError as error:
+            raise ConfigError(
+                f"{name} is relative, and the working directory is gone: {error}", "go to another"
+            ) from None
+    return os.path.normpath(path)
+
+
 def _user_dir(kind: Literal["config", "state"], env: Mapping[str, str]) -> str:
     """Return the platform's user directory. Linux has its rule spelled out: platformdirs costs half of the cached path."""
     if _PLATFORM == "linux":
-        base = env.get(f"XDG_{kind.upper()}_HOME", "").strip()
+        base = env.get(f"XDG_{kind.upper()}_HOME", "")
         if not os.path.isabs(base):
-            home = env.get("HOME") or os.path.expanduser("~")
-            base = os.path.join(home, ".config" if kind == "config" else ".local/state")
-        return os.path.join(base, "alpacli")
+            base = os.path.join(_home(env), ".config" if kind == "config" else ".local/state")
+        return os.path.normpath(os.path.join(base, "alpacli"))
     import platformdirs
 
     if kind == "config":
         return platformdirs.user_config_dir("alpacli", appauthor=False)
     return platformdirs.user_state_dir("alpacli", appauthor=False)
+
+
+def _home(env: Mapping[str, str]) -> str:
+    """Return the home directory, else what the user database says, else a place that never exists (as Debian names it).
+
+    Nothing is guessed in a shared place such as /tmp, where somebody else could have left a profile file; the store
+    degrades on a directory that cannot be made, with a warning.
+    """
+    home = env.get("HOME", "")
+    if os.path.isabs(home):
+        return home
+    try:
+        import pwd
+
+        home = pwd.getpwuid(os.getuid()).pw_dir
+    except (ImportError, KeyError):
+        return _NO_HOME
+    return home if os.path.isabs(home) else _NO_HOME
 
 
 def _read_dotenv(path: str) -> Mapping[str, str]:
@@ -333,9 +400,11 @@ def _read_dotenv(path: str) -> Mapping[str, str]:
     from dotenv import dotenv_values
 
     try:
-        values = dotenv_values(path, interpolate=False)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}", "fix or remove the file") from error
+        values = dotenv_values(path, interpolate=False, encoding="utf-8-sig")
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}", "make it readable, or remove it") from None
+    except UnicodeDecodeError:  # its text would travel with the exception, so it is not chained
+        raise ConfigError(f"cannot read {path}: it is not UTF-8 text", "save it as UTF-8, or remove it") from None
     return {name: value for name, value in values.items() if value}
 
 

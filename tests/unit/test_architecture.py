@@ -1,0 +1,98 @@
+"""What loads what: light doors stay light, and the library's door shows exactly what it promises."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import alpacli
+
+HEAVY = (
+    "pandas",
+    "numpy",
+    "alpaca",
+    "redis",
+    "pydantic",
+    "typer",
+    "rich",
+    "requests",
+    "websockets",
+    "uvicorn",
+    "asyncio",
+)
+SOURCE = Path(alpacli.__file__).parent
+
+
+def _loaded_by(statement: str) -> set[str]:
+    """Return the top-level packages that a fresh interpreter has loaded after the statement."""
+    code = f"import sys\n{statement}\nprint(' '.join(sorted({{name.partition('.')[0] for name in sys.modules}})))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "module", ["alpacli", "alpacli.errors", "alpacli.ports", "alpacli.settings", "alpacli.cli.entry"]
+)
+def test_a_module_of_the_short_way_in_loads_no_heavy_library(module: str) -> None:
+    assert not _loaded_by(f"import {module}") & set(HEAVY)
+
+
+def test_help_loads_neither_the_sdk_nor_pandas_nor_redis() -> None:
+    loaded = _loaded_by("from alpacli.cli import app")
+    assert not loaded & {"pandas", "numpy", "alpaca", "redis", "websockets", "uvicorn", "plotext"}
+
+
+def test_the_client_and_its_transport_load_without_pandas() -> None:
+    assert not _loaded_by("import alpacli.wire.alpaca, alpacli.broker.client") & {"pandas", "numpy"}
+
+
+def test_everything_the_library_offers_can_be_imported_and_is_listed_in_order() -> None:
+    assert list(alpacli.__all__) == sorted(alpacli.__all__)
+    for name in alpacli.__all__:
+        assert getattr(alpacli, name) is not None
+    assert set(alpacli.__all__) <= set(dir(alpacli))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["connect", "AlpacaClient", "AsyncAlpacaClient", "AlpacaAPIError", "AlpacliError", "Account", "Position", "Order"],
+)
+def test_the_promised_names_are_in_the_librarys_door(name: str) -> None:
+    assert name in alpacli.__all__
+
+
+def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no_such_name"):
+        alpacli.no_such_name  # noqa: B018 # reading it is the test
+
+
+def test_every_module_says_which_decision_it_hides() -> None:
+    silent = [
+        str(path.relative_to(SOURCE))
+        for path in SOURCE.rglob("*.py")
+        if path.read_text(encoding="utf-8").strip() and not path.read_text(encoding="utf-8").startswith('"""')
+    ]
+    assert silent == []
+
+
+def test_no_module_is_longer_than_a_reader_can_hold() -> None:
+    lengths = {
+        str(path.relative_to(SOURCE)): len(path.read_text(encoding="utf-8").splitlines())
+        for path in SOURCE.rglob("*.py")
+    }
+    assert {name: lines for name, lines in lengths.items() if lines > 700} == {}
+
+
+def test_layers_hold() -> None:
+    """The same contract as ``make check``, so that ``make test`` alone finds a wrong import too."""
+    root = SOURCE.parents[1]
+    lint = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run([str(lint), "--no-cache"], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_version_is_the_installed_one() -> None:
+    from importlib.metadata import version
+
+    assert version("alpacli") == alpacli.__version__
