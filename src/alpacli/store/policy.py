@@ -1,0 +1,65 @@
+"""The numbers and namings that both stores share, so that they give the same answers.
+
+The budget's proof rests on two of them. A request occupies its slot from the grant until one window after ``settle``,
+because the server counted it somewhere in between; one that is never settled (its process was killed) until one window
+after ``FLIGHT_S``, the latest moment at which the server can still have seen it. So whatever window the server looks at,
+the request granted last in it was granted while all the others still held their slots.
+"""
+
+from typing import Final
+
+KEEP_S: Final = 86400.0
+"""How long an entry is kept: ``--max-age`` can ask for one much older than its usual lifetime."""
+
+FLIGHT_S: Final = 20.0
+"""An unsettled request has reached the server within this time, or never will (connect 5 s + read 10 s + slack)."""
+
+LIVENESS_S: Final = 3.0
+"""A waiting ticket that has not asked again for this long belongs to a killed process."""
+
+LONGEST_WAIT_S: Final = 1.0
+"""``Wait.seconds`` at most: well below the liveness, so that a sleeper never loses its place."""
+
+POLL_S: Final = 0.05
+"""How soon to look again for a value that somebody else is fetching."""
+
+MARGIN_S: Final = 0.0005
+"""A slot frees strictly after its window, so a sleeper is woken this much later than the border."""
+
+FOREIGN_SKEW_S: Final = 2.0
+"""A reset time this little in the past belongs to a window that just ended; one further back to a wrong clock."""
+
+
+def scope_of(key: str) -> str:
+    """Return the account's prefix of a key: ``alpaca:{FP}:orders:all`` -> ``alpaca:{FP}``."""
+    return key[: key.find("}") + 1] or key
+
+
+def share(limit: int, reserve: int, cap: int | None) -> tuple[int, int]:
+    """Return the limit and the reserve that hold when the server's own limit is ``cap`` (``None``: not known).
+
+    A lower limit keeps the proportion of the reserve, so that reads still get something.
+    """
+    if cap is None or cap >= limit:
+        return limit, reserve
+    return cap, reserve * cap // limit
+
+
+def foreign_until(reset_at: float | None, now: float, window_s: float) -> float:
+    """Return until when requests that others sent count: the server's reset, at most one window from now."""
+    if reset_at is None or reset_at < now - FOREIGN_SKEW_S:
+        return now + window_s
+    return min(reset_at, now + window_s)
+
+
+def free_at(times: list[float], index: int, slots: int, now: float, window_s: float) -> float:
+    """Return when the slot with this index in the order of freeing is free again.
+
+    ``times`` are the sorted moments at which the occupied slots free. An index behind them means a slot that a caller
+    further ahead takes first: one window later.
+    """
+    later = 0.0
+    while index >= len(times):
+        index -= max(slots, 1)
+        later += window_s
+    return (now if index < 0 else times[index]) + later

@@ -1,0 +1,133 @@
+"""What happens when the shared store fails: one warning, and the next one takes over, so that an answer is always given.
+
+The chain is Redis, the embedded file, a private store in memory. An operation that fails is repeated on the next store;
+tickets and leases that the lost one held are lost with it, which costs a request at most. A long-lived process asks the
+lost store again after a while.
+"""
+
+from _thread import allocate_lock
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
+
+from alpacli.errors import StoreUnavailable
+from alpacli.ports import (
+    BudgetRules,
+    Busy,
+    CacheStats,
+    Clock,
+    Entry,
+    Granted,
+    Lead,
+    LimitsReport,
+    Outcome,
+    Randomness,
+    Refused,
+    Store,
+    Ticket,
+    Wait,
+)
+
+T = TypeVar("T")
+
+RETRY_S: Final = 15.0
+_TAKES_OVER: Final = {
+    "sqlite": "the embedded store of this machine takes over",
+    "memory": "going on with a cache and a request budget of this process alone",
+}
+
+
+class ResilientStore:
+    """Uses the first of ``stores`` that works. The last one must not fail: its ``StoreUnavailable`` is passed on.
+
+    ``warn`` gets one line, once in the life of this object, after the next store has answered.
+    """
+
+    def __init__(
+        self,
+        stores: Sequence[Store],
+        clock: Clock,
+        rng: Randomness,
+        warn: Callable[[str], None],
+        *,
+        retry_s: float = RETRY_S,
+    ) -> None:
+        self._stores = tuple(stores)
+        self._clock = clock
+        self._rng = rng
+        self._warn = warn
+        self._retry_s = retry_s
+        self._lock = allocate_lock()
+        self._lost_until = [float("-inf")] * len(self._stores)
+        self._warned = False
+        self.kind = self._stores[0].kind
+
+    def get(self, key: str, max_age_s: float) -> Entry | None:
+        return self._first(lambda store: store.get(key, max_age_s))
+
+    def claim(self, key: str, max_age_s: float, lease_s: float, token: str) -> Entry | Lead | Busy:
+        return self._first(lambda store: store.claim(key, max_age_s, lease_s, token))
+
+    def renew(self, key: str, token: str, lease_s: float) -> bool:
+        return self._first(lambda store: store.renew(key, token, lease_s))
+
+    def publish(self, key: str, token: str, value: bytes) -> bool:
+        return self._first(lambda store: store.publish(key, token, value))
+
+    def release(self, key: str, token: str) -> None:
+        self._first(lambda store: store.release(key, token))
+
+    def put(self, key: str, value: bytes) -> None:
+        self._first(lambda store: store.put(key, value))
+
+    def drop(self, prefix: str) -> int:
+        return self._first(lambda store: store.drop(prefix))
+
+    def cache_stats(self, prefix: str) -> CacheStats:
+        return self._first(lambda store: store.cache_stats(prefix))
+
+    def admit(self, rules: BudgetRules, ticket: Ticket) -> Granted | Wait | Refused:
+        return self._first(lambda store: store.admit(rules, ticket))
+
+    def settle(self, rules: BudgetRules, ticket: Ticket, outcome: Outcome) -> None:
+        self._first(lambda store: store.settle(rules, ticket, outcome))
+
+    def leave(self, rules: BudgetRules, ticket: Ticket) -> None:
+        self._first(lambda store: store.leave(rules, ticket))
+
+    def limits(self, rules: BudgetRules) -> LimitsReport:
+        return self._first(lambda store: store.limits(rules))
+
+    def close(self) -> None:
+        for store in self._stores:
+            store.close()
+
+    def _first(self, operation: Callable[[Store], T]) -> T:
+        """Run the operation on the first store that is not lost."""
+        failures: list[str] = []
+        last = self._stores[-1]
+        for place, store in enumerate(self._stores[:-1]):
+            if self._clock.monotonic() < self._lost_until[place]:
+                continue
+            try:
+                result = operation(store)
+            except StoreUnavailable as error:
+                # Jitter: many processes that lost the same server do not all come back in the same second.
+                pause_s = self._retry_s * (1.0 + 0.2 * self._rng.random())
+                self._lost_until[place] = self._clock.monotonic() + pause_s
+                failures.append(error.message)
+                continue
+            self._settle_on(store, failures)
+            return result
+        result = operation(last)
+        self._settle_on(last, failures)
+        return result
+
+    def _settle_on(self, store: Store, failures: list[str]) -> None:
+        self.kind = store.kind
+        if not failures:
+            return
+        with self._lock:
+            if self._warned:
+                return
+            self._warned = True
+        self._warn(f"shared store unavailable ({'; '.join(failures)}): {_TAKES_OVER.get(store.kind, store.kind)}")

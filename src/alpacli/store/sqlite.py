@@ -1,0 +1,628 @@
+"""The embedded store: one SQLite file that every process of this machine shares, or a private one in memory.
+
+It hides the file: WAL, so that readers never wait; ``BEGIN IMMEDIATE`` before every read-then-write, so that two processes
+never decide on the same state; the clock is read inside the transaction, so that stamps are in the order of commits.
+``synchronous=NORMAL``: a power cut may lose the last entries, never the file. The cached path loads this module and opens
+the file for one read, hence the few imports and the schema that is not looked at when ``user_version`` is right.
+"""
+
+import os
+import sqlite3
+from _thread import allocate_lock
+from collections.abc import Callable
+from typing import Any, Final, Literal, TypeVar
+
+from alpacli.errors import StoreUnavailable
+from alpacli.ports import (
+    BudgetRules,
+    Busy,
+    CacheStats,
+    Clock,
+    Entry,
+    Granted,
+    Lead,
+    LimitsReport,
+    Outcome,
+    Refused,
+    Ticket,
+    Wait,
+    Waiting,
+)
+from alpacli.store.policy import (
+    FLIGHT_S,
+    KEEP_S,
+    LIVENESS_S,
+    LONGEST_WAIT_S,
+    MARGIN_S,
+    POLL_S,
+    foreign_until,
+    free_at,
+    scope_of,
+    share,
+)
+
+T = TypeVar("T")
+
+VERSION: Final = 1
+_PURGE_EVERY_S: Final = 600.0
+_COUNT_PATIENCE_MS: Final = 20
+_CORRUPT: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_TABLES: Final = ("entry", "lease", "hits", "sent", "flying", "waiting", "budget", "usage")
+
+# ``at`` stands before ``value``: reading it never touches the pages of a long value.
+_SCHEMA: Final = """
+CREATE TABLE entry (key TEXT PRIMARY KEY, at REAL NOT NULL, value BLOB NOT NULL);
+CREATE TABLE lease (key TEXT PRIMARY KEY, token TEXT NOT NULL, until REAL NOT NULL, length REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE hits (scope TEXT PRIMARY KEY, hits INTEGER NOT NULL, misses INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE sent (scope TEXT, at REAL, id TEXT, PRIMARY KEY (scope, at, id)) WITHOUT ROWID;
+CREATE TABLE flying (scope TEXT, id TEXT, at REAL NOT NULL, PRIMARY KEY (scope, id)) WITHOUT ROWID;
+CREATE TABLE waiting (seq INTEGER PRIMARY KEY, scope TEXT NOT NULL, id TEXT NOT NULL, label TEXT NOT NULL,
+                      urgent INTEGER NOT NULL, since REAL NOT NULL, expires REAL NOT NULL, UNIQUE (scope, id));
+CREATE TABLE budget (scope TEXT PRIMARY KEY, foreign_n INTEGER NOT NULL DEFAULT 0, foreign_until REAL NOT NULL DEFAULT 0,
+                     cap INTEGER, failures INTEGER NOT NULL DEFAULT 0, open_until REAL NOT NULL DEFAULT 0,
+                     probe TEXT NOT NULL DEFAULT '', probe_until REAL NOT NULL DEFAULT 0) WITHOUT ROWID;
+CREATE TABLE usage (scope TEXT, minute INTEGER, n INTEGER NOT NULL, PRIMARY KEY (scope, minute)) WITHOUT ROWID;
+"""
+_SELECT_BUDGET: Final = (
+    "SELECT foreign_n, foreign_until, cap, failures, open_until, probe, probe_until FROM budget WHERE scope = ?"
+)
+_COUNT: Final = """
+INSERT INTO hits (scope, hits, misses) VALUES (?1, ?2, ?3)
+ON CONFLICT (scope) DO UPDATE SET hits = hits + ?2, misses = misses + ?3
+"""
+_STORE: Final = """
+INSERT INTO entry (key, at, value) VALUES (?1, ?2, ?3) ON CONFLICT (key) DO UPDATE SET at = ?2, value = ?3
+"""
+
+_abandoned: list[sqlite3.Connection] = []
+"""Connections inherited over a fork. Closing one would release the parent's locks, so they stay open and unused."""
+
+
+class SqliteStore:
+    """A store in the file ``path``, made on first use; ``":memory:"`` is a private one of this process.
+
+    ``flight_s`` and ``liveness_s`` are explained in ``policy``. Opening is lazy: the constructor touches nothing.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        clock: Clock,
+        *,
+        flight_s: float = FLIGHT_S,
+        liveness_s: float = LIVENESS_S,
+        busy_s: float = 0.9,
+    ) -> None:
+        self.kind = "memory" if path == ":memory:" else "sqlite"
+        self.path = path
+        self._clock = clock
+        self._flight_s = flight_s
+        self._liveness_s = liveness_s
+        self._busy_s = busy_s
+        self._lock = allocate_lock()
+        self._connection: sqlite3.Connection | None = None
+        self._pid = 0
+        self._uncounted: dict[str, tuple[int, int]] = {}
+        self._purge_at = float("-inf")
+
+    # -------------------------------------------------------------------------------------------------- cache
+
+    def get(self, key: str, max_age_s: float) -> Entry | None:
+        def look(db: sqlite3.Connection) -> Entry | None:
+            entry = self._entry(db, key, max_age_s)
+            self._count(db, key, hit=entry is not None)
+            return entry
+
+        return self._run(look)
+
+    def claim(self, key: str, max_age_s: float, lease_s: float, token: str) -> Entry | Lead | Busy:
+        def look(db: sqlite3.Connection) -> Entry | Busy | None:
+            entry = self._entry(db, key, max_age_s)
+            if entry is not None:
+                self._count(db, key, hit=True)
+                return entry
+            return self._busy(db, key, token)
+
+        # Everybody polls here while one fetches: that must not need the write lock.
+        found = self._run(look)
+        if found is not None:
+            return found
+
+        def take(db: sqlite3.Connection, now: float) -> Entry | Lead | Busy:
+            entry = self._entry(db, key, max_age_s)
+            if entry is not None:
+                db.execute(_COUNT, (scope_of(key), 1, 0))
+                return entry
+            busy = self._busy(db, key, token)
+            if busy is not None:
+                return busy
+            held = db.execute("SELECT 1 FROM lease WHERE key = ? AND token = ?", (key, token)).fetchone()
+            db.execute("INSERT OR REPLACE INTO lease VALUES (?, ?, ?, ?)", (key, token, now + lease_s, lease_s))
+            if not held:
+                db.execute(_COUNT, (scope_of(key), 0, 1))
+            return Lead(key, token)
+
+        return self._write(take)
+
+    def renew(self, key: str, token: str, lease_s: float) -> bool:
+        return self._write(
+            lambda db, now: (
+                db.execute(
+                    "UPDATE lease SET until = ?, length = ? WHERE key = ? AND token = ?",
+                    (now + lease_s, lease_s, key, token),
+                ).rowcount
+                == 1
+            )
+        )
+
+    def publish(self, key: str, token: str, value: bytes) -> bool:
+        def work(db: sqlite3.Connection, now: float) -> bool:
+            if db.execute("DELETE FROM lease WHERE key = ? AND token = ?", (key, token)).rowcount != 1:
+                return False
+            db.execute(_STORE, (key, now, value))
+            self._purge(db, now)
+            return True
+
+        return self._write(work)
+
+    def release(self, key: str, token: str) -> None:
+        self._write(lambda db, _: db.execute("DELETE FROM lease WHERE key = ? AND token = ?", (key, token)))
+
+    def put(self, key: str, value: bytes) -> None:
+        def work(db: sqlite3.Connection, now: float) -> None:
+            db.execute(_STORE, (key, now, value))
+            self._purge(db, now)
+
+        self._write(work)
+
+    def drop(self, prefix: str) -> int:
+        """Forget entries and leases as the protocol says. A file that is corrupt is begun anew: it holds no entry."""
+
+        def work(db: sqlite3.Connection, _: float) -> int:
+            bounds = (prefix, prefix + ":", prefix + ";")
+            db.execute("DELETE FROM lease WHERE key = ? OR (key >= ? AND key < ?)", bounds)
+            return db.execute("DELETE FROM entry WHERE key = ? OR (key >= ? AND key < ?)", bounds).rowcount
+
+        try:
+            return self._write(work)
+        except StoreUnavailable as error:
+            if not is_corrupt(error):
+                raise
+            self.recreate()
+            self._write(work)
+            return 0
+
+    def recreate(self) -> None:
+        """Throw the file away; the next use makes a new one.
+
+        Raises:
+            StoreUnavailable: it cannot be removed.
+        """
+        with self._lock:
+            self._disconnect()
+            try:
+                for tail in ("", "-wal", "-shm"):
+                    if os.path.exists(self.path + tail):
+                        os.unlink(self.path + tail)
+            except OSError as error:
+                raise self._unavailable(error) from error
+
+    def cache_stats(self, prefix: str) -> CacheStats:
+        def look(db: sqlite3.Connection) -> CacheStats:
+            self._settle_counts(db)
+            counts = db.execute("SELECT hits, misses FROM hits WHERE scope = ?", (scope_of(prefix),)).fetchone()
+            entries, size, oldest, newest = db.execute(
+                "SELECT count(*), total(length(value)), min(at), max(at) FROM entry"
+                " WHERE (key = ? OR (key >= ? AND key < ?)) AND at BETWEEN ? AND ?",
+                (prefix, prefix + ":", prefix + ";", self._clock.time() - KEEP_S, self._clock.time()),
+            ).fetchone()
+            now = self._clock.time()
+            hits, misses = counts or (0, 0)
+            return CacheStats(
+                hits,
+                misses,
+                entries,
+                int(size),
+                None if oldest is None else max(0.0, now - oldest),
+                None if newest is None else max(0.0, now - newest),
+            )
+
+        return self._run(look)
+
+    # ------------------------------------------------------------------------------------------------- budget
+
+    def admit(self, rules: BudgetRules, ticket: Ticket) -> Granted | Wait | Refused:
+        return self._write(lambda db, now: self._admit(db, now, rules, ticket))
+
+    def settle(self, rules: BudgetRules, ticket: Ticket, outcome: Outcome) -> None:
+        self._write(lambda db, now: self._settle(db, now, rules, ticket, outcome))
+
+    def leave(self, rules: BudgetRules, ticket: Ticket) -> None:
+        self._write(
+            lambda db, _: db.execute("DELETE FROM waiting WHERE scope = ? AND id = ?", (rules.scope, ticket.id))
+        )
+
+    def limits(self, rules: BudgetRules) -> LimitsReport:
+        return self._write(lambda db, now: self._limits(db, now, rules))
+
+    def _admit(
+        self, db: sqlite3.Connection, now: float, rules: BudgetRules, ticket: Ticket
+    ) -> Granted | Wait | Refused:
+        scope = rules.scope
+        foreign, until, cap, _, open_until, probe, probe_until = db.execute(_SELECT_BUDGET, (scope,)).fetchone() or _NEW
+        if open_until:
+            if open_until > now + rules.breaker_open_s:  # the clock was set back
+                db.execute("UPDATE budget SET open_until = ? WHERE scope = ?", (now + rules.breaker_open_s, scope))
+            retry_in_s = self._breaker_wait(now, rules, open_until, "" if probe == ticket.id else probe, probe_until)
+            if retry_in_s > 0:
+                db.execute("DELETE FROM waiting WHERE scope = ? AND id = ?", (scope, ticket.id))
+                return Refused(retry_in_s)
+
+        foreign = foreign if now < until <= now + rules.window_s + 1 else 0
+        used = foreign + self._occupied(db, now, rules)
+        limit, reserve = share(rules.limit, rules.reserve, cap)
+        slots = limit if ticket.urgent else limit - reserve
+
+        queue = self._queue(db, now, scope)
+        ahead = _ahead(queue, ticket)
+        if used + ahead < slots:
+            if queue:
+                db.execute("DELETE FROM waiting WHERE scope = ? AND id = ?", (scope, ticket.id))
+            if not db.execute("INSERT OR IGNORE INTO flying VALUES (?, ?, ?)", (scope, ticket.id, now)).rowcount:
+                # Granted before and never settled: that request counts too.
+                db.execute("INSERT OR IGNORE INTO sent VALUES (?, ?, ?)", (scope, now, ticket.id))
+                db.execute("UPDATE flying SET at = ? WHERE scope = ? AND id = ?", (now, scope, ticket.id))
+            db.execute(
+                "INSERT INTO usage VALUES (?, ?, 1) ON CONFLICT (scope, minute) DO UPDATE SET n = n + 1",
+                (scope, int(now // 60)),
+            )
+            if open_until:
+                db.execute(
+                    "UPDATE budget SET probe = ?, probe_until = ? WHERE scope = ?",
+                    (ticket.id, now + self._flight_s, scope),
+                )
+            return Granted(probe=bool(open_until))
+
+        db.execute(
+            "INSERT INTO waiting (scope, id, label, urgent, since, expires) VALUES (?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (scope, id) DO UPDATE SET expires = excluded.expires",
+            (scope, ticket.id, ticket.label, ticket.urgent, now, now + self._liveness_s),
+        )
+        times = self._free_times(db, now, rules, foreign, until)
+        earliest_s = free_at(times, used + ahead - slots, slots, now, rules.window_s) - now + MARGIN_S
+        earliest_s = max(earliest_s, MARGIN_S)
+        return Wait(min(earliest_s, LONGEST_WAIT_S), ahead, earliest_s)
+
+    def _occupied(self, db: sqlite3.Connection, now: float, rules: BudgetRules) -> int:
+        """Count our own slots, after freeing the old ones. Stamps of a clock that was set back count from now."""
+        scope, oldest_sent, oldest_flying = rules.scope, now - rules.window_s, now - rules.window_s - self._flight_s
+        count, first, last = db.execute(
+            "SELECT count(*), min(at), max(at) FROM sent WHERE scope = ?", (scope,)
+        ).fetchone()
+        if count and first < oldest_sent:
+            count -= db.execute("DELETE FROM sent WHERE scope = ? AND at < ?", (scope, oldest_sent)).rowcount
+        if count and last > now:
+            rows = db.execute("SELECT id FROM sent WHERE scope = ? AND at > ?", (scope, now)).fetchall()
+            db.execute("DELETE FROM sent WHERE scope = ? AND at > ?", (scope, now))
+            # The same ticket twice in the future is rare enough to be told apart by its number.
+            db.executemany(
+                "INSERT INTO sent VALUES (?, ?, ?)", ((scope, now, f"{i}.{n}") for n, (i,) in enumerate(rows))
+            )
+        flying, first, last = db.execute(
+            "SELECT count(*), min(at), max(at) FROM flying WHERE scope = ?", (scope,)
+        ).fetchone()
+        if flying and first < oldest_flying:
+            flying -= db.execute("DELETE FROM flying WHERE scope = ? AND at < ?", (scope, oldest_flying)).rowcount
+        if flying and last > now:
+            db.execute("UPDATE flying SET at = ? WHERE scope = ? AND at > ?", (now, scope, now))
+        return int(count + flying)
+
+    def _breaker_wait(self, now: float, rules: BudgetRules, open_until: float, probe: str, probe_until: float) -> float:
+        """Return how long an open breaker still refuses; 0 when a probe may go. No wait is longer than its own rule."""
+        if now < open_until:
+            return float(min(open_until - now, rules.breaker_open_s))
+        if probe and now < probe_until <= now + self._flight_s + 1.0:
+            return float(min(probe_until - now, LONGEST_WAIT_S))
+        return 0.0
+
+    def _free_times(
+        self, db: sqlite3.Connection, now: float, rules: BudgetRules, foreign: int, until: float
+    ) -> list[float]:
+        """Return when each occupied slot can free at the earliest, sorted: one in flight is settled now at best."""
+        times = [at + rules.window_s for (at,) in db.execute("SELECT at FROM sent WHERE scope = ?", (rules.scope,))]
+        times += [
+            min(now, at + self._flight_s) + rules.window_s
+            for (at,) in db.execute("SELECT at FROM flying WHERE scope = ?", (rules.scope,))
+        ]
+        times += [until] * foreign
+        times.sort()
+        return times
+
+    def _queue(self, db: sqlite3.Connection, now: float, scope: str) -> list[tuple[str, bool]]:
+        """Return the living tickets, oldest first, as (id, urgent)."""
+        rows = db.execute("SELECT id, urgent, expires FROM waiting WHERE scope = ? ORDER BY seq", (scope,)).fetchall()
+        latest = now + self._liveness_s
+        if any(not now <= expires <= latest for _, _, expires in rows):
+            db.execute("DELETE FROM waiting WHERE scope = ? AND expires < ?", (scope, now))
+            db.execute(
+                "UPDATE waiting SET expires = ?1, since = min(since, ?2) WHERE scope = ?3 AND expires > ?1",
+                (latest, now, scope),
+            )
+        return [(ticket_id, bool(urgent)) for ticket_id, urgent, expires in rows if now <= expires]
+
+    def _settle(self, db: sqlite3.Connection, now: float, rules: BudgetRules, ticket: Ticket, outcome: Outcome) -> None:
+        scope = rules.scope
+        db.execute("DELETE FROM flying WHERE scope = ? AND id = ?", (scope, ticket.id))
+        db.execute("INSERT OR IGNORE INTO sent VALUES (?, ?, ?)", (scope, now, ticket.id))
+        row = tuple(db.execute(_SELECT_BUDGET, (scope,)).fetchone() or _NEW)
+        foreign, until, cap, failures, open_until, probe, probe_until = row
+
+        if open_until:
+            if probe == ticket.id:
+                failures, probe, probe_until = 0, "", 0.0
+                open_until = now + rules.breaker_open_s if outcome.failed else 0.0
+        elif not outcome.failed:
+            failures = 0
+        else:
+            failures += 1
+            if failures >= rules.breaker_failures:
+                open_until = now + rules.breaker_open_s
+
+        if outcome.limit is not None and outcome.limit > 0:
+            cap = outcome.limit if outcome.limit < rules.limit else None
+        if outcome.remaining is not None:
+            seen = (outcome.limit or cap or rules.limit) - max(0, outcome.remaining)
+            foreign, until = _foreign(
+                (foreign, until),
+                max(0, seen - self._occupied(db, now, rules)),
+                foreign_until(outcome.reset_at, now, rules.window_s),
+            )
+        changed = (foreign, until, cap, failures, open_until, probe, probe_until)
+        if changed != row:
+            db.execute("INSERT OR REPLACE INTO budget VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (scope, *changed))
+
+    def _limits(self, db: sqlite3.Connection, now: float, rules: BudgetRules) -> LimitsReport:
+        scope = rules.scope
+        foreign, until, cap, _, open_until, probe, probe_until = db.execute(_SELECT_BUDGET, (scope,)).fetchone() or _NEW
+        foreign = foreign if now < until <= now + rules.window_s + 1 else 0
+        used = foreign + self._occupied(db, now, rules)
+        limit, reserve = share(rules.limit, rules.reserve, cap)
+        self._queue(db, now, scope)
+        waiting = tuple(
+            Waiting(label, max(0.0, now - since), bool(urgent))
+            for label, since, urgent in db.execute(
+                "SELECT label, since, urgent FROM waiting WHERE scope = ? ORDER BY urgent DESC, seq", (scope,)
+            )
+        )
+        minute = int(now // 60)
+        (sent,) = db.execute(
+            "SELECT total(n) FROM usage WHERE scope = ? AND minute > ? AND minute <= ?", (scope, minute - 60, minute)
+        ).fetchone()
+        reset_s = 0.0
+        if used >= limit:
+            times = self._free_times(db, now, rules, foreign, until)
+            reset_s = max(0.0, free_at(times, used - limit, limit, now, rules.window_s) - now)
+        breaker: Literal["closed", "open", "half-open"] = "closed"
+        retry_in_s = 0.0
+        if open_until:
+            breaker = "open" if now < open_until else "half-open"
+            retry_in_s = self._breaker_wait(now, rules, open_until, probe, probe_until)
+        return LimitsReport(
+            limit=limit,
+            reserve=reserve,
+            window_s=rules.window_s,
+            used=used,
+            foreign=foreign,
+            left=max(0, limit - used),
+            utilisation=min(1.0, sent / (rules.limit * 3600.0 / rules.window_s)),
+            reset_s=reset_s,
+            waiting=waiting,
+            breaker=breaker,
+            breaker_retry_in_s=retry_in_s,
+        )
+
+    # ------------------------------------------------------------------------------------------- transactions
+
+    def close(self) -> None:
+        with self._lock:
+            self._disconnect()
+
+    def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do some reading, each statement a snapshot of its own, with every failure as ``StoreUnavailable``."""
+        if not self._lock.acquire(timeout=self._busy_s * 2):
+            raise StoreUnavailable(f"{self.path} is busy", "another thread waits for it")
+        try:
+            return work(self._connect())
+        except (sqlite3.Error, OSError) as error:
+            if self.kind == "sqlite":  # closing a store in memory would empty it
+                self._disconnect()
+            raise self._unavailable(error) from error
+        finally:
+            self._lock.release()
+
+    def _write(self, work: Callable[[sqlite3.Connection, float], T]) -> T:
+        """Do one transaction at one moment in time."""
+
+        def transaction(db: sqlite3.Connection) -> T:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                result = work(db, self._clock.time())
+                db.execute("COMMIT")
+            except BaseException:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                raise
+            return result
+
+        return self._run(transaction)
+
+    def _connect(self) -> sqlite3.Connection:
+        pid = os.getpid()
+        if self._connection is not None:
+            if self._pid == pid:
+                return self._connection
+            _abandoned.append(self._connection)
+            self._connection = None
+        if self.kind == "sqlite" and not os.path.exists(self.path):
+            _create(self.path)
+        db = sqlite3.connect(self.path, timeout=self._busy_s, isolation_level=None, check_same_thread=False)
+        try:
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            db.execute("PRAGMA synchronous=NORMAL")
+            if version != VERSION:
+                _rebuild(db)
+        except BaseException:
+            db.close()
+            raise
+        self._connection, self._pid = db, pid
+        return db
+
+    def _disconnect(self) -> None:
+        if self._connection is None:
+            return
+        db, self._connection = self._connection, None
+        if self._pid != os.getpid():
+            _abandoned.append(db)
+            return
+        try:
+            self._settle_counts(db)
+        finally:
+            db.close()
+
+    def _unavailable(self, error: Exception) -> StoreUnavailable:
+        reason = (isinstance(error, OSError) and error.strerror) or str(error)
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in _CORRUPT:
+            hint = "alpacli cache clear makes a new one"
+        elif code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            hint = "another program keeps it locked"
+        else:
+            hint = "ALPACLI_STATE_DIR names a directory that can be written"
+        return StoreUnavailable(f"{self.path}: {reason}", hint)
+
+    # ------------------------------------------------------------------------------------------------ helpers
+
+    def _entry(self, db: sqlite3.Connection, key: str, max_age_s: float) -> Entry | None:
+        row = db.execute("SELECT at, value FROM entry WHERE key = ?", (key,)).fetchone()
+        if row is None:
+            return None
+        # Read after the row, never before: an entry stored in between would seem to come from the future.
+        age_s = self._clock.time() - row[0]
+        return Entry(row[1], age_s) if 0 <= age_s <= min(max_age_s, KEEP_S) else None
+
+    def _busy(self, db: sqlite3.Connection, key: str, token: str) -> Busy | None:
+        """Return ``Busy`` when somebody else holds a living lease; one that ends absurdly late is of another clock."""
+        row = db.execute("SELECT token, until, length FROM lease WHERE key = ?", (key,)).fetchone()
+        if row is None or row[0] == token:
+            return None
+        left_s = row[1] - self._clock.time()
+        return Busy(min(left_s, POLL_S)) if 0 < left_s <= row[2] + 1.0 else None
+
+    def _count(self, db: sqlite3.Connection, key: str, *, hit: bool) -> None:
+        hits, misses = self._uncounted.get(scope_of(key), (0, 0))
+        self._uncounted[scope_of(key)] = (hits + hit, misses + (not hit))
+        self._settle_counts(db)
+
+    def _settle_counts(self, db: sqlite3.Connection) -> None:
+        """Write the counts down, unless that takes long or fails: an answer never waits for its own statistics."""
+        if not self._uncounted:
+            return
+        db.execute(f"PRAGMA busy_timeout={_COUNT_PATIENCE_MS}")
+        try:
+            for scope, (hits, misses) in tuple(self._uncounted.items()):
+                db.execute(_COUNT, (scope, hits, misses))
+                del self._uncounted[scope]
+        except sqlite3.Error:
+            # Kept for the next time; nothing but a statistic is late.
+            return
+        finally:
+            db.execute(f"PRAGMA busy_timeout={int(self._busy_s * 1000)}")
+
+    def _purge(self, db: sqlite3.Connection, now: float) -> None:
+        """Forget what is older than a day, now and then."""
+        monotonic = self._clock.monotonic()
+        if monotonic < self._purge_at:
+            return
+        self._purge_at = monotonic + _PURGE_EVERY_S
+        db.execute("DELETE FROM entry WHERE at NOT BETWEEN ? AND ?", (now - KEEP_S, now + KEEP_S))
+        db.execute("DELETE FROM lease WHERE until NOT BETWEEN ? AND ?", (now - KEEP_S, now + KEEP_S))
+        db.execute("DELETE FROM usage WHERE minute < ?", (int(now // 60) - 120,))
+        for table, column in (("sent", "at"), ("flying", "at"), ("waiting", "expires")):
+            # Accounts that are no longer used; those in use are kept tidy by ``admit``.
+            db.execute(f"DELETE FROM {table} WHERE {column} < ?", (now - KEEP_S,))  # noqa: S608 - names from above
+
+
+_NEW: Final[tuple[Any, ...]] = (0, 0.0, None, 0, 0.0, "", 0.0)
+"""The budget row of an account that has none yet."""
+
+
+def is_corrupt(error: StoreUnavailable) -> bool:
+    """Tell a file that is no database (any more) from one that only cannot be used now."""
+    return getattr(error.__cause__, "sqlite_errorcode", 0) & 0xFF in _CORRUPT
+
+
+def _ahead(queue: list[tuple[str, bool]], ticket: Ticket) -> int:
+    """Count who goes first: those of the same kind that came earlier, and before others every urgent one."""
+    ahead = 0 if ticket.urgent else sum(urgent for _, urgent in queue)
+    for ticket_id, urgent in queue:
+        if ticket_id == ticket.id:
+            break
+        ahead += urgent is ticket.urgent
+    return ahead
+
+
+def _foreign(known: tuple[int, float], count: int, until: float) -> tuple[int, float]:
+    """Merge what a server's answer told of other programs with what is known.
+
+    Within one of the server's windows the foreign count only grows, and answers may come in any order; a later window
+    replaces it.
+    """
+    if until < known[1] - 0.5:
+        return known
+    if until < known[1] + 0.5:
+        return max(known[0], count), known[1]
+    return count, until
+
+
+def _create(path: str) -> None:
+    """Make the file whole or not at all: many processes may start at once on an empty machine.
+
+    It is built under another name and linked into place; whoever comes second keeps the first one's.
+    """
+    os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)
+    draft = f"{path}.{os.getpid()}.{os.urandom(4).hex()}"
+    os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    try:
+        db = sqlite3.connect(draft, isolation_level=None)
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=OFF")  # it is not in use yet
+            db.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version={VERSION};COMMIT;")
+        finally:
+            db.close()
+        try:
+            os.link(draft, path)
+        except OSError:
+            # It exists by now, or this file system has no links.
+            if not os.path.exists(path):
+                os.rename(draft, path)
+    finally:
+        if os.path.exists(draft):
+            os.unlink(draft)
+
+
+def _rebuild(db: sqlite3.Connection) -> None:
+    """Give an empty file, or one that another version wrote, this version's tables."""
+    db.execute("PRAGMA journal_mode=WAL")
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        if db.execute("PRAGMA user_version").fetchone() != (VERSION,):
+            for table in _TABLES:
+                db.execute(f"DROP TABLE IF EXISTS {table}")
+            for statement in _SCHEMA.split(";"):
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version={VERSION}")
+        db.execute("COMMIT")
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
