@@ -1,0 +1,79 @@
+"""How the exchange writes values on Alpaca's wire, and how it says no: one place, so that every answer agrees.
+
+Numbers of the trading host are JSON strings in plain notation with trailing zeros dropped; timestamps are RFC 3339 with as
+many of their nine digits as are not zero; identifiers are UUIDs derived from what they name, so that the same seed and the
+same requests give the same bytes.
+"""
+
+import hashlib
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Final, TypeAlias
+
+Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | None"
+
+SECOND_NS: Final = 1_000_000_000
+
+NOT_FOUND: Final = 40410000
+BAD_PARAMETER: Final = 40010001
+
+
+class Refusal(Exception):
+    """The exchange's no, as the client will see it: HTTP status, Alpaca's code (or none), message, further fields."""
+
+    def __init__(self, status: int, code: int | None, message: str, **extra: Json) -> None:
+        super().__init__(message)
+        self.status = status
+        self.body: dict[str, Json] = {} if code is None else {"code": code}
+        self.body["message"] = message
+        self.body.update(extra)
+
+
+def not_found(message: str) -> Refusal:
+    return Refusal(404, NOT_FOUND, message)
+
+
+def bad_parameter(message: str) -> Refusal:
+    return Refusal(422, BAD_PARAMETER, message)
+
+
+def decimal_text(value: Decimal) -> str:
+    """Return plain notation without exponent, trailing zeros or minus zero: ``1.50`` is ``1.5``."""
+    text = format(value, "f")
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
+
+
+def optional_decimal(text: str | None) -> str | None:
+    return None if text is None else decimal_text(Decimal(text))
+
+
+def timestamp(at_ns: int, zone_offset: timedelta | None = None) -> str:
+    """Return RFC 3339 in UTC (``Z``), or at a fixed offset from it."""
+    seconds, nanoseconds = divmod(at_ns, SECOND_NS)
+    zone = UTC if zone_offset is None else timezone(zone_offset)
+    moment = datetime.fromtimestamp(seconds, zone).isoformat()
+    fraction = f".{nanoseconds:09d}".rstrip("0") if nanoseconds else ""
+    return moment[:19] + fraction + ("Z" if zone_offset is None else moment[19:])
+
+
+def optional_timestamp(at_ns: int | None) -> str | None:
+    return None if at_ns is None else timestamp(at_ns)
+
+
+def identifier(*parts: object) -> str:
+    """Return the UUID (in the form of version 4) of what the parts name: equal parts, equal identifier."""
+    digest = bytearray(hashlib.blake2b("\x1f".join(map(str, parts)).encode(), digest_size=16).digest())
+    digest[6] = digest[6] & 0x0F | 0x40
+    digest[8] = digest[8] & 0x3F | 0x80
+    text = digest.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def canonical_identifier(text: str) -> str | None:
+    """Return a UUID in its lower-case form with dashes, or ``None`` when the text is no UUID. Dashes may be left out."""
+    digits = text.replace("-", "").lower()
+    if len(digits) != 32 or not set(digits) <= set("0123456789abcdef"):
+        return None
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

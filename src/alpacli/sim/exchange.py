@@ -1,0 +1,274 @@
+"""The exchange itself: its market, its accounts, and the desk at which one account is served.
+
+Each key pair is an account of its own, made when first seen; only a hash of the pair is kept. The key id ``SIM`` is the
+account of the in-process transport, whatever the secret. Everything is read from the state file on each request, so
+processes that share it never disagree.
+"""
+
+import hashlib
+import json
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final, NamedTuple, cast
+
+from alpacli.errors import ConfigError
+from alpacli.ports import Clock
+from alpacli.sim.answers import SECOND_NS, Refusal, identifier
+from alpacli.sim.hours import Hours, HoursName, open_hours
+from alpacli.sim.ledger import holdings, transfer, worth
+from alpacli.sim.state import STATE_FILE, Meta, State, read_meta, remove
+from alpacli.sim.tape import Tape
+
+LOCAL_KEY_ID: Final = "SIM"
+DEFAULT_SEED: Final = 2026
+DEFAULT_CASH: Final = Decimal(100_000)
+DEFAULT_RATE_LIMIT: Final = 200
+_WINDOW_S: Final = 60
+
+
+class Market(NamedTuple):
+    tape: Tape
+    hours: Hours
+
+
+class Account(NamedTuple):
+    """An account's own row; ``number`` is its key in the other tables."""
+
+    number: int
+    id: str
+    account_number: str
+    created_ns: int
+    cash: Decimal
+    configuration: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What serving one request needs: one account, the market, the moment, and a transaction on the state."""
+
+    db: sqlite3.Connection
+    account: Account
+    market: Market
+    now_ns: int
+
+
+class Admission(NamedTuple):
+    """The account that a key pair opens, and its place in the rate limit. ``limit`` 0 means that none is enforced."""
+
+    number: int
+    limit: int
+    remaining: int
+    reset_s: int
+    request_id: str
+    allowed: bool
+
+
+class AccountStatus(NamedTuple):
+    label: str
+    account_number: str
+    created_ns: int
+    equity: Decimal
+    positions: int
+    orders: int
+
+
+class SimStatus(NamedTuple):
+    """The exchange as ``alpacli sim status`` shows it."""
+
+    path: str
+    seed: int
+    hours: HoursName
+    cash: Decimal
+    rate_limit: int
+    is_open: bool
+    now_ns: int
+    accounts: tuple[AccountStatus, ...]
+
+
+class Exchange:
+    """The offline paper exchange of one state directory. Thread-safe.
+
+    Raises:
+        ConfigError: the state file cannot be used.
+    """
+
+    def __init__(self, state_dir: str, clock: Clock) -> None:
+        self._clock = clock
+        self._state = State(state_dir, Meta(DEFAULT_SEED, "always", str(DEFAULT_CASH), DEFAULT_RATE_LIMIT))
+        self._markets: dict[tuple[int, str], Market] = {}
+
+    def now_ns(self) -> int:
+        return int(self._clock.time() * 1_000_000) * 1000
+
+    def admit(self, key_id: str, secret: str) -> Admission:
+        """Find or make the account of a key pair and count one request of it."""
+        identity = _identity(key_id, secret)
+        now_ns = self.now_ns()
+        window_s = now_ns // SECOND_NS // _WINDOW_S * _WINDOW_S
+        with self._state.write() as db:
+            meta = read_meta(db)
+            row = db.execute(
+                "SELECT number, requests, window_s, window_used FROM accounts WHERE identity = ?", (identity,)
+            ).fetchone()
+            if row is None:
+                number, requests, used = self._open_account(db, identity, _label(key_id), meta, now_ns), 0, 0
+            else:
+                number, requests = row["number"], row["requests"]
+                used = row["window_used"] if row["window_s"] == window_s else 0
+            allowed = not meta.rate_limit or used < meta.rate_limit
+            used += allowed
+            db.execute(
+                "UPDATE accounts SET requests = ?, window_s = ?, window_used = ? WHERE number = ?",
+                (requests + 1, window_s, used, number),
+            )
+        remaining = max(meta.rate_limit - used, 0)
+        request_id = identifier("request", identity, requests + 1).replace("-", "")
+        return Admission(number, meta.rate_limit, remaining, window_s + _WINDOW_S, request_id, allowed)
+
+    @contextmanager
+    def desk(self, number: int, *, changes: bool) -> Iterator[Desk]:
+        """Open a transaction at an account's desk; a ``Refusal`` undoes what was changed."""
+        with self._state.write() if changes else self._state.read() as db:
+            row = db.execute("SELECT * FROM accounts WHERE number = ?", (number,)).fetchone()
+            if row is None:  # another process reset the exchange between admission and now
+                raise Refusal(401, None, "unauthorized.")
+            account = Account(
+                row["number"],
+                row["id"],
+                row["account_number"],
+                row["created_ns"],
+                Decimal(row["cash"]),
+                json.loads(row["configuration"]),
+            )
+            yield Desk(db, account, self._market(read_meta(db)), self.now_ns())
+
+    def account_number(self, key_id: str, secret: str = "") -> int:
+        """Return the number of a key pair's account, opening it when it is new, without counting a request."""
+        identity = _identity(key_id, secret)
+        with self._state.write() as db:
+            row = db.execute("SELECT number FROM accounts WHERE identity = ?", (identity,)).fetchone()
+            if row is not None:
+                return int(row["number"])
+            return self._open_account(db, identity, _label(key_id), read_meta(db), self.now_ns())
+
+    def reset(
+        self,
+        *,
+        seed: int | None = None,
+        hours: HoursName | None = None,
+        cash: Decimal | None = None,
+        rate_limit: int | None = None,
+    ) -> SimStatus:
+        """Forget every account and begin again; what is not given takes its default."""
+        meta = Meta(
+            DEFAULT_SEED if seed is None else seed,
+            hours or "always",
+            str(DEFAULT_CASH if cash is None else cash),
+            DEFAULT_RATE_LIMIT if rate_limit is None else rate_limit,
+        )
+        if Decimal(meta.cash) < 0 or meta.rate_limit < 0:
+            raise ConfigError("an account cannot begin with a negative amount", "give cash and limits of at least 0")
+        self._state.clear(meta)
+        return self.status()
+
+    def status(self) -> SimStatus:
+        now_ns = self.now_ns()
+        with self._state.read() as db:
+            meta = read_meta(db)
+            market = self._market(meta)
+            accounts = []
+            for row in db.execute("SELECT * FROM accounts ORDER BY number").fetchall():
+                held = {symbol: holding.qty for symbol, holding in holdings(db, row["number"]).items()}
+                value = worth(market.tape, held, now_ns)
+                orders = db.execute("SELECT count(*) FROM orders WHERE account = ?", (row["number"],)).fetchone()[0]
+                accounts.append(
+                    AccountStatus(
+                        row["label"],
+                        row["account_number"],
+                        row["created_ns"],
+                        Decimal(row["cash"]) + value.long + value.short,
+                        len(held),
+                        orders,
+                    )
+                )
+        return SimStatus(
+            self._state.path,
+            meta.seed,
+            cast("HoursName", meta.hours),
+            Decimal(meta.cash),
+            meta.rate_limit,
+            market.hours.is_open(now_ns),
+            now_ns,
+            tuple(accounts),
+        )
+
+    def close(self) -> None:
+        self._state.close()
+
+    def _market(self, meta: Meta) -> Market:
+        market = self._markets.get((meta.seed, meta.hours))
+        if market is None:
+            hours = open_hours(cast("HoursName", meta.hours))
+            market = self._markets[meta.seed, meta.hours] = Market(Tape(meta.seed, hours), hours)
+        return market
+
+    def _open_account(self, db: sqlite3.Connection, identity: str, label: str, meta: Meta, now_ns: int) -> int:
+        number = db.execute(
+            "INSERT INTO accounts (identity, label, id, account_number, created_ns, cash) VALUES (?, ?, ?, ?, ?, '0')",
+            (identity, label, identifier("account", identity), f"PA{identity[:10].upper()}", now_ns),
+        ).lastrowid
+        if number is None:
+            raise AssertionError("SQLite names every row it inserts")
+        transfer(db, number, "JNLC", Decimal(meta.cash), now_ns, "initial paper balance")
+        return number
+
+
+def reset(
+    state_dir: str,
+    clock: Clock,
+    *,
+    seed: int | None = None,
+    hours: HoursName | None = None,
+    cash: Decimal | None = None,
+    rate_limit: int | None = None,
+) -> SimStatus:
+    """Begin again with an empty exchange, also where the state file is damaged or of another version: it is replaced."""
+    try:
+        return _reset(state_dir, clock, seed, hours, cash, rate_limit)
+    except ConfigError:
+        with suppress(OSError):  # the second try says what is wrong with the directory
+            remove(os.path.join(state_dir, STATE_FILE))
+        return _reset(state_dir, clock, seed, hours, cash, rate_limit)
+
+
+def _reset(
+    state_dir: str, clock: Clock, seed: int | None, hours: HoursName | None, cash: Decimal | None, limit: int | None
+) -> SimStatus:
+    exchange = Exchange(state_dir, clock)
+    try:
+        return exchange.reset(seed=seed, hours=hours, cash=cash, rate_limit=limit)
+    finally:
+        exchange.close()
+
+
+def status(state_dir: str, clock: Clock) -> SimStatus:
+    """Tell what the exchange of a state directory holds."""
+    exchange = Exchange(state_dir, clock)
+    try:
+        return exchange.status()
+    finally:
+        exchange.close()
+
+
+def _identity(key_id: str, secret: str) -> str:
+    pair = key_id if key_id == LOCAL_KEY_ID else f"{key_id}\x1f{secret}"
+    return hashlib.blake2b(pair.encode(), digest_size=16, person=b"alpacli sim").hexdigest()
+
+
+def _label(key_id: str) -> str:
+    """Name an account for people without keeping its key id."""
+    return key_id if key_id == LOCAL_KEY_ID else f"{key_id[:2]}…{key_id[-2:]}" if len(key_id) > 8 else "key pair"

@@ -1,0 +1,188 @@
+"""Money and shares: what a fill does to an account, and what an account is worth.
+
+Cash moves in whole cents (half to even), as at a broker. The cost of a position is exact, so that the average entry price is
+the price paid; where shares leave in part, the cost that leaves with them is rounded to 10⁻¹². The cent that rounding moves
+when cost is shown in cents is realized at once, so at every moment and to the cent
+
+    cash = transfers + realized − cost of all positions,      equity = cash + market value of all positions.
+"""
+
+import sqlite3
+from collections.abc import Mapping
+from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
+from typing import Final, NamedTuple
+
+from alpacli.sim.answers import identifier
+from alpacli.sim.listing import LISTINGS
+from alpacli.sim.tape import Tape
+
+ZERO: Final = Decimal(0)
+_CENT: Final = Decimal("0.01")
+_COST_STEP: Final = Decimal("1e-12")
+_EXACT: Final = Context(prec=60, rounding=ROUND_HALF_EVEN)
+
+
+class Holding(NamedTuple):
+    """A position as the ledger keeps it: signed quantity, signed exact cost, and what closing parts of it has earned."""
+
+    qty: Decimal = ZERO
+    cost: Decimal = ZERO
+    realized: Decimal = ZERO
+
+
+class Fill(NamedTuple):
+    """One execution that is about to be booked; ``status`` is the order's status after it."""
+
+    order_id: str
+    symbol: str
+    side: str
+    qty: Decimal
+    price: Decimal
+    at_ns: int
+    cum_qty: Decimal
+    leaves_qty: Decimal
+    status: str
+
+
+def cents(amount: Decimal) -> Decimal:
+    return amount.quantize(_CENT, ROUND_HALF_EVEN, _EXACT)
+
+
+def execute(holding: Holding, signed_qty: Decimal, price: Decimal) -> tuple[Holding, Decimal]:
+    """Return the holding after buying (positive) or selling (negative), and by how much cash changes."""
+    with localcontext(_EXACT):
+        cash = -cents(signed_qty * price)
+        qty = holding.qty + signed_qty
+        if holding.qty * signed_qty >= 0:
+            cost = holding.cost + signed_qty * price
+        elif qty == 0:
+            cost = ZERO
+        elif holding.qty * qty > 0:
+            cost = holding.cost + (holding.cost * signed_qty / holding.qty).quantize(_COST_STEP)
+        else:
+            cost = qty * price
+        realized = holding.realized + cash + cents(cost) - cents(holding.cost)
+    return Holding(qty, cost, realized), cash
+
+
+def average_entry(holding: Holding) -> Decimal:
+    """Return the average price paid, with at most nine decimals; only for a holding that is not flat."""
+    with localcontext(_EXACT):
+        return (holding.cost / holding.qty).quantize(Decimal("1e-9"))
+
+
+def market_value(qty: Decimal, price: Decimal) -> Decimal:
+    return cents(_EXACT.multiply(qty, price))
+
+
+def holdings(db: sqlite3.Connection, account: int, *, flat: bool = False) -> dict[str, Holding]:
+    """Return the account's positions by symbol, in order of symbol; closed ones only when ``flat``."""
+    rows = db.execute("SELECT symbol, qty, cost, realized FROM holdings WHERE account = ? ORDER BY symbol", (account,))
+    found = {
+        row["symbol"]: Holding(Decimal(row["qty"]), Decimal(row["cost"]), Decimal(row["realized"])) for row in rows
+    }
+    return found if flat else {symbol: holding for symbol, holding in found.items() if holding.qty}
+
+
+def transfer(db: sqlite3.Connection, account: int, activity_type: str, amount: Decimal, at_ns: int, why: str) -> None:
+    """Move cash in or out of the account."""
+    seq = db.execute(
+        "INSERT INTO transfers (account, id, activity_type, amount, at_ns, description) VALUES (?, '', ?, ?, ?, ?)",
+        (account, activity_type, str(cents(amount)), at_ns, why),
+    ).lastrowid
+    db.execute("UPDATE transfers SET id = ? WHERE seq = ?", (identifier("transfer", account, seq), seq))
+    _add_cash(db, account, cents(amount))
+
+
+def book(db: sqlite3.Connection, account: int, fill: Fill) -> None:
+    """Book one execution: cash, position and the fill itself. Fills of an account are booked in order of time."""
+    row = db.execute(
+        "SELECT qty, cost, realized FROM holdings WHERE account = ? AND symbol = ?", (account, fill.symbol)
+    ).fetchone()
+    before = Holding(*(Decimal(value) for value in row)) if row else Holding()
+    after, cash = execute(before, fill.qty if fill.side == "buy" else -fill.qty, fill.price)
+    db.execute(
+        "INSERT OR REPLACE INTO holdings (account, symbol, qty, cost, realized) VALUES (?, ?, ?, ?, ?)",
+        (account, fill.symbol, *map(_plain, after)),
+    )
+    seq = db.execute(
+        "INSERT INTO fills (account, order_id, execution_id, symbol, side, qty, price, cash, cum_qty, leaves_qty,"
+        " order_status, at_ns) VALUES (?, ?, '', ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            account,
+            fill.order_id,
+            fill.symbol,
+            fill.side,
+            *map(_plain, (fill.qty, fill.price, cash, fill.cum_qty, fill.leaves_qty)),
+            fill.status,
+            fill.at_ns,
+        ),
+    ).lastrowid
+    execution = identifier("execution", account, fill.order_id, seq)
+    db.execute("UPDATE fills SET execution_id = ? WHERE seq = ?", (execution, seq))
+    _add_cash(db, account, cash)
+
+
+class Past(NamedTuple):
+    """An account as it stood at an earlier moment."""
+
+    cash: Decimal
+    quantities: Mapping[str, Decimal]
+    transferred: Decimal
+
+
+def rewind(db: sqlite3.Connection, account: int, cash: Decimal, at_ns: int) -> Past:
+    """Return cash, quantities and transferred money at ``at_ns``, undoing from today everything later."""
+    quantities = {symbol: holding.qty for symbol, holding in holdings(db, account, flat=True).items()}
+    later = db.execute("SELECT symbol, side, qty, cash FROM fills WHERE account = ? AND at_ns > ?", (account, at_ns))
+    for row in later:
+        qty = Decimal(row["qty"])
+        quantities[row["symbol"]] -= qty if row["side"] == "buy" else -qty
+        cash -= Decimal(row["cash"])
+    transferred = ZERO
+    for row in db.execute("SELECT amount, at_ns FROM transfers WHERE account = ?", (account,)):
+        if row["at_ns"] > at_ns:
+            cash -= Decimal(row["amount"])
+        else:
+            transferred += Decimal(row["amount"])
+    return Past(cash, {symbol: qty for symbol, qty in quantities.items() if qty}, transferred)
+
+
+class Worth(NamedTuple):
+    """Market values in cents (short ones negative) and the margin that they need."""
+
+    long: Decimal
+    short: Decimal
+    initial_margin: Decimal
+    maintenance_margin: Decimal
+
+
+def worth(tape: Tape, quantities: Mapping[str, Decimal], at_ns: int) -> Worth:
+    """Value quantities at the last prices of a moment.
+
+    Margin: equities need 50 % to open and 30 % to keep (Regulation T and the usual house rule); coins are paid in full.
+    """
+    long = short = initial = maintenance = ZERO
+    for symbol, qty in quantities.items():
+        value = market_value(qty, tape.last(symbol, at_ns))
+        if qty > 0:
+            long += value
+        else:
+            short += value
+        initial += abs(value) * initial_rate(symbol)
+        maintenance += abs(value) * (Decimal(1) if LISTINGS[symbol].crypto else Decimal("0.3"))
+    return Worth(long, short, cents(initial), cents(maintenance))
+
+
+def initial_rate(symbol: str) -> Decimal:
+    return Decimal(1) if LISTINGS[symbol].crypto else Decimal("0.5")
+
+
+def _add_cash(db: sqlite3.Connection, account: int, amount: Decimal) -> None:
+    row = db.execute("SELECT cash FROM accounts WHERE number = ?", (account,)).fetchone()
+    cash = _EXACT.add(Decimal(row["cash"]), amount)
+    db.execute("UPDATE accounts SET cash = ? WHERE number = ?", (_plain(cash), account))
+
+
+def _plain(value: Decimal) -> str:
+    return format(value, "f")

@@ -1,0 +1,312 @@
+"""Orders as they are kept, listed and written on the wire.
+
+An order is stored with every field that Alpaca's has; fills update it through ``fill_order``. Lists follow the wire: sorted
+by submission, and by order of arrival where submissions coincide. A ``held`` leg waits for its parent or its sibling: it is
+not in the flat list of open orders (as at Alpaca), only in its parent's ``legs``. With ``nested`` a parent is listed when it
+or one of its legs matches, and the limit counts parents.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+from decimal import ROUND_HALF_EVEN, Decimal, localcontext
+from typing import Final, NamedTuple
+
+from alpacli.sim.answers import (
+    Json,
+    bad_parameter,
+    canonical_identifier,
+    identifier,
+    not_found,
+    optional_decimal,
+    optional_timestamp,
+    timestamp,
+)
+from alpacli.sim.exchange import Desk
+from alpacli.sim.ledger import ZERO, Fill, book, initial_rate
+from alpacli.sim.listing import LISTINGS, find
+from alpacli.sim.state import ORDER_COLUMNS
+
+OPEN: Final = [
+    *("new", "partially_filled", "accepted", "pending_new", "accepted_for_bidding", "pending_cancel"),
+    *("pending_replace", "stopped", "suspended", "calculated", "held"),
+]
+CLOSED: Final = ["filled", "canceled", "expired", "replaced", "rejected", "done_for_day"]
+MAX_LIMIT: Final = 500
+
+_STATUS_FILTERS: Final = {
+    "open": [status for status in OPEN if status != "held"],
+    "closed": CLOSED,
+    "all": OPEN + CLOSED,
+}
+
+
+class NewOrder(NamedTuple):
+    """An order as it enters the book; prices and quantities are exact, instants in nanoseconds."""
+
+    symbol: str
+    side: str
+    order_type: str
+    time_in_force: str
+    submitted_ns: int
+    qty: Decimal | None = None
+    notional: Decimal | None = None
+    limit_price: Decimal | None = None
+    stop_price: Decimal | None = None
+    trail_percent: Decimal | None = None
+    trail_price: Decimal | None = None
+    hwm: Decimal | None = None
+    order_class: str = "simple"
+    position_intent: str | None = None
+    extended_hours: bool = False
+    client_order_id: str | None = None
+    parent_id: str | None = None
+    leg_index: int = 0
+    status: str = "new"
+    expires_ns: int | None = None
+
+
+class Query(NamedTuple):
+    """The parameters of ``GET /v2/orders``; instants and cursors are exclusive."""
+
+    status: str = "open"
+    limit: int = 50
+    after_ns: int | None = None
+    until_ns: int | None = None
+    ascending: bool = False
+    nested: bool = False
+    symbols: Sequence[str] = ()
+    side: str | None = None
+    asset_classes: Sequence[str] = ()
+    before_order_id: str | None = None
+    after_order_id: str | None = None
+
+
+def enter(desk: Desk, order: NewOrder) -> str:
+    """Put an order on the book and return its id."""
+    count = desk.db.execute("SELECT count(*) FROM orders WHERE account = ?", (desk.account.number,)).fetchone()[0]
+    order_id = identifier("order", desk.account.id, count)
+    values: dict[str, object] = {
+        "id": order_id,
+        "client_order_id": order.client_order_id or identifier("client order", desk.account.id, count),
+        "created_ns": order.submitted_ns,
+        "updated_ns": order.submitted_ns,
+        "filled_qty": "0",
+        "filled_value": "0",
+    }
+    for name, value in order._asdict().items():
+        if name != "client_order_id":
+            values[name] = format(value, "f") if isinstance(value, Decimal) else value
+    names = ["account", *values]
+    desk.db.execute(
+        f"INSERT INTO orders ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})",
+        (desk.account.number, *values.values()),
+    )
+    return order_id
+
+
+def fill_order(desk: Desk, order_id: str, qty: Decimal, price: Decimal, at_ns: int) -> None:
+    """Execute part or all of an order: the ledger books it, the order counts it."""
+    row = _row(desk, "id", order_id)
+    filled, value = Decimal(row["filled_qty"]) + qty, Decimal(row["filled_value"]) + qty * price
+    ordered = filled if row["qty"] is None else Decimal(row["qty"])
+    leaves = ordered - filled
+    if leaves < 0:
+        raise AssertionError(f"order {order_id} is for {ordered}, not {filled}")
+    status = "partially_filled" if leaves else "filled"
+    book(
+        desk.db,
+        desk.account.number,
+        Fill(order_id, row["symbol"], row["side"], qty, price, at_ns, filled, leaves, status),
+    )
+    amend(
+        desk,
+        order_id,
+        at_ns,
+        status=status,
+        filled_qty=format(filled, "f"),
+        filled_value=format(value, "f"),
+        filled_ns=at_ns if status == "filled" else None,
+    )
+
+
+def amend(desk: Desk, order_id: str, at_ns: int, **changes: str | int | None) -> None:
+    """Change columns of an order and move its ``updated_at``."""
+    unknown = changes.keys() - set(ORDER_COLUMNS)
+    if unknown:
+        raise AssertionError(f"orders have no {sorted(unknown)}")
+    assignments = ", ".join(f"{name} = ?" for name in ("updated_ns", *changes))
+    desk.db.execute(
+        f"UPDATE orders SET {assignments} WHERE account = ? AND id = ?",
+        (at_ns, *changes.values(), desk.account.number, order_id),
+    )
+
+
+def list_orders(desk: Desk, query: Query) -> list[Json]:
+    """Return the orders that match, in order of submission (newest first unless ascending)."""
+    where, values = ["account = ?"], [desk.account.number]
+    arguments: list[object] = list(values)
+
+    def demand(condition: str, *given: object) -> None:
+        where.append(condition)
+        arguments.extend(given)
+
+    statuses = _STATUS_FILTERS[query.status]
+    marks = ", ".join("?" * len(statuses))
+    if query.nested:
+        demand("parent_id IS NULL")
+        demand(
+            f"(status IN ({marks}) OR EXISTS (SELECT 1 FROM orders AS leg WHERE leg.account = orders.account"
+            f" AND leg.parent_id = orders.id AND leg.status IN ({marks})))",
+            *statuses,
+            *statuses,
+        )
+    else:
+        demand(f"status IN ({marks})", *statuses)
+    if query.after_ns is not None:
+        demand("submitted_ns > ?", query.after_ns)
+    if query.until_ns is not None:
+        demand("submitted_ns < ?", query.until_ns)
+    for cursor, comparison in ((query.before_order_id, "<"), (query.after_order_id, ">")):
+        if cursor is not None:
+            row = _row(desk, "id", cursor)
+            demand(f"(submitted_ns, seq) {comparison} (?, ?)", row["submitted_ns"], row["seq"])
+    if query.side is not None:
+        demand("side = ?", query.side)
+    wanted = _wanted_symbols(query)
+    if wanted is not None:
+        demand(f"symbol IN ({', '.join('?' * len(wanted))})", *wanted)
+    direction = "ASC" if query.ascending else "DESC"
+    rows = desk.db.execute(
+        f"SELECT * FROM orders WHERE {' AND '.join(where)} ORDER BY submitted_ns {direction}, seq {direction} LIMIT ?",
+        (*arguments, query.limit),
+    ).fetchall()
+    return [order_answer(desk, row, nested=query.nested) for row in rows]
+
+
+def one_order(desk: Desk, order_id: str, *, nested: bool) -> dict[str, Json]:
+    canonical = canonical_identifier(order_id)
+    if canonical is None:
+        raise bad_parameter(f"invalid order id {order_id}")
+    return order_answer(desk, _row(desk, "id", canonical, order_id), nested=nested)
+
+
+def order_by_client_id(desk: Desk, client_order_id: str) -> dict[str, Json]:
+    return order_answer(desk, _row(desk, "client_order_id", client_order_id), nested=True)
+
+
+def held_for_orders(desk: Desk, symbol: str, side: str) -> Decimal:
+    """Return how many units open orders on one side of a symbol still want. Exits that exclude each other count once."""
+    statuses = [status for status in OPEN if status != "held"]
+    rows = desk.db.execute(
+        f"SELECT id, parent_id, qty, filled_qty FROM orders WHERE account = ? AND symbol = ? AND side = ?"
+        f" AND qty IS NOT NULL AND status IN ({', '.join('?' * len(statuses))})",
+        (desk.account.number, symbol, side, *statuses),
+    )
+    wanted: dict[str, Decimal] = {}
+    for row in rows:
+        group = row["parent_id"] or row["id"]
+        wanted[group] = max(wanted.get(group, ZERO), Decimal(row["qty"]) - Decimal(row["filled_qty"]))
+    return sum(wanted.values(), ZERO)
+
+
+def reserved_margin(desk: Desk, quantities: dict[str, Decimal]) -> Decimal:
+    """Return the initial margin that open orders would need if they all filled at their prices.
+
+    Orders that only close a position need none. A market order counts at the last price.
+    """
+    statuses = [status for status in OPEN if status != "held"]
+    reserved = ZERO
+    for row in desk.db.execute(
+        f"SELECT * FROM orders WHERE account = ? AND status IN ({', '.join('?' * len(statuses))}) ORDER BY seq",
+        (desk.account.number, *statuses),
+    ):
+        symbol, held = row["symbol"], quantities.get(row["symbol"], ZERO)
+        if held and (held > 0) == (row["side"] == "sell"):
+            continue
+        if row["notional"] is not None:
+            reserved += Decimal(row["notional"]) * initial_rate(symbol)
+            continue
+        text = row["limit_price"] or row["stop_price"]
+        price = Decimal(text) if text else desk.market.tape.last(symbol, desk.now_ns)
+        reserved += (Decimal(row["qty"]) - Decimal(row["filled_qty"])) * price * initial_rate(symbol)
+    return reserved
+
+
+def order_answer(desk: Desk, row: sqlite3.Row, *, nested: bool) -> dict[str, Json]:
+    """Return the order as Alpaca writes it; its legs inside when ``nested`` and there are any, else ``legs`` is null."""
+    legs: list[Json] | None = None
+    if nested and row["parent_id"] is None and row["order_class"] not in ("", "simple"):
+        rows = desk.db.execute(
+            "SELECT * FROM orders WHERE account = ? AND parent_id = ? ORDER BY leg_index, seq",
+            (desk.account.number, row["id"]),
+        ).fetchall()
+        legs = [order_answer(desk, leg, nested=False) for leg in rows] or None
+    listing = LISTINGS[row["symbol"]]
+    return {
+        "id": row["id"],
+        "client_order_id": row["client_order_id"],
+        "created_at": timestamp(row["created_ns"]),
+        "updated_at": timestamp(row["updated_ns"]),
+        "submitted_at": timestamp(row["submitted_ns"]),
+        "filled_at": optional_timestamp(row["filled_ns"]),
+        "expired_at": optional_timestamp(row["expired_ns"]),
+        "expires_at": optional_timestamp(row["expires_ns"]),
+        "canceled_at": optional_timestamp(row["canceled_ns"]),
+        "failed_at": optional_timestamp(row["failed_ns"]),
+        "replaced_at": optional_timestamp(row["replaced_ns"]),
+        "replaced_by": row["replaced_by"],
+        "replaces": row["replaces"],
+        "asset_id": listing.asset_id,
+        "symbol": row["symbol"],
+        "asset_class": listing.asset_class,
+        "notional": optional_decimal(row["notional"]),
+        "qty": optional_decimal(row["qty"]),
+        "filled_qty": optional_decimal(row["filled_qty"]),
+        "filled_avg_price": _average(row),
+        "order_class": row["order_class"],
+        "order_type": row["order_type"],
+        "type": row["order_type"],
+        "side": row["side"],
+        "position_intent": row["position_intent"] or f"{row['side']}_to_open",
+        "time_in_force": row["time_in_force"],
+        "limit_price": optional_decimal(row["limit_price"]),
+        "stop_price": optional_decimal(row["stop_price"]),
+        "status": row["status"],
+        "extended_hours": bool(row["extended_hours"]),
+        "legs": legs,
+        "trail_percent": optional_decimal(row["trail_percent"]),
+        "trail_price": optional_decimal(row["trail_price"]),
+        "hwm": optional_decimal(row["hwm"]),
+        "ratio_qty": None,
+        "subtag": None,
+        "source": None,
+    }
+
+
+def _average(row: sqlite3.Row) -> str | None:
+    """Return the volume-weighted price of the fills so far, with at most nine decimals."""
+    if Decimal(row["filled_qty"]) == 0:
+        return None
+    with localcontext(prec=60, rounding=ROUND_HALF_EVEN):
+        average = (Decimal(row["filled_value"]) / Decimal(row["filled_qty"])).quantize(Decimal("1e-9"))
+    return optional_decimal(format(average, "f"))
+
+
+def _wanted_symbols(query: Query) -> list[str] | None:
+    wanted = None
+    if query.symbols:
+        listings = [find(symbol) for symbol in query.symbols]
+        wanted = [item.symbol if item else name for item, name in zip(listings, query.symbols, strict=True)]
+    if query.asset_classes:
+        known = [item.symbol for item in LISTINGS.values() if item.asset_class in query.asset_classes]
+        wanted = known if wanted is None else [symbol for symbol in wanted if symbol in known]
+    return wanted
+
+
+def _row(desk: Desk, column: str, value: str, shown: str | None = None) -> sqlite3.Row:
+    row: sqlite3.Row | None = desk.db.execute(
+        f"SELECT * FROM orders WHERE account = ? AND {column} = ?", (desk.account.number, value)
+    ).fetchone()
+    if row is None:
+        raise not_found(f"order not found for {shown or value}")
+    return row

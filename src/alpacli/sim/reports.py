@@ -1,0 +1,235 @@
+"""What an account is told about itself: balances, positions, configuration.
+
+Everything is worked out from the ledger and the tape at the moment of the request, with Alpaca's published formulas
+(wire reference 4.1 and 4.3). Two choices where those leave room: ``initial_margin`` includes what open orders reserve, so
+buying power already has them taken off; the day begins at the previous close, and within it a position's shares carried
+over are measured from that close, shares added since from their average fill price.
+"""
+
+import json
+from collections.abc import Mapping
+from decimal import ROUND_HALF_EVEN, Decimal, localcontext
+from typing import Final, NamedTuple
+
+from alpacli.sim.answers import Json, Refusal, decimal_text, not_found, timestamp
+from alpacli.sim.exchange import Account, Desk
+from alpacli.sim.hours import new_york_date
+from alpacli.sim.ledger import ZERO, Holding, average_entry, cents, holdings, market_value, rewind, worth
+from alpacli.sim.listing import LISTINGS, find
+from alpacli.sim.orders import held_for_orders, reserved_margin
+
+_CONFIGURATION: Final[Mapping[str, Json]] = {
+    "disable_overnight_trading": False,
+    "fractional_trading": True,
+    "max_margin_multiplier": "2",
+    "max_options_trading_level": 3,
+    "no_shorting": False,
+    "ptp_no_exception_entry": False,
+    "suspend_trade": False,
+    "trade_confirm_email": "all",
+}
+
+
+class Balances(NamedTuple):
+    """The money of an account at one moment, in cents."""
+
+    cash: Decimal
+    long: Decimal
+    short: Decimal
+    equity: Decimal
+    last_equity: Decimal
+    initial_margin: Decimal
+    maintenance_margin: Decimal
+    last_maintenance_margin: Decimal
+    multiplier: int
+    buying_power: Decimal
+
+
+def balances(desk: Desk) -> Balances:
+    quantities = {symbol: holding.qty for symbol, holding in holdings(desk.db, desk.account.number).items()}
+    now = worth(desk.market.tape, quantities, desk.now_ns)
+    cash = desk.account.cash
+    equity = cash + now.long + now.short
+    initial_margin = now.initial_margin + cents(reserved_margin(desk, quantities))
+    close_ns = desk.market.hours.previous_close(desk.now_ns)
+    past = rewind(desk.db, desk.account.number, cash, close_ns)
+    then = worth(desk.market.tape, past.quantities, close_ns)
+    last_equity = past.cash + then.long + then.short
+    if desk.account.created_ns > close_ns:  # a new account began the day with the money it was given
+        last_equity = rewind(desk.db, desk.account.number, cash, desk.account.created_ns).transferred
+    multiplier = int(str(configuration(desk.account)["max_margin_multiplier"]))
+    excess = max(equity - initial_margin, ZERO)
+    if multiplier == 1:
+        power = max(cash, ZERO)
+    elif multiplier == 4:
+        power = max(last_equity - then.maintenance_margin, ZERO) * 4
+    else:
+        power = excess * 2
+    return Balances(
+        cash,
+        now.long,
+        now.short,
+        equity,
+        last_equity,
+        initial_margin,
+        now.maintenance_margin,
+        then.maintenance_margin,
+        multiplier,
+        power,
+    )
+
+
+def account_answer(desk: Desk) -> dict[str, Json]:
+    account, money, rules = desk.account, balances(desk), configuration(desk.account)
+    without_margin = max(min(money.cash, money.equity - money.initial_margin), ZERO)
+    close_ns = desk.market.hours.previous_close(desk.now_ns)
+    amounts = {
+        "buying_power": money.buying_power,
+        "regt_buying_power": max(money.equity - money.initial_margin, ZERO) * min(money.multiplier, 2),
+        "effective_buying_power": money.buying_power,
+        "non_marginable_buying_power": without_margin,
+        "options_buying_power": without_margin,
+        "cash": money.cash,
+        "accrued_fees": ZERO,
+        "pending_transfer_in": ZERO,
+        "pending_transfer_out": ZERO,
+        "pending_reg_taf_fees": ZERO,
+        "portfolio_value": money.equity,
+        "equity": money.equity,
+        "last_equity": money.last_equity,
+        "long_market_value": money.long,
+        "short_market_value": money.short,
+        "position_market_value": money.long - money.short,
+        "initial_margin": money.initial_margin,
+        "maintenance_margin": money.maintenance_margin,
+        "last_maintenance_margin": money.last_maintenance_margin,
+        "sma": money.last_equity,
+        "intraday_adjustments": ZERO,
+    }
+    return {
+        "id": account.id,
+        "account_number": account.account_number,
+        "status": "ACTIVE",
+        "crypto_status": "ACTIVE",
+        "currency": "USD",
+        **{name: decimal_text(amount) for name, amount in amounts.items()},
+        "multiplier": str(money.multiplier),
+        "balance_asof": new_york_date(close_ns - 1).isoformat(),
+        "created_at": timestamp(account.created_ns),
+        "crypto_tier": 1,
+        "options_approved_level": 3,
+        "options_trading_level": rules["max_options_trading_level"],
+        "trading_blocked": False,
+        "transfers_blocked": False,
+        "account_blocked": False,
+        "trade_suspended_by_user": rules["suspend_trade"],
+        "shorting_enabled": money.multiplier > 1 and not rules["no_shorting"],
+        "admin_configurations": {},
+        "user_configurations": None,
+    }
+
+
+def position_answers(desk: Desk) -> list[Json]:
+    held = holdings(desk.db, desk.account.number)
+    return [_position(desk, symbol, holding) for symbol, holding in held.items()]
+
+
+def one_position(desk: Desk, symbol_or_id: str) -> dict[str, Json]:
+    listing = find(symbol_or_id)
+    if listing is None:
+        raise not_found(f"symbol not found: {symbol_or_id}")
+    holding = holdings(desk.db, desk.account.number).get(listing.symbol)
+    if holding is None:
+        raise not_found("position does not exist")
+    return _position(desk, listing.symbol, holding)
+
+
+def _position(desk: Desk, symbol: str, holding: Holding) -> dict[str, Json]:
+    listing, tape = LISTINGS[symbol], desk.market.tape
+    price, lastday = tape.last(symbol, desk.now_ns), tape.previous_close(symbol, desk.now_ns)
+    value, cost = market_value(holding.qty, price), cents(holding.cost)
+    day_basis = _day_basis(desk, symbol, holding, lastday)
+    gain, day_gain = value - cost, value - day_basis
+    long = holding.qty > 0
+    on_hold = held_for_orders(desk, symbol, "sell" if long else "buy")
+    available = max(abs(holding.qty) - on_hold, ZERO)
+    return {
+        "asset_id": listing.asset_id,
+        "symbol": listing.position_symbol,
+        "exchange": listing.exchange,
+        "asset_class": listing.asset_class,
+        "asset_marginable": not listing.crypto,
+        "qty": decimal_text(holding.qty),
+        "qty_available": decimal_text(available if long else -available),
+        "side": "long" if long else "short",
+        "avg_entry_price": decimal_text(average_entry(holding)),
+        "cost_basis": decimal_text(cost),
+        "market_value": decimal_text(value),
+        "current_price": decimal_text(price),
+        "lastday_price": decimal_text(lastday),
+        "change_today": _ratio(price - lastday, lastday),
+        "unrealized_pl": decimal_text(gain),
+        "unrealized_plpc": _ratio(gain, abs(cost)),
+        "unrealized_intraday_pl": decimal_text(day_gain),
+        "unrealized_intraday_plpc": _ratio(day_gain, abs(day_basis)),
+    }
+
+
+def _day_basis(desk: Desk, symbol: str, holding: Holding, lastday: Decimal) -> Decimal:
+    """Return what the shares held now were worth when the day began for each of them."""
+    direction = 1 if holding.qty > 0 else -1
+    close_ns = desk.market.hours.previous_close(desk.now_ns)
+    at_close, added, paid = holding.qty, ZERO, ZERO
+    with localcontext(prec=60, rounding=ROUND_HALF_EVEN):
+        for row in desk.db.execute(
+            "SELECT side, qty, price FROM fills WHERE account = ? AND at_ns > ? AND symbol = ?",
+            (desk.account.number, close_ns, symbol),
+        ):
+            signed = Decimal(row["qty"]) if row["side"] == "buy" else -Decimal(row["qty"])
+            at_close -= signed
+            if signed * direction > 0:
+                added += signed
+                paid += signed * Decimal(row["price"])
+        carried = min(max(at_close * direction, ZERO), abs(holding.qty)) * direction
+        fresh = holding.qty - carried
+        return cents(carried * lastday + (fresh * paid / added if fresh else ZERO))
+
+
+def configuration(account: Account) -> dict[str, Json]:
+    """Return the account's configuration: the defaults, and over them what was changed."""
+    changed = {name: value for name, value in account.configuration.items() if isinstance(value, str | int | bool)}
+    return {**_CONFIGURATION, **changed}
+
+
+def change_configuration(desk: Desk, changes: Mapping[str, object]) -> dict[str, Json]:
+    """Apply the fields that are known and not null. Anything that such a field cannot be is refused with 400."""
+    rules = configuration(desk.account)
+    for name, value in changes.items():
+        if name not in _CONFIGURATION or value is None:
+            continue
+        rules[name] = _configured(name, value)
+    desk.db.execute("UPDATE accounts SET configuration = ? WHERE number = ?", (json.dumps(rules), desk.account.number))
+    return rules
+
+
+def _configured(name: str, value: object) -> Json:
+    if isinstance(_CONFIGURATION[name], bool):
+        if isinstance(value, bool):
+            return value
+    elif name == "max_margin_multiplier":
+        if str(value) in ("1", "2", "4"):
+            return str(value)
+    elif name == "max_options_trading_level":
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 3:
+            return value
+    elif value in ("all", "none"):
+        return str(value)
+    raise Refusal(400, 40010000, f"invalid value for {name}")
+
+
+def _ratio(part: Decimal, whole: Decimal) -> str:
+    """Return a fraction with at most sixteen decimals; of nothing, zero."""
+    if not whole:
+        return "0"
+    with localcontext(prec=60, rounding=ROUND_HALF_EVEN):
+        return decimal_text((part / whole).quantize(Decimal("1e-16")))

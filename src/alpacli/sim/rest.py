@@ -1,0 +1,366 @@
+"""The exchange's REST face without sockets: one function from a request to an answer, the same in process and over HTTP.
+
+Paths that are not served answer 404, as Alpaca does. Parameters that are not known are ignored; booleans may be ``True`` or
+``true``; lists are comma-joined; a symbol in a path may hold a slash. Every answer carries ``X-RateLimit-*`` and
+``X-Request-ID``; the window is the minute, and a request beyond the limit is answered 429 without being looked at.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from datetime import date, datetime, time, timedelta
+from typing import Final, NamedTuple
+
+from alpacli.sim import history, listing, orders, reports, watchlists
+from alpacli.sim.answers import (
+    SECOND_NS,
+    Json,
+    Refusal,
+    bad_parameter,
+    canonical_identifier,
+    identifier,
+    timestamp,
+)
+from alpacli.sim.exchange import Admission, Desk, Exchange
+from alpacli.sim.hours import FIRST_DAY, LAST_DAY, new_york_ns, new_york_offset, session_text
+
+KEY_HEADER: Final = "apca-api-key-id"
+SECRET_HEADER: Final = "apca-api-secret-key"  # noqa: S105 the header's name, not a secret
+
+
+class HttpRequest(NamedTuple):
+    """A decoded request: ``path`` and ``query`` without percent signs, header names in lower case."""
+
+    method: str
+    path: str
+    query: tuple[tuple[str, str], ...] = ()
+    headers: Mapping[str, str] = {}
+    body: bytes = b""
+
+
+class HttpAnswer(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Call(NamedTuple):
+    """A request that found its route: the part of the path that varies, and the parameters."""
+
+    desk: Desk
+    item: str
+    query: Mapping[str, str]
+    body: bytes
+
+    def flag(self, name: str) -> bool:
+        return self.query.get(name, "").lower() in ("true", "1", "t")
+
+    def words(self, name: str) -> list[str]:
+        return [word.strip() for word in self.query.get(name, "").split(",") if word.strip()]
+
+    def choice(self, name: str, *allowed: str) -> str:
+        """Return one of the allowed values; the first is the default."""
+        value = self.query.get(name, "") or allowed[0]
+        if value.lower() not in allowed:
+            raise bad_parameter(f"invalid {name}: {value}")
+        return value.lower()
+
+    def number(self, name: str, default: int, most: int) -> int:
+        text = self.query.get(name, "")
+        if not text:
+            return default
+        if not text.isascii() or not text.isdecimal() or not 1 <= int(text[:9]) <= most:
+            raise bad_parameter(f"invalid {name}")
+        return int(text)
+
+    def instant(self, name: str) -> int | None:
+        """Return an RFC 3339 instant or the beginning of a New York day, in nanoseconds."""
+        text = self.query.get(name, "")
+        return parse_instant(name, text) if text else None
+
+    def day(self, name: str) -> date | None:
+        text = self.query.get(name, "")
+        if not text:
+            return None
+        try:
+            return date.fromisoformat(text[:10])
+        except ValueError:
+            raise bad_parameter(f"invalid {name}: {text}") from None
+
+    def json(self) -> dict[str, object]:
+        try:
+            value = json.loads(self.body or b"{}")
+        except ValueError:
+            raise Refusal(400, 40010000, "request body format is invalid") from None
+        if not isinstance(value, dict):
+            raise Refusal(400, 40010000, "request body format is invalid")
+        return value
+
+
+Handler = Callable[[Call], Json]
+
+
+class _Route(NamedTuple):
+    pattern: re.Pattern[str]
+    methods: Mapping[str, Handler]
+
+
+def handle(exchange: Exchange, request: HttpRequest) -> HttpAnswer:
+    """Answer one request.
+
+    Raises:
+        ConfigError: the state file cannot be used (over HTTP the server turns that into a 500).
+    """
+    key_id, secret = request.headers.get(KEY_HEADER, ""), request.headers.get(SECRET_HEADER, "")
+    if not key_id or not secret:
+        request_id = identifier("refused", exchange.now_ns(), request.path).replace("-", "")
+        return _answer(401, {"message": "unauthorized."}, {"X-Request-ID": request_id})
+    admission = exchange.admit(key_id, secret)
+    headers = _headers(admission)
+    if not admission.allowed:
+        return _answer(429, {"code": 42910000, "message": "rate limit exceeded."}, headers)
+    try:
+        handler, item = _find(request.method, request.path)
+        with exchange.desk(admission.number, changes=request.method != "GET") as desk:
+            body = handler(Call(desk, item, dict(request.query), request.body))
+    except Refusal as refusal:
+        return _answer(refusal.status, refusal.body, headers)
+    return HttpAnswer(204, headers, b"") if body is None else _answer(200, body, headers)
+
+
+def parse_instant(name: str, text: str) -> int:
+    """Return nanoseconds for RFC 3339 with any offset (none means UTC), or for a date, which is its New York midnight."""
+    matched = _INSTANT.fullmatch(text.strip().replace(" ", "+") if "T" in text else text.strip())
+    if matched is None:
+        raise bad_parameter(f"invalid {name}: {text}")
+    try:
+        if matched["clock"] is None:
+            return new_york_ns(date.fromisoformat(matched["date"]))
+        zone = {"": "+00:00", "Z": "+00:00", "z": "+00:00"}.get(matched["zone"] or "", matched["zone"])
+        moment = datetime.fromisoformat(f"{matched['date']}T{matched['clock']}{zone}")
+        return int(moment.timestamp()) * SECOND_NS + int((matched["fraction"] or "").ljust(9, "0")[:9])
+    except (ValueError, OverflowError):
+        raise bad_parameter(f"invalid {name}: {text}") from None
+
+
+_INSTANT: Final = re.compile(
+    r"(?P<date>\d{4}-\d\d-\d\d)(?:T(?P<clock>\d\d:\d\d(?::\d\d)?)(?:\.(?P<fraction>\d+))?(?P<zone>[Zz]|[+-]\d\d:?\d\d)?)?"
+)
+
+
+def _headers(admission: Admission) -> dict[str, str]:
+    headers = {"X-Request-ID": admission.request_id}
+    if admission.limit:
+        headers["X-RateLimit-Limit"] = str(admission.limit)
+        headers["X-RateLimit-Remaining"] = str(admission.remaining)
+        headers["X-RateLimit-Reset"] = str(admission.reset_s)
+    return headers
+
+
+def _answer(status: int, body: Json, headers: dict[str, str]) -> HttpAnswer:
+    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    return HttpAnswer(status, {**headers, "Content-Type": "application/json; charset=UTF-8"}, text.encode())
+
+
+def _find(method: str, path: str) -> tuple[Handler, str]:
+    for route in _ROUTES:
+        matched = route.pattern.fullmatch(path)
+        if matched is not None and method in route.methods:
+            return route.methods[method], matched.groupdict().get("item") or ""
+    raise Refusal(404, 40410000, "endpoint not found.")
+
+
+# ------------------------------------------------------------------------------------------------- resources
+
+
+def _clock(call: Call) -> Json:
+    hours, now_ns = call.desk.market.hours, call.desk.now_ns
+    opens, closes = hours.next_open(now_ns), hours.next_close(now_ns)
+    return {
+        "timestamp": timestamp(now_ns, new_york_offset(now_ns)),
+        "is_open": hours.is_open(now_ns),
+        "next_open": timestamp(opens, new_york_offset(opens)),
+        "next_close": timestamp(closes, new_york_offset(closes)),
+    }
+
+
+def _calendar(call: Call) -> Json:
+    start, end = call.day("start") or FIRST_DAY, call.day("end") or LAST_DAY
+    if end < start:
+        raise bad_parameter("end must not be before start")
+    hours = call.desk.market.hours
+    by_settlement = call.choice("date_type", "trading", "settlement") == "settlement"
+    days = hours.days(start - timedelta(5), end) if by_settlement else hours.days(start, end)
+    return [dict(session_text(day, hours.name)) for day in days if not by_settlement or start <= day.settlement <= end]
+
+
+def _assets(call: Call) -> Json:
+    return listing.assets_answer(
+        call.query.get("status"),
+        call.query.get("asset_class"),
+        call.query.get("exchange"),
+        frozenset(call.words("attributes")),
+    )
+
+
+def _orders(call: Call) -> Json:
+    before, after = call.query.get("before_order_id") or None, call.query.get("after_order_id") or None
+    after_ns, until_ns = call.instant("after"), call.instant("until")
+    if before and after:
+        raise bad_parameter("before_order_id and after_order_id are mutually exclusive")
+    if (before or after) and (after_ns is not None or until_ns is not None):
+        raise bad_parameter("before_order_id and after_order_id cannot be combined with after or until")
+    side = call.choice("side", "", "buy", "sell")
+    return orders.list_orders(
+        call.desk,
+        orders.Query(
+            call.choice("status", "open", "closed", "all"),
+            call.number("limit", 50, orders.MAX_LIMIT),
+            after_ns,
+            until_ns,
+            call.choice("direction", "desc", "asc") == "asc",
+            call.flag("nested"),
+            call.words("symbols"),
+            side or None,
+            call.words("asset_class"),
+            _order_id(before),
+            _order_id(after),
+        ),
+    )
+
+
+def _order_id(text: str | None) -> str | None:
+    if text is None:
+        return None
+    canonical = canonical_identifier(text)
+    if canonical is None:
+        raise bad_parameter(f"invalid order id {text}")
+    return canonical
+
+
+def _by_client_order_id(call: Call) -> Json:
+    client_order_id = call.query.get("client_order_id", "")
+    if not client_order_id:
+        raise bad_parameter("client_order_id is required")
+    return orders.order_by_client_id(call.desk, client_order_id)
+
+
+def _activities(call: Call) -> Json:
+    types, category = call.words("activity_types"), call.choice("category", "", "trade_activity", "non_trade_activity")
+    if types and category:
+        raise bad_parameter("activity_types and category are mutually exclusive")
+    if call.item:
+        types = [call.item]
+    day = call.day("date")
+    after_ns, until_ns = call.instant("after"), call.instant("until")
+    if day is not None:
+        if after_ns is not None or until_ns is not None:
+            raise bad_parameter("date cannot be combined with after or until")
+        after_ns, until_ns = new_york_ns(day) - 1, new_york_ns(day + timedelta(1), time())
+    most = None if day is not None and "page_size" not in call.query else call.number("page_size", 100, 100)
+    return history.activities(
+        call.desk,
+        history.ActivityQuery(
+            frozenset(types),
+            category or None,
+            after_ns,
+            until_ns,
+            call.choice("direction", "desc", "asc") == "asc",
+            most,
+            call.query.get("page_token") or None,
+            _order_id(call.query.get("order_id") or None),
+        ),
+    )
+
+
+def _portfolio(call: Call) -> Json:
+    query = call.query
+    return history.portfolio(
+        call.desk,
+        history.PortfolioQuery(
+            query.get("period") or None,
+            query.get("timeframe") or None,
+            call.instant("start"),
+            call.instant("end") if "end" in query else call.instant("date_end"),
+            call.choice("intraday_reporting", "market_hours", "extended_hours", "continuous")
+            if not call.flag("extended_hours")
+            else "extended_hours",
+            call.choice("pnl_reset", "per_day", "no_reset"),
+            frozenset(call.words("cashflow_types")),
+        ),
+    )
+
+
+def _named_watchlist(call: Call) -> watchlists.Key:
+    name = call.query.get("name", "")
+    if not name:
+        raise bad_parameter("name is required")
+    return watchlists.Key(name=name)
+
+
+def _symbol(call: Call) -> str:
+    symbol = call.json().get("symbol")
+    if not isinstance(symbol, str) or not symbol:
+        raise bad_parameter("symbol is required")
+    return symbol
+
+
+def _remove_from_watchlist(call: Call) -> Json:
+    watchlist_id, _, symbol = call.item.partition("/")
+    return watchlists.remove(call.desk, watchlists.Key(watchlist_id), symbol)
+
+
+_PATHS: Final[tuple[tuple[str, Mapping[str, Handler]], ...]] = (
+    (
+        "/v2/account",
+        {"GET": lambda call: reports.account_answer(call.desk)},
+    ),
+    (
+        "/v2/account/configurations",
+        {
+            "GET": lambda call: reports.configuration(call.desk.account),
+            "PATCH": lambda call: reports.change_configuration(call.desk, call.json()),
+        },
+    ),
+    ("/v2/account/portfolio/history", {"GET": _portfolio}),
+    ("/v2/account/activities(?:/(?P<item>[A-Z]+))?", {"GET": _activities}),
+    ("/v2/positions", {"GET": lambda call: reports.position_answers(call.desk)}),
+    ("/v2/positions/(?P<item>.+)", {"GET": lambda call: reports.one_position(call.desk, call.item)}),
+    ("/v2/orders", {"GET": _orders}),
+    ("/v2/orders:by_client_order_id", {"GET": _by_client_order_id}),
+    (
+        "/v2/orders/(?P<item>[^/]+)",
+        {"GET": lambda call: orders.one_order(call.desk, call.item, nested=call.flag("nested"))},
+    ),
+    ("/v2/assets", {"GET": _assets}),
+    ("/v2/assets/(?P<item>.+)", {"GET": lambda call: listing.one_asset(call.item)}),
+    ("/v2/clock", {"GET": _clock}),
+    ("/v2/calendar", {"GET": _calendar}),
+    (
+        "/v2/watchlists",
+        {
+            "GET": lambda call: watchlists.list_all(call.desk),
+            "POST": lambda call: watchlists.create(call.desk, call.json()),
+        },
+    ),
+    (
+        "/v2/watchlists:by_name",
+        {
+            "GET": lambda call: watchlists.show(call.desk, _named_watchlist(call)),
+            "PUT": lambda call: watchlists.update(call.desk, _named_watchlist(call), call.json()),
+            "POST": lambda call: watchlists.add(call.desk, _named_watchlist(call), _symbol(call)),
+            "DELETE": lambda call: watchlists.delete(call.desk, _named_watchlist(call)),
+        },
+    ),
+    (
+        "/v2/watchlists/(?P<item>[^/]+)",
+        {
+            "GET": lambda call: watchlists.show(call.desk, watchlists.Key(call.item)),
+            "PUT": lambda call: watchlists.update(call.desk, watchlists.Key(call.item), call.json()),
+            "POST": lambda call: watchlists.add(call.desk, watchlists.Key(call.item), _symbol(call)),
+            "DELETE": lambda call: watchlists.delete(call.desk, watchlists.Key(call.item)),
+        },
+    ),
+    ("/v2/watchlists/(?P<item>[^/]+/.+)", {"DELETE": _remove_from_watchlist}),
+)
+_ROUTES: Final = tuple(_Route(re.compile(path), methods) for path, methods in _PATHS)

@@ -1,0 +1,180 @@
+"""Where the exchange keeps what happened: one SQLite file that any number of processes share.
+
+Every change is one ``BEGIN IMMEDIATE`` transaction in WAL mode, so a process killed at any moment leaves either all of it or
+nothing. Decimals are stored as text and instants as integer nanoseconds: nothing passes through a float.
+"""
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from alpacli.errors import ConfigError
+
+STATE_FILE: Final = "sim.sqlite"
+SCHEMA_VERSION: Final = 1
+_BUSY_TIMEOUT_S: Final = 10.0
+
+ORDER_COLUMNS: Final = (
+    *("id", "client_order_id", "parent_id", "leg_index"),
+    *("created_ns", "updated_ns", "submitted_ns", "filled_ns", "expired_ns", "expires_ns", "canceled_ns"),
+    *("failed_ns", "replaced_ns", "replaced_by", "replaces"),
+    *("symbol", "notional", "qty", "filled_qty", "filled_value"),
+    *("order_class", "order_type", "side", "position_intent", "time_in_force"),
+    *("limit_price", "stop_price", "trail_percent", "trail_price", "hwm", "status", "extended_hours"),
+)
+
+_INTEGERS: Final = ("_ns", "_index", "_hours")
+
+_SCHEMA: Final = f"""
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE accounts (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, identity TEXT NOT NULL UNIQUE, label TEXT NOT NULL, id TEXT NOT NULL,
+    account_number TEXT NOT NULL, created_ns INTEGER NOT NULL, cash TEXT NOT NULL, configuration TEXT NOT NULL DEFAULT '{{}}',
+    requests INTEGER NOT NULL DEFAULT 0, window_s INTEGER NOT NULL DEFAULT 0, window_used INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE transfers (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, account INTEGER NOT NULL, id TEXT NOT NULL, activity_type TEXT NOT NULL,
+    amount TEXT NOT NULL, at_ns INTEGER NOT NULL, description TEXT NOT NULL);
+CREATE INDEX transfers_by_time ON transfers (account, at_ns);
+CREATE TABLE orders (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, account INTEGER NOT NULL,
+    {", ".join(f"{name} {'INTEGER' if name.endswith(_INTEGERS) else 'TEXT'}" for name in ORDER_COLUMNS)},
+    UNIQUE (account, id), UNIQUE (account, client_order_id));
+CREATE INDEX orders_by_time ON orders (account, submitted_ns, seq);
+CREATE INDEX orders_by_parent ON orders (account, parent_id);
+CREATE TABLE fills (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, account INTEGER NOT NULL, order_id TEXT NOT NULL, execution_id TEXT NOT NULL,
+    symbol TEXT NOT NULL, side TEXT NOT NULL, qty TEXT NOT NULL, price TEXT NOT NULL, cash TEXT NOT NULL,
+    cum_qty TEXT NOT NULL, leaves_qty TEXT NOT NULL, order_status TEXT NOT NULL, at_ns INTEGER NOT NULL);
+CREATE INDEX fills_by_time ON fills (account, at_ns, seq);
+CREATE TABLE holdings (
+    account INTEGER NOT NULL, symbol TEXT NOT NULL, qty TEXT NOT NULL, cost TEXT NOT NULL, realized TEXT NOT NULL,
+    PRIMARY KEY (account, symbol)) WITHOUT ROWID;
+CREATE TABLE watchlists (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, account INTEGER NOT NULL, id TEXT NOT NULL, name TEXT NOT NULL,
+    created_ns INTEGER NOT NULL, updated_ns INTEGER NOT NULL, symbols TEXT NOT NULL, UNIQUE (account, name));
+"""
+
+_TABLES: Final = ("meta", "accounts", "transfers", "orders", "fills", "holdings", "watchlists")
+
+
+class Meta(NamedTuple):
+    """What ``reset`` decides: the market's seed and hours, a new account's cash, and requests a minute (0: no limit)."""
+
+    seed: int
+    hours: str
+    cash: str
+    rate_limit: int
+
+
+class State:
+    """One process's connection to the file. Thread-safe: transactions of one process take turns."""
+
+    def __init__(self, state_dir: str, defaults: Meta) -> None:
+        self.path = os.path.join(state_dir, STATE_FILE)
+        self._defaults = defaults
+        self._lock = threading.RLock()
+        try:
+            Path(state_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._db = self._connect()
+        except (OSError, sqlite3.Error) as error:
+            raise self._broken(error) from error
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """Run a transaction that may change the state; an exception undoes all of it."""
+        with self._transaction("BEGIN IMMEDIATE") as db:
+            yield db
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """Run a transaction that sees one moment of the state and holds up no writer."""
+        with self._transaction("BEGIN") as db:
+            yield db
+
+    def clear(self, meta: Meta) -> None:
+        """Forget everything and begin again."""
+        with self.write() as db:
+            for table in _TABLES:
+                db.execute(f"DELETE FROM {table}")
+            _write_meta(db, meta)
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            try:
+                self._db.execute(begin)
+                try:
+                    yield self._db
+                except BaseException:
+                    self._db.execute("ROLLBACK")
+                    raise
+                self._db.execute("COMMIT")
+            except sqlite3.Error as error:
+                raise self._broken(error) from error
+
+    def _connect(self) -> sqlite3.Connection:
+        os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+        db = sqlite3.connect(
+            self.path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=256
+        )
+        try:
+            db.row_factory = sqlite3.Row
+            version = db.execute("PRAGMA user_version").fetchone()[0]
+            if version == 0:
+                db.execute("PRAGMA journal_mode = WAL")
+                _create(db, self._defaults)
+            elif version != SCHEMA_VERSION:
+                raise ConfigError(
+                    f"{self.path} was written by another version of alpacli",
+                    "alpacli sim reset begins again with an empty exchange",
+                )
+            db.execute("PRAGMA synchronous = NORMAL")
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _broken(self, error: Exception) -> ConfigError:
+        return ConfigError(
+            f"the offline exchange cannot use {self.path}: {error}",
+            "make the state directory writable (ALPACLI_STATE_DIR), or begin again with alpacli sim reset",
+        )
+
+
+def read_meta(db: sqlite3.Connection) -> Meta:
+    values = {row["key"]: row["value"] for row in db.execute("SELECT key, value FROM meta")}
+    return Meta(int(values["seed"]), values["hours"], values["cash"], int(values["rate_limit"]))
+
+
+def remove(path: str) -> None:
+    """Delete a database file and what SQLite keeps beside it."""
+    for name in (path, f"{path}-wal", f"{path}-shm"):
+        Path(name).unlink(missing_ok=True)
+
+
+def _create(db: sqlite3.Connection, defaults: Meta) -> None:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        if db.execute("PRAGMA user_version").fetchone()[0] == 0:
+            for statement in _SCHEMA.split(";"):
+                if statement.strip():
+                    db.execute(statement)
+            _write_meta(db, defaults)
+            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        db.execute("COMMIT")
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+
+
+def _write_meta(db: sqlite3.Connection, meta: Meta) -> None:
+    rows = [(key, str(value)) for key, value in meta._asdict().items()]
+    db.executemany("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", rows)

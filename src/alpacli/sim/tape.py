@@ -1,0 +1,249 @@
+"""The market: every price computed from (seed, symbol, time) alone, so that all processes see the same quote at once.
+
+A price is ``base × (1 + x)`` for positive ``x`` and ``base ÷ (1 − x)`` for negative, which keeps it above zero, and ``x`` is
+a sum of two bounded random paths: a factor that all equities (or all coins) share, times beta, and one of the instrument's
+own. A path is built by midpoint displacement: its values at the ends of blocks of 2²³ seconds (97 days) are hashed, and each
+midpoint is the mean of its neighbors plus a hashed displacement, bounded by an amplitude that shrinks by √2 with each
+halving, down to a sixteenth of a second. So one lookup costs 27 hashes, and the range over any interval is found by
+descending only where the bound on all further displacements still allows a new extreme, never by walking.
+
+All arithmetic is in integers: equal inputs give equal prices on every machine and Python version. The functions from ``x``
+to bid and ask are monotone and the spread is constant, so the extremes of ``x`` are those of bid and ask.
+"""
+
+import hashlib
+from decimal import Decimal
+from functools import lru_cache
+from math import isqrt
+from typing import Final, NamedTuple
+
+from alpacli.sim.answers import SECOND_NS
+from alpacli.sim.hours import Hours, new_york_date, new_york_ns
+from alpacli.sim.listing import LISTINGS, Listing
+
+_MASK: Final = (1 << 64) - 1
+_GOLDEN: Final = 0x9E3779B97F4A7C15
+_ONE: Final = 1 << 40
+_QUANTA_PER_SECOND: Final = 16
+_DEPTH: Final = 27
+_MEMO_LEVEL: Final = 14
+_MEMO_SIZE: Final = 20_000
+_FACTOR_SWING_PERMILLE: Final = {"us_equity": 60, "crypto": 110}
+
+
+class Quote(NamedTuple):
+    """The best bid and offer at one instant; sizes in shares or coins."""
+
+    bid: Decimal
+    ask: Decimal
+    bid_size: Decimal
+    ask_size: Decimal
+    at_ns: int
+
+
+class Extremes(NamedTuple):
+    """The lowest and highest bid and ask over an interval, exact."""
+
+    bid_low: Decimal
+    bid_high: Decimal
+    ask_low: Decimal
+    ask_high: Decimal
+
+
+class _Path(NamedTuple):
+    """One random path: its hash key, how far block ends lie from zero, and the amplitude at each level."""
+
+    key: int
+    anchor: int
+    amplitudes: tuple[int, ...]
+
+
+class Tape:
+    """The price paths of all listed instruments under one seed and one set of hours. Thread-safe; holds only a memo."""
+
+    def __init__(self, seed: int, hours: Hours) -> None:
+        self._hours = hours
+        self._seed = seed
+        self._paths: dict[str, tuple[_Path, _Path]] = {}
+        self._memo: dict[tuple[int, int], tuple[int, int]] = {}
+
+    def quote(self, symbol: str, at_ns: int) -> Quote:
+        listing = LISTINGS[symbol]
+        quantum = self._quantum(listing, at_ns)
+        bid = self._bid(listing, self._level(listing, quantum))
+        noise = _mix(self._path(listing)[1].key ^ _mix(quantum))
+        lots = (1 + noise % 9, 1 + (noise >> 16) % 9)
+        unit = Decimal(100) if not listing.crypto else Decimal(max(listing.daily_volume // 1000, 1)).scaleb(-1)
+        return Quote(listing.price(bid), listing.price(bid + listing.spread), lots[0] * unit, lots[1] * unit, at_ns)
+
+    def last(self, symbol: str, at_ns: int) -> Decimal:
+        """Return the price of the last trade: somewhere from bid to ask, on the tick."""
+        listing = LISTINGS[symbol]
+        quantum = self._quantum(listing, at_ns)
+        bid = self._bid(listing, self._level(listing, quantum))
+        return listing.price(bid + (_mix(self._path(listing)[1].key ^ quantum) >> 20) % (listing.spread + 1))
+
+    def previous_close(self, symbol: str, at_ns: int) -> Decimal:
+        """Return the last price at the close of the trading day before the one of ``at_ns``."""
+        return self.last(symbol, self._hours.previous_close(at_ns))
+
+    def volume(self, symbol: str, at_ns: int) -> int:
+        """Return the units traded since midnight in New York; the difference of two readings is what was traded between.
+
+        Equities trade heavily after 09:30 and before 16:00 and thinly outside; coins evenly. On days without a session an
+        equity trades nothing.
+        """
+        listing = LISTINGS[symbol]
+        day = new_york_date(at_ns)
+        key = self._path(listing)[1].key
+        whole = listing.daily_volume * (70 + _mix(key ^ day.toordinal()) % 61) // 100
+        minute, rest_ns = divmod(at_ns - new_york_ns(day), 60 * SECOND_NS)
+        if not listing.crypto and not self._hours.days(day, day):
+            return 0
+        before, after = (self._traded(listing, whole, day.toordinal(), edge) for edge in (minute, minute + 1))
+        return before + (after - before) * rest_ns // (60 * SECOND_NS)
+
+    def extremes(self, symbol: str, start_ns: int, end_ns: int) -> Extremes:
+        """Return the exact range of bid and ask from ``start_ns`` to ``end_ns``, both included."""
+        listing = LISTINGS[symbol]
+        first, last = self._quantum(listing, start_ns), self._quantum(listing, end_ns)
+        low = self._extreme(listing, first, last, sign=-1)
+        high = self._extreme(listing, first, last, sign=1)
+        return Extremes(*(listing.price(t) for t in (low, high, low + listing.spread, high + listing.spread)))
+
+    def _quantum(self, listing: Listing, at_ns: int) -> int:
+        moving_ns = at_ns if listing.crypto else self._hours.trading_ns(at_ns)
+        return moving_ns * _QUANTA_PER_SECOND // SECOND_NS
+
+    def _bid(self, listing: Listing, level: int) -> int:
+        middle = listing.base * (_ONE + level) // _ONE if level >= 0 else listing.base * _ONE // (_ONE - level)
+        return max(middle - listing.spread // 2, 1)
+
+    def _level(self, listing: Listing, quantum: int) -> int:
+        factor, own = self._path(listing)
+        return (listing.beta_percent * self._value(factor, quantum)) // 100 + self._value(own, quantum)
+
+    def _path(self, listing: Listing) -> tuple[_Path, _Path]:
+        paths = self._paths.get(listing.symbol)
+        if paths is None:
+            swing = _FACTOR_SWING_PERMILLE[listing.asset_class]
+            paths = (
+                _make_path(self._seed, f"factor {listing.asset_class}", swing),
+                _make_path(self._seed, listing.symbol, listing.swing_permille),
+            )
+            self._paths[listing.symbol] = paths
+        return paths
+
+    def _value(self, path: _Path, quantum: int) -> int:
+        """Descend to one value, from the nearest remembered ancestor (about 17 minutes wide) when there is one."""
+        place = (path.key, quantum >> _MEMO_LEVEL)
+        ends = self._memo.get(place)
+        if ends is None:
+            block = quantum >> _DEPTH << _DEPTH
+            ends = _descend(path, quantum, block, _DEPTH, _MEMO_LEVEL, _ends(path, block))
+            if len(self._memo) >= _MEMO_SIZE:
+                self._memo.clear()
+            self._memo[place] = ends
+        start = quantum >> _MEMO_LEVEL << _MEMO_LEVEL
+        return _descend(path, quantum, start, _MEMO_LEVEL, 0, ends)[0]
+
+    def _extreme(self, listing: Listing, first: int, last: int, *, sign: int) -> int:
+        """Return the highest (``sign`` 1) or lowest (-1) bid in ticks over the quanta from ``first`` to ``last``."""
+        factor, own = self._path(listing)
+        beta = listing.beta_percent
+        reach = _reach(factor.amplitudes, own.amplitudes, abs(beta))
+        best = max(sign * self._bid(listing, self._level(listing, quantum)) for quantum in (first, last))
+        blocks = range(first >> _DEPTH, (last >> _DEPTH) + 1)
+        stack = [(b << _DEPTH, _DEPTH, _ends(factor, b << _DEPTH), _ends(own, b << _DEPTH)) for b in blocks]
+        while stack:
+            start, level, (f0, f1), (o0, o1) = stack.pop()
+            end = start + (1 << level)
+            left, right = sign * (beta * f0 // 100 + o0), sign * (beta * f1 // 100 + o1)
+            for quantum, value in ((start, left), (end, right)):
+                if first <= quantum <= last:
+                    best = max(best, sign * self._bid(listing, sign * value))
+            possible = sign * self._bid(listing, sign * (max(left, right) + reach[level]))
+            if level == 0 or end <= first or start >= last or possible <= best:
+                continue
+            middle = start + (1 << (level - 1))
+            fm, om = _midpoint(factor, middle, level, f0, f1), _midpoint(own, middle, level, o0, o1)
+            halves = [(start, level - 1, (f0, fm), (o0, om)), (middle, level - 1, (fm, f1), (om, o1))]
+            stack.extend(halves if right >= left else reversed(halves))
+        return sign * best
+
+    def _traded(self, listing: Listing, whole: int, day: int, minute: int) -> int:
+        """Return the count at a minute's edge, moved by up to 40 % of what that minute trades: it still never falls."""
+        round_the_clock = listing.crypto or self._hours.name == "always"
+        if listing.crypto:
+            ppm, following = minute * 1_000_000 // 1440, (minute + 1) * 1_000_000 // 1440
+        else:
+            ppm, following = (_traded_ppm(edge, round_the_clock=round_the_clock) for edge in (minute, minute + 1))
+        moved = _mix(self._path(listing)[1].key + day * 1440 + minute) % 41 if minute else 0
+        return (ppm + (following - ppm) * moved // 100) * whole // 1_000_000
+
+
+def _mix(value: int) -> int:
+    """Finish a 64-bit hash (splitmix64)."""
+    value &= _MASK
+    value = (value ^ (value >> 30)) * 0xBF58476D1CE4E5B9 & _MASK
+    value = (value ^ (value >> 27)) * 0x94D049BB133111EB & _MASK
+    return value ^ (value >> 31)
+
+
+def _displacement(path: _Path, quantum: int, amplitude: int) -> int:
+    """Return the hashed displacement of one quantum, evenly from ``-amplitude`` to ``amplitude``."""
+    return amplitude * ((_mix(path.key + quantum * _GOLDEN) >> 43) - (1 << 20)) >> 20
+
+
+def _ends(path: _Path, block: int) -> tuple[int, int]:
+    return _displacement(path, block, path.anchor), _displacement(path, block + (1 << _DEPTH), path.anchor)
+
+
+def _midpoint(path: _Path, middle: int, level: int, left: int, right: int) -> int:
+    return (left + right >> 1) + _displacement(path, middle, path.amplitudes[level])
+
+
+def _descend(path: _Path, quantum: int, start: int, level: int, until: int, ends: tuple[int, int]) -> tuple[int, int]:
+    """Return the values at the ends of the interval of level ``until`` that holds ``quantum``."""
+    left, right = ends
+    key, amplitudes = path.key, path.amplitudes
+    while level > until:
+        half = 1 << (level - 1)
+        middle = start + half
+        hashed = key + middle * _GOLDEN & _MASK
+        hashed = (hashed ^ (hashed >> 30)) * 0xBF58476D1CE4E5B9 & _MASK
+        hashed = (hashed ^ (hashed >> 27)) * 0x94D049BB133111EB & _MASK
+        value = (left + right >> 1) + (amplitudes[level] * (((hashed ^ (hashed >> 31)) >> 43) - (1 << 20)) >> 20)
+        level -= 1
+        if quantum >= middle:
+            start, left = middle, value
+        else:
+            right = value
+    return left, right
+
+
+@lru_cache(maxsize=512)
+def _make_path(seed: int, name: str, swing_permille: int) -> _Path:
+    digest = hashlib.blake2b(f"{seed}\x1f{name}".encode(), digest_size=8).digest()
+    swing = _ONE * swing_permille // 1000
+    amplitudes = tuple(isqrt(swing * swing >> (_DEPTH - level)) for level in range(_DEPTH + 1))
+    return _Path(int.from_bytes(digest, "big"), swing, amplitudes)
+
+
+@lru_cache(maxsize=512)
+def _reach(factor: tuple[int, ...], own: tuple[int, ...], beta: int) -> tuple[int, ...]:
+    """Return per level how far the sum of both paths can leave its ends; two units a level pay for the roundings."""
+    reach = [0]
+    for level in range(1, _DEPTH + 1):
+        reach.append(reach[-1] + beta * factor[level] // 100 + own[level] + 3)
+    return tuple(reach)
+
+
+def _traded_ppm(minute: int, *, round_the_clock: bool) -> int:
+    """Return the millionths of an equity's day that have traded by a minute after midnight: U-shaped from 09:30 to 16:00."""
+    early, late = min(max(minute - 240, 0), 330), min(max(minute - 960, 0), 240)
+    inside = min(max(minute - 570, 0), 390)
+    curve = 2 * inside - 390
+    regular = inside * 450_000 // 390 + (curve**3 + 390**3) * 225_000 // 390**3
+    thin = minute * 20_000 // 1440 if round_the_clock else min(max(minute - 240, 0), 960) * 20_000 // 960
+    return early * 35_000 // 330 + regular + late * 45_000 // 240 + thin
