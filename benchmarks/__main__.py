@@ -1,0 +1,60 @@
+"""Run the rows and print goal, measurement and verdict."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+
+from benchmarks import sharing, starts
+from benchmarks.measure import Row
+
+
+def _day(_: int) -> list[Row]:
+    from benchmarks.day import day  # loads the library, which must not weigh on the rows that measure memory
+
+    return day()
+
+
+ROWS: dict[str, Callable[[int], list[Row]]] = {
+    "hit": starts.hit,
+    "table": starts.table,
+    "fresh": starts.fresh,
+    "help": starts.usage,
+    "herd": lambda _: sharing.herd(),
+    "pressure": lambda _: sharing.pressure(),
+    "budget": sharing.budget,
+    "redis": sharing.redis,
+    "day": _day,
+}
+
+
+def main() -> int:
+    """Run what was asked for; exit 1 when a goal was missed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure alpacli's performance goals.")
+    parser.add_argument("--only", choices=ROWS, action="append", help="run this row only (may be repeated)")
+    parser.add_argument("--pairs", type=int, default=15, help="how many turns each comparison takes (default 15)")
+    parser.add_argument("--json", action="store_true", help="print the rows as a JSON array")
+    arguments = parser.parse_args()
+    rows = []
+    for name in arguments.only or ROWS:
+        sys.stderr.write(f"{name} …\n")
+        rows += ROWS[name](arguments.pairs)
+    if arguments.json:
+        print(json.dumps([row._asdict() for row in rows], indent=2, ensure_ascii=False))
+    else:
+        _print_table(rows)
+    return 0 if all(row.met for row in rows) else 1
+
+
+def _print_table(rows: list[Row]) -> None:
+    width = max(len(row.what) for row in rows)
+    print(f"{'what':<{width}}  {'goal':>12}  {'measured':>14}  verdict")
+    for row in rows:
+        verdict = {True: "met", False: "MISSED", None: "not measured"}[row.met]
+        print(f"{row.what:<{width}}  {row.goal:>12}  {row.measured:>14}  {verdict}")
+        if row.detail:
+            print(f"{'':<{width}}  {row.detail}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
