@@ -45,6 +45,7 @@ class Command(NamedTuple):
     argv: Sequence[str]
     env: Mapping[str, str]
     terminal: bool = False
+    columns: int = 120
     prepare: Callable[[], None] | None = None
 
 
@@ -78,7 +79,7 @@ def run(command: Command) -> Sample:
 
 def _run_on_terminal(command: Command, stderr: int) -> tuple[subprocess.Popen[bytes], bytes]:
     master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, command.columns, 0, 0))
     process = subprocess.Popen(command.argv, env=command.env, stdin=slave, stdout=slave, stderr=stderr)
     os.close(slave)
     pieces = []
