@@ -1,0 +1,393 @@
+"""The store's operations as Lua, each one atomic on the Redis server and one round trip.
+
+They say the same as ``sqlite.py``, line for line where it matters; the contract tests hold the two together. The time is
+the server's, so that many machines agree. All keys of an account carry its ``{FP}``, so a script stays on one cluster
+slot. Every key expires. Times travel as text with six decimals: Lua's own number format cuts them off at fourteen digits.
+"""
+
+from typing import Final
+
+_TIME: Final = """
+local stamp = redis.call('TIME')
+local now = tonumber(stamp[1]) + tonumber(stamp[2]) / 1000000
+local function text(number) return string.format('%.6f', number) end
+"""
+
+# KEYS: entry, hits, leases, index. ARGV: key, ...
+_CACHE: Final = (
+    _TIME
+    + """
+local KEEP = 86400
+local function count(field)
+  -- pcall: a full server still answers, it only does not count.
+  redis.pcall('HINCRBY', KEYS[2], field, 1)
+  redis.pcall('EXPIRE', KEYS[2], 30 * KEEP)
+end
+local function fresh(max_age)
+  local found = redis.pcall('HMGET', KEYS[1], 'at', 'value')
+  if found.err or not found[1] or not found[2] then return nil end
+  local age = now - (tonumber(found[1]) or math.huge)
+  if age < 0 or age > math.min(max_age, KEEP) then return nil end
+  return {'entry', text(age), found[2]}
+end
+local function lease()
+  local held = redis.call('HGET', KEYS[3], ARGV[1])
+  if not held then return nil end
+  local ends, token = string.match(held, '^(%S+) (.*)$')
+  return token, tonumber(ends)
+end
+local function hold(token, seconds)
+  redis.call('HSET', KEYS[3], ARGV[1], text(now + seconds) .. ' ' .. token)
+  redis.call('EXPIRE', KEYS[3], KEEP)
+end
+local function store(value)
+  redis.call('DEL', KEYS[1])
+  redis.call('HSET', KEYS[1], 'at', text(now), 'value', value)
+  redis.call('EXPIRE', KEYS[1], KEEP)
+  redis.call('ZADD', KEYS[4], text(now), ARGV[1])
+  redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', text(now - KEEP))
+  redis.call('EXPIRE', KEYS[4], KEEP)
+end
+local function under(name, prefix)
+  return name == prefix or string.sub(name, 1, #prefix + 1) == prefix .. ':'
+end
+"""
+)
+
+GET: Final = (
+    _CACHE
+    + """
+local entry = fresh(tonumber(ARGV[2]))
+count(entry and 'hits' or 'misses')
+return entry or {}
+"""
+)
+
+CLAIM: Final = (
+    _CACHE
+    + """
+local poll = tonumber(ARGV[5])
+local entry = fresh(tonumber(ARGV[2]))
+if entry then
+  count('hits')
+  return entry
+end
+local holder, ends = lease()
+if holder and holder ~= ARGV[4] and ends > now then
+  return {'busy', text(math.min(ends - now, poll))}
+end
+if redis.call('HLEN', KEYS[3]) > 64 then
+  local all = redis.call('HGETALL', KEYS[3])
+  for i = 1, #all, 2 do
+    if tonumber(string.match(all[i + 1], '^%S+')) < now then redis.call('HDEL', KEYS[3], all[i]) end
+  end
+end
+hold(ARGV[4], tonumber(ARGV[3]))
+if holder ~= ARGV[4] then count('misses') end
+return {'lead'}
+"""
+)
+
+RENEW: Final = (
+    _CACHE
+    + """
+if lease() ~= ARGV[2] then return 0 end
+hold(ARGV[2], tonumber(ARGV[3]))
+return 1
+"""
+)
+
+PUBLISH: Final = (
+    _CACHE
+    + """
+if lease() ~= ARGV[2] then return 0 end
+store(ARGV[3])
+redis.call('HDEL', KEYS[3], ARGV[1])
+return 1
+"""
+)
+
+RELEASE: Final = (
+    _CACHE
+    + """
+if lease() == ARGV[2] then redis.call('HDEL', KEYS[3], ARGV[1]) end
+return 0
+"""
+)
+
+PUT: Final = (
+    _CACHE
+    + """
+store(ARGV[2])
+return 1
+"""
+)
+
+DROP: Final = (
+    _CACHE
+    + """
+local dropped = 0
+for _, name in ipairs(redis.call('HKEYS', KEYS[3])) do
+  if under(name, ARGV[1]) then redis.call('HDEL', KEYS[3], name) end
+end
+for _, name in ipairs(redis.call('ZRANGE', KEYS[4], 0, -1)) do
+  if under(name, ARGV[1]) then
+    dropped = dropped + redis.call('DEL', name)
+    redis.call('ZREM', KEYS[4], name)
+  end
+end
+return dropped
+"""
+)
+
+STATS: Final = (
+    _CACHE
+    + """
+local counts = redis.call('HMGET', KEYS[2], 'hits', 'misses')
+local entries, bytes, oldest, newest = 0, 0, '', ''
+local index = redis.call('ZRANGE', KEYS[4], 0, -1, 'WITHSCORES')
+for i = 1, #index, 2 do
+  if under(index[i], ARGV[1]) and redis.call('EXISTS', index[i]) == 1 then
+    local age = text(math.max(0, now - tonumber(index[i + 1])))
+    entries = entries + 1
+    bytes = bytes + redis.call('HSTRLEN', index[i], 'value')
+    if oldest == '' then oldest = age end
+    newest = age
+  end
+end
+return {tonumber(counts[1] or 0), tonumber(counts[2] or 0), entries, bytes, oldest, newest}
+"""
+)
+
+# KEYS: sent, flying, waiting, budget, usage. ARGV: see RedisStore._budget.
+_BUDGET: Final = (
+    _TIME
+    + """
+local SENT, FLYING, WAITING, BUDGET, USAGE = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local limit, reserve, window = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local breaker_failures, breaker_open = tonumber(ARGV[4]), tonumber(ARGV[5])
+local flight, liveness, longest_wait, margin = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
+local id, label, urgent = ARGV[10], ARGV[11], ARGV[12] == '1'
+
+local row = redis.call('HMGET', BUDGET, 'foreign', 'until', 'cap', 'failures', 'open', 'probe', 'probe_until')
+local foreign, foreign_until = tonumber(row[1] or 0), tonumber(row[2] or 0)
+local cap, failures = tonumber(row[3] or 0), tonumber(row[4] or 0)
+local open, probe, probe_until = tonumber(row[5] or 0), row[6] or '', tonumber(row[7] or 0)
+
+local function keep(key) redis.call('EXPIRE', key, math.ceil(window + flight) + 3600) end
+local function set(...)
+  redis.call('HSET', BUDGET, ...)
+  redis.call('EXPIRE', BUDGET, 86400)
+end
+local function share(cap)
+  if cap == 0 or cap >= limit then return limit, reserve end
+  return cap, math.floor(reserve * cap / limit)
+end
+local function others()
+  if now < foreign_until and foreign_until <= now + window + 1 then return foreign end
+  return 0
+end
+local function no_later_than_now(key)
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', key, '(' .. text(now), '+inf')) do
+    redis.call('ZADD', key, text(now), member)
+  end
+end
+local function occupied()
+  redis.call('ZREMRANGEBYSCORE', SENT, '-inf', '(' .. text(now - window))
+  redis.call('ZREMRANGEBYSCORE', FLYING, '-inf', '(' .. text(now - window - flight))
+  no_later_than_now(SENT)
+  no_later_than_now(FLYING)
+  return redis.call('ZCARD', SENT) + redis.call('ZCARD', FLYING)
+end
+local function sent(member)
+  redis.call('ZADD', SENT, text(now), text(now) .. ' ' .. member)
+  keep(SENT)
+end
+local function breaker_wait(ticket)
+  if now < open then return math.min(open - now, breaker_open) end
+  if probe ~= '' and probe ~= ticket and now < probe_until and probe_until <= now + flight + 1 then
+    return math.min(probe_until - now, longest_wait)
+  end
+  return 0
+end
+local function queue()
+  local all, living = redis.call('HGETALL', WAITING), {}
+  for i = 1, #all, 2 do
+    local seq, expires, since, is_urgent, name = string.match(all[i + 1], '^(%d+) (%S+) (%S+) (%d) (.*)$')
+    expires = tonumber(expires)
+    if expires < now or expires > now + liveness + 1 then
+      redis.call('HDEL', WAITING, all[i])
+    else
+      table.insert(living, {id = all[i], seq = tonumber(seq), since = since, urgent = is_urgent == '1', label = name})
+    end
+  end
+  table.sort(living, function(a, b) return a.seq < b.seq end)
+  return living
+end
+local function free_times(foreign_now)
+  local times = {}
+  local rows = redis.call('ZRANGE', SENT, 0, -1, 'WITHSCORES')
+  for i = 2, #rows, 2 do table.insert(times, tonumber(rows[i]) + window) end
+  rows = redis.call('ZRANGE', FLYING, 0, -1, 'WITHSCORES')
+  for i = 2, #rows, 2 do table.insert(times, math.min(now, tonumber(rows[i]) + flight) + window) end
+  for _ = 1, foreign_now do table.insert(times, foreign_until) end
+  table.sort(times)
+  return times
+end
+local function free_at(times, index, slots)
+  local later = 0
+  while index >= #times do
+    index = index - math.max(slots, 1)
+    later = later + window
+  end
+  return (index < 0 and now or times[index + 1]) + later
+end
+"""
+)
+
+ADMIT: Final = (
+    _BUDGET
+    + """
+if open > 0 then
+  if open > now + breaker_open then set('open', text(now + breaker_open)) end
+  local retry = breaker_wait(id)
+  if retry > 0 then
+    redis.call('HDEL', WAITING, id)
+    return {'refused', text(retry)}
+  end
+end
+local foreign_now = others()
+local used = foreign_now + occupied()
+local limit_now, reserve_now = share(cap)
+local slots = urgent and limit_now or limit_now - reserve_now
+
+local living, mine, ahead, before_me = queue(), nil, 0, true
+for _, other in ipairs(living) do
+  if other.id == id then
+    mine = other
+    before_me = false
+  elseif other.urgent ~= urgent then
+    if other.urgent then ahead = ahead + 1 end
+  elseif before_me then
+    ahead = ahead + 1
+  end
+end
+
+if used + ahead < slots then
+  redis.call('HDEL', WAITING, id)
+  if redis.call('ZADD', FLYING, text(now), id) == 0 then
+    -- Granted before and never settled: that request counts too.
+    sent(id)
+  end
+  keep(FLYING)
+  local minute = math.floor(now / 60)
+  redis.call('HINCRBY', USAGE, tostring(minute), 1)
+  redis.call('EXPIRE', USAGE, 7200)
+  if redis.call('HLEN', USAGE) > 120 then
+    for _, field in ipairs(redis.call('HKEYS', USAGE)) do
+      if tonumber(field) < minute - 60 then redis.call('HDEL', USAGE, field) end
+    end
+  end
+  if open > 0 then set('probe', id, 'probe_until', text(now + flight)) end
+  return {'granted', open > 0 and 1 or 0}
+end
+
+local seq, since = mine and mine.seq, mine and mine.since or text(now)
+if not seq then
+  seq = redis.call('HINCRBY', BUDGET, 'seq', 1)
+  redis.call('EXPIRE', BUDGET, 86400)
+end
+redis.call('HSET', WAITING, id, string.format('%d %s %s %d %s', seq, text(now + liveness), since, urgent and 1 or 0, label))
+keep(WAITING)
+local earliest = free_at(free_times(foreign_now), used + ahead - slots, slots) - now + margin
+earliest = math.max(earliest, margin)
+return {'wait', text(math.min(earliest, longest_wait)), ahead, text(earliest)}
+"""
+)
+
+# ARGV 13..17: failed, remaining, limit, reset_at (each '' when not known), skew
+SETTLE: Final = (
+    _BUDGET
+    + """
+local failed, remaining, told = ARGV[13] == '1', tonumber(ARGV[14]), tonumber(ARGV[15])
+local reset, skew = tonumber(ARGV[16]), tonumber(ARGV[17])
+redis.call('ZREM', FLYING, id)
+sent(id)
+
+if open > 0 then
+  if probe == id then
+    set('failures', 0, 'probe', '', 'open', failed and text(now + breaker_open) or 0)
+  end
+elseif not failed then
+  if failures > 0 then set('failures', 0) end
+else
+  failures = failures + 1
+  set('failures', failures)
+  if failures >= breaker_failures then set('open', text(now + breaker_open)) end
+end
+
+if told and told > 0 then
+  cap = told < limit and told or 0
+  if cap ~= tonumber(row[3] or 0) then set('cap', cap) end
+end
+if remaining then
+  local server_limit = told or (cap > 0 and cap or limit)
+  local count = math.max(0, server_limit - math.max(0, remaining) - occupied())
+  local ends = now + window
+  if reset and reset >= now - skew then ends = math.min(reset, ends) end
+  if ends >= foreign_until + 0.5 then
+    foreign, foreign_until = count, ends
+  elseif ends > foreign_until - 0.5 then
+    foreign = math.max(foreign, count)
+  end
+  if foreign ~= tonumber(row[1] or 0) or (foreign > 0 and foreign_until ~= tonumber(row[2] or 0)) then
+    set('foreign', foreign, 'until', text(foreign_until))
+  end
+end
+return 0
+"""
+)
+
+LEAVE: Final = (
+    _BUDGET
+    + """
+redis.call('HDEL', WAITING, id)
+return 0
+"""
+)
+
+LIMITS: Final = (
+    _BUDGET
+    + """
+local foreign_now = others()
+local used = foreign_now + occupied()
+local limit_now, reserve_now = share(cap)
+local minute, hour = math.floor(now / 60), 0
+local rows = redis.call('HGETALL', USAGE)
+for i = 1, #rows, 2 do
+  local at = tonumber(rows[i])
+  if at > minute - 60 and at <= minute then hour = hour + tonumber(rows[i + 1]) end
+end
+local reset = 0
+if used >= limit_now then
+  reset = math.max(0, free_at(free_times(foreign_now), used - limit_now, limit_now) - now)
+end
+local breaker, retry = 'closed', 0
+if open > 0 then
+  breaker = now < open and 'open' or 'half-open'
+  retry = breaker_wait('')
+end
+local answer = {limit_now, reserve_now, used, foreign_now, hour, text(reset), breaker, text(retry)}
+local living = queue()
+for _, kind in ipairs({true, false}) do
+  for _, other in ipairs(living) do
+    if other.urgent == kind then
+      table.insert(answer, other.label)
+      table.insert(answer, text(math.max(0, now - tonumber(other.since))))
+      table.insert(answer, kind and 1 or 0)
+    end
+  end
+end
+return answer
+"""
+)
