@@ -3,12 +3,103 @@
 >>> from alpacli import connect
 >>> with connect() as paper:
 ...     paper.get_account().buying_power
+
+Everything behind this door loads on first use, so that importing the package costs nothing.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from alpacli.errors import AlpacaAPIError as AlpacaAPIError
-    from alpacli.errors import AlpacliError as AlpacliError
+    from alpacli.broker.client import AlpacaClient, AsyncAlpacaClient
+    from alpacli.broker.flow import Reading
+    from alpacli.domain.account import Account, Activity, PortfolioHistory, Position, Watchlist
+    from alpacli.domain.market import Asset, CalendarDay, MarketClock
+    from alpacli.domain.orders import Order
+    from alpacli.errors import (
+        AlpacaAPIError,
+        AlpacliError,
+        AuthenticationError,
+        BudgetExhausted,
+        CircuitOpen,
+        ConfigError,
+        ConnectionLost,
+        NotFound,
+        OrderRejected,
+        RateLimited,
+        RequestTimeout,
+        ServerError,
+        Unavailable,
+        UnreadableAnswer,
+        UsageError,
+    )
+    from alpacli.runtime import connect, connect_async
+
+_HOMES = {
+    "alpacli.broker.client": ("AlpacaClient", "AsyncAlpacaClient"),
+    "alpacli.broker.flow": ("Reading",),
+    "alpacli.domain.account": ("Account", "Activity", "PortfolioHistory", "Position", "Watchlist"),
+    "alpacli.domain.market": ("Asset", "CalendarDay", "MarketClock"),
+    "alpacli.domain.orders": ("Order",),
+    "alpacli.errors": (
+        "AlpacaAPIError",
+        "AlpacliError",
+        "AuthenticationError",
+        "BudgetExhausted",
+        "CircuitOpen",
+        "ConfigError",
+        "ConnectionLost",
+        "NotFound",
+        "OrderRejected",
+        "RateLimited",
+        "RequestTimeout",
+        "ServerError",
+        "Unavailable",
+        "UnreadableAnswer",
+        "UsageError",
+    ),
+    "alpacli.runtime": ("connect", "connect_async"),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Account",
+    "Activity",
+    "AlpacaAPIError",
+    "AlpacaClient",
+    "AlpacliError",
+    "Asset",
+    "AsyncAlpacaClient",
+    "AuthenticationError",
+    "BudgetExhausted",
+    "CalendarDay",
+    "CircuitOpen",
+    "ConfigError",
+    "ConnectionLost",
+    "MarketClock",
+    "NotFound",
+    "Order",
+    "OrderRejected",
+    "PortfolioHistory",
+    "Position",
+    "RateLimited",
+    "Reading",
+    "RequestTimeout",
+    "ServerError",
+    "Unavailable",
+    "UnreadableAnswer",
+    "UsageError",
+    "Watchlist",
+    "connect",
+    "connect_async",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        msg = f"module 'alpacli' has no attribute {name!r}"
+        raise AttributeError(msg)
+    from importlib import import_module
+
+    return getattr(import_module(_HOME_OF[name]), name)

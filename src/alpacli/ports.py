@@ -37,6 +37,13 @@ class SystemClock:
             time.sleep(seconds)
 
 
+async def async_sleep(seconds: float) -> None:
+    """Wait in an event loop; the async client's default, and what a test replaces."""
+    import asyncio
+
+    await asyncio.sleep(seconds)
+
+
 class Randomness(Protocol):
     def random(self) -> float:
         """Return a number in [0, 1)."""

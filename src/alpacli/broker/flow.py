@@ -1,0 +1,276 @@
+"""What happens to one call: cache -> single flight -> budget -> send -> classify -> retry -> publish.
+
+The rules are generators that yield steps and receive their results, so they are written once and know neither threads nor
+event loops nor sockets; ``client.py`` has the two small drivers. A step that fails is thrown back in at its ``yield``.
+
+Rules, from the contract: three requests at most, pauses with full jitter below 2 s and then 4 s; ``Retry-After`` or the
+server's reset wins on 429, never beyond ``max_wait``; other 4xx are answers. What may have changed something at the broker
+(POST, PATCH) is repeated only after a 429, which Alpaca sends before doing anything.
+"""
+
+import functools
+from collections.abc import Callable, Generator, Mapping
+from typing import Any, Final, Generic, NamedTuple, TypeVar
+
+from alpacli.broker.functions import FunctionCache
+from alpacli.broker.lease import LEASE_S, Heartbeat
+from alpacli.domain.values import to_json
+from alpacli.errors import (
+    AlpacliError,
+    BudgetExhausted,
+    CircuitOpen,
+    ConnectionLost,
+    NotFound,
+    RateLimited,
+    RequestTimeout,
+    ServerError,
+    UnreadableAnswer,
+)
+from alpacli.ports import (
+    BudgetRules,
+    Busy,
+    Clock,
+    Entry,
+    Lead,
+    Outcome,
+    Randomness,
+    Refused,
+    Request,
+    Response,
+    Store,
+    Ticket,
+    Wait,
+)
+from alpacli.wire.errors import refusal
+from alpacli.wire.rest import Call
+
+T = TypeVar("T")
+
+REQUESTS_AT_MOST: Final = 3
+
+
+class Reading(NamedTuple, Generic[T]):
+    """A value, its canonical JSON, and its age in seconds; ``None`` means it came from the broker just now."""
+
+    value: T
+    json: bytes
+    age_s: float | None
+
+
+class Do(NamedTuple):
+    """Run a quick blocking function of the store."""
+
+    run: Callable[[], Any]
+
+
+class Send(NamedTuple):
+    request: Request
+
+
+class Pause(NamedTuple):
+    """Wait; ``reason`` is for the person who is watching."""
+
+    seconds: float
+    reason: str
+
+
+Step = Do | Send | Pause
+Flow = Generator[Step, Any, T]
+
+
+class Pipeline:
+    """The rules with everything they need; one per client, safe to use from many threads at once."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        rng: Randomness,
+        *,
+        rules: BudgetRules,
+        cache_ttl_s: Mapping[str, float],
+        max_wait_s: float,
+        patience_s: float,
+        label: str,
+    ) -> None:
+        """Take the parts.
+
+        ``cache_ttl_s`` overrides a call's own lifetime by its name; ``max_wait_s`` bounds the sum of all waiting for the
+        budget within one call; ``patience_s`` is how long somebody else's fetch is waited for beyond that; ``label`` is
+        shown to whoever asks who is waiting.
+        """
+        self.store = store
+        self.rules = rules
+        self.functions = FunctionCache(store, rules.scope, clock, rng)
+        self._clock = clock
+        self._rng = rng
+        self._cache_ttl_s = cache_ttl_s
+        self._max_wait_s = max_wait_s
+        self._patience_s = patience_s
+        self._label = label
+
+    # ------------------------------------------------------------------------------------------ cache, single flight
+
+    def read(self, call: Call[T], *, use_cache: bool, max_age: float | None) -> Flow[Reading[T]]:
+        """Answer from the cache when it is fresh enough, else fetch once for everybody who is asking."""
+        if call.cache_key is None:
+            return (yield from self._fetch(call))
+        lifetime_s = self._cache_ttl_s.get(call.name, call.ttl_s) if max_age is None else max_age
+        key = f"{self.rules.scope}:{call.cache_key}"
+        fresh_only = not use_cache or lifetime_s <= 0
+        token = self._rng.token()
+        give_up_at = self._clock.monotonic() + self._max_wait_s + self._patience_s
+        while True:
+            found: Entry | Lead | Busy = yield Do(
+                lambda: self.store.claim(key, -1.0 if fresh_only else lifetime_s, LEASE_S, token)
+            )
+            if isinstance(found, Entry):
+                try:
+                    return Reading(call.decode(found.value), found.value, found.age_s)
+                except UnreadableAnswer:
+                    yield Do(lambda: self.store.drop(key))  # an entry that can't be read is a miss, never an error
+                    continue
+            if isinstance(found, Lead):
+                return (yield from self._fetch_for_all(call, key, token))
+            if fresh_only or self._clock.monotonic() >= give_up_at:
+                return (yield from self._fetch(call))
+            yield Pause(found.retry_in_s, "another process is fetching the same data")
+
+    def _fetch_for_all(self, call: Call[T], key: str, token: str) -> Flow[Reading[T]]:
+        heartbeat = Heartbeat(lambda: self.store.renew(key, token, LEASE_S))
+        try:
+            reading = yield from self._fetch(call)
+        except BaseException:
+            heartbeat.stop()
+            self.store.release(key, token)  # directly: a flow that is being closed may not yield
+            raise
+        heartbeat.stop()
+        yield Do(lambda: self.store.publish(key, token, reading.json))
+        return reading
+
+    def _fetch(self, call: Call[T]) -> Flow[Reading[T]]:
+        response = yield from self._exchange(call.request, urgent=call.urgent)
+        value = call.decode(response.body)
+        if call.next_page is not None:
+            rows: Any = value
+            page: Any = value
+            request = call.request
+            while (following := call.next_page(request, page, rows)) is not None:
+                request = following
+                response = yield from self._exchange(request, urgent=call.urgent)
+                page = call.decode(response.body)
+                rows = [*rows, *page]
+            value = rows
+        if call.trim is not None:
+            value = call.trim(value)
+        return Reading(value, to_json(value), None)
+
+    def change(self, call: Call[T]) -> Flow[T]:
+        """Send something that changes the account's state, and forget what the cache knew of it."""
+        response = yield from self._exchange(call.request, urgent=call.urgent)
+        for name in call.changes:
+            yield Do(functools.partial(self.store.drop, f"{self.rules.scope}:{name}"))
+        return call.decode(response.body)
+
+    # ------------------------------------------------------------------------------------------------ budget, sending
+
+    def _exchange(self, request: Request, *, urgent: bool) -> Flow[Response]:
+        """Send one request, at most three times, and return its good answer or raise what the last one was."""
+        waits_until = self._clock.monotonic() + self._max_wait_s
+        sent = 0
+        doubtful = False
+        failure: AlpacliError | None = None
+        while True:
+            ticket = Ticket(self._rng.token(), self._label, urgent)
+            refused: Refused | None = yield from self._wait_for_turn(ticket, waits_until)
+            if refused is not None:
+                raise failure or CircuitOpen(
+                    "Alpaca failed several times in a row, so nothing was sent",
+                    f"the next try is allowed in {_seconds(refused.retry_in_s)}; cached data: add --max-age 3600",
+                    retry_after=round(refused.retry_in_s, 3),
+                )
+            response, failure = yield from self._send(request, ticket)
+            sent += 1
+            if response is not None:
+                return response
+            if doubtful and request.method == "DELETE" and isinstance(failure, NotFound):
+                return Response(204, {}, b"")  # the lost answer was a yes: what is gone cannot be deleted twice
+            if failure is None or not failure.retryable or sent == REQUESTS_AT_MOST:
+                raise failure or AssertionError
+            limited = isinstance(failure, RateLimited)
+            if not limited and request.method in ("POST", "PATCH"):
+                raise failure
+            doubtful = doubtful or not limited
+            pause_s = self._pause_s(sent, failure)
+            if limited and self._clock.monotonic() + pause_s > waits_until:
+                raise failure
+            yield Pause(pause_s, "rate limited by Alpaca" if limited else failure.message)
+
+    def _wait_for_turn(self, ticket: Ticket, waits_until: float) -> Flow[Refused | None]:
+        try:
+            while True:
+                turn = yield Do(lambda: self.store.admit(self.rules, ticket))
+                if isinstance(turn, Refused):
+                    return turn
+                if not isinstance(turn, Wait):
+                    return None
+                left_s = waits_until - self._clock.monotonic()
+                if left_s <= 0:
+                    retry_after = max(turn.earliest_s, 0.0)
+                    raise BudgetExhausted(
+                        f"the shared budget of {self.rules.limit} requests per {self.rules.window_s:g} s is spent",
+                        f"a request is free in {_seconds(retry_after)}: wait longer with --max-wait, or see"
+                        " `alpacli limits` for who uses it",
+                        retry_after=round(retry_after, 3),
+                    )
+                yield Pause(min(turn.seconds, left_s), f"waiting for the request budget, {turn.ahead} ahead")
+        except BaseException:
+            self.store.leave(self.rules, ticket)
+            raise
+
+    def _send(self, request: Request, ticket: Ticket) -> Flow[tuple[Response | None, AlpacliError | None]]:
+        try:
+            response: Response = yield Send(request)
+        except (RequestTimeout, ConnectionLost) as error:
+            failure: AlpacliError | None = error
+            outcome = Outcome(failed=True)
+            good = None
+        except BaseException:
+            # Interrupted: the request may be on its way, so its slot stays counted, and the breaker learns nothing bad.
+            self.store.settle(self.rules, ticket, Outcome(failed=False))
+            raise
+        else:
+            now = self._clock.time()
+            good = response if 200 <= response.status < 300 else None
+            failure = None if good else refusal(request, response, now)
+            outcome = _outcome(response, failure, now)
+        yield Do(lambda: self.store.settle(self.rules, ticket, outcome))
+        return good, failure
+
+    def _pause_s(self, sent: int, failure: AlpacliError) -> float:
+        if isinstance(failure, RateLimited) and failure.retry_after is not None:
+            return failure.retry_after
+        from tenacity import RetryCallState, wait_exponential
+
+        state = RetryCallState(None, None, (), {})  # type: ignore[arg-type] # only attempt_number is read by this wait
+        state.attempt_number = sent
+        return self._rng.random() * wait_exponential(multiplier=2, max=4)(state)
+
+
+def _outcome(response: Response, failure: AlpacliError | None, now: float) -> Outcome:
+    remaining = _whole(response.headers.get("x-ratelimit-remaining"))
+    limit = _whole(response.headers.get("x-ratelimit-limit"))
+    reset_at = _whole(response.headers.get("x-ratelimit-reset"))
+    if isinstance(failure, RateLimited):
+        # Some 429s carry no headers: nothing is left, until the server says or a moment has passed.
+        pause_s = 1.0 if failure.retry_after is None else failure.retry_after
+        return Outcome(failed=False, remaining=0, limit=limit, reset_at=now + pause_s)
+    return Outcome(isinstance(failure, ServerError), remaining, limit, None if reset_at is None else float(reset_at))
+
+
+def _whole(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isascii() and text.isdecimal() and len(text) < 12 else None
+
+
+def _seconds(value: float) -> str:
+    return f"{max(value, 0.1):.1f} s"
