@@ -10,6 +10,7 @@ then move on trading days from 04:00 to 20:00 New York time and stand still in b
 All instants are integer nanoseconds since the Unix epoch.
 """
 
+import warnings
 from bisect import bisect_left, bisect_right
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
@@ -140,7 +141,9 @@ class Nyse:
     def __init__(self) -> None:
         import exchange_calendars
 
-        schedule = exchange_calendars.get_calendar("XNYS", start="2000-01-01", end="2029-12-31").schedule
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # how that library uses pandas is not ours to mend
+            schedule = exchange_calendars.get_calendar("XNYS", start="2000-01-01", end="2029-12-31").schedule
         self._dates: list[date] = [stamp.date() for stamp in schedule.index]
         self._opens: list[int] = [_instant(stamp.to_pydatetime()) for stamp in schedule["open"]]
         self._closes: list[int] = [_instant(stamp.to_pydatetime()) for stamp in schedule["close"]]

@@ -1,0 +1,96 @@
+"""Money and shares add up, whatever is bought and sold."""
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alpacli.sim.ledger import ZERO, Holding, average_entry, cents, execute, market_value
+
+QUANTITIES = st.one_of(
+    st.integers(min_value=1, max_value=100_000).map(Decimal),
+    st.decimals(min_value="0.000000001", max_value="5000", places=9),
+)
+PRICES = st.one_of(
+    st.decimals(min_value="0.01", max_value="200000", places=2),
+    st.decimals(min_value="0.0001", max_value="1", places=5),
+)
+TRADES = st.lists(st.tuples(st.sampled_from([1, -1]), QUANTITIES, PRICES), min_size=1, max_size=40)
+
+
+@given(trades=TRADES, mark=PRICES)
+def test_cash_and_positions_always_add_up_to_the_cent(
+    trades: list[tuple[int, Decimal, Decimal]], mark: Decimal
+) -> None:
+    """After any buys, sells, shorts and turns through zero: cash = start + realized − cost, equity − start = all profit."""
+    start = cash = Decimal(100_000)
+    holding, shares, paid = Holding(), ZERO, ZERO
+    for side, qty, price in trades:
+        holding, change = execute(holding, side * qty, price)
+        cash += change
+        shares += side * qty
+        paid += side * qty * price
+        assert holding.qty == shares
+        assert cash == start + holding.realized - cents(holding.cost)
+        assert cash == cents(cash)
+    value = market_value(holding.qty, mark)
+    unrealized = value - cents(holding.cost)
+    assert cash + value - start == holding.realized + unrealized
+    assert abs(start - paid - cash) <= Decimal("0.005") * len(trades)
+
+
+@given(trades=TRADES)
+def test_a_flat_position_has_no_cost_and_has_realized_everything(trades: list[tuple[int, Decimal, Decimal]]) -> None:
+    """Closing what is left leaves no cost behind: all of the cash that moved is profit or loss."""
+    holding, cash = Holding(), ZERO
+    for side, qty, price in trades:
+        holding, change = execute(holding, side * qty, price)
+        cash += change
+    if holding.qty:
+        holding, change = execute(holding, -holding.qty, Decimal("12.34"))
+        cash += change
+    assert (holding.qty, holding.cost) == (0, 0)
+    assert holding.realized == cash
+
+
+@given(trades=TRADES)
+def test_the_cost_has_the_sign_of_the_position(trades: list[tuple[int, Decimal, Decimal]]) -> None:
+    """A long costs, a short brings in; the average entry price lies within the prices traded."""
+    holding = Holding()
+    for side, qty, price in trades:
+        holding, _ = execute(holding, side * qty, price)
+        if holding.qty:
+            average = average_entry(holding)
+            prices = [price for _, _, price in trades]
+            assert min(prices) - Decimal("0.01") <= average <= max(prices) + Decimal("0.01") or abs(holding.qty) < 1
+            assert holding.cost * holding.qty >= 0
+
+
+@pytest.mark.parametrize(
+    ("trades", "expected"),
+    [
+        ([("10", "150.5")], ("10", "1505", "0")),
+        ([("10", "100"), ("10", "110")], ("20", "2100", "0")),
+        ([("10", "100"), ("-4", "120")], ("6", "600", "80")),
+        ([("-5", "50")], ("-5", "-250", "0")),
+        ([("-5", "50"), ("5", "40")], ("0", "0", "50")),
+        ([("10", "100"), ("-15", "110")], ("-5", "-550", "100")),
+        ([("-10", "100"), ("12", "90")], ("2", "180", "100")),
+        ([("0.5", "270.13")], ("0.5", "135.065", "0.00")),
+        ([("0.3", "0.05")], ("0.3", "0.015", "0.00")),
+    ],
+)
+def test_examples(trades: list[tuple[str, str]], expected: tuple[str, str, str]) -> None:
+    """Opening, adding, reducing, shorting, covering and turning through zero give what a statement would show."""
+    holding = Holding()
+    for qty, price in trades:
+        holding, _ = execute(holding, Decimal(qty), Decimal(price))
+    assert holding == tuple(map(Decimal, expected))
+
+
+def test_the_average_entry_is_the_price_paid_even_when_cash_was_rounded() -> None:
+    """Half a share at 270.13 moves 135.06 in cash and is still shown as bought at 270.13."""
+    holding, cash = execute(Holding(), Decimal("0.5"), Decimal("270.13"))
+    assert cash == Decimal("-135.06")
+    assert average_entry(holding) == Decimal("270.13")
