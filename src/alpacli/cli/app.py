@@ -1,0 +1,171 @@
+"""The whole program: a table of commands, of which only the one that is called is imported and built.
+
+Typer builds an adapter for every option of every command it knows, which would cost more than most answers. Help at the
+top level shows stubs that carry a name and a line of help.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import Annotated, Any, Final, NamedTuple
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from alpacli.cli.failures import OutputClosed, report
+from alpacli.cli.options import Options, command, hoist
+
+_READ: Final = "Read"
+_LOCAL: Final = "Local"
+_CONTEXT: Final = {"help_option_names": ["--help", "-h"], "max_content_width": 100}
+
+
+class Entry(NamedTuple):
+    """A command, ``module:function`` under ``alpacli.cli``, or a group with ``commands`` of its own."""
+
+    help: str
+    home: str = ""
+    panel: str = ""
+    changes: bool = False
+    commands: "Mapping[str, Entry] | None" = None
+
+
+COMMANDS: Final[Mapping[str, Entry]] = {
+    "account": Entry("Show balances, buying power and the day's gain.", "read:account", _READ),
+    "positions": Entry("Show open positions, all or the named ones.", "read:positions", _READ),
+    "orders": Entry("Show orders, open and done.", "read:orders", _READ),
+    "order": Entry("Show one order by its ID, with its legs.", "read:order", _READ),
+    "clock": Entry("Show whether the market is open.", "read:clock", _READ),
+    "calendar": Entry("Show trading days and their hours.", "read:calendar", _READ),
+    "assets": Entry("Show what can be traded.", "read:assets", _READ),
+    "activities": Entry("Show fills, dividends, fees and transfers.", "read:activities", _READ),
+    "portfolio": Entry("Draw the equity curve and show its numbers.", "read:portfolio", _READ),
+    "watchlist": Entry(
+        "Show and change watchlists.",
+        panel=_READ,
+        commands={
+            "list": Entry("Show all watchlists.", "watchlists:list_"),
+            "show": Entry("Show one watchlist and its assets.", "watchlists:show"),
+            "create": Entry("Create a watchlist.", "watchlists:create", changes=True),
+            "add": Entry("Add symbols to a watchlist.", "watchlists:add", changes=True),
+            "remove": Entry("Remove symbols from a watchlist.", "watchlists:remove", changes=True),
+            "delete": Entry("Delete a watchlist.", "watchlists:delete", changes=True),
+        },
+    ),
+    "limits": Entry("Show the shared request budget and who waits.", "local:limits", _LOCAL),
+    "cache": Entry(
+        "Show and clear the shared cache.",
+        panel=_LOCAL,
+        commands={
+            "clear": Entry("Forget cached answers of this account.", "local:cache_clear", changes=True),
+            "stats": Entry("Show hit rate, size and ages.", "local:cache_stats"),
+        },
+    ),
+    "demo": Entry("Give the offline account positions and orders to look at.", "simulate:demo", _LOCAL, changes=True),
+    "sim": Entry(
+        "Look after the offline exchange.",
+        panel=_LOCAL,
+        commands={
+            "status": Entry("Show what the offline exchange holds.", "simulate:status"),
+            "reset": Entry("Begin again with an empty exchange.", "simulate:reset", changes=True),
+            "serve": Entry("Serve the offline exchange over HTTP.", "simulate:serve"),
+        },
+    ),
+}
+
+
+class LazyGroup(TyperGroup):
+    """A group whose commands are stubs until one is called."""
+
+    table: Mapping[str, Entry] = COMMANDS
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        for name, entry in self.table.items():
+            stub = TyperCommand(name, help=entry.help, rich_help_panel=entry.panel or None, add_help_option=False)
+            self.commands[name] = stub
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        entry = self.table.get(args[0])
+        if entry is None:
+            return super().resolve_command(ctx, args)
+        return args[0], build(args[0], entry), args[1:]
+
+
+def build(name: str, entry: Entry) -> Any:
+    """Import and build one command, or a group of stubs."""
+    app = typer.Typer(add_completion=False)
+    if entry.commands is not None:
+        group = type("Group", (LazyGroup,), {"table": entry.commands})
+        app.callback(cls=group, help=entry.help, context_settings=_CONTEXT, no_args_is_help=True)(_nothing)
+        return typer.main.get_group(app)
+    from alpacli.cli.run import Run
+
+    module, _, function = entry.home.partition(":")
+    target = getattr(import_module(f"alpacli.cli.{module}"), function)
+    app.command(name, help=target.__doc__ or entry.help, context_settings=_CONTEXT)(
+        command(target, Run, changes=entry.changes)
+    )
+    return typer.main.get_command(app)
+
+
+def _nothing() -> None:
+    """Stand in for a group's own action: there is none."""
+
+
+def _version(wanted: bool) -> None:  # noqa: FBT001 # Typer calls a callback with the value alone
+    if wanted:
+        from alpacli import __version__
+
+        typer.echo(f"alpacli {__version__}")
+        raise typer.Exit
+
+
+def _top(
+    version: Annotated[  # noqa: FBT002 # a flag; its callback answers
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Alpaca paper trading: accounts, positions and orders, with a cache and a request budget that all processes share."""
+
+
+def program() -> Any:
+    """Return the top-level group."""
+    app = typer.Typer(add_completion=False)
+    app.callback(cls=LazyGroup, context_settings=_CONTEXT, no_args_is_help=True)(_top)
+    return typer.main.get_group(app)
+
+
+def run(args: Sequence[str]) -> int:
+    """Run a command line and return its exit code; no exception leaves, and no traceback unless --verbose."""
+    try:
+        return _finish(_invoke(args))
+    except BaseException as error:  # noqa: BLE001 # the top: every failure ends as an exit code
+        return report(error, args)
+
+
+def _invoke(args: Sequence[str]) -> int:
+    try:
+        if not args:
+            args = ["--help"]
+        result = program().main(hoist(args, COMMANDS), prog_name="alpacli", standalone_mode=False)
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # Typer ends so when the reader of its help left
+            raise OutputClosed from error
+        return error.code if isinstance(error.code, int) else 1
+    return result if isinstance(result, int) else 0
+
+
+def _finish(code: int) -> int:
+    """Flush what Typer printed (help, version), so that a reader who left is noticed here."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError as error:
+        from alpacli.cli.output import discard_stdout
+
+        discard_stdout()
+        raise OutputClosed from error
+    return code
+
+
+__all__ = ["COMMANDS", "Options", "program", "run"]

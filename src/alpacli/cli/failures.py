@@ -1,0 +1,81 @@
+"""What went wrong becomes two lines or one JSON object on stderr, and an exit code. The one place that assigns exit codes.
+
+stdout stays empty. A traceback appears only with ``--verbose``, and without local variables, which may hold keys.
+"""
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Final
+
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
+
+from alpacli.errors import AlpacliError, UsageError
+
+INTERRUPTED: Final = 130
+_DEFECT_HINT: Final = "run it again with --verbose and report what it prints"
+
+
+class OutputClosed(Exception):
+    """The reader of stdout left (``| head -1``): there is nobody to tell, and nothing is wrong."""
+
+
+def wants_json(args: Sequence[str]) -> bool:
+    """Tell whether errors are JSON; asked of the raw arguments, since wrong usage must be reported in JSON too."""
+    return any(arg in ("--json", "--jq") or arg.startswith("--jq=") for arg in args)
+
+
+def report(error: BaseException, args: Sequence[str]) -> int:
+    """Say on stderr what went wrong and what to do next; return the exit code."""
+    if isinstance(error, OutputClosed):
+        return 0
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED
+    known = explain(error)
+    if wants_json(args):
+        text = json.dumps({"error": known.as_dict()}, ensure_ascii=False) + "\n"
+    else:
+        text = f"error: {_one_line(known.message)}\n" + (f"hint: {_one_line(known.hint)}\n" if known.hint else "")
+    if "--verbose" in args and not isinstance(error, TyperException):
+        text = "".join(traceback.format_exception(error)) + text
+    say(text)
+    return known.exit_code
+
+
+def explain(error: BaseException) -> AlpacliError:
+    """Return any failure as one of the family: wrong usage, a full disk, a defect."""
+    if isinstance(error, AlpacliError):
+        return error
+    if isinstance(error, TyperException):
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context is not None else "alpacli"
+        group = context is not None and isinstance(context.command, TyperGroup)
+        what = "lists the commands" if group else "shows what it takes"
+        return UsageError(error.format_message(), f"{path} --help {what}")
+    if isinstance(error, MemoryError):
+        return AlpacliError("out of memory", "ask for fewer rows, for example with --limit")
+    return _Defect(f"{type(error).__name__}: {error}", _DEFECT_HINT)
+
+
+class _Defect(AlpacliError):
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(f"a defect in alpacli: {message}", hint)
+
+    def as_dict(self) -> dict[str, str | int | float | None]:
+        return {**super().as_dict(), "type": "Defect"}
+
+
+def _one_line(text: str) -> str:
+    return "".join(letter if letter.isprintable() else " " for letter in " ".join(text.split()))
+
+
+def say(text: str) -> None:
+    """Write to stderr; when that is impossible too, the exit code has to be enough."""
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 # replaces the broken stream until the end

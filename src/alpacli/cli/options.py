@@ -1,0 +1,142 @@
+"""The options that every command takes, before or after its name, added to each command's own by ``command``.
+
+A command is ``def account(run: Run, …) -> None`` with its own parameters only; Typer sees the common ones through the
+signature that ``command`` builds. ``hoist`` moves common options that stand before the name behind it.
+"""
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Final, NamedTuple
+
+import typer
+
+from alpacli.errors import UsageError
+
+_OUTPUT: Final = "Output"
+_SOURCE: Final = "Where the data comes from"
+_CHANGE: Final = "Before something changes"
+
+
+class Options(NamedTuple):
+    """The common options as given; ``None`` and false mean not said. Times are in seconds."""
+
+    json: bool = False
+    csv: bool = False
+    jq: str | None = None
+    fields: str | None = None
+    schema: bool = False
+    tz: str = "ET"
+    no_color: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    refresh: bool = False
+    max_age: float | None = None
+    max_wait: float | None = None
+    timeout: float | None = None
+    watch: float | None = None
+    only_if_open: bool = False
+    profile: str | None = None
+    sim: bool = False
+    yes: bool = False
+    dry_run: bool = False
+
+
+def _flag(name: str, help_text: str, panel: str) -> Any:
+    return Annotated[bool, typer.Option(name, help=help_text, rich_help_panel=panel, show_default=False)]
+
+
+def _value(kind: Any, name: str, metavar: str, help_text: str, panel: str, **more: Any) -> Any:
+    option = typer.Option(name, metavar=metavar, help=help_text, rich_help_panel=panel, show_default=False, **more)
+    return Annotated[kind, option]
+
+
+_READING: Final[dict[str, Any]] = {
+    "json": _flag("--json", "Print the data as JSON, with every digit.", _OUTPUT),
+    "csv": _flag("--csv", "Print CSV with a header row.", _OUTPUT),
+    "jq": _value(str | None, "--jq", "EXPR", "Run a jq program over the JSON; strings come out raw.", _OUTPUT),
+    "fields": _value(str | None, "--fields", "A,B", "Show only these fields, in this order.", _OUTPUT),
+    "schema": _flag("--schema", "Print the JSON Schema of the JSON output and send nothing.", _OUTPUT),
+    "tz": _value(str, "--tz", "ZONE", "Show times in this zone: local, utc, ET (default) or a name.", _OUTPUT),
+    "no_color": _flag("--no-color", "Use no colour; NO_COLOR does the same.", _OUTPUT),
+    "quiet": _flag("--quiet", "Say nothing on stderr but errors.", _OUTPUT),
+    "verbose": _flag("--verbose", "Say more on stderr; errors come with a traceback.", _OUTPUT),
+    "watch": _value(float | None, "--watch", "SECONDS", "Read and print again and again.", _OUTPUT, min=0.1),
+    "refresh": _flag("--refresh", "Skip the cache.", _SOURCE),
+    "max_age": _value(float | None, "--max-age", "SECONDS", "Take cached data up to this age.", _SOURCE, min=0),
+    "max_wait": _value(float | None, "--max-wait", "SECONDS", "Wait at most this long for the budget.", _SOURCE, min=0),
+    "timeout": _value(
+        float | None, "--timeout", "SECONDS", "Wait at most this long for an answer.", _SOURCE, min=0.001
+    ),
+    "only_if_open": _flag("--only-if-open", "Do nothing, silently, while the market is closed.", _SOURCE),
+    "profile": _value(str | None, "--profile", "NAME", "Use this account of the profile file.", _SOURCE),
+    "sim": _flag("--sim", "Use the offline exchange on this machine.", _SOURCE),
+}
+_CHANGING: Final[dict[str, Any]] = {
+    "yes": _flag("--yes", "Ask nothing.", _CHANGE),
+    "dry_run": _flag("--dry-run", "Print the exact request and send nothing.", _CHANGE),
+}
+_NAMES: Final = {
+    "--" + name.replace("_", "-"): typing.get_args(kind)[0] is not bool for name, kind in (_READING | _CHANGING).items()
+}
+
+
+def command(
+    function: Callable[..., None], make_run: Callable[[Options, str], Any], *, changes: bool
+) -> Callable[..., None]:
+    """Return the function as Typer should see it: its own parameters, then the common ones."""
+    common = _READING | _CHANGING if changes else _READING
+    defaults = Options()._asdict()
+    own = inspect.signature(function, eval_str=True)
+    parameters = [parameter for parameter in own.parameters.values() if parameter.name != "run"]
+    parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
+    for name, annotation in common.items():
+        parameters.append(
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=defaults[name])
+        )
+    taken = set(common)
+    label = function.__name__.replace("_", " ")
+
+    def invoke(**given: Any) -> None:
+        options = Options(**{name: given[name] for name in taken})
+        function(make_run(options, label), **{name: value for name, value in given.items() if name not in taken})
+
+    invoke.__name__ = function.__name__
+    invoke.__doc__ = function.__doc__
+    invoke.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined] # what inspect.signature reads
+    invoke.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return invoke
+
+
+def hoist(args: Sequence[str], names: Mapping[str, Any]) -> list[str]:
+    """Return the arguments with common options that stand before the command's name moved behind it.
+
+    ``names`` is the command table: a group's entry has a mapping of its own under ``commands``.
+
+    Raises:
+        UsageError: common options and no command.
+    """
+    path: list[str] = []
+    moved: list[str] = []
+    level: Mapping[str, Any] | None = names
+    place = 0
+    while place < len(args) and level is not None:
+        arg = args[place]
+        if arg.startswith("-"):
+            name, equals, _ = arg.partition("=")
+            if name not in _NAMES:
+                break
+            width = 2 if _NAMES[name] and not equals else 1
+            moved += args[place : place + width]
+            place += width
+            continue
+        path.append(arg)
+        place += 1
+        level = level[arg].commands if arg in level else None
+    rest = list(args[place:])
+    if level is not None and moved:
+        if not rest:
+            group = " ".join(["alpacli", *path])
+            raise UsageError("no command was given", f"{group} --help lists the commands")
+        moved = []  # a group and --help, or an option that the group will refuse
+    return [*path, *moved, *rest]

@@ -1,0 +1,245 @@
+"""The commands that read the account and the market. Each is a declaration and a table."""
+
+import re
+from datetime import UTC, date, datetime, timedelta
+from typing import Annotated, Any
+
+import typer
+
+from alpacli.broker.flow import Reading
+from alpacli.cli.output import View
+from alpacli.cli.run import Run
+from alpacli.domain.account import Account, Activity, PortfolioHistory, Position
+from alpacli.domain.market import Asset, CalendarDay, MarketClock
+from alpacli.domain.orders import Order
+from alpacli.domain.values import Timestamp, to_json
+from alpacli.errors import NotFound, UsageError
+from alpacli.render import tables
+from alpacli.wire import rest
+
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_CALENDAR_DAYS = 14
+
+Symbols = Annotated[list[str] | None, typer.Argument(metavar="[SYMBOL]...", show_default=False)]
+
+
+def account(run: Run) -> None:
+    """Show balances, buying power and the day's gain."""
+    run.show(View(Account, tables.account), lambda client: run.read(client, rest.account()))
+
+
+def positions(run: Run, symbols: Symbols = None) -> None:
+    """Show open positions, all or the named ones."""
+    wanted = [_symbol(symbol) for symbol in symbols or ()]
+
+    def fetch(client: Any) -> Any:
+        reading = run.read(client, rest.positions())
+        if not wanted:
+            return reading
+        held = {_symbol(position.symbol): position for position in reading.value}
+        missing = [symbol for symbol in wanted if symbol not in held]
+        if missing:
+            known = f"held: {', '.join(sorted(held))}" if held else "the account holds nothing"
+            raise NotFound(f"there is no open position in {', '.join(missing)}", known)
+        chosen = [held[symbol] for symbol in wanted]
+        return reading._replace(value=chosen, json=to_json(chosen))
+
+    run.show(View(list[Position], tables.positions), fetch)
+
+
+def orders(
+    run: Run,
+    status: Annotated[str, typer.Option(metavar="open|closed|all", help="Which orders.")] = "all",
+    limit: Annotated[str, typer.Option(metavar="N|all", help="How many, newest first.")] = "100",
+    after: Annotated[str | None, typer.Option(metavar="TIME", help="Submitted after.", show_default=False)] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Submitted before.", show_default=False)] = None,
+    direction: Annotated[str, typer.Option(metavar="desc|asc", help="Newest or oldest first.")] = "desc",
+    symbols: Annotated[str | None, typer.Option(metavar="A,B", help="Only these symbols.", show_default=False)] = None,
+    side: Annotated[str | None, typer.Option(metavar="buy|sell", help="Only this side.", show_default=False)] = None,
+    nested: Annotated[bool, typer.Option("--nested", help="Show legs inside their parents.")] = False,  # noqa: FBT002 # a flag
+) -> None:
+    """Show orders, open and done."""
+    call = rest.orders(
+        status=status,
+        limit=_limit(limit),
+        after=_instant(run, after),
+        until=_instant(run, until),
+        direction=direction,
+        symbols=[symbol.upper() for symbol in _split(symbols)],
+        side=side,
+        nested=nested,
+    )
+    run.show(View(list[Order], tables.orders), lambda client: run.read(client, call))
+
+
+def order(
+    run: Run, order_id: Annotated[str, typer.Argument(metavar="ID", help="Alpaca's ID, or your client order ID.")]
+) -> None:
+    """Show one order by its ID, with its legs."""
+    by_id = _UUID.fullmatch(order_id) is not None
+    call = rest.order(order_id.lower(), nested=True) if by_id else rest.order_by_client_order_id(order_id)
+    run.show(View(Order, tables.order), lambda client: run.read(client, call))
+
+
+def clock(run: Run) -> None:
+    """Show whether the market is open."""
+    run.show(View(MarketClock, tables.clock), lambda client: run.read(client, rest.clock()))
+
+
+def calendar(
+    run: Run,
+    start: Annotated[str | None, typer.Option(metavar="DATE", help="First day (today).", show_default=False)] = None,
+    end: Annotated[str | None, typer.Option(metavar="DATE", help="Last day (14 days on).", show_default=False)] = None,
+) -> None:
+    """Show trading days and their hours."""
+    today = datetime.fromtimestamp(run.clock.time(), UTC).date()
+    first, last = _day(start), _day(end)
+    first = first or (min(today, last) if last else today)
+    last = last or first + timedelta(days=_CALENDAR_DAYS)
+    run.show(
+        View(list[CalendarDay], tables.calendar),
+        lambda client: run.read(client, rest.calendar(start=first, end=last)),
+    )
+
+
+def assets(
+    run: Run,
+    symbols: Symbols = None,
+    status: Annotated[str, typer.Option(metavar="active|inactive|all", help="Which assets.")] = "active",
+    asset_class: Annotated[
+        str | None, typer.Option("--class", metavar="CLASS", help="us_equity, us_option, crypto.", show_default=False)
+    ] = None,
+    exchange: Annotated[str | None, typer.Option(metavar="NAME", help="NYSE, NASDAQ, …", show_default=False)] = None,
+    attributes: Annotated[str | None, typer.Option(metavar="A,B", help="Only with these.", show_default=False)] = None,
+) -> None:
+    """Show what can be traded: all of it, or the named symbols."""
+    call = rest.assets(
+        status=None if status == "all" else status,
+        asset_class=asset_class,
+        exchange=exchange,
+        attributes=_split(attributes),
+    )
+
+    def fetch(client: Any) -> Any:
+        if not symbols:
+            return run.read(client, call)
+        readings = [run.read(client, rest.asset(_symbol(symbol))) for symbol in symbols]
+        chosen = [reading.value for reading in readings]
+        ages = [reading.age_s for reading in readings if reading.age_s is not None]
+        return Reading(chosen, to_json(chosen), max(ages, default=None))
+
+    run.show(View(list[Asset], tables.assets), fetch)
+
+
+def activities(
+    run: Run,
+    types: Annotated[
+        str | None, typer.Option("--type", metavar="A,B", help="FILL, DIV, FEE, …", show_default=False)
+    ] = None,
+    category: Annotated[
+        str | None, typer.Option(metavar="NAME", help="trade_activity, non_trade_activity.", show_default=False)
+    ] = None,
+    date: Annotated[str | None, typer.Option(metavar="DATE", help="Only this day.", show_default=False)] = None,
+    after: Annotated[str | None, typer.Option(metavar="TIME", help="After.", show_default=False)] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Before.", show_default=False)] = None,
+    direction: Annotated[str, typer.Option(metavar="desc|asc", help="Newest or oldest first.")] = "desc",
+    limit: Annotated[str, typer.Option(metavar="N|all", help="How many, newest first.")] = "100",
+) -> None:
+    """Show fills, dividends, fees and transfers."""
+    call = rest.activities(
+        activity_types=[name.upper() for name in _split(types)],
+        category=category,
+        day=_day(date),
+        after=_instant(run, after),
+        until=_instant(run, until),
+        direction=direction,
+        limit=_limit(limit),
+    )
+    run.show(View(list[Activity], tables.activities), lambda client: run.read(client, call))
+
+
+def portfolio(
+    run: Run,
+    period: Annotated[str | None, typer.Option(metavar="1D|1W|1M|1A", help="How far back.", show_default=False)] = None,
+    timeframe: Annotated[
+        str | None, typer.Option(metavar="1Min|5Min|15Min|1H|1D", help="Step.", show_default=False)
+    ] = None,
+    start: Annotated[str | None, typer.Option(metavar="TIME", help="From.", show_default=False)] = None,
+    end: Annotated[str | None, typer.Option(metavar="TIME", help="To.", show_default=False)] = None,
+    intraday_reporting: Annotated[
+        str | None, typer.Option(metavar="HOURS", help="market_hours, extended_hours, continuous.", show_default=False)
+    ] = None,
+    pnl_reset: Annotated[
+        str | None, typer.Option(metavar="RULE", help="per_day, no_reset.", show_default=False)
+    ] = None,
+    cashflow_types: Annotated[
+        str | None, typer.Option(metavar="A,B", help="ALL, NONE, or activity types.", show_default=False)
+    ] = None,
+) -> None:
+    """Draw the equity curve and show its numbers."""
+    call = rest.portfolio_history(
+        period=period,
+        timeframe=timeframe,
+        start=_instant(run, start),
+        end=_instant(run, end),
+        intraday_reporting=intraday_reporting,
+        pnl_reset=pnl_reset,
+        cashflow_types=_split(cashflow_types),
+    )
+    run.show(View(PortfolioHistory, _chart, rows=_points), lambda client: run.read(client, call))
+
+
+def _chart(value: PortfolioHistory, frame: Any) -> Any:
+    from alpacli.render.charts import portfolio as draw
+
+    return draw(value, frame)
+
+
+def _points(tree: dict[str, Any]) -> list[dict[str, Any]]:
+    """Turn Alpaca's columns into rows."""
+    names = ("timestamp", "equity", "profit_loss", "profit_loss_pct")
+    return [dict(zip(names, row, strict=True)) for row in zip(*(tree[name] for name in names), strict=True)]
+
+
+def _symbol(text: str) -> str:
+    return text.strip().upper().replace("/", "")
+
+
+def _split(text: str | None) -> list[str]:
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
+
+
+def _limit(text: str) -> int | None:
+    if text.lower() == "all":
+        return None
+    if not (text.isascii() and text.isdecimal() and int(text) > 0):
+        raise UsageError(f"--limit is {text!r}", "give a number of rows of at least 1, or all")
+    return int(text)
+
+
+def _day(text: str | None) -> date | None:
+    if text is None:
+        return None
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise UsageError(f"{text!r} is not a date", "write a date like 2026-01-31") from error
+
+
+def _instant(run: Run, text: str | None) -> datetime | None:
+    """Read a time: RFC 3339, or a date or time without a zone, which is taken in the zone of ``--tz``."""
+    if text is None:
+        return None
+    try:
+        return Timestamp.parse(text)
+    except ValueError:
+        pass  # not RFC 3339; a date or a local time may follow
+    try:
+        there = datetime.fromisoformat(text)
+    except ValueError as error:
+        hint = "write a date like 2026-01-31, or a time like 2026-01-31T09:30:00-05:00"
+        raise UsageError(f"{text!r} is not a time", hint) from error
+    if there.tzinfo is None:
+        zone = run.printer.zone()
+        there = there.astimezone() if zone is None else datetime.combine(there.date(), there.time(), zone)
+    return there.astimezone(UTC)

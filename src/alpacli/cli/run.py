@@ -1,0 +1,173 @@
+"""One invocation of a command: settings, client, waiting, watching, confirming."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from alpacli.cli.failures import say
+from alpacli.cli.options import Options
+from alpacli.cli.output import Printer, View
+from alpacli.errors import AlpacliError, BudgetExhausted, CircuitOpen, UsageError
+from alpacli.ports import Clock, SystemClock
+from alpacli.settings import Flags, Settings, load
+
+if TYPE_CHECKING:
+    from alpacli.broker.client import AlpacaClient
+    from alpacli.broker.flow import Reading
+    from alpacli.wire.rest import Call
+
+T = TypeVar("T")
+_CLOCK_AGE_S = 60.0
+
+
+class Run:
+    """What a command is given."""
+
+    def __init__(self, options: Options, label: str, clock: Clock | None = None) -> None:
+        self.options = options
+        self.clock = clock or SystemClock()
+        self.printer = Printer(options, self.clock, os.environ)
+        self._label = label
+        self._spinner: Any = None
+
+    def settings(self) -> Settings:
+        options = self.options
+        try:
+            cwd: str | None = os.getcwd()
+        except FileNotFoundError:
+            cwd = None  # the working directory was deleted: there is no .env to read
+        flags = Flags(options.profile, options.sim, options.max_wait, options.timeout)
+        return load(flags, env=os.environ, cwd=cwd)
+
+    @contextmanager
+    def client(self) -> "Iterator[AlpacaClient]":
+        """Open the account that flags, environment and files name, for as long as the block lasts."""
+        from alpacli.runtime import open_client
+
+        client = open_client(
+            self.settings(), label=f"alpacli {self._label}", warn=self.printer.notice, on_wait=self._on_wait
+        )
+        try:
+            yield client
+        finally:
+            self._stop_spinner()
+            client.close()
+
+    def read(self, client: "AlpacaClient", call: "Call[T]") -> "Reading[T]":
+        """Read one endpoint as fresh as the options ask for."""
+        reading = client.read(call, use_cache=not self.options.refresh, max_age=self.options.max_age)
+        self._stop_spinner()
+        return reading
+
+    def show(self, view: View, fetch: "Callable[[AlpacaClient], Reading[Any]]") -> None:
+        """Fetch and print; with --watch again and again, with --schema not at all."""
+        if self.options.schema:
+            self.printer.schema(view)
+            return
+        with self.client() as client:
+            if self.options.watch is not None:
+                self._watch(view, client, fetch, self.options.watch)
+            elif self._is_wanted(client):
+                reading = fetch(client)
+                self.printer.show(view, reading.value, reading.json, reading.age_s)
+
+    def show_value(self, view: View, value: Any) -> None:
+        """Print something that was made here and not read from the broker."""
+        from alpacli.domain.values import to_json
+
+        self.printer.show(view, value, to_json(value), None)
+
+    def _is_wanted(self, client: "AlpacaClient") -> bool:
+        if not self.options.only_if_open:
+            return True
+        from alpacli.wire import rest
+
+        reading = client.read(rest.clock(), max_age=_CLOCK_AGE_S)
+        clock = reading.value
+        if reading.age_s is None:
+            return clock.is_open
+        now = self.clock.time()
+        return (clock.is_open or now >= clock.next_open.timestamp()) and now < clock.next_close.timestamp()
+
+    # --------------------------------------------------------------------------------------------- watching
+
+    def _watch(
+        self, view: View, client: "AlpacaClient", fetch: "Callable[[AlpacaClient], Reading[Any]]", every_s: float
+    ) -> None:
+        if not self.printer.redraws:
+            while True:
+                reading = self._patiently(client, fetch)
+                if reading is not None:
+                    self.printer.show(view, reading.value, reading.json, reading.age_s)
+                self.clock.sleep(every_s)
+        from rich.live import Live
+
+        with Live(console=self.printer.console, screen=True, auto_refresh=False) as live:
+            while True:
+                reading = self._patiently(client, fetch)
+                if reading is not None:
+                    live.update(self.printer.table(view, reading.value, reading.json, reading.age_s), refresh=True)
+                self.clock.sleep(every_s)
+
+    def _patiently(
+        self, client: "AlpacaClient", fetch: "Callable[[AlpacaClient], Reading[Any]]"
+    ) -> "Reading[Any] | None":
+        """Fetch; what may be better next time is only a notice."""
+        try:
+            return fetch(client) if self._is_wanted(client) else None
+        except AlpacliError as error:
+            if not error.retryable and not isinstance(error, BudgetExhausted | CircuitOpen):
+                raise
+            self._stop_spinner()
+            self.printer.notice(f"{error.message}; trying again in {self.options.watch:g} s")
+            return None
+
+    # ---------------------------------------------------------------------------------------------- waiting
+
+    def _on_wait(self, seconds: float, reason: str) -> None:
+        """Show a spinner while the client waits: on a terminal, and not over a table that redraws itself."""
+        if self.options.verbose:
+            self.printer.notice(f"waiting {seconds:.1f} s: {reason}")
+        if self.options.quiet or self.options.watch is not None or not sys.stderr.isatty():
+            return
+        text = f"waiting {seconds:.0f} s: {reason}"
+        if self._spinner is None:
+            from rich.console import Console
+            from rich.status import Status
+
+            self._spinner = Status(text, console=Console(stderr=True))
+            self._spinner.start()
+        else:
+            self._spinner.update(text)
+
+    def _stop_spinner(self) -> None:
+        if self._spinner is not None:
+            self._spinner.stop()
+            self._spinner = None
+
+    # --------------------------------------------------------------------------------------------- changing
+
+    def preview(self, call: "Call[Any]") -> None:
+        """Print the request that would be sent."""
+        from alpacli.cli.previews import show_request
+
+        settings = self.settings()
+        show_request(self, call.request, settings.base_url if call.request.host == "trading" else settings.data_url)
+
+    def confirm(self, plan: Sequence[str]) -> None:
+        """List what would be done and ask; ``--yes`` answers.
+
+        Raises:
+            UsageError: nobody can be asked, or the answer was no. Nothing was done.
+        """
+        if self.options.yes:
+            return
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise UsageError(
+                f"this would {'; '.join(plan)}, and nobody can be asked", "--yes answers; nothing was done"
+            )
+        say("This would\n" + "".join(f"  - {line}\n" for line in plan) + "Go on? [y/N] ")
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            raise UsageError("nothing was done", "answer y, or give --yes, to go on")

@@ -1,0 +1,236 @@
+"""The commands that look after the offline exchange. They need no keys, and ``--sim`` is implied."""
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from alpacli.cli.failures import say
+from alpacli.cli.output import View
+from alpacli.cli.run import Run
+from alpacli.domain.values import Model
+from alpacli.errors import UsageError
+from alpacli.render.text import moment, money
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from alpacli.render.grid import Cell
+    from alpacli.render.text import Frame
+    from alpacli.settings import Settings
+    from alpacli.sim.exchange import SimStatus
+
+
+class SimAccount(Model):
+    label: str
+    account_number: str
+    equity: Decimal
+    positions: int
+    orders: int
+
+
+class Sim(Model):
+    """What ``sim status`` and ``sim reset`` answer."""
+
+    path: str
+    seed: int
+    hours: str
+    cash: Decimal
+    rate_limit: int
+    is_open: bool
+    timestamp: str
+    accounts: list[SimAccount]
+
+
+class Demo(Model):
+    """What ``demo`` answers; ``created`` is false when the account had orders already and was left alone."""
+
+    created: bool
+    account_number: str
+    positions: int
+    orders: int
+
+
+def demo(run: Run) -> None:
+    """Give the offline account positions and orders to look at.
+
+    An account that has orders already is emptied first, if you agree.
+    """
+    view = View(Demo, _demo_table)
+    if run.options.schema:
+        run.printer.schema(view)
+        return
+    from alpacli.sim.demo import seed_demo
+    from alpacli.sim.exchange import LOCAL_KEY_ID, Exchange
+
+    settings = _settings(run)
+    exchange = Exchange(settings.state_dir, run.clock)
+    try:
+        before = _mine(exchange.status(), LOCAL_KEY_ID)
+        if run.options.dry_run:
+            run.show_value(view, before.as_demo(created=False))
+            return
+        if before.orders:
+            run.confirm(["empty the whole offline exchange", "give its account the demo's positions and orders"])
+            exchange.reset()
+        created = seed_demo(exchange, LOCAL_KEY_ID)
+        after = _mine(exchange.status(), LOCAL_KEY_ID)
+    finally:
+        exchange.close()
+    _forget_cached(run)
+    run.show_value(
+        view, Demo(created=created, account_number=after.account_number, positions=after.positions, orders=after.orders)
+    )
+
+
+def status(run: Run) -> None:
+    """Show what the offline exchange holds."""
+    view = View(Sim, _sim_table)
+    if run.options.schema:
+        run.printer.schema(view)
+        return
+    from alpacli.sim import exchange
+
+    run.show_value(view, _report(exchange.status(_settings(run).state_dir, run.clock)))
+
+
+def reset(
+    run: Run,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Another market.", show_default=False)] = None,
+    hours: Annotated[
+        Literal["always", "xnys"] | None,
+        typer.Option(metavar="always|xnys", help="When the market is open.", show_default=False),
+    ] = None,
+    cash: Annotated[
+        str | None, typer.Option(metavar="USD", help="What accounts begin with.", show_default=False)
+    ] = None,
+    rate_limit: Annotated[
+        int | None, typer.Option(metavar="N", help="Requests per minute; 0 is no limit.", min=0, show_default=False)
+    ] = None,
+) -> None:
+    """Begin again with an empty exchange: accounts, positions and orders go."""
+    view = View(Sim, _sim_table)
+    if run.options.schema:
+        run.printer.schema(view)
+        return
+    from alpacli.domain.values import exact
+    from alpacli.sim import exchange
+
+    try:
+        amount = None if cash is None else exact(cash)
+    except ValueError as error:
+        raise UsageError(f"--cash is {cash!r}", "give an amount in USD, like 25000") from error
+    settings = _settings(run)
+    if run.options.dry_run:
+        run.show_value(view, _report(exchange.status(settings.state_dir, run.clock)))
+        return
+    run.confirm([f"empty the offline exchange in {settings.state_dir}"])
+    after = exchange.reset(settings.state_dir, run.clock, seed=seed, hours=hours, cash=amount, rate_limit=rate_limit)
+    _forget_cached(run)
+    run.show_value(view, _report(after))
+
+
+def serve(
+    run: Run,
+    port: Annotated[int, typer.Option(metavar="N", help="Port; 0 takes a free one.", min=0, max=65535)] = 8765,
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="A loopback address.")] = "127.0.0.1",
+) -> None:
+    """Serve the offline exchange over HTTP, until Ctrl-C.
+
+    Any Alpaca client can use it: point its base URL here; every key pair is an account of its own.
+    """
+    from alpacli.sim.server import serve as serve_http
+
+    settings = _settings(run)
+
+    def ready(url: str) -> None:
+        run.printer.write(f"{url}\n".encode())
+        if not run.options.quiet:
+            say(f"alpacli: the offline exchange answers at {url}; try ALPACA_BASE_URL={url}\n")
+
+    serve_http(settings.state_dir, run.clock, host=host, port=port, ready=ready, access_log=run.options.verbose)
+
+
+def _settings(run: Run) -> "Settings":
+    run.options = run.options._replace(sim=True)
+    return run.settings()
+
+
+def _forget_cached(run: Run) -> None:
+    """Drop what the cache knows of the account that has just been replaced."""
+    with run.client() as client:
+        client.invalidate_cache()
+
+
+class _Mine(Model):
+    account_number: str
+    positions: int
+    orders: int
+
+    def as_demo(self, *, created: bool) -> Demo:
+        return Demo(created=created, **self.model_dump())
+
+
+def _mine(state: "SimStatus", key_id: str) -> _Mine:
+    for found in state.accounts:
+        if found.label == key_id:
+            return _Mine(account_number=found.account_number, positions=found.positions, orders=found.orders)
+    return _Mine(account_number="", positions=0, orders=0)
+
+
+def _report(state: "SimStatus") -> Sim:
+    from alpacli.sim.answers import timestamp
+
+    return Sim(
+        path=state.path,
+        seed=state.seed,
+        hours=state.hours,
+        cash=state.cash,
+        rate_limit=state.rate_limit,
+        is_open=state.is_open,
+        timestamp=timestamp(state.now_ns),
+        accounts=[
+            SimAccount(
+                label=a.label, account_number=a.account_number, equity=a.equity, positions=a.positions, orders=a.orders
+            )
+            for a in state.accounts
+        ],
+    )
+
+
+def _sim_table(value: Sim, frame: "Frame") -> "RenderableType":
+    from rich.console import Group
+    from rich.text import Text
+
+    from alpacli.domain.values import Timestamp
+    from alpacli.render.grid import Column, facts, grid, number, page
+    from alpacli.render.text import words
+
+    pairs: list[tuple[str, Cell]] = [
+        ("State", words(value.path)),
+        ("Market", f"seed {value.seed}, hours {value.hours}, {'open' if value.is_open else 'closed'}"),
+        ("Exchange time", moment(Timestamp.parse(value.timestamp), frame)),
+        ("Starting cash", money(value.cash)),
+        ("Rate limit", f"{value.rate_limit:,} a minute" if value.rate_limit else "none"),
+    ]
+    if not value.accounts:
+        return page(Group(facts(pairs), Text("No accounts yet.")), frame)
+    columns = [Column("Account"), Column("Key", 1), number("Equity"), number("Positions"), number("Orders")]
+    rows: list[list[Cell]] = [
+        [words(a.account_number), words(a.label), money(a.equity), str(a.positions), str(a.orders)]
+        for a in value.accounts
+    ]
+    return page(Group(facts(pairs), Text(), grid(columns, rows, frame)), frame)
+
+
+def _demo_table(value: Demo, frame: "Frame") -> "RenderableType":
+    from rich.text import Text
+
+    from alpacli.render.grid import page
+
+    text = Text(
+        f"Account {value.account_number} has {value.positions} positions and {value.orders} orders. Look at it:\n"
+    )
+    for example in ("account", "positions", "orders", "portfolio --period 1M"):
+        text.append(f"  alpacli {example} --sim\n", style="bold")
+    return page(text, frame)

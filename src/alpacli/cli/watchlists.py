@@ -1,0 +1,126 @@
+"""The watchlist commands. A list is named by its name or its ID; changing one asks nothing, deleting one asks."""
+
+import re
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from alpacli.cli.output import View
+from alpacli.cli.run import Run
+from alpacli.domain.account import Watchlist
+from alpacli.domain.values import Model
+from alpacli.render import tables
+from alpacli.wire import rest
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from alpacli.broker.client import AlpacaClient
+    from alpacli.render.text import Frame
+
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_ONE = View(Watchlist, tables.watchlist)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The watchlist's name or ID.")]
+Symbols = Annotated[list[str], typer.Argument(metavar="SYMBOL...")]
+
+
+class Deleted(Model):
+    """What ``watchlist delete`` answers."""
+
+    id: str
+    name: str
+    deleted: bool
+
+
+def list_(run: Run) -> None:
+    """Show all watchlists."""
+    run.show(View(list[Watchlist], tables.watchlists), lambda client: run.read(client, rest.watchlists()))
+
+
+def show(run: Run, name: Name) -> None:
+    """Show one watchlist and its assets."""
+    call = rest.watchlist(name.lower()) if _UUID.fullmatch(name) else rest.watchlist_by_name(name)
+    run.show(_ONE, lambda client: run.read(client, call))
+
+
+def create(
+    run: Run,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A new name, at most 64 characters.")],
+    symbols: Annotated[list[str] | None, typer.Argument(metavar="[SYMBOL]...", show_default=False)] = None,
+) -> None:
+    """Create a watchlist."""
+    if run.options.schema:
+        run.printer.schema(_ONE)
+        return
+    call = rest.create_watchlist(name, symbols or ())
+    if run.options.dry_run:
+        run.preview(call)
+        return
+    with run.client() as client:
+        run.show_value(_ONE, client.change(call))
+
+
+def add(run: Run, name: Name, symbols: Symbols) -> None:
+    """Add symbols to a watchlist."""
+    _change(run, name, [(rest.add_to_watchlist, symbol) for symbol in symbols])
+
+
+def remove(run: Run, name: Name, symbols: Symbols) -> None:
+    """Remove symbols from a watchlist."""
+    _change(run, name, [(rest.remove_from_watchlist, symbol) for symbol in symbols])
+
+
+def _change(run: Run, name: str, steps: list[tuple["_Step", str]]) -> None:
+    if run.options.schema:
+        run.printer.schema(_ONE)
+        return
+    with run.client() as client:
+        watchlist = _find(client, name)
+        for make, symbol in steps:
+            call = make(watchlist.id, symbol)
+            if run.options.dry_run:
+                run.preview(call)
+            else:
+                watchlist = client.change(call)
+        if not run.options.dry_run:
+            run.show_value(_ONE, watchlist)
+
+
+def delete(run: Run, name: Name) -> None:
+    """Delete a watchlist."""
+    view = View(Deleted, _deleted)
+    if run.options.schema:
+        run.printer.schema(view)
+        return
+    with run.client() as client:
+        watchlist = _find(client, name)
+        call = rest.delete_watchlist(watchlist.id)
+        if run.options.dry_run:
+            run.preview(call)
+            return
+        run.confirm([f"delete the watchlist {watchlist.name!r} with {len(watchlist.assets or ())} assets"])
+        client.change(call)
+        run.show_value(view, Deleted(id=watchlist.id, name=watchlist.name, deleted=True))
+
+
+def _find(client: "AlpacaClient", name: str) -> Watchlist:
+    if _UUID.fullmatch(name):
+        return client.get_watchlist(name.lower(), use_cache=False)
+    return client.get_watchlist_by_name(name, use_cache=False)
+
+
+def _deleted(value: Deleted, frame: "Frame") -> "RenderableType":
+    from rich.text import Text
+
+    from alpacli.render.grid import page
+
+    return page(Text(f"Deleted the watchlist {value.name}."), frame)
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from alpacli.wire.rest import Call
+
+    _Step = Callable[[str, str], Call[Watchlist]]

@@ -1,0 +1,112 @@
+"""Which columns a table shows at a width: whole columns go, least important first; a number is never cut or wrapped."""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from alpacli.render.text import Frame, ago
+
+Cell = str | Text
+_EDGE = 2
+_GAP = 3
+_LEAST_TEXT = 16
+
+
+class Column(NamedTuple):
+    """``keep`` ranks importance: 0 is always shown, the highest number leaves first. ``elastic`` text may be shortened."""
+
+    title: str
+    keep: int = 0
+    align: Literal["left", "right"] = "left"
+    elastic: bool = False
+
+
+def number(title: str, keep: int = 0) -> Column:
+    return Column(title, keep, "right")
+
+
+def grid(
+    columns: Sequence[Column], rows: Sequence[Sequence[Cell]], frame: Frame, *, totals: Sequence[Cell] | None = None
+) -> Table:
+    """Lay rows out in at most ``frame.width`` cells; one cell per column in every row."""
+    everything = [*rows, totals] if totals is not None else rows
+    widths = [
+        max([_cells(column.title), *(_cells(row[place]) for row in everything)]) for place, column in enumerate(columns)
+    ]
+    shown = _fitting(columns, widths, frame.width)
+    given = _stretched(columns, widths, shown, frame.width)
+    table = Table(
+        box=box.SIMPLE_HEAD, show_footer=totals is not None, header_style="bold", pad_edge=False, padding=(0, 1)
+    )
+    for place in shown:
+        table.add_column(
+            Text(columns[place].title),
+            justify=columns[place].align,
+            no_wrap=True,
+            overflow="ellipsis",
+            width=given[place],
+            footer=_text(totals[place], "bold") if totals is not None else "",
+        )
+    for row in rows:
+        table.add_row(*(_text(row[place]) for place in shown))
+    return table
+
+
+def _fitting(columns: Sequence[Column], widths: Sequence[int], width: int) -> list[int]:
+    """Return the places of the columns that fit when elastic ones are as narrow as they can be."""
+    least = [
+        min(cells, _LEAST_TEXT) if column.elastic else cells for column, cells in zip(columns, widths, strict=True)
+    ]
+    shown = list(range(len(columns)))
+    while _EDGE + sum(least[place] + _GAP for place in shown) - _GAP > width and any(columns[p].keep for p in shown):
+        shown.remove(max(shown, key=lambda place: (columns[place].keep, place)))
+    return shown
+
+
+def _stretched(columns: Sequence[Column], widths: Sequence[int], shown: Sequence[int], width: int) -> dict[int, int]:
+    """Return each column's width; elastic ones, from the narrowest on, share what the others leave."""
+    given = {place: widths[place] for place in shown if not columns[place].elastic}
+    left = width - _EDGE - sum(given.values()) - _GAP * (len(shown) - 1)
+    elastic = sorted((place for place in shown if columns[place].elastic), key=lambda place: widths[place])
+    for number, place in enumerate(elastic):
+        given[place] = max(1, min(widths[place], left // (len(elastic) - number)))
+        left -= given[place]
+    return given
+
+
+def _cells(value: Cell) -> int:
+    return Text(value).cell_len if isinstance(value, str) else value.cell_len
+
+
+def _text(value: Cell, style: str = "") -> Text:
+    text = Text(value) if isinstance(value, str) else value.copy()
+    if style:
+        text.stylize(style)
+    return text
+
+
+def facts(pairs: Sequence[tuple[str, Cell]]) -> Table:
+    """Lay out name and value lines."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True, style="dim")
+    table.add_column(no_wrap=True, justify="left", overflow="fold")
+    for name, value in pairs:
+        table.add_row(Text(name), _text(value))
+    return table
+
+
+def page(body: RenderableType, frame: Frame, *, title: str = "") -> Group:
+    """Put the banner of the simulator above and the age of cached data below."""
+    parts: list[RenderableType] = []
+    if frame.sim:
+        parts.append(Text(" SIM  offline exchange, not a broker ", style="bold black on yellow"))
+    if title:
+        parts.append(Text(title, style="bold"))
+    parts.append(body)
+    if frame.age_s is not None:
+        parts.append(Text(f"cached {ago(frame.age_s)} ago", style="dim"))
+    return Group(*parts)

@@ -1,0 +1,162 @@
+"""JSON, tab-separated, CSV and jq output, made from the canonical JSON text so that no digit passes through a float.
+
+A number is kept as the text it was written with (``Digits``) from the first byte to the last. Only jq computes: what it
+passes through unchanged gets its digits back, what it computes has the precision of jq's own doubles.
+"""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from typing import Any, Final
+
+from alpacli.errors import UnreadableAnswer, UsageError
+
+Tree = Any
+"""Parsed JSON: dict, list, str, bool, None, and ``Digits`` for numbers."""
+
+_NUMBER_OR_STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?')
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+
+
+class Digits(str):
+    """A JSON number as it was written."""
+
+    __slots__ = ()
+
+
+def parse(text: bytes) -> Tree:
+    """Read canonical JSON; numbers stay text."""
+
+    def refuse(word: str) -> None:
+        raise UnreadableAnswer(f"the JSON holds {word}, which is no number", "this is a defect: please report it")
+
+    return json.loads(text, parse_float=Digits, parse_int=Digits, parse_constant=refuse)
+
+
+def dump(tree: Tree, *, indent: int | None = None) -> str:
+    """Write JSON, compact or indented; the inverse of ``parse``."""
+    return "".join(_pieces(tree, indent, 0))
+
+
+def _pieces(tree: Tree, indent: int | None, depth: int) -> Iterable[str]:
+    if isinstance(tree, Digits):
+        yield str(tree)
+        return
+    if not isinstance(tree, dict | list) or not tree:
+        yield json.dumps(tree, ensure_ascii=False)
+        return
+    comma = ","
+    colon = ":"
+    opening, closing = ("{", "}") if isinstance(tree, dict) else ("[", "]")
+    end = ""
+    if indent is not None:
+        comma = ",\n" + " " * (indent * (depth + 1))
+        opening += comma[1:]
+        colon = ": "
+        end = "\n" + " " * (indent * depth)
+    yield opening
+    items = tree.items() if isinstance(tree, dict) else ((None, item) for item in tree)
+    for number, (name, item) in enumerate(items):
+        if number:
+            yield comma
+        if name is not None:
+            yield json.dumps(name, ensure_ascii=False) + colon
+        yield from _pieces(item, indent, depth + 1)
+    yield end + closing
+
+
+def select(tree: Tree, fields: Sequence[str], known: Sequence[str]) -> Tree:
+    """Keep only the named fields, in the named order, of an object or of every object in a list.
+
+    Raises:
+        UsageError: a field that is neither known nor in the data.
+    """
+    rows = tree if isinstance(tree, list) else [tree]
+    present = {name for row in rows if isinstance(row, dict) for name in row}
+    unknown = [field for field in fields if field not in present and field not in known]
+    if unknown:
+        names = ", ".join(dict.fromkeys([*known, *sorted(present)]))
+        raise UsageError(f"there is no field {unknown[0]!r}", f"fields: {names}")
+    chosen = [{field: row[field] for field in fields if field in row} for row in rows if isinstance(row, dict)]
+    return chosen if isinstance(tree, list) else chosen[0]
+
+
+def header(rows: Sequence[dict[str, Tree]], known: Sequence[str]) -> list[str]:
+    """Return the columns: the documented fields first, always, then whatever else the rows carry."""
+    return list(dict.fromkeys([*known, *(name for row in rows for name in row)]))
+
+
+def cell(value: Tree) -> str:
+    """Return a value as one field of text: strings raw, null empty, anything nested as compact JSON."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return str(value)
+    return dump(value)
+
+
+def tsv(tree: Tree, known: Sequence[str]) -> str:
+    """Return tab-separated text: a header and rows for a list, name and value lines for one object.
+
+    Tabs, line ends and control characters inside a value become spaces, so that every row stays one line.
+    """
+    if not isinstance(tree, list):
+        return "".join(f"{name}\t{_plain(cell(value))}\n" for name, value in tree.items())
+    names = header(tree, known)
+    lines = ["\t".join(names), *("\t".join(_plain(cell(row.get(name))) for name in names) for row in tree)]
+    return "\n".join(lines) + "\n"
+
+
+def _plain(text: str) -> str:
+    return _CONTROL.sub(" ", " ".join(re.split(r"[\t\r\n\u2028\u2029]+", text)))
+
+
+def comma_separated(tree: Tree, known: Sequence[str]) -> str:
+    """Return CSV (RFC 4180 quoting, line feeds between rows) with a header row; one object is one row."""
+    rows = tree if isinstance(tree, list) else [tree]
+    names = header(rows, known if isinstance(tree, list) else ())
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows([cell(row.get(name)) for name in names] for row in rows)
+    return text.getvalue()
+
+
+def jq(text: str, expression: str) -> str:
+    """Run a jq program over JSON text; every result is one line, strings raw (like ``jq -rc``).
+
+    Raises:
+        UsageError: the program does not compile, or fails on this data.
+    """
+    import jq as engine
+
+    try:
+        results = engine.compile(expression).input_text(text).text()
+    except ValueError as error:
+        first = str(error).strip().splitlines()[0].removeprefix("jq: error: ")
+        raise UsageError(f"--jq: {first}", "the language is jq's: https://jqlang.org/manual") from None
+    spellings = _spellings(text)
+    lines = []
+    for line in results.splitlines():
+        exact = _NUMBER_OR_STRING.sub(lambda found: _restore(found[0], spellings), line)
+        lines.append(json.loads(exact) if exact.startswith('"') else exact)
+    return "".join(line + "\n" for line in lines)
+
+
+def _spellings(text: str) -> dict[float, str | None]:
+    """Map each double that jq will see to how the input wrote it; ``None`` when different numbers share one double."""
+    found: dict[float, str | None] = {}
+    for token in _NUMBER_OR_STRING.findall(text):
+        if token.startswith('"'):
+            continue
+        number = float(token)
+        known = found.get(number, token)
+        found[number] = known if known is not None and Decimal(known) == Decimal(token) else None
+    return found
+
+
+def _restore(token: str, spellings: dict[float, str | None]) -> str:
+    return token if token.startswith('"') else spellings.get(float(token)) or token

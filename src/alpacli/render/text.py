@@ -1,0 +1,134 @@
+"""How one value is written for a person: money, quantities, percentages, times, ages. Shared by all tables and charts."""
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime, tzinfo
+from decimal import Decimal
+from typing import Final, NamedTuple
+
+from rich.text import Text
+
+from alpacli.errors import UsageError
+
+NOTHING: Final = "–"
+GAIN: Final = "green"
+LOSS: Final = "red"
+
+
+class Frame(NamedTuple):
+    """What a renderer must know beside the value: the width in cells, the moment, the zone (``None``: this machine's).
+
+    ``age_s`` is the age of cached data in seconds, ``None`` when it is fresh.
+    """
+
+    width: int
+    now: datetime
+    zone: tzinfo | None = None
+    sim: bool = False
+    age_s: float | None = None
+
+
+def zone(name: str, resolve: Callable[[str], tzinfo]) -> tzinfo | None:
+    """Return the zone for ``--tz``; UTC stands in when the machine has no zone data at all.
+
+    Raises:
+        UsageError: no zone has this name.
+    """
+    known = {"et": "America/New_York", "ny": "America/New_York"}
+    if name.lower() == "local":
+        return None
+    if name.lower() == "utc":
+        return UTC
+    try:
+        return resolve(known.get(name.lower(), name))
+    except (OSError, ValueError, KeyError) as error:  # ZoneInfoNotFoundError is a KeyError
+        if name.lower() in known:
+            return UTC  # no zone data on this machine: every time is printed with its zone, so UTC cannot mislead
+        raise UsageError(
+            f"there is no time zone {name!r}", "use local, utc, ET, or a name like Europe/Berlin"
+        ) from error
+
+
+def money(value: Decimal | None) -> str:
+    """Write an amount with thousands separators and cents: half a cent rounds to even."""
+    return NOTHING if value is None else f"{value:,.2f}"
+
+
+def price(value: Decimal | None) -> str:
+    """Write a price: at least two decimals, at most six significant below one."""
+    if value is None:
+        return NOTHING
+    places = max(2, min(6, _places(value)))
+    return f"{value:,.{places}f}"
+
+
+def quantity(value: Decimal | None) -> str:
+    """Write shares with all the decimals they have."""
+    return NOTHING if value is None else f"{value:,.{_places(value)}f}"
+
+
+def _places(value: Decimal) -> int:
+    exponent = value.normalize().as_tuple().exponent
+    return max(0, -exponent) if isinstance(exponent, int) else 0
+
+
+def signed(value: Decimal | None, *, of: Decimal | None = None) -> Text:
+    """Write a gain or loss with its sign and colour; ``of`` decides the colour when it is not the value itself."""
+    if value is None:
+        return Text(NOTHING, style="dim")
+    return Text(f"{value:+,.2f}", style=_tone(value if of is None else of))
+
+
+def percent(fraction: Decimal | None) -> Text:
+    """Write a fraction (0.0084) as a signed percentage (+0.84%)."""
+    if fraction is None:
+        return Text(NOTHING, style="dim")
+    return Text(f"{fraction * 100:+,.2f}%", style=_tone(fraction))
+
+
+def _tone(value: Decimal) -> str:
+    return GAIN if value > 0 else LOSS if value < 0 else ""
+
+
+def moment(value: datetime | None, frame: Frame, *, seconds: bool = True) -> str:
+    """Write a time in the frame's zone, always with the zone's name; today's date is left out."""
+    if value is None:
+        return NOTHING
+    there = value.astimezone(frame.zone)
+    clock = f"{there:%H:%M:%S}" if seconds else f"{there:%H:%M}"
+    if there.date() == frame.now.astimezone(frame.zone).date():
+        return f"{clock} {_zone_name(there)}"
+    return f"{there:%Y-%m-%d} {clock} {_zone_name(there)}"
+
+
+def _zone_name(value: datetime) -> str:
+    name = value.tzname() or "UTC"
+    return name if name.isascii() and name.isprintable() and len(name) <= 8 else f"{value:%z}"
+
+
+def day(value: date | None) -> str:
+    return NOTHING if value is None else f"{value:%a %Y-%m-%d}"
+
+
+def ago(seconds: float) -> str:
+    """Write a span: 2.1 s, 45 s, 12 min, 3.2 h, 4 d."""
+    for limit, unit, size in ((10, "s", 1), (120, "s", 1), (7200, "min", 60), (172800, "h", 3600)):
+        if seconds < limit:
+            return f"{seconds / size:.1f} {unit}" if limit in (10, 172800) else f"{seconds / size:.0f} {unit}"
+    return f"{seconds / 86400:.0f} d"
+
+
+def size(count: int) -> str:
+    """Write a size in bytes with a binary unit."""
+    amount = float(count)
+    for unit in ("B", "KiB", "MiB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} GiB"
+
+
+def words(value: object) -> Text:
+    """Write foreign text as it is: no markup, no control characters."""
+    if value is None or value == "":
+        return Text(NOTHING, style="dim")
+    return Text("".join(letter if letter.isprintable() else "�" for letter in str(value)))
