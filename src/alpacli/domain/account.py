@@ -100,6 +100,7 @@ class Position(Model):
     swap_rate: MaybeAmount = None
     avg_entry_swap_rate: MaybeAmount = None
     prev_swap_rate: MaybeAmount = None
+    usd: dict[str, Any] | None = None
 
     @property
     def is_short(self) -> bool:

@@ -8,9 +8,9 @@ The read timeout covers the whole answer, headers included, so a server that sen
 process; ``requests`` alone would start its timeout anew with every byte.
 """
 
-import contextlib
 import io
 import socket
+from http.client import HTTPResponse
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
@@ -18,7 +18,6 @@ from urllib.parse import urlsplit
 import requests
 from alpaca.common.rest import RESTClient
 from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
@@ -201,43 +200,38 @@ class _DeadlineReader(io.RawIOBase):
 
 
 class _DeadlineSocket:
-    """A connected socket whose answers are read through a ``_DeadlineReader``; in all else the socket itself.
-
-    ``http.client`` makes one reader per answer, right after urllib3 has set the read timeout on the socket.
-    """
+    """The only thing an HTTP answer wants of its socket: a file to read from, here one with a deadline."""
 
     def __init__(self, sock: socket.socket, clock: Clock) -> None:
         self._sock = sock
         self._clock = clock
 
-    def makefile(self, *_: Any, **__: Any) -> io.BufferedReader:
+    def makefile(self, *_: Any) -> io.BufferedReader:
         return io.BufferedReader(_DeadlineReader(self._sock, self._clock), _CHUNK)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._sock, name)
 
 
 class _DeadlineAdapter(HTTPAdapter):
-    """Keeps connections for many threads and gives each the deadline; never repeats a request."""
+    """Keeps connections for many threads and gives each answer its deadline; never repeats a request."""
 
     def __init__(self, clock: Clock) -> None:
-        class Plain(HTTPConnection):
-            def connect(self) -> None:
-                super().connect()
-                self.sock = _DeadlineSocket(self.sock, clock)  # delegates all it does not define
+        # http.client makes one response per request, right after urllib3 has set the read timeout on the socket.
+        def response(sock: socket.socket, *args: Any, **kwargs: Any) -> HTTPResponse:
+            delayed: Any = _DeadlineSocket(sock, clock)
+            return HTTPResponse(delayed, *args, **kwargs)
 
-        class Secure(HTTPSConnection):
-            def connect(self) -> None:
-                super().connect()
-                self.sock = _DeadlineSocket(self.sock, clock)  # delegates all it does not define
+        class Plain(HTTPConnectionPool):
+            def _new_conn(self) -> Any:
+                connection: Any = super()._new_conn()
+                connection.response_class = response
+                return connection
 
-        class PlainPool(HTTPConnectionPool):
-            ConnectionCls = Plain
+        class Secure(HTTPSConnectionPool):
+            def _new_conn(self) -> Any:
+                connection: Any = super()._new_conn()
+                connection.response_class = response
+                return connection
 
-        class SecurePool(HTTPSConnectionPool):
-            ConnectionCls = Secure
-
-        self._pools = {"http": PlainPool, "https": SecurePool}
+        self._pools = {"http": Plain, "https": Secure}
         super().__init__(pool_connections=4, pool_maxsize=_CONNECTIONS, max_retries=0)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
@@ -245,7 +239,7 @@ class _DeadlineAdapter(HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = self._pools
 
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(*args, **kwargs)
-        with contextlib.suppress(AttributeError):
+        manager: Any = super().proxy_manager_for(*args, **kwargs)
+        if not str(args[0] if args else kwargs["proxy"]).lower().startswith("socks"):  # those bring pools of their own
             manager.pool_classes_by_scheme = self._pools
         return manager
