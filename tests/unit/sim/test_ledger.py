@@ -50,7 +50,7 @@ def test_a_flat_position_has_no_cost_and_has_realized_everything(trades: list[tu
     if holding.qty:
         holding, change = execute(holding, -holding.qty, Decimal("12.34"))
         cash += change
-    assert (holding.qty, holding.cost) == (0, 0)
+    assert (holding.qty, holding.cost) == (ZERO, ZERO)
     assert holding.realized == cash
 
 
