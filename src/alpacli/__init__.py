@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from alpacli.broker.client import AlpacaClient, AsyncAlpacaClient
+    from alpacli.broker.async_client import AsyncAlpacaClient
+    from alpacli.broker.client import AlpacaClient
     from alpacli.broker.flow import Reading
     from alpacli.domain.account import Account, Activity, PortfolioHistory, Position, Watchlist
     from alpacli.domain.market import Asset, CalendarDay, MarketClock
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
     from alpacli.runtime import connect, connect_async
 
 _HOMES = {
-    "alpacli.broker.client": ("AlpacaClient", "AsyncAlpacaClient"),
+    "alpacli.broker.async_client": ("AsyncAlpacaClient",),
+    "alpacli.broker.client": ("AlpacaClient",),
     "alpacli.broker.flow": ("Reading",),
     "alpacli.domain.account": ("Account", "Activity", "PortfolioHistory", "Position", "Watchlist"),
     "alpacli.domain.market": ("Asset", "CalendarDay", "MarketClock"),

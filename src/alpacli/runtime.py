@@ -15,7 +15,8 @@ from alpacli.settings import Flags, Settings, load
 from alpacli.store import open_store
 
 if TYPE_CHECKING:
-    from alpacli.broker.client import AlpacaClient, AsyncAlpacaClient, OnWait
+    from alpacli.broker.async_client import AsyncAlpacaClient
+    from alpacli.broker.client import AlpacaClient, OnWait
 
 Warn = Callable[[str], None]
 
@@ -110,7 +111,7 @@ def open_async_client(
     settings: Settings, *, label: str = "library", warn: Warn = _warn_on_stderr, on_wait: "OnWait | None" = None
 ) -> "AsyncAlpacaClient":
     """Put an async client together; see ``open_client``."""
-    from alpacli.broker.client import AsyncAlpacaClient
+    from alpacli.broker.async_client import AsyncAlpacaClient
 
     pipeline, transport = _parts(settings, label, warn)
     return AsyncAlpacaClient(

@@ -1,25 +1,21 @@
-"""The clients: one typed line per endpoint over the shared rules, driven with blocking calls or with an event loop.
+"""The blocking client: one typed line per endpoint over the shared rules, and the driver that carries out their steps.
 
-The async client runs transport and store in threads, since alpaca-py's HTTP is blocking. ``tests/unit/broker/test_parity.py``
-keeps the two faces alike.
+``async_client`` is its twin for event loops; ``tests/unit/broker/test_parity.py`` keeps the two alike.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self
 
-from alpacli.broker.flow import Do, Flow, Pause, Pipeline, Reading, Send
+from alpacli.broker.flow import Do, Flow, Pause, Pipeline, Reading, Send, T
 from alpacli.domain.account import Account, Activity, PortfolioHistory, Position, Watchlist
 from alpacli.domain.market import Asset, CalendarDay, MarketClock
 from alpacli.domain.orders import Order
 from alpacli.errors import UsageError
-from alpacli.ports import CacheStats, Clock, LimitsReport, Request, Response, Transport, async_sleep
+from alpacli.ports import CacheStats, Clock, LimitsReport, Request, Response, Transport
 from alpacli.wire import rest
 from alpacli.wire.rest import Call
-
-T = TypeVar("T")
 
 CACHED: Final = ("account", "positions", "orders")
 """What ``invalidate_cache`` and ``alpacli cache clear`` can name."""
@@ -28,7 +24,7 @@ OnWait = Callable[[float, str], None]
 """Told before every pause: its length in seconds and its reason."""
 
 
-class _Client:
+class ClientBase:
     """What both clients hold: the pipeline, the transport, and the answers that need neither."""
 
     def __init__(
@@ -74,7 +70,7 @@ class _Client:
         return self._pipeline.store.limits(self._pipeline.rules)
 
 
-class AlpacaClient(_Client):
+class AlpacaClient(ClientBase):
     """A paper account, read through the shared cache and budget. Thread-safe.
 
     Every read takes ``use_cache=False`` to skip the cache and ``max_age`` (seconds) to accept older data, or only younger.
@@ -319,259 +315,3 @@ class AlpacaClient(_Client):
     def delete_watchlist(self, watchlist_id: str) -> None:
         """Delete a watchlist. Source: DELETE /v2/watchlists/{watchlist_id}."""
         self.change(rest.delete_watchlist(watchlist_id))
-
-
-class AsyncAlpacaClient(_Client):
-    """The same account for an event loop: every method of ``AlpacaClient``, awaited.
-
-    Cancelling a call that waits frees its place in the queue.
-    """
-
-    def __init__(
-        self,
-        pipeline: Pipeline,
-        transport: Transport,
-        *,
-        sleep: Callable[[float], Awaitable[None]] = async_sleep,
-        **options: Any,
-    ) -> None:
-        super().__init__(pipeline, transport, **options)
-        self._sleep = sleep
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Close the connections; cached data and budget stay, they belong to all processes."""
-        self._transport.close()
-        await asyncio.to_thread(self._pipeline.store.close)
-
-    async def _run(self, flow: Flow[T]) -> T:
-        try:
-            step = next(flow)
-            while True:
-                try:
-                    if isinstance(step, Send):
-                        result: Any = await asyncio.to_thread(self._send, step.request)
-                    elif isinstance(step, Do):
-                        result = await asyncio.to_thread(step.run)
-                    else:
-                        self._announce(step)
-                        await self._sleep(step.seconds)
-                        result = None
-                except BaseException as error:  # noqa: BLE001 # the flow decides what to do, and re-raises what it does not know
-                    step = flow.throw(error)
-                else:
-                    step = flow.send(result)
-        except StopIteration as stop:
-            value: T = stop.value
-            return value
-
-    async def read(self, call: Call[T], *, use_cache: bool = True, max_age: float | None = None) -> Reading[T]:
-        """Read any endpoint of ``alpacli.wire.rest``; the reading also tells its age and holds the JSON."""
-        return await self._run(self._pipeline.read(call, use_cache=use_cache, max_age=max_age))
-
-    async def change(self, call: Call[T]) -> T:
-        """Send any changing endpoint of ``alpacli.wire.rest``."""
-        return await self._run(self._pipeline.change(call))
-
-    async def invalidate_cache(self, *names: str) -> int:
-        """Forget cached ``account``, ``positions`` or ``orders``, or everything; return how many entries went."""
-        return await asyncio.to_thread(self._drop, names)
-
-    async def get_account(self, *, use_cache: bool = True, max_age: float | None = None) -> Account:
-        """Return equity, cash, buying power and the account's flags. Source: GET /v2/account."""
-        return (await self.read(rest.account(), use_cache=use_cache, max_age=max_age)).value
-
-    async def get_positions(self, *, use_cache: bool = True, max_age: float | None = None) -> list[Position]:
-        """Return every open position; short quantities are negative. Source: GET /v2/positions."""
-        return (await self.read(rest.positions(), use_cache=use_cache, max_age=max_age)).value
-
-    async def get_position(self, symbol: str, *, use_cache: bool = True, max_age: float | None = None) -> Position:
-        """Return one open position by symbol or asset id. Source: GET /v2/positions/{symbol_or_asset_id}."""
-        return (await self.read(rest.position(symbol), use_cache=use_cache, max_age=max_age)).value
-
-    async def get_orders(
-        self,
-        *,
-        status: str = "open",
-        limit: int | None = 50,
-        after: datetime | None = None,
-        until: datetime | None = None,
-        direction: str = "desc",
-        symbols: Sequence[str] = (),
-        side: str | None = None,
-        nested: bool = False,
-        use_cache: bool = True,
-        max_age: float | None = None,
-    ) -> list[Order]:
-        """Return orders by submission time; ``limit=None`` follows all pages. Source: GET /v2/orders."""
-        return (
-            await self.read(
-                rest.orders(
-                    status=status,
-                    limit=limit,
-                    after=after,
-                    until=until,
-                    direction=direction,
-                    symbols=symbols,
-                    side=side,
-                    nested=nested,
-                ),
-                use_cache=use_cache,
-                max_age=max_age,
-            )
-        ).value
-
-    async def get_order(
-        self, order_id: str, *, nested: bool = False, use_cache: bool = True, max_age: float | None = None
-    ) -> Order:
-        """Return one order by Alpaca's id. Source: GET /v2/orders/{order_id}."""
-        return (await self.read(rest.order(order_id, nested=nested), use_cache=use_cache, max_age=max_age)).value
-
-    async def get_order_by_client_order_id(
-        self, client_order_id: str, *, use_cache: bool = True, max_age: float | None = None
-    ) -> Order:
-        """Return one order by the id its sender chose. Source: GET /v2/orders:by_client_order_id."""
-        return (
-            await self.read(rest.order_by_client_order_id(client_order_id), use_cache=use_cache, max_age=max_age)
-        ).value
-
-    async def get_clock(self, *, use_cache: bool = True, max_age: float | None = None) -> MarketClock:
-        """Return whether the equities session is open, and when it next opens and closes. Source: GET /v2/clock."""
-        return (await self.read(rest.clock(), use_cache=use_cache, max_age=max_age)).value
-
-    async def get_calendar(
-        self,
-        start: date | None = None,
-        end: date | None = None,
-        *,
-        use_cache: bool = True,
-        max_age: float | None = None,
-    ) -> list[CalendarDay]:
-        """Return the trading days between two dates, both inclusive. Source: GET /v2/calendar."""
-        return (await self.read(rest.calendar(start=start, end=end), use_cache=use_cache, max_age=max_age)).value
-
-    async def get_assets(
-        self,
-        *,
-        status: str | None = "active",
-        asset_class: str | None = None,
-        exchange: str | None = None,
-        attributes: Sequence[str] = (),
-        use_cache: bool = True,
-        max_age: float | None = None,
-    ) -> list[Asset]:
-        """Return what can be traded: some 32,000 rows, so it is cached for an hour. Source: GET /v2/assets."""
-        return (
-            await self.read(
-                rest.assets(status=status, asset_class=asset_class, exchange=exchange, attributes=attributes),
-                use_cache=use_cache,
-                max_age=max_age,
-            )
-        ).value
-
-    async def get_asset(self, symbol: str, *, use_cache: bool = True, max_age: float | None = None) -> Asset:
-        """Return one asset by symbol or asset id. Source: GET /v2/assets/{symbol_or_asset_id}."""
-        return (await self.read(rest.asset(symbol), use_cache=use_cache, max_age=max_age)).value
-
-    async def get_activities(
-        self,
-        *,
-        activity_types: Sequence[str] = (),
-        category: str | None = None,
-        day: date | None = None,
-        after: datetime | None = None,
-        until: datetime | None = None,
-        direction: str = "desc",
-        limit: int | None = 100,
-        use_cache: bool = True,
-        max_age: float | None = None,
-    ) -> list[Activity]:
-        """Return fills, cash movements, fees …; ``limit=None`` follows all pages. Source: GET /v2/account/activities."""
-        return (
-            await self.read(
-                rest.activities(
-                    activity_types=activity_types,
-                    category=category,
-                    day=day,
-                    after=after,
-                    until=until,
-                    direction=direction,
-                    limit=limit,
-                ),
-                use_cache=use_cache,
-                max_age=max_age,
-            )
-        ).value
-
-    async def get_portfolio_history(
-        self,
-        *,
-        period: str | None = None,
-        timeframe: str | None = None,
-        start: datetime | None = None,
-        end: datetime | None = None,
-        intraday_reporting: str | None = None,
-        pnl_reset: str | None = None,
-        cashflow_types: Sequence[str] = (),
-        use_cache: bool = True,
-        max_age: float | None = None,
-    ) -> PortfolioHistory:
-        """Return the equity curve in equal steps, timestamps in epoch seconds. Source: GET /v2/account/portfolio/history."""
-        return (
-            await self.read(
-                rest.portfolio_history(
-                    period=period,
-                    timeframe=timeframe,
-                    start=start,
-                    end=end,
-                    intraday_reporting=intraday_reporting,
-                    pnl_reset=pnl_reset,
-                    cashflow_types=cashflow_types,
-                ),
-                use_cache=use_cache,
-                max_age=max_age,
-            )
-        ).value
-
-    async def get_watchlists(self, *, use_cache: bool = True, max_age: float | None = None) -> list[Watchlist]:
-        """Return the watchlists by name, without their assets. Source: GET /v2/watchlists."""
-        return (await self.read(rest.watchlists(), use_cache=use_cache, max_age=max_age)).value
-
-    async def get_watchlist(
-        self, watchlist_id: str, *, use_cache: bool = True, max_age: float | None = None
-    ) -> Watchlist:
-        """Return one watchlist with its assets in order. Source: GET /v2/watchlists/{watchlist_id}."""
-        return (await self.read(rest.watchlist(watchlist_id), use_cache=use_cache, max_age=max_age)).value
-
-    async def get_watchlist_by_name(
-        self, name: str, *, use_cache: bool = True, max_age: float | None = None
-    ) -> Watchlist:
-        """Return one watchlist by its name. Source: GET /v2/watchlists:by_name."""
-        return (await self.read(rest.watchlist_by_name(name), use_cache=use_cache, max_age=max_age)).value
-
-    async def create_watchlist(self, name: str, symbols: Sequence[str] = ()) -> Watchlist:
-        """Create a watchlist; names are unique, at most 64 characters. Source: POST /v2/watchlists."""
-        return await self.change(rest.create_watchlist(name, symbols))
-
-    async def update_watchlist(self, watchlist_id: str, name: str, symbols: Sequence[str]) -> Watchlist:
-        """Replace a watchlist's name and symbols. Source: PUT /v2/watchlists/{watchlist_id}."""
-        return await self.change(rest.update_watchlist(watchlist_id, name, symbols))
-
-    async def add_to_watchlist(self, watchlist_id: str, symbol: str) -> Watchlist:
-        """Append one symbol. Source: POST /v2/watchlists/{watchlist_id}."""
-        return await self.change(rest.add_to_watchlist(watchlist_id, symbol))
-
-    async def remove_from_watchlist(self, watchlist_id: str, symbol: str) -> Watchlist:
-        """Remove one symbol. Source: DELETE /v2/watchlists/{watchlist_id}/{symbol}."""
-        return await self.change(rest.remove_from_watchlist(watchlist_id, symbol))
-
-    async def delete_watchlist(self, watchlist_id: str) -> None:
-        """Delete a watchlist. Source: DELETE /v2/watchlists/{watchlist_id}."""
-        await self.change(rest.delete_watchlist(watchlist_id))

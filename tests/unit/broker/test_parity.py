@@ -6,7 +6,8 @@ import inspect
 import pytest
 from tests.support.fakes import ACCOUNT, FixedRandomness, ManualClock, ScriptedTransport, answer
 
-from alpacli.broker.client import AlpacaClient, AsyncAlpacaClient
+from alpacli.broker.async_client import AsyncAlpacaClient
+from alpacli.broker.client import AlpacaClient
 from alpacli.broker.flow import Pipeline
 from alpacli.errors import ServerError
 from alpacli.ports import BudgetRules
