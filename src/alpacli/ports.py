@@ -5,7 +5,6 @@ Only ``typing`` is imported: the cached path loads this module.
 """
 
 import os
-import random
 import time
 from collections.abc import Mapping
 from typing import Literal, NamedTuple, Protocol
@@ -53,13 +52,10 @@ class Randomness(Protocol):
 
 
 class SystemRandomness:
-    """Randomness from the operating system: safe after a fork, never seeded."""
-
-    def __init__(self) -> None:
-        self._rng = random.SystemRandom()
+    """Randomness from the operating system: safe after a fork, never seeded. The cached path cannot afford ``random``."""
 
     def random(self) -> float:
-        return self._rng.random()
+        return (int.from_bytes(os.urandom(7), "big") >> 3) * 2.0**-53  # as random.SystemRandom does: 53 random bits
 
     def token(self) -> str:
         return os.urandom(12).hex()
