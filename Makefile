@@ -44,6 +44,7 @@ $(READY): pyproject.toml
 	  && $(PY) -m pip install --quiet --upgrade 'pip>=25.1' \
 	  && $(PY) -m pip install --quiet --editable . --group dev; \
 	fi
+	@$(PY) -m compileall -q src  # also where PYTHONDONTWRITEBYTECODE is set: compiling costs a command more than its work
 	@touch $(READY)
 
 demo: $(READY)
@@ -66,6 +67,7 @@ format: $(READY)
 	@.venv/bin/ruff check --fix .
 
 bench: $(READY)
+	@$(PY) -m compileall -q src
 	@$(PY) -m benchmarks
 
 pictures: $(READY)
