@@ -11,14 +11,13 @@ import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, NamedTuple, cast
 
 from alpacli.errors import ConfigError
 from alpacli.ports import Clock
 from alpacli.sim.answers import SECOND_NS, Refusal, identifier
-from alpacli.sim.hours import Hours, HoursName, open_hours
+from alpacli.sim.hours import AlwaysOpen, Hours, HoursName, Nyse, Session, nyse_sessions
 from alpacli.sim.ledger import holdings, transfer, worth
 from alpacli.sim.state import STATE_FILE, Meta, State, read_meta, remove
 from alpacli.sim.tape import Tape
@@ -46,8 +45,7 @@ class Account(NamedTuple):
     configuration: Mapping[str, object]
 
 
-@dataclass(frozen=True)
-class Desk:
+class Desk(NamedTuple):
     """What serving one request needs: one account, the market, the moment, and a transaction on the state."""
 
     db: sqlite3.Connection
@@ -144,7 +142,7 @@ class Exchange:
                 Decimal(row["cash"]),
                 json.loads(row["configuration"]),
             )
-            yield Desk(db, account, self._market(read_meta(db)), self.now_ns())
+            yield Desk(db, account, self._market(db, read_meta(db)), self.now_ns())
 
     def account_number(self, key_id: str, secret: str = "") -> int:
         """Return the number of a key pair's account, opening it when it is new, without counting a request."""
@@ -172,14 +170,14 @@ class Exchange:
         )
         if Decimal(meta.cash) < 0 or meta.rate_limit < 0:
             raise ConfigError("an account cannot begin with a negative amount", "give cash and limits of at least 0")
-        self._state.clear(meta)
+        self._state.clear(meta, nyse_sessions() if hours == "xnys" else ())
         return self.status()
 
     def status(self) -> SimStatus:
         now_ns = self.now_ns()
         with self._state.read() as db:
             meta = read_meta(db)
-            market = self._market(meta)
+            market = self._market(db, meta)
             accounts = []
             for row in db.execute("SELECT * FROM accounts ORDER BY number").fetchall():
                 held = {symbol: holding.qty for symbol, holding in holdings(db, row["number"]).items()}
@@ -209,10 +207,13 @@ class Exchange:
     def close(self) -> None:
         self._state.close()
 
-    def _market(self, meta: Meta) -> Market:
+    def _market(self, db: sqlite3.Connection, meta: Meta) -> Market:
         market = self._markets.get((meta.seed, meta.hours))
         if market is None:
-            hours = open_hours(cast("HoursName", meta.hours))
+            hours: Hours = AlwaysOpen()
+            if meta.hours == "xnys":
+                rows = db.execute("SELECT day, open_ns, close_ns FROM sessions ORDER BY day").fetchall()
+                hours = Nyse([Session(*row) for row in rows])
             market = self._markets[meta.seed, meta.hours] = Market(Tape(meta.seed, hours), hours)
         return market
 

@@ -83,7 +83,9 @@ class Query(NamedTuple):
 
 def enter(desk: Desk, order: NewOrder) -> str:
     """Put an order on the book and return its id."""
-    count = desk.db.execute("SELECT count(*) FROM orders WHERE account = ?", (desk.account.number,)).fetchone()[0]
+    number = desk.account.number
+    count = desk.db.execute("SELECT orders_made FROM accounts WHERE number = ?", (number,)).fetchone()[0]
+    desk.db.execute("UPDATE accounts SET orders_made = ? WHERE number = ?", (count + 1, number))
     order_id = identifier("order", desk.account.id, count)
     values: dict[str, object] = {
         "id": order_id,
@@ -99,7 +101,7 @@ def enter(desk: Desk, order: NewOrder) -> str:
     names = ["account", *values]
     desk.db.execute(
         f"INSERT INTO orders ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})",
-        (desk.account.number, *values.values()),
+        (number, *values.values()),
     )
     return order_id
 

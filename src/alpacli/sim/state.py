@@ -7,7 +7,7 @@ nothing. Decimals are stored as text and instants as integer nanoseconds: nothin
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -34,7 +34,8 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE accounts (
     number INTEGER PRIMARY KEY AUTOINCREMENT, identity TEXT NOT NULL UNIQUE, label TEXT NOT NULL, id TEXT NOT NULL,
     account_number TEXT NOT NULL, created_ns INTEGER NOT NULL, cash TEXT NOT NULL, configuration TEXT NOT NULL DEFAULT '{{}}',
-    requests INTEGER NOT NULL DEFAULT 0, window_s INTEGER NOT NULL DEFAULT 0, window_used INTEGER NOT NULL DEFAULT 0);
+    requests INTEGER NOT NULL DEFAULT 0, window_s INTEGER NOT NULL DEFAULT 0, window_used INTEGER NOT NULL DEFAULT 0,
+    orders_made INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE transfers (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, account INTEGER NOT NULL, id TEXT NOT NULL, activity_type TEXT NOT NULL,
     amount TEXT NOT NULL, at_ns INTEGER NOT NULL, description TEXT NOT NULL);
@@ -56,9 +57,10 @@ CREATE TABLE holdings (
 CREATE TABLE watchlists (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, account INTEGER NOT NULL, id TEXT NOT NULL, name TEXT NOT NULL,
     created_ns INTEGER NOT NULL, updated_ns INTEGER NOT NULL, symbols TEXT NOT NULL, UNIQUE (account, name));
+CREATE TABLE sessions (day TEXT PRIMARY KEY, open_ns INTEGER NOT NULL, close_ns INTEGER NOT NULL) WITHOUT ROWID;
 """
 
-_TABLES: Final = ("meta", "accounts", "transfers", "orders", "fills", "holdings", "watchlists")
+_TABLES: Final = ("meta", "accounts", "transfers", "orders", "fills", "holdings", "watchlists", "sessions")
 
 
 class Meta(NamedTuple):
@@ -95,12 +97,13 @@ class State:
         with self._transaction("BEGIN") as db:
             yield db
 
-    def clear(self, meta: Meta) -> None:
-        """Forget everything and begin again."""
+    def clear(self, meta: Meta, sessions: Sequence[tuple[str, int, int]]) -> None:
+        """Forget everything and begin again, with the trading days to keep."""
         with self.write() as db:
             for table in _TABLES:
                 db.execute(f"DELETE FROM {table}")
             _write_meta(db, meta)
+            db.executemany("INSERT INTO sessions (day, open_ns, close_ns) VALUES (?, ?, ?)", sessions)
 
     def close(self) -> None:
         with self._lock:

@@ -4,10 +4,13 @@ import subprocess
 import sys
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
-from alpacli.sim.hours import AlwaysOpen, Hours, new_york_ns, open_hours, session_text
+from alpacli.ports import SystemClock
+from alpacli.sim.exchange import reset
+from alpacli.sim.hours import AlwaysOpen, Hours, HoursName, Nyse, new_york_ns, nyse_sessions, session_text
 
 MINUTE_NS = 60 * 10**9
 
@@ -18,7 +21,7 @@ def at(text: str) -> int:
 
 @pytest.fixture(scope="module")
 def nyse() -> Hours:
-    return open_hours("xnys")
+    return Nyse(nyse_sessions())
 
 
 def test_round_the_clock_is_always_open_and_its_day_turns_at_midnight() -> None:
@@ -104,14 +107,19 @@ def test_trading_time_runs_from_four_to_twenty_on_trading_days_only(nyse: Hours)
     assert nyse.trading_ns(monday + 5 * hour) - nyse.trading_ns(monday) == hour
 
 
-def test_the_default_hours_do_not_import_pandas() -> None:
-    """The real calendar costs a third of a second; who does not ask for it does not pay."""
+@pytest.mark.parametrize("hours", ["always", "xnys"])
+def test_serving_does_not_import_pandas(tmp_path: Path, hours: HoursName) -> None:
+    """The real calendar costs a third of a second: it is paid by reset, never by a request."""
+    reset(str(tmp_path), SystemClock(), hours=hours)
     script = (
-        "import sys, alpacli.sim.transport; from alpacli.sim.hours import open_hours; open_hours('always')\n"
+        "import sys; from alpacli.ports import Request, SystemClock; from alpacli.sim.transport import SimTransport\n"
+        "transport = SimTransport(sys.argv[1], SystemClock())\n"
+        "transport.send(Request('GET', '/v2/account'), connect_timeout_s=1, read_timeout_s=1); transport.close()\n"
         "heavy = {'pandas', 'numpy', 'exchange_calendars', 'pydantic', 'uvicorn', 'asyncio', 'alpaca'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
-    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"
+    seen = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert seen.stdout == "[]\n"
 
 
 def test_calendar_days_outside_the_range_are_left_out() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alpacli.sim.hours import AlwaysOpen, open_hours
+from alpacli.sim.hours import AlwaysOpen, Nyse, nyse_sessions
 from alpacli.sim.listing import LISTINGS
 from alpacli.sim.tape import Tape
 
@@ -134,7 +134,7 @@ def test_equity_volume_is_u_shaped(tape: Tape) -> None:
 
 def test_on_nyse_hours_equities_stand_still_at_night_and_coins_do_not() -> None:
     """Between 20:00 and 04:00 and on weekends an equity's quote does not move and nothing is traded."""
-    tape = Tape(2026, open_hours("xnys"))
+    tape = Tape(2026, Nyse(nyse_sessions()))
     saturday_ns = 1_780_149_600 * 10**9  # 2026-05-30 10:00 in New York
     assert tape.quote("AAPL", saturday_ns)[:2] == tape.quote("AAPL", saturday_ns + 20 * HOUR_NS)[:2]
     assert tape.volume("AAPL", saturday_ns) == 0
