@@ -169,7 +169,8 @@ def watchlists(exchange: Exchange) -> None:
         renamed = exchange.ask(rest.update_watchlist(made.id, "alpacli contract 2", ["TSLA", "AAPL"]))
         assert [asset.symbol for asset in renamed.assets or ()] == ["TSLA", "AAPL"]
     finally:
-        exchange.ask(rest.delete_watchlist(made.id))
+        deletion: Call[Any] = rest.delete_watchlist(made.id)
+        assert exchange.ask(deletion) is None
 
 
 def not_found(exchange: Exchange) -> None:

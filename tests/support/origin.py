@@ -70,6 +70,7 @@ class Origin:
         self._routes: dict[tuple[str, str | None], list[Reply]] = {}
         self._handlers: list[tuple[str, Callable[[Seen], Reply]]] = []
         self._open: set[socket.socket] = set()
+        self._accepted = 0
         self._threads: list[threading.Thread] = []
         self._acceptor = threading.Thread(target=self._accept, name="origin", daemon=True)
         self._acceptor.start()
@@ -85,6 +86,12 @@ class Origin:
         """Return every request that arrived so far, oldest first (a copy)."""
         with self._lock:
             return list(self._seen)
+
+    @property
+    def connections(self) -> int:
+        """Return how many connections were ever accepted."""
+        with self._lock:
+            return self._accepted
 
     def reply(self, path_prefix: str, *replies: Reply, method: str | None = None) -> None:
         """Queue answers for paths that begin with the prefix; the longest prefix wins, the last answer repeats.
@@ -135,6 +142,7 @@ class Origin:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
             with self._lock:
+                self._accepted += 1
                 self._open.add(connection)
                 self._threads = [t for t in self._threads if t.is_alive()] + [thread]
                 thread.start()  # within the lock: `close` never meets a thread that has not started
