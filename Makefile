@@ -58,7 +58,7 @@ test: $(READY)
 
 check: $(READY)
 	@.venv/bin/ruff format --check .
-	@.venv/bin/ruff check .
+	@.venv/bin/ruff check --no-cache .
 	@$(PY) -m mypy
 	@.venv/bin/lint-imports
 

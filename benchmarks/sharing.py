@@ -96,9 +96,8 @@ class _Counter:
 
 def redis(rounds: int) -> list[Row]:
     """Round trips of one ``admit`` on a real server."""
-    from alpacli.store.redis import RedisStore
-
     from alpacli.ports import BudgetRules, Ticket
+    from alpacli.store.redis import RedisStore
 
     with tempfile.TemporaryDirectory() as folder:
         with socket.create_server(("127.0.0.1", 0)) as free:
