@@ -4,13 +4,14 @@ Typer builds an adapter for every option of every command it knows, which would 
 top level shows stubs that carry a name and a line of help.
 """
 
+import gc
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Annotated, Any, Final, NamedTuple
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from alpacli.cli.failures import OutputClosed, report
 from alpacli.cli.options import Options, command, hoist
@@ -92,6 +93,13 @@ class LazyGroup(TyperGroup):
         return args[0], build(args[0], entry), args[1:]
 
 
+class _Unchecked(TyperOption):
+    """An option whose default is not validated: the validator of one option costs more than the whole answer."""
+
+    def process_value(self, ctx: Any, value: Any) -> Any:
+        return value if value is self.default else super().process_value(ctx, value)
+
+
 def build(name: str, entry: Entry) -> Any:
     """Import and build one command, or a group of stubs."""
     app = typer.Typer(add_completion=False)
@@ -103,10 +111,15 @@ def build(name: str, entry: Entry) -> Any:
 
     module, _, function = entry.home.partition(":")
     target = getattr(import_module(f"alpacli.cli.{module}"), function)
+    gc.enable()
     app.command(name, help=target.__doc__ or entry.help, context_settings=_CONTEXT)(
         command(target, Run, changes=entry.changes)
     )
-    return typer.main.get_command(app)
+    built = typer.main.get_command(app)
+    for parameter in built.params:
+        if isinstance(parameter, TyperOption) and parameter.callback is None:
+            parameter.__class__ = _Unchecked
+    return built
 
 
 def _nothing() -> None:

@@ -9,7 +9,6 @@ from alpacli.cli.output import View
 from alpacli.cli.run import Run
 from alpacli.domain.values import Model
 from alpacli.ports import CacheStats, LimitsReport
-from alpacli.render import tables
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -97,7 +96,7 @@ def cache_stats(run: Run) -> None:
         )
         return _reading(stats, report)
 
-    run.show(View(Cache, tables.cache_stats), fetch)
+    run.show(View(Cache, "cache_stats"), fetch)
 
 
 def limits(run: Run) -> None:
@@ -120,7 +119,7 @@ def limits(run: Run) -> None:
         )
         return _reading(state, report)
 
-    run.show(View(Limits, tables.limits), fetch)
+    run.show(View(Limits, "limits"), fetch)
 
 
 def _reading(value: T, report: Model) -> "Reading[T]":

@@ -24,12 +24,13 @@ if TYPE_CHECKING:
 class View(NamedTuple):
     """How one command's data is shown.
 
-    ``model`` is the type of the value, for its schema and its documented fields; ``table`` draws it; ``rows`` turns parsed
+    ``model`` is the type of the value, for its schema and its documented fields; ``table`` draws it, a function, or the
+    name of one in ``render.tables``, so that Rich loads only where a table is drawn; ``rows`` turns parsed
     JSON that is not a list of rows by itself into one, for tab-separated and CSV output.
     """
 
     model: Any
-    table: "Callable[[Any, Frame], RenderableType]"
+    table: "str | Callable[[Any, Frame], RenderableType]"
     rows: Callable[[Any], Any] | None = None
 
     @property
@@ -98,11 +99,13 @@ class Printer:
 
     def table(self, view: View, value: Any, text: bytes, age_s: float | None) -> "RenderableType":
         """Return what a terminal shows for the value."""
-        frame = self.frame(age_s)
-        if self._options.fields is None:
-            return view.table(value, frame)
         from alpacli.render import machine, tables
 
+        frame = self.frame(age_s)
+        if self._options.fields is None:
+            draw = getattr(tables, view.table) if isinstance(view.table, str) else view.table
+            body: RenderableType = draw(value, frame)
+            return body
         return tables.plain(self._selected(machine.parse(text), view), frame)
 
     def frame(self, age_s: float | None = None) -> "Frame":

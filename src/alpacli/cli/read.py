@@ -14,7 +14,6 @@ from alpacli.domain.market import Asset, CalendarDay, MarketClock
 from alpacli.domain.orders import Order
 from alpacli.domain.values import Timestamp, to_json
 from alpacli.errors import NotFound, UsageError
-from alpacli.render import tables
 from alpacli.wire import rest
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -25,7 +24,7 @@ Symbols = Annotated[list[str] | None, typer.Argument(metavar="[SYMBOL]...", show
 
 def account(run: Run) -> None:
     """Show balances, buying power and the day's gain."""
-    run.show(View(Account, tables.account), lambda client: run.read(client, rest.account()))
+    run.show(View(Account, "account"), lambda client: run.read(client, rest.account()))
 
 
 def positions(run: Run, symbols: Symbols = None) -> None:
@@ -44,7 +43,7 @@ def positions(run: Run, symbols: Symbols = None) -> None:
         chosen = [held[symbol] for symbol in wanted]
         return reading._replace(value=chosen, json=to_json(chosen))
 
-    run.show(View(list[Position], tables.positions), fetch)
+    run.show(View(list[Position], "positions"), fetch)
 
 
 def orders(
@@ -69,7 +68,7 @@ def orders(
         side=side,
         nested=nested,
     )
-    run.show(View(list[Order], tables.orders), lambda client: run.read(client, call))
+    run.show(View(list[Order], "orders"), lambda client: run.read(client, call))
 
 
 def order(
@@ -78,12 +77,12 @@ def order(
     """Show one order by its ID, with its legs."""
     by_id = _UUID.fullmatch(order_id) is not None
     call = rest.order(order_id.lower(), nested=True) if by_id else rest.order_by_client_order_id(order_id)
-    run.show(View(Order, tables.order), lambda client: run.read(client, call))
+    run.show(View(Order, "order"), lambda client: run.read(client, call))
 
 
 def clock(run: Run) -> None:
     """Show whether the market is open."""
-    run.show(View(MarketClock, tables.clock), lambda client: run.read(client, rest.clock()))
+    run.show(View(MarketClock, "clock"), lambda client: run.read(client, rest.clock()))
 
 
 def calendar(
@@ -97,7 +96,7 @@ def calendar(
     first = first or (min(today, last) if last else today)
     last = last or first + timedelta(days=_CALENDAR_DAYS)
     run.show(
-        View(list[CalendarDay], tables.calendar),
+        View(list[CalendarDay], "calendar"),
         lambda client: run.read(client, rest.calendar(start=first, end=last)),
     )
 
@@ -128,7 +127,7 @@ def assets(
         ages = [reading.age_s for reading in readings if reading.age_s is not None]
         return Reading(chosen, to_json(chosen), max(ages, default=None))
 
-    run.show(View(list[Asset], tables.assets), fetch)
+    run.show(View(list[Asset], "assets"), fetch)
 
 
 def activities(
@@ -155,7 +154,7 @@ def activities(
         direction=direction,
         limit=_limit(limit),
     )
-    run.show(View(list[Activity], tables.activities), lambda client: run.read(client, call))
+    run.show(View(list[Activity], "activities"), lambda client: run.read(client, call))
 
 
 def portfolio(

@@ -10,7 +10,6 @@ from alpacli.cli.output import View
 from alpacli.cli.run import Run
 from alpacli.domain.values import Model
 from alpacli.errors import UsageError
-from alpacli.render.text import moment, money
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -204,7 +203,7 @@ def _sim_table(value: Sim, frame: "Frame") -> "RenderableType":
 
     from alpacli.domain.values import Timestamp
     from alpacli.render.grid import Column, facts, grid, number, page
-    from alpacli.render.text import words
+    from alpacli.render.text import moment, money, words
 
     pairs: list[tuple[str, Cell]] = [
         ("State", words(value.path)),

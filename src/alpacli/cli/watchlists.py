@@ -9,7 +9,6 @@ from alpacli.cli.output import View
 from alpacli.cli.run import Run
 from alpacli.domain.account import Watchlist
 from alpacli.domain.values import Model
-from alpacli.render import tables
 from alpacli.wire import rest
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from alpacli.render.text import Frame
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_ONE = View(Watchlist, tables.watchlist)
+_ONE = View(Watchlist, "watchlist")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The watchlist's name or ID.")]
 Symbols = Annotated[list[str], typer.Argument(metavar="SYMBOL...")]
@@ -35,7 +34,7 @@ class Deleted(Model):
 
 def list_(run: Run) -> None:
     """Show all watchlists."""
-    run.show(View(list[Watchlist], tables.watchlists), lambda client: run.read(client, rest.watchlists()))
+    run.show(View(list[Watchlist], "watchlists"), lambda client: run.read(client, rest.watchlists()))
 
 
 def show(run: Run, name: Name) -> None:
