@@ -172,7 +172,9 @@ Day = Annotated[dt.date, PlainValidator(_day), WithJsonSchema({"type": "string",
 class Model(BaseModel):
     """What Alpaca answers: frozen, field names as on the wire, unknown fields kept, absent fields not invented."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        defer_build=True, frozen=True, extra="allow", populate_by_name=True, hide_input_in_errors=True
+    )
 
 
 # ------------------------------------------------------------------------------------------------------ JSON
