@@ -88,7 +88,7 @@ class Server:
         return True
 
     def client(self, **options: Any) -> Redis:
-        return Redis(host="127.0.0.1", port=self.port, socket_timeout=5, protocol=2, **options)
+        return Redis(host="127.0.0.1", port=self.port, socket_timeout=5, protocol=2, driver_info=None, **options)
 
     def kill(self) -> None:
         if self.process is not None:

@@ -41,7 +41,9 @@ local function hold(token, seconds)
   redis.call('EXPIRE', KEYS[3], KEEP)
 end
 local function store(value)
-  redis.call('DEL', KEYS[1])
+  local kind = redis.call('TYPE', KEYS[1]).ok
+  -- Not deleted blindly: after its first write a script is no longer stopped when the server is full.
+  if kind ~= 'hash' and kind ~= 'none' then redis.call('DEL', KEYS[1]) end
   redis.call('HSET', KEYS[1], 'at', text(now), 'value', value)
   redis.call('EXPIRE', KEYS[1], KEEP)
   redis.call('ZADD', KEYS[4], text(now), ARGV[1])
