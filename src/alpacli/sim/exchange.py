@@ -127,6 +127,14 @@ class Exchange:
         request_id = identifier("request", identity, requests + 1).replace("-", "")
         return Admission(number, meta.rate_limit, remaining, window_s + _WINDOW_S, request_id, allowed)
 
+    def turn_away(self) -> Admission:
+        """Return the headers' worth of an admission for a request that names no account."""
+        now_ns = self.now_ns()
+        with self._state.read() as db:
+            limit = read_meta(db).rate_limit
+        reset_s = (now_ns // SECOND_NS // _WINDOW_S + 1) * _WINDOW_S
+        return Admission(0, limit, limit, reset_s, identifier("nobody", now_ns).replace("-", ""), allowed=False)
+
     @contextmanager
     def desk(self, number: int, *, changes: bool) -> Iterator[Desk]:
         """Open a transaction at an account's desk; a ``Refusal`` undoes what was changed."""

@@ -18,7 +18,6 @@ from alpacli.sim.answers import (
     Refusal,
     bad_parameter,
     canonical_identifier,
-    identifier,
     timestamp,
 )
 from alpacli.sim.exchange import Admission, Desk, Exchange
@@ -26,6 +25,9 @@ from alpacli.sim.hours import FIRST_DAY, LAST_DAY, new_york_ns, new_york_offset,
 
 KEY_HEADER: Final = "apca-api-key-id"
 SECRET_HEADER: Final = "apca-api-secret-key"  # noqa: S105 the header's name, not a secret
+
+# Nothing happens before 1970 or after this day, and SQLite's integers hold every nanosecond between them.
+_FAR_DAY: Final = date(2100, 1, 1)
 
 
 class HttpRequest(NamedTuple):
@@ -83,14 +85,17 @@ class Call(NamedTuple):
         if not text:
             return None
         try:
-            return date.fromisoformat(text[:10])
+            return min(max(date.fromisoformat(text[:10]), FIRST_DAY), _FAR_DAY)
         except ValueError:
             raise bad_parameter(f"invalid {name}: {text}") from None
 
     def json(self) -> dict[str, object]:
         try:
             value = json.loads(self.body or b"{}")
-        except ValueError:
+            json.dumps(
+                value, ensure_ascii=False
+            ).encode()  # half a surrogate pair parses, and can never be written again
+        except (ValueError, RecursionError):
             raise Refusal(400, 40010000, "request body format is invalid") from None
         if not isinstance(value, dict):
             raise Refusal(400, 40010000, "request body format is invalid")
@@ -113,8 +118,7 @@ def handle(exchange: Exchange, request: HttpRequest) -> HttpAnswer:
     """
     key_id, secret = request.headers.get(KEY_HEADER, ""), request.headers.get(SECRET_HEADER, "")
     if not key_id or not secret:
-        request_id = identifier("refused", exchange.now_ns(), request.path).replace("-", "")
-        return _answer(401, {"message": "unauthorized."}, {"X-Request-ID": request_id})
+        return _answer(401, {"message": "unauthorized."}, _headers(exchange.turn_away()))
     admission = exchange.admit(key_id, secret)
     headers = _headers(admission)
     if not admission.allowed:
@@ -135,10 +139,11 @@ def parse_instant(name: str, text: str) -> int:
         raise bad_parameter(f"invalid {name}: {text}")
     try:
         if matched["clock"] is None:
-            return new_york_ns(date.fromisoformat(matched["date"]))
+            return new_york_ns(min(max(date.fromisoformat(matched["date"]), FIRST_DAY), _FAR_DAY))
         zone = {"": "+00:00", "Z": "+00:00", "z": "+00:00"}.get(matched["zone"] or "", matched["zone"])
         moment = datetime.fromisoformat(f"{matched['date']}T{matched['clock']}{zone}")
-        return int(moment.timestamp()) * SECOND_NS + int((matched["fraction"] or "").ljust(9, "0")[:9])
+        instant = int(moment.timestamp()) * SECOND_NS + int((matched["fraction"] or "").ljust(9, "0")[:9])
+        return min(max(instant, 0), new_york_ns(_FAR_DAY))
     except (ValueError, OverflowError):
         raise bad_parameter(f"invalid {name}: {text}") from None
 

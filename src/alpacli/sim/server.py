@@ -5,6 +5,7 @@ The handler runs in threads, because it waits for SQLite. uvicorn is imported wh
 
 import asyncio
 import json
+import logging
 import signal
 import socket
 import threading
@@ -21,6 +22,7 @@ from alpacli.sim.rest import HttpAnswer, HttpRequest, handle
 if TYPE_CHECKING:
     import uvicorn
 
+_log = logging.getLogger(__name__)
 _MOST_BODY_BYTES: Final = 1_000_000
 _SHUTDOWN_S: Final = 2
 
@@ -64,8 +66,11 @@ class SimApp:
     def _answer(self, request: HttpRequest) -> HttpAnswer:
         try:
             return handle(self._exchange, request)
-        except ConfigError:
-            return _error(500, 50010000, "internal server error occurred")
+        except ConfigError as error:
+            _log.error("%s", error)
+        except Exception:  # noqa: BLE001 a defect answers like Alpaca's own, and the next request is served
+            _log.exception("%s %s", request.method, request.path)
+        return _error(500, 50010000, "internal server error occurred")
 
 
 def serve(

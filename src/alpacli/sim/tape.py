@@ -28,6 +28,7 @@ _QUANTA_PER_SECOND: Final = 16
 _DEPTH: Final = 27
 _MEMO_LEVEL: Final = 14
 _MEMO_SIZE: Final = 20_000
+_COMMON_SIZE: Final = 1000
 _FACTOR_SWING_PERMILLE: Final = {"us_equity": 60, "crypto": 110}
 
 
@@ -66,6 +67,7 @@ class Tape:
         self._seed = seed
         self._paths: dict[str, tuple[_Path, _Path]] = {}
         self._memo: dict[tuple[int, int], tuple[int, int]] = {}
+        self._common: dict[tuple[int, int], int] = {}
 
     def quote(self, symbol: str, at_ns: int) -> Quote:
         listing = LISTINGS[symbol]
@@ -121,7 +123,13 @@ class Tape:
 
     def _level(self, listing: Listing, quantum: int) -> int:
         factor, own = self._path(listing)
-        return (listing.beta_percent * self._value(factor, quantum)) // 100 + self._value(own, quantum)
+        place = (factor.key, quantum)
+        common = self._common.get(place)
+        if common is None:  # whoever values a portfolio asks for one moment of many instruments
+            if len(self._common) >= _COMMON_SIZE:
+                self._common.clear()
+            common = self._common[place] = self._value(factor, quantum)
+        return (listing.beta_percent * common) // 100 + self._value(own, quantum)
 
     def _path(self, listing: Listing) -> tuple[_Path, _Path]:
         paths = self._paths.get(listing.symbol)

@@ -1,9 +1,12 @@
 """The REST face: who is let in, how often, and how it says no."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.support.fakes import ManualClock
 from tests.support.sim_account import SimAccount
 
@@ -18,6 +21,7 @@ def test_a_request_without_a_key_pair_is_401(account: SimAccount, headers: dict[
     answer = handle(account.exchange, HttpRequest("GET", "/v2/account", headers=headers))
     assert (answer.status, json.loads(answer.body)) == (401, {"message": "unauthorized."})
     assert answer.headers["X-Request-ID"]
+    assert answer.headers["X-RateLimit-Limit"] == "200"
 
 
 def test_each_key_pair_is_an_account_of_its_own(tmp_path: Path) -> None:
@@ -102,7 +106,7 @@ def test_the_rate_limit_can_be_switched_off(account: SimAccount) -> None:
     assert "X-RateLimit-Limit" not in answers[0].headers
 
 
-@pytest.mark.parametrize("body", [b"{", b"[]", b"3", b"\xff"])
+@pytest.mark.parametrize("body", [b"{", b"[]", b"3", b"\xff", b'{"name": "\\ud800"}', b"[" * 100_000])
 def test_a_body_that_is_no_json_object_is_400(account: SimAccount, body: bytes) -> None:
     """Malformed JSON is the request's fault (wire reference 3.1)."""
     headers = {"apca-api-key-id": "PKTEST", "apca-api-secret-key": "secret"}
@@ -159,3 +163,81 @@ def test_assets_can_be_filtered_and_found(account: SimAccount) -> None:
     assert account.get(f"/v2/assets/{apple['id']}") == apple
     assert account.get("/v2/assets/BTC/USD")["symbol"] == "BTC/USD"
     assert account.refused("/v2/assets/aapl") == (404, {"code": 40410000, "message": "asset not found for aapl"})
+
+
+_PATHS = st.sampled_from(
+    [
+        *("/v2/account", "/v2/account/activities", "/v2/account/activities/FILL", "/v2/account/portfolio/history"),
+        *(
+            "/v2/positions",
+            "/v2/positions/AAPL",
+            "/v2/positions/",
+            "/v2/orders",
+            "/v2/orders/x",
+            "/v2/calendar",
+            "/v2/clock",
+        ),
+        *("/v2/orders:by_client_order_id", "/v2/assets", "/v2/assets/x", "/v2/watchlists", "/v2/watchlists:by_name"),
+        *("/v2/watchlists/x", "/v2/watchlists/x/y", "/v2/account/configurations"),
+    ]
+)
+_NAMES = st.sampled_from(
+    [
+        *("status", "limit", "after", "until", "direction", "nested", "symbols", "side", "asset_class", "date_type"),
+        *(
+            "before_order_id",
+            "after_order_id",
+            "start",
+            "end",
+            "period",
+            "timeframe",
+            "date",
+            "page_size",
+            "page_token",
+        ),
+        *("activity_types", "category", "pnl_reset", "cashflow_types", "intraday_reporting", "name", "client_order_id"),
+    ]
+)
+_VALUES = st.one_of(
+    st.text(max_size=12),
+    st.dates().map(str),
+    st.datetimes().map(lambda moment: moment.isoformat() + "Z"),
+    st.sampled_from(
+        ["0001-01-01", "9999-12-31", "9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59", "1D", "9999A"]
+    ),
+    st.sampled_from(["1Min", "all", "asc", "true", "\x00", "٣", "1" * 400, "-1", "10", "2026-06-01", "FILL", "ALL"]),
+    st.just("61e69015-8549-4bfd-b9c3-01e75843f47d"),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    method=st.sampled_from(["GET", "GET", "GET", "POST", "PUT", "PATCH", "DELETE"]),
+    path=_PATHS,
+    query=st.dictionaries(_NAMES, _VALUES, max_size=4),
+    body=st.one_of(
+        st.just(b""),
+        st.binary(max_size=20),
+        st.dictionaries(
+            st.sampled_from(["name", "symbols", "symbol", "suspend_trade", "max_margin_multiplier"]),
+            st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=5), st.lists, max_leaves=3),
+        ).map(lambda value: json.dumps(value).encode()),
+    ),
+)
+def test_no_request_breaks_the_exchange(
+    shared: SimAccount, method: str, path: str, query: dict[str, str], body: bytes
+) -> None:
+    """Whatever is asked, the answer is one of Alpaca's, in JSON with a message where it is no."""
+    headers = {"apca-api-key-id": "PKTEST", "apca-api-secret-key": "secret"}
+    answer = handle(shared.exchange, HttpRequest(method, path, tuple(query.items()), headers, body))
+    assert answer.status in (200, 204, 400, 404, 422)
+    if answer.status >= 400:
+        assert {"code", "message"} <= json.loads(answer.body).keys()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimAccount]:
+    with SimAccount(tmp_path_factory.mktemp("sim")) as account:
+        account.exchange.reset(rate_limit=0)
+        account.trade("AAPL", "buy", "1")
+        yield account
