@@ -174,7 +174,9 @@ def watchlists(exchange: Exchange) -> None:
 
 
 def not_found(exchange: Exchange) -> None:
-    for call in (rest.order("00000000-0000-4000-8000-000000000000"), rest.position("ZZZZ"), rest.asset("NOSUCHSYMBOL")):
+    nowhere = "00000000-0000-4000-8000-000000000000"
+    calls: list[Call[Any]] = [rest.order(nowhere), rest.position("ZZZZ"), rest.asset("NOSUCHSYMBOL")]
+    for call in calls:
         with pytest.raises(NotFound) as caught:
             exchange.ask(call)
         assert caught.value.hint
