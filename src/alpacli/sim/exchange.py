@@ -26,6 +26,7 @@ LOCAL_KEY_ID: Final = "SIM"
 DEFAULT_SEED: Final = 2026
 DEFAULT_CASH: Final = Decimal(100_000)
 DEFAULT_RATE_LIMIT: Final = 200
+_MOST_CASH: Final = 10**12
 _WINDOW_S: Final = 60
 
 
@@ -176,9 +177,20 @@ class Exchange:
             str(DEFAULT_CASH if cash is None else cash),
             DEFAULT_RATE_LIMIT if rate_limit is None else rate_limit,
         )
-        if Decimal(meta.cash) < 0 or meta.rate_limit < 0:
-            raise ConfigError("an account cannot begin with a negative amount", "give cash and limits of at least 0")
+        amount = Decimal(meta.cash)
+        if not amount.is_finite() or not 0 <= amount <= _MOST_CASH or meta.rate_limit < 0:
+            raise ConfigError(
+                f"an account cannot begin with {meta.cash} USD and {meta.rate_limit} requests a minute",
+                f"give an amount from 0 to {_MOST_CASH} USD, and a limit of at least 0",
+            )
         self._state.clear(meta, nyse_sessions() if hours == "xnys" else ())
+        return self.status()
+
+    def empty(self) -> SimStatus:
+        """Forget every account, and keep the market as it is: seed, hours, cash of new accounts, and rate limit."""
+        with self._state.read() as db:
+            meta, sessions = read_meta(db), [tuple(row) for row in db.execute("SELECT * FROM sessions ORDER BY day")]
+        self._state.clear(meta, sessions)
         return self.status()
 
     def status(self) -> SimStatus:

@@ -139,6 +139,19 @@ def test_state_survives_and_reset_is_seen_by_open_connections(tmp_path: Path) ->
         assert again.send("GET", "/v2/clock").headers["X-RateLimit-Limit"] == "10"
 
 
+def test_emptying_keeps_the_market(tmp_path: Path) -> None:
+    """Accounts go; seed, hours with their calendar, cash and rate limit stay."""
+    with SimAccount(tmp_path, key_id="SIM") as account:
+        account.exchange.reset(seed=7, hours="xnys", cash=Decimal(500), rate_limit=0)
+        account.trade("AAPL", "buy", "1")
+        clock = account.get("/v2/clock")
+        emptied = account.exchange.empty()
+        assert (emptied.seed, emptied.hours, emptied.cash, emptied.rate_limit) == (7, "xnys", Decimal(500), 0)
+        assert emptied.accounts == ()
+        assert account.get("/v2/clock") == clock
+        assert account.get("/v2/positions") == []
+
+
 def test_status_tells_each_accounts_equity(tmp_path: Path) -> None:
     """What alpacli sim status shows; key ids are shortened."""
     with SimAccount(tmp_path, key_id="PKABCDEFGHIJ") as account:
@@ -176,10 +189,12 @@ def test_a_state_directory_that_cannot_be_made_is_a_configuration_error(tmp_path
         reset(str(tmp_path / "file"), ManualClock())
 
 
-@pytest.mark.parametrize("choices", [{"cash": Decimal(-1)}, {"rate_limit": -1}])
-def test_negative_choices_are_refused_and_change_nothing(tmp_path: Path, choices: dict[str, Decimal | int]) -> None:
+@pytest.mark.parametrize(
+    "choices", [{"cash": Decimal(-1)}, {"cash": Decimal("1e400")}, {"cash": Decimal("NaN")}, {"rate_limit": -1}]
+)
+def test_impossible_choices_are_refused_and_change_nothing(tmp_path: Path, choices: dict[str, Decimal | int]) -> None:
     with SimAccount(tmp_path, key_id="SIM") as account:
         account.trade("AAPL", "buy", "1")
-        with pytest.raises(ConfigError, match="negative"):
+        with pytest.raises(ConfigError, match="cannot begin with"):
             account.exchange.reset(**choices)  # type: ignore[arg-type] # one keyword at a time, of either type
         assert len(account.get("/v2/positions")) == 1
