@@ -283,7 +283,10 @@ def _period(text: str) -> timedelta:
     matched = re.fullmatch(r"([1-9]\d{0,3})([DWMA])", text)
     if matched is None:
         raise bad_parameter(f"invalid period: {text}")
-    return timedelta(int(matched[1]) * _DAYS[matched[2]])
+    days = int(matched[1]) * _DAYS[matched[2]]
+    if days > _LONGEST_DAYS:
+        raise bad_parameter(f"period is too long: {text}")
+    return timedelta(days)
 
 
 def _number(value: Decimal) -> Json:

@@ -166,6 +166,8 @@ def test_on_nyse_hours_windows_lie_in_the_session(account: SimAccount) -> None:
         {"start": "2026-05-02", "end": "2026-05-03", "period": "1D"},
         {"start": "2026-05-03", "end": "2026-05-02"},
         {"period": "99A"},
+        {"period": "2030A"},
+        {"start": "1970-01-01"},
         {"intraday_reporting": "never"},
         {"pnl_reset": "sometimes"},
     ],
