@@ -159,8 +159,6 @@ def run(args: Sequence[str]) -> int:
 
 def _invoke(args: Sequence[str]) -> int:
     try:
-        if not args:
-            args = ["--help"]
         result = program().main(hoist(args, COMMANDS), prog_name="alpacli", standalone_mode=False)
     except SystemExit as error:
         if isinstance(error.__context__, BrokenPipeError):  # Typer ends so when the reader of its help left

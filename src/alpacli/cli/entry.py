@@ -81,7 +81,7 @@ def _look_up(name: str, max_age: float | None, *, sim: bool) -> bytes | None:
     # Closed only after a miss: the last process to close makes SQLite write everything to the file and sync it, four times
     # what the answer costs. Leaving is safe, as after a kill: the next one to open finds it all in the log.
     store = SqliteStore(path, SystemClock())
-    entry = store.get(f"{settings.scope}:{name}", lifetime)
+    entry = store.get(f"{settings.scope}:{name}", lifetime, count_miss=False)
     if entry is None:
         store.close()
         return None

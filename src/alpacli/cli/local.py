@@ -7,7 +7,7 @@ import typer
 
 from alpacli.cli.output import View
 from alpacli.cli.run import Run
-from alpacli.domain.values import Model
+from alpacli.domain.values import Amount, MaybeAmount, Model
 from alpacli.ports import CacheStats, LimitsReport
 
 if TYPE_CHECKING:
@@ -24,18 +24,18 @@ T = TypeVar("T")
 class Cache(Model):
     """What ``cache stats`` answers; ages in seconds, ``hit_rate`` a fraction, null before the first question."""
 
-    hit_rate: Decimal | None
+    hit_rate: MaybeAmount
     hits: int
     misses: int
     entries: int
     bytes: int
-    newest_age_s: Decimal | None
-    oldest_age_s: Decimal | None
+    newest_age_s: MaybeAmount
+    oldest_age_s: MaybeAmount
 
 
 class WaitingCaller(Model):
     label: str
-    since_s: Decimal
+    since_s: Amount
     urgent: bool
 
 
@@ -44,15 +44,15 @@ class Limits(Model):
 
     limit: int
     reserve: int
-    window_s: Decimal
+    window_s: Amount
     used: int
     foreign: int
     left: int
-    utilisation: Decimal
-    reset_s: Decimal
+    utilisation: Amount
+    reset_s: Amount
     waiting: list[WaitingCaller]
     breaker: str
-    breaker_retry_in_s: Decimal
+    breaker_retry_in_s: Amount
 
 
 class Cleared(Model):

@@ -139,4 +139,6 @@ def hoist(args: Sequence[str], names: Mapping[str, Any]) -> list[str]:
             group = " ".join(["alpacli", *path])
             raise UsageError("no command was given", f"{group} --help lists the commands")
         moved = []  # a group and --help, or an option that the group will refuse
+    if level is not None and not rest:
+        rest = ["--help"]
     return [*path, *moved, *rest]

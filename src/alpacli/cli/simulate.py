@@ -1,6 +1,5 @@
 """The commands that look after the offline exchange. They need no keys, and ``--sim`` is implied."""
 
-from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -8,7 +7,7 @@ import typer
 from alpacli.cli.failures import say
 from alpacli.cli.output import View
 from alpacli.cli.run import Run
-from alpacli.domain.values import Model
+from alpacli.domain.values import Amount, Model
 from alpacli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 class SimAccount(Model):
     label: str
     account_number: str
-    equity: Decimal
+    equity: Amount
     positions: int
     orders: int
 
@@ -34,7 +33,7 @@ class Sim(Model):
     path: str
     seed: int
     hours: str
-    cash: Decimal
+    cash: Amount
     rate_limit: int
     is_open: bool
     timestamp: str

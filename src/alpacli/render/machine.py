@@ -142,7 +142,7 @@ def jq(text: str, expression: str) -> str:
     lines = []
     for line in results.splitlines():
         exact = _NUMBER_OR_STRING.sub(lambda found: _restore(found[0], spellings), line)
-        lines.append(json.loads(exact) if exact.startswith('"') else exact)
+        lines.append(json.loads(exact) if exact.startswith('"') else dump(parse(exact.encode())))
     return "".join(line + "\n" for line in lines)
 
 

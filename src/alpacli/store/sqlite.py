@@ -108,10 +108,13 @@ class SqliteStore:
 
     # -------------------------------------------------------------------------------------------------- cache
 
-    def get(self, key: str, max_age_s: float) -> Entry | None:
+    def get(self, key: str, max_age_s: float, *, count_miss: bool = True) -> Entry | None:
+        """See ``Store.get``; who goes on to ``claim`` after a miss leaves the counting to it."""
+
         def look(db: sqlite3.Connection) -> Entry | None:
             entry = self._entry(db, key, max_age_s)
-            self._count(db, key, hit=entry is not None)
+            if entry is not None or count_miss:
+                self._count(db, key, hit=entry is not None)
             return entry
 
         return self._run(look)

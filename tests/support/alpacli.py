@@ -1,0 +1,76 @@
+"""Runs the installed ``alpacli`` as a process of its own: scrubbed environment, own home and state, everything captured."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+PROGRAM = str(Path(sys.executable).parent / "alpacli")
+DEADLINE_S = 60
+
+
+class Ended(NamedTuple):
+    """How a process ended."""
+
+    code: int
+    out: bytes
+    err: bytes
+
+    @property
+    def text(self) -> str:
+        return self.out.decode()
+
+    @property
+    def errors(self) -> str:
+        return self.err.decode()
+
+
+class Alpacli:
+    """A user of this machine with a home of their own under ``root``; ``env`` is added to every call."""
+
+    def __init__(self, root: Path, env: Mapping[str, str] | None = None) -> None:
+        self.home = root / "home"
+        self.state = root / "state"
+        self.cwd = root / "work"
+        for folder in (self.home, self.cwd):
+            folder.mkdir(parents=True, exist_ok=True)
+        self.env = {
+            "HOME": str(self.home),
+            "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
+            "ALPACLI_STATE_DIR": str(self.state),
+            "ALPACLI_CONFIG_DIR": str(root / "config"),
+            "LANG": "C.UTF-8",
+            **(env or {}),
+        }
+
+    def __call__(self, *args: str, env: Mapping[str, str | None] | None = None, stdin: bytes = b"") -> Ended:
+        """Run to the end; ``env`` changes the environment, ``None`` removes a name."""
+        done = subprocess.run(
+            [PROGRAM, *args],
+            env=self.environment(env),
+            cwd=self.cwd,
+            input=stdin,
+            capture_output=True,
+            timeout=DEADLINE_S,
+            check=False,
+        )
+        return Ended(done.returncode, done.stdout, done.stderr)
+
+    def shell(self, script: str, env: Mapping[str, str | None] | None = None) -> Ended:
+        """Run a shell script in which ``$ALPACLI`` is the program."""
+        done = subprocess.run(
+            ["/bin/sh", "-c", script],
+            env={**self.environment(env), "ALPACLI": PROGRAM},
+            cwd=self.cwd,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=DEADLINE_S,
+            check=False,
+        )
+        return Ended(done.returncode, done.stdout, done.stderr)
+
+    def environment(self, changes: Mapping[str, str | None] | None = None) -> dict[str, str]:
+        merged: dict[str, str | None] = {**self.env, **(changes or {})}
+        return {name: value for name, value in merged.items() if value is not None}
