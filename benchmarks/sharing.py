@@ -177,11 +177,20 @@ def herd(processes: int = 50) -> list[Row]:
 
 # ------------------------------------------------------------------------------------------------- limit
 
+_CLOCK = {
+    "timestamp": "2026-01-09T11:00:00-05:00",
+    "is_open": True,
+    "next_open": "2026-01-12T09:30:00-05:00",
+    "next_close": "2026-01-09T16:00:00-05:00",
+}
+
 _PULLER = """
 import sys, time
 from alpacli import AlpacliError, connect
-name, until = sys.argv[1], float(sys.argv[2])
+name, start, until = sys.argv[1], float(sys.argv[2]), float(sys.argv[3])
 with connect(max_wait=600) as paper:
+    paper.get_clock()  # everything is loaded and connected before it counts
+    time.sleep(max(0.0, start - time.monotonic()))
     number = 0
     while time.monotonic() < until:
         number += 1
@@ -197,6 +206,7 @@ def pressure(
     """Processes that pull as hard as they can, seen from the server: every window, the share used, and the order."""
     with tempfile.TemporaryDirectory() as name, Origin() as origin:
         origin.reply("/v2/orders", Reply(body=[]))
+        origin.reply("/v2/clock", Reply(body=_CLOCK))
         env = environment(
             Path(name),
             ALPACA_BASE_URL=origin.url,
@@ -204,10 +214,14 @@ def pressure(
             ALPACLI_RATE_RESERVE=str(reserve),
             ALPACLI_RATE_WINDOW=str(window_s),
         )
-        until = time.monotonic() + (windows + 1) * window_s + 3
+        start = time.monotonic() + window_s + 4  # the first requests have left the window by then
+        until = start + (windows + 0.5) * window_s
         running = [
             subprocess.Popen(
-                [sys.executable, "-c", _PULLER, str(number), str(until)], env=env, stdout=subprocess.PIPE, text=True
+                [sys.executable, "-c", _PULLER, str(number), str(start), str(until)],
+                env=env,
+                stdout=subprocess.PIPE,
+                text=True,
             )
             for number in range(processes)
         ]
@@ -217,10 +231,12 @@ def pressure(
             if process.returncode:
                 raise RuntimeError(f"a process ended with {process.returncode}")
             asked.update({line.split()[0]: float(line.split()[1]) for line in out.splitlines()})
-        served = [(seen.query["symbols"][0], seen.at) for seen in origin.requests]
-    times = [at for _, at in served]
+        requests = origin.requests
+    times = [seen.at for seen in requests]
+    served = [(seen.query["symbols"][0], seen.at) for seen in requests if "symbols" in seen.query]
+    first = bisect.bisect_left(times, served[0][1])
     fullest = max(bisect.bisect_left(times, at + window_s) - index for index, at in enumerate(times))
-    counted = bisect.bisect_left(times, times[0] + windows * window_s)
+    counted = bisect.bisect_left(times, times[first] + windows * window_s) - first
     used = counted / (windows * (limit - reserve))
     overtaken = _overtaken_s([asked[tag] for tag, _ in served])
     what = f"{processes} processes for {windows} windows of {window_s:g} s"
