@@ -197,6 +197,15 @@ def test_a_slow_server_cannot_hold_a_call_beyond_its_timeout(
     assert_no_secret(caught.value)
 
 
+def test_the_timeout_counts_from_the_request_not_from_the_last_byte(origin: Origin, transport: AlpacaTransport) -> None:
+    """Headers after 0.8 s leave the body 0.2 s of a timeout of one second, not another whole second."""
+    origin.reply("/v2/account", Reply(body=ACCOUNT, delay_s=0.8, fault="drip", drip_s=60))
+    began = time.monotonic()
+    with pytest.raises(RequestTimeout):
+        get(transport, read_timeout_s=1.0)
+    assert time.monotonic() - began < 1.6
+
+
 def test_headers_that_drip_are_bounded_too(origin: Origin, transport: AlpacaTransport) -> None:
     """A server that never finishes its headers is as slow as one that never finishes its body."""
     with Dripping() as url:
@@ -335,6 +344,26 @@ def test_neither_netrc_nor_a_proxy_touches_a_loopback_call(
         made.close()
         assert proxy.requests == []
     assert "authorization" not in origin.requests[0].headers
+
+
+def test_a_proxy_carries_calls_to_other_hosts_and_netrc_adds_nothing(
+    origin: Origin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond this machine the environment's proxy is used, and the key headers are the only credentials."""
+    (tmp_path / ".netrc").write_text("machine paper.invalid login me password mine\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
+    monkeypatch.setenv("http_proxy", origin.url)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    origin.reply("/v2/account", Reply(body=ACCOUNT))
+    made = AlpacaTransport(KeyPair(KEY_ID, Secret(SECRET), "the tests"), "http://paper.invalid", "http://data.invalid")
+    assert get(made).status == 200
+    origin.reply("/v2/account", Reply(fault="hang"))
+    with pytest.raises(RequestTimeout):
+        get(made, read_timeout_s=0.3)
+    made.close()
+    assert "authorization" not in origin.requests[0].headers
+    assert origin.requests[0].headers["host"] == "paper.invalid"
 
 
 def test_trading_and_data_go_to_their_own_hosts(origin: Origin) -> None:
