@@ -1,0 +1,187 @@
+"""When the shared store fails: one warning, an answer from the next one, and a way back."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.support import valkey
+from tests.support.fakes import FixedRandomness, ManualClock
+
+from alpacli import settings
+from alpacli.errors import ConfigError, StoreUnavailable
+from alpacli.ports import BudgetRules, Entry, Granted, Lead, Outcome, Store, SystemClock, SystemRandomness, Ticket
+from alpacli.store import FILE_NAME, ResilientStore, SqliteStore, open_store
+
+KEY = "alpaca:{fp}:account"
+RULES = BudgetRules("alpaca:{fp}", limit=5, reserve=1)
+
+
+class FlakyStore(SqliteStore):
+    """A store that can be switched off."""
+
+    broken = False
+    asked = 0
+
+    def get(self, key: str, max_age_s: float, *, count_miss: bool = True) -> Entry | None:
+        self.asked += 1
+        if self.broken:
+            raise StoreUnavailable("redis 127.0.0.1:1: refused", "start it")
+        return super().get(key, max_age_s, count_miss=count_miss)
+
+
+def chain(clock: ManualClock) -> tuple[ResilientStore, FlakyStore, SqliteStore, list[str]]:
+    warnings: list[str] = []
+    first, second = FlakyStore(":memory:", clock), SqliteStore(":memory:", clock)
+    first.kind = "redis"
+    return ResilientStore([first, second], clock, FixedRandomness(), warnings.append), first, second, warnings
+
+
+def test_the_next_store_answers_and_one_warning_is_given() -> None:
+    store, first, second, warnings = chain(ManualClock())
+    second.put(KEY, b"from the second")
+    first.broken = True
+    for _ in range(3):
+        entry = store.get(KEY, 5)
+        assert entry is not None
+        assert entry.value == b"from the second"
+    assert first.asked == 1
+    assert store.kind == "memory"
+    assert len(warnings) == 1
+    assert "127.0.0.1:1: refused" in warnings[0]
+    store.close()
+
+
+def test_the_lost_store_is_tried_again_after_a_while_and_used_when_it_is_back() -> None:
+    clock = ManualClock()
+    store, first, _, warnings = chain(clock)
+    first.broken = True
+    store.get(KEY, 5)
+    clock.advance(14)
+    store.get(KEY, 5)
+    assert first.asked == 1
+    clock.advance(5)
+    store.get(KEY, 5)
+    assert first.asked == 2
+    first.broken = False
+    clock.advance(19)
+    store.get(KEY, 5)
+    assert store.kind == "redis"
+    first.broken = True
+    store.get(KEY, 5)
+    assert len(warnings) == 1
+    store.close()
+
+
+def test_every_operation_goes_through() -> None:
+    store, _, _, warnings = chain(ManualClock())
+    ticket = Ticket("t", "job")
+    assert isinstance(store.claim(KEY, 5, 5, "a"), Lead)
+    assert store.renew(KEY, "a", 5)
+    assert store.publish(KEY, "a", b"x")
+    store.release(KEY, "a")
+    store.put(KEY, b"y")
+    assert store.cache_stats("alpaca:{fp}").entries == 1
+    assert isinstance(store.admit(RULES, ticket), Granted)
+    store.settle(RULES, ticket, Outcome(failed=False))
+    store.leave(RULES, ticket)
+    assert store.limits(RULES).used == 1
+    assert store.drop("alpaca:{fp}") == 1
+    assert warnings == []
+    store.close()
+
+
+def opened(state_dir: Path, redis_url: str = "") -> tuple[Store, list[str]]:
+    warnings: list[str] = []
+    env = {"ALPACLI_STATE_DIR": str(state_dir), "ALPACLI_CONFIG_DIR": str(state_dir.parent / "none")}
+    resolved = settings.load(env=env | ({"REDIS_URL": redis_url} if redis_url else {}))
+    return open_store(resolved, SystemClock(), SystemRandomness(), warnings.append), warnings
+
+
+def test_without_a_redis_url_the_file_in_the_state_directory_is_used(tmp_path: Path) -> None:
+    store, warnings = opened(tmp_path / "state")
+    store.put(KEY, b"x")
+    assert store.kind == "sqlite"
+    assert (tmp_path / "state" / FILE_NAME).exists()
+    assert warnings == []
+    store.close()
+
+
+def test_with_redis_down_the_embedded_store_takes_over_and_the_password_stays_hidden(tmp_path: Path) -> None:
+    store, warnings = opened(tmp_path / "state", f"redis://:hunter2@127.0.0.1:{valkey.free_port()}")
+    for n in range(3):
+        assert isinstance(store.admit(RULES, Ticket(f"t{n}", "job")), Granted)
+    assert store.kind == "sqlite"
+    assert len(warnings) == 1
+    assert "hunter2" not in warnings[0]
+    other, _ = opened(tmp_path / "state")
+    assert other.limits(RULES).used == 3
+    other.close()
+    store.close()
+
+
+def test_with_redis_down_and_no_state_directory_one_warning_tells_both(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("in the way")
+    store, warnings = opened(tmp_path / "state", f"redis://127.0.0.1:{valkey.free_port()}")
+    assert isinstance(store.admit(RULES, Ticket("t", "job")), Granted)
+    assert store.kind == "memory"
+    assert len(warnings) == 1
+    assert "refused" in warnings[0]
+    assert str(tmp_path) in warnings[0]
+    store.close()
+
+
+@pytest.mark.parametrize("trouble", ["a file in the way", "corrupt"])
+def test_a_broken_state_directory_costs_one_warning_and_no_answer(tmp_path: Path, trouble: str) -> None:
+    state = tmp_path / "state"
+    if trouble == "corrupt":
+        state.mkdir()
+        (state / FILE_NAME).write_bytes(b"no database at all" * 500)
+    else:
+        state.write_text("in the way")
+    store, warnings = opened(state)
+    store.put(KEY, b"x")
+    assert isinstance(store.get(KEY, 5), Entry)
+    assert isinstance(store.admit(RULES, Ticket("t", "job")), Granted)
+    assert store.kind == "memory"
+    assert len(warnings) == 1
+    store.close()
+
+
+def test_clearing_the_cache_of_a_corrupt_file_heals_it(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / FILE_NAME).write_bytes(b"no database at all" * 500)
+    store, warnings = opened(tmp_path / "state")
+    assert store.drop("alpaca:{fp}") == 0
+    store.put(KEY, b"x")
+    assert store.kind == "sqlite"
+    assert warnings == []
+    store.close()
+
+
+def test_a_redis_server_is_used_when_it_is_there(tmp_path: Path) -> None:
+    with valkey.server(tmp_path) as server:
+        store, warnings = opened(tmp_path / "state", server.url)
+        store.put(KEY, b"x")
+        assert store.kind == "redis"
+        server.kill()
+        assert store.get(KEY, 5) is None
+        assert store.kind == "sqlite"
+        assert len(warnings) == 1
+        store.close()
+
+
+def test_a_redis_url_that_cannot_be_read_is_a_configuration_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="REDIS_URL"):
+        opened(tmp_path / "state", "http://localhost")
+
+
+def test_redis_loads_only_when_it_is_used(tmp_path: Path) -> None:
+    program = (
+        "import sys; from alpacli import settings; from alpacli.ports import *; from alpacli.store import open_store\n"
+        f"env = {{'ALPACLI_STATE_DIR': {str(tmp_path)!r}, 'ALPACLI_CONFIG_DIR': {str(tmp_path)!r}}}\n"
+        "store = open_store(settings.load(env=env), SystemClock(), SystemRandomness(), print)\n"
+        "store.put('alpaca:{fp}:account', b'x'); store.close(); print('redis' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "False\n"
