@@ -1,0 +1,64 @@
+"""The documents keep up with the program: every variable is explained, every link leads somewhere."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from alpacli import settings
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+VARIABLES = sorted(
+    set(re.findall(r'"((?:ALPACA|ALPACLI|APCA|REDIS)_[A-Z_]+)"', Path(settings.__file__).read_text(encoding="utf-8")))
+)
+
+
+def test_there_are_variables_and_documents_to_check() -> None:
+    assert len(VARIABLES) >= 16
+    assert len(DOCUMENTS) >= 10
+
+
+@pytest.mark.parametrize("document", [".env.example", "README.md"])
+@pytest.mark.parametrize("variable", VARIABLES)
+def test_every_variable_that_is_read_is_explained(document: str, variable: str) -> None:
+    assert re.search(rf"\b{variable}\b", (ROOT / document).read_text(encoding="utf-8"))
+
+
+def test_the_example_environment_changes_nothing_when_it_is_copied_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text((ROOT / ".env.example").read_text(encoding="utf-8"), encoding="utf-8")
+    env = {"HOME": str(tmp_path)}
+    assert settings.load(env=env, cwd=str(tmp_path)) == settings.load(env=env)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_and_pictures_within_the_project_exist(document: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", document.read_text(encoding="utf-8"))
+    missing = [link for link in links if "://" not in link and not (document.parent / link).exists()]
+    assert missing == []
+
+
+def test_every_decision_is_in_the_list_of_decisions() -> None:
+    folder = ROOT / "docs" / "adr"
+    listed = (folder / "README.md").read_text(encoding="utf-8")
+    assert [path.name for path in sorted(folder.glob("0*.md")) if f"({path.name})" not in listed] == []
+
+
+def _shown_commands() -> list[str]:
+    """Return the alpacli commands of the README's terminal sessions, without what they are piped into."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return [line.partition(" | ")[0] for line in re.findall(r"^\$ alpacli (.*)$", text, re.MULTILINE)]
+
+
+def test_the_commands_that_the_readme_shows_run_in_their_order(tmp_path: Path) -> None:
+    alpacli = Path(sys.executable).with_name("alpacli")
+    env = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
+    assert len(_shown_commands()) >= 4
+    for command in _shown_commands():
+        arguments = [str(alpacli), *shlex.split(command)]
+        done = subprocess.run(arguments, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert (command, done.returncode, done.stderr) == (command, 0, "")
+        assert done.stdout
