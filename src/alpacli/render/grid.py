@@ -11,7 +11,6 @@ from rich.text import Text
 from alpacli.render.text import Frame, ago
 
 Cell = str | Text
-_EDGE = 2
 _GAP = 3
 _LEAST_TEXT = 16
 
@@ -40,7 +39,12 @@ def grid(
     shown = _fitting(columns, widths, frame.width)
     given = _stretched(columns, widths, shown, frame.width)
     table = Table(
-        box=box.SIMPLE_HEAD, show_footer=totals is not None, header_style="bold", pad_edge=False, padding=(0, 1)
+        box=box.SIMPLE,
+        show_edge=False,
+        show_footer=totals is not None,
+        header_style="bold",
+        pad_edge=False,
+        padding=(0, 1),
     )
     for place in shown:
         table.add_column(
@@ -57,20 +61,21 @@ def grid(
 
 
 def _fitting(columns: Sequence[Column], widths: Sequence[int], width: int) -> list[int]:
-    """Return the places of the columns that fit when elastic ones are as narrow as they can be."""
-    least = [
-        min(cells, _LEAST_TEXT) if column.elastic else cells for column, cells in zip(columns, widths, strict=True)
-    ]
-    shown = list(range(len(columns)))
-    while _EDGE + sum(least[place] + _GAP for place in shown) - _GAP > width and any(columns[p].keep for p in shown):
-        shown.remove(max(shown, key=lambda place: (columns[place].keep, place)))
-    return shown
+    """Return the places of the columns to show: most important first, each that still fits, elastic ones at their least."""
+    shown: list[int] = []
+    used = -_GAP
+    for place in sorted(range(len(columns)), key=lambda place: (columns[place].keep, place)):
+        least = min(widths[place], _LEAST_TEXT) if columns[place].elastic else widths[place]
+        if columns[place].keep == 0 or used + _GAP + least <= width:
+            shown.append(place)
+            used += _GAP + least
+    return sorted(shown)
 
 
 def _stretched(columns: Sequence[Column], widths: Sequence[int], shown: Sequence[int], width: int) -> dict[int, int]:
     """Return each column's width; elastic ones, from the narrowest on, share what the others leave."""
     given = {place: widths[place] for place in shown if not columns[place].elastic}
-    left = width - _EDGE - sum(given.values()) - _GAP * (len(shown) - 1)
+    left = width - sum(given.values()) - _GAP * (len(shown) - 1)
     elastic = sorted((place for place in shown if columns[place].elastic), key=lambda place: widths[place])
     for number, place in enumerate(elastic):
         given[place] = max(1, min(widths[place], left // (len(elastic) - number)))
@@ -92,8 +97,8 @@ def _text(value: Cell, style: str = "") -> Text:
 def facts(pairs: Sequence[tuple[str, Cell]]) -> Table:
     """Lay out name and value lines."""
     table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True, style="dim")
-    table.add_column(no_wrap=True, justify="left", overflow="fold")
+    table.add_column(style="dim", min_width=max(_cells(name) for name, _ in pairs))
+    table.add_column(overflow="fold")
     for name, value in pairs:
         table.add_row(Text(name), _text(value))
     return table

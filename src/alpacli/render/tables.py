@@ -39,7 +39,7 @@ _STATUS_TONES = {
 
 def account(value: Account, frame: Frame) -> RenderableType:
     """Equity and the day's gain first; blocks only when there are any."""
-    day_pl = Text.assemble(signed(value.day_pl), "  ", percent(value.day_pl_ratio))
+    day_pl = signed(value.day_pl)
     pairs: list[tuple[str, Cell]] = [
         ("Account", words(value.account_number)),
         ("Status", _status(value)),
@@ -54,9 +54,14 @@ def account(value: Account, frame: Frame) -> RenderableType:
         ("Short market value", money(value.short_market_value)),
         ("Initial margin", money(value.initial_margin)),
         ("Maintenance margin", money(value.maintenance_margin)),
-        ("Multiplier", words(value.multiplier)),
     ]
-    return page(facts(pairs + amounts), frame)
+    widest = max(len(amount) for _, amount in amounts)
+    for _, amount in amounts:
+        if isinstance(amount, Text):
+            amount.pad_left(widest - len(amount))
+    pairs += [(name, amount if isinstance(amount, Text) else amount.rjust(widest)) for name, amount in amounts]
+    day_pl.append_text(Text.assemble("  ", percent(value.day_pl_ratio)))
+    return page(facts([*pairs, ("Multiplier", words(value.multiplier))]), frame)
 
 
 def _status(value: Account) -> Text:

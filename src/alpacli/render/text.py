@@ -71,18 +71,23 @@ def _places(value: Decimal) -> int:
     return max(0, -exponent) if isinstance(exponent, int) else 0
 
 
-def signed(value: Decimal | None, *, of: Decimal | None = None) -> Text:
-    """Write a gain or loss with its sign and colour; ``of`` decides the colour when it is not the value itself."""
+def signed(value: Decimal | None) -> Text:
+    """Write a gain or loss with its sign and colour; what rounds to zero has no sign."""
     if value is None:
         return Text(NOTHING, style="dim")
-    return Text(f"{value:+,.2f}", style=_tone(value if of is None else of))
+    return Text(_with_sign(value), style=_tone(value))
 
 
 def percent(fraction: Decimal | None) -> Text:
     """Write a fraction (0.0084) as a signed percentage (+0.84%)."""
     if fraction is None:
         return Text(NOTHING, style="dim")
-    return Text(f"{fraction * 100:+,.2f}%", style=_tone(fraction))
+    return Text(f"{_with_sign(fraction * 100)}%", style=_tone(fraction))
+
+
+def _with_sign(value: Decimal) -> str:
+    text = f"{value:+,.2f}"
+    return text[1:] if not text.strip("+-0.,") else text
 
 
 def _tone(value: Decimal) -> str:

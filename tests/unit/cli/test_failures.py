@@ -1,0 +1,68 @@
+"""One failure, two lines or one JSON object, one exit code."""
+
+import json
+
+import pytest
+
+from alpacli import errors
+from alpacli.cli.failures import OutputClosed, explain, report
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.UsageError("m", "h"), 2),
+        (errors.ConfigError("m", "h"), 3),
+        (errors.RedirectRefused("m", "h"), 3),
+        (errors.AuthenticationError("m", "h", status=401), 3),
+        (errors.NotFound("m", "h", status=404), 4),
+        (errors.OrderRejected("m", "h", status=422), 4),
+        (errors.RateLimited("m", "h", status=429, retry_after=3.5), 5),
+        (errors.BudgetExhausted("m", "h", retry_after=3.5), 5),
+        (errors.ServerError("m", "h", status=502), 6),
+        (errors.CircuitOpen("m", "h"), 6),
+        (ValueError("surprise"), 1),
+        (MemoryError(), 1),
+        (KeyboardInterrupt(), 130),
+        (OutputClosed(), 0),
+    ],
+)
+def test_exit_codes(error: BaseException, code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert report(error, []) == code
+    assert report(error, ["--json"]) == code
+    assert capsys.readouterr().out == ""
+
+
+def test_text_is_one_line_for_what_and_one_for_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    report(errors.NotFound("no\nsuch\x1b[31m order", "look at alpacli orders"), [])
+    assert capsys.readouterr().err == "error: no such [31m order\nhint: look at alpacli orders\n"
+
+
+def test_json_holds_every_field_in_the_order_of_the_contract(capsys: pytest.CaptureFixture[str]) -> None:
+    error = errors.RateLimited("slow down", "wait", status=429, code=42910000, request_id="r", retry_after=3.5)
+    report(error, ["--jq=.x"])
+    text = capsys.readouterr().err
+    assert text.count("\n") == 1
+    assert json.loads(text) == {
+        "error": {
+            "type": "RateLimited",
+            "message": "slow down",
+            "hint": "wait",
+            "status": 429,
+            "code": 42910000,
+            "request_id": "r",
+            "retry_after": 3.5,
+        }
+    }
+
+
+def test_a_defect_asks_to_be_reported_and_verbose_shows_where(capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        hidden_value = "local-variables-are-not-shown"
+        raise RuntimeError("x" * len(hidden_value[:1]))
+    except RuntimeError as error:
+        report(error, ["--verbose"])
+    text = capsys.readouterr().err
+    assert "Traceback" in text
+    assert "a defect in alpacli" in text
+    assert explain(RuntimeError()).as_dict()["type"] == "Defect"

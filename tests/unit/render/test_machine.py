@@ -1,0 +1,85 @@
+"""Machine output: no digit is lost, no row is broken, jq's own numbers are the only computed ones."""
+
+import csv
+import io
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alpacli.errors import UnreadableAnswer, UsageError
+from alpacli.render import machine
+
+NUMBERS = st.from_regex(r"-?(0|[1-9][0-9]{0,30})(\.[0-9]{1,20})?", fullmatch=True)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.text() | NUMBERS.map(machine.Digits),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(VALUES)
+def test_parse_is_the_inverse_of_dump(value: object) -> None:
+    assert machine.parse(machine.dump(value).encode("utf-8", "surrogatepass")) == value
+    assert json.loads(machine.dump(value, indent=2)) == json.loads(machine.dump(value))
+
+
+@given(NUMBERS)
+def test_a_number_that_jq_passes_on_keeps_every_digit(number: str) -> None:
+    assert machine.jq(f'{{"a":{number}}}', ".a") == f"{number}\n"
+
+
+def test_different_numbers_that_share_a_double_are_left_to_jq() -> None:
+    text = machine.jq('{"a":10000000000000000001,"b":10000000000000000002}', ".a")
+    assert float(text) == 1e19
+
+
+def test_jq_strings_are_raw_and_everything_else_is_compact_json_on_a_line() -> None:
+    assert machine.jq('[{"a":"x\\ny"},{"a":[1, {"b":null}]}]', ".[].a") == 'x\ny\n[1,{"b":null}]\n'
+    assert machine.jq("[1.5,2]", "add") == "3.5\n"
+    assert machine.jq("[]", ".[]") == ""
+
+
+@pytest.mark.parametrize("program", [".[", ".a.b", 'error("x")', "nonsense"])
+def test_a_jq_program_that_fails_is_wrong_usage(program: str) -> None:
+    with pytest.raises(UsageError, match="--jq"):
+        machine.jq("[1]", program)
+
+
+def test_nan_is_not_json() -> None:
+    with pytest.raises(UnreadableAnswer):
+        machine.parse(b"[NaN]")
+
+
+def test_a_list_always_has_its_documented_header_and_unknown_fields_after_it() -> None:
+    assert machine.tsv([], ["a", "b"]) == "a\tb\n"
+    assert machine.tsv(machine.parse(b'[{"new":1,"b":null}]'), ["a", "b"]) == "a\tb\tnew\n\t\t1\n"
+    assert machine.comma_separated([], ["a", "b"]) == "a,b\n"
+
+
+@given(st.lists(st.text(), min_size=1, max_size=4))
+def test_whatever_a_text_holds_a_row_stays_a_line(texts: list[str]) -> None:
+    rows = [{"a": text, "b": "end"} for text in texts]
+    lines = machine.tsv(rows, ["a", "b"]).split("\n")
+    assert len(lines) == len(texts) + 2
+    assert all(line.count("\t") == 1 for line in lines[:-1])
+
+
+@given(st.lists(st.text().filter(lambda text: "\r" not in text and "\x00" not in text), min_size=1, max_size=4))
+def test_csv_reads_back(texts: list[str]) -> None:
+    rows = [{"a": text, "b": "end"} for text in texts]
+    read = list(csv.reader(io.StringIO(machine.comma_separated(rows, ["a", "b"]), newline="")))
+    assert read == [["a", "b"], *([text, "end"] for text in texts)]
+
+
+def test_one_object_is_name_and_value_lines() -> None:
+    value = machine.parse(b'{"a":1.50,"b":{"c":[true,null]},"d":null}')
+    assert machine.tsv(value, ()) == 'a\t1.50\nb\t{"c":[true,null]}\nd\t\n'
+
+
+def test_select_keeps_the_order_asked_for_and_refuses_what_nobody_knows() -> None:
+    rows = machine.parse(b'[{"a":1,"b":2},{"b":3}]')
+    assert machine.dump(machine.select(rows, ["b", "a"], ["a", "b"])) == '[{"b":2,"a":1},{"b":3}]'
+    assert machine.select([], ["a"], ["a"]) == []
+    with pytest.raises(UsageError, match="'zzz'"):
+        machine.select(rows, ["zzz"], ["a"])

@@ -1,0 +1,83 @@
+"""How single values are written for people."""
+
+import datetime as dt
+from decimal import Decimal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import pytest
+
+from alpacli.errors import UsageError
+from alpacli.render import text
+from alpacli.render.text import Frame
+
+NOW = dt.datetime(2026, 6, 24, 18, 0, tzinfo=dt.UTC)
+
+
+def no_zones(name: str) -> dt.tzinfo:
+    raise ZoneInfoNotFoundError(name)
+
+
+@pytest.mark.parametrize(
+    ("value", "money", "price", "quantity"),
+    [
+        ("1234567.891", "1,234,567.89", "1,234,567.891", "1,234,567.891"),
+        ("0", "0.00", "0.00", "0"),
+        ("-0.5", "-0.50", "-0.50", "-0.5"),
+        ("0.123456789", "0.12", "0.123457", "0.123456789"),
+        ("1E+3", "1,000.00", "1,000.00", "1,000"),
+    ],
+)
+def test_numbers(value: str, money: str, price: str, quantity: str) -> None:
+    number = Decimal(value)
+    assert (text.money(number), text.price(number), text.quantity(number)) == (money, price, quantity)
+
+
+def test_what_is_missing_is_a_dash() -> None:
+    written = (text.money(None), text.price(None), text.quantity(None), text.day(None))
+    assert set(written) == {"–"}
+    assert text.moment(None, Frame(80, NOW)) == "–"
+    assert text.signed(None).plain == text.percent(None).plain == text.words(None).plain == "–"
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"), [("utc", "14:30:05 UTC"), ("ET", "10:30:05 EDT"), ("Asia/Tokyo", "23:30:05 JST")]
+)
+def test_a_time_names_its_zone_and_hides_today(name: str, shown: str) -> None:
+    frame = Frame(80, NOW.replace(hour=14), text.zone(name, ZoneInfo))
+    assert text.moment(dt.datetime(2026, 6, 24, 14, 30, 5, tzinfo=dt.UTC), frame) == shown
+
+
+def test_another_day_is_written_out() -> None:
+    assert (
+        text.moment(dt.datetime(2025, 1, 2, 3, 4, tzinfo=dt.UTC), Frame(80, NOW, dt.UTC)) == "2025-01-02 03:04:00 UTC"
+    )
+
+
+def test_local_is_the_machines_zone_and_no_zone_data_means_utc() -> None:
+    assert text.zone("local", no_zones) is None
+    assert text.zone("utc", no_zones) is dt.UTC
+    assert text.zone("ET", no_zones) is dt.UTC
+
+
+@pytest.mark.parametrize("name", ["Nonsense/Nowhere", "../../etc/passwd", ""])
+def test_an_unknown_zone_is_wrong_usage(name: str) -> None:
+    with pytest.raises(UsageError):
+        text.zone(name, ZoneInfo)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(2.14, "2.1 s"), (45, "45 s"), (600, "10 min"), (9000, "2.5 h"), (400000, "5 d")]
+)
+def test_spans(seconds: float, shown: str) -> None:
+    assert text.ago(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"), [(0, "0 B"), (1536, "1.5 KiB"), (3 << 20, "3.0 MiB"), (5 << 30, "5.0 GiB")]
+)
+def test_sizes(count: int, shown: str) -> None:
+    assert text.size(count) == shown
+
+
+def test_control_characters_of_others_never_reach_the_terminal() -> None:
+    assert text.words("a\x1b]0;x\x07b").plain == "a�]0;x�b"
