@@ -107,6 +107,15 @@ def test_pages_have_neither_gaps_nor_doubles(
     assert got == (wanted if direction == "asc" else wanted[::-1])[:limit]
 
 
+@pytest.mark.parametrize("direction", ["asc", "desc"])
+def test_a_bound_inside_a_crowded_second_is_exclusive_on_later_pages_too(direction: str) -> None:
+    """The bound travels with the first page only; orders exactly at it must not come in with the second."""
+    ledger = Ledger([order_row(number, second=number // 700) for number in range(2100)])
+    first, last = Timestamp.parse("2026-06-24T14:00:00Z"), Timestamp.parse("2026-06-24T14:00:02Z")
+    rows = collect(rest.orders(limit=None, after=first, until=last, direction=direction), ledger.answer)
+    assert sorted(int(row.id) for row in rows) == list(range(700, 1400))
+
+
 def test_a_limit_above_500_asks_for_what_is_left() -> None:
     ledger = Ledger([order_row(number) for number in range(3000)])
     rows = collect(rest.orders(status="all", limit=1200), ledger.answer)
