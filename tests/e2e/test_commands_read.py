@@ -4,14 +4,17 @@ import csv
 import io
 import json
 import os
+import signal
 import sqlite3
+import subprocess
+import time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
-from tests.support.alpacli import Alpacli
+from tests.support.alpacli import DEADLINE_S, PROGRAM, Alpacli
 from tests.support.origin import Origin, Reply
 
 ACCOUNT = {
@@ -394,6 +397,7 @@ def test_help_and_version_answer_without_keys(alpacli: Alpacli) -> None:
 
 
 def test_a_plain_answer_loads_no_library_that_it_does_not_need(demo: Alpacli) -> None:
+    demo("account", "--sim", "--json")
     env: dict[str, str | None] = {"PYTHONPROFILEIMPORTTIME": "1"}
     cached = demo("account", "--sim", "--json", "--max-age", "3600", env=env).errors
     for name in ("typer", "pydantic", "json", "dataclasses", "pathlib", "urllib", "logging"):
@@ -401,3 +405,67 @@ def test_a_plain_answer_loads_no_library_that_it_does_not_need(demo: Alpacli) ->
     fresh = demo("account", "--sim", "--json", "--refresh", env=env).errors
     for name in ("rich.console", "plotext", "pandas", "alpaca.trading"):
         assert not any(line.split("|")[-1].strip() == name for line in fresh.splitlines()), name
+
+
+# ------------------------------------------------------------------------------------------- again and again, and serving
+
+
+def test_watch_off_a_terminal_prints_again_until_the_reader_leaves(demo: Alpacli) -> None:
+    ended = demo.shell("{ $ALPACLI account --sim --json --refresh --watch 0.1; echo $? >&2; } | head -n 3")
+    assert ended.err == b"0\n"
+    assert [json.loads(line)["status"] for line in ended.text.splitlines()] == ["ACTIVE"] * 3
+
+
+def test_watch_goes_on_after_an_outage_and_says_so(alpacli: Alpacli) -> None:
+    with Origin() as origin:
+        origin.reply("/v2/account", *[Reply(status=503, body={"message": "down"})] * 3, Reply(body=ACCOUNT))
+        script = "$ALPACLI account --json --watch 0.1 --refresh --max-wait 30 | head -n 1"
+        ended = alpacli.shell(script, env=on(origin))
+        assert json.loads(ended.out)["status"] == "ACTIVE"
+        assert "trying again" in ended.errors
+
+
+def test_ctrl_c_while_waiting_is_exit_130_without_a_traceback(alpacli: Alpacli) -> None:
+    with Origin() as origin:
+        origin.reply("/v2/account", Reply(fault="hang"))
+        process = subprocess.Popen(
+            [PROGRAM, "account"],
+            env=alpacli.environment(on(origin)),
+            cwd=alpacli.cwd,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        with process:
+            deadline = time.monotonic() + DEADLINE_S
+            while not origin.requests and time.monotonic() < deadline:
+                time.sleep(0.01)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=DEADLINE_S)
+    assert (process.returncode, out) == (130, b"")
+    assert b"Traceback" not in err
+
+
+def test_the_served_exchange_answers_the_same_program_and_ends_with_exit_0(alpacli: Alpacli) -> None:
+    process = subprocess.Popen(
+        [PROGRAM, "sim", "serve", "--port", "0", "--quiet"],
+        env=alpacli.environment(),
+        cwd=alpacli.cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    with process:
+        assert process.stdout is not None
+        url = process.stdout.readline().decode().strip()
+        keys: dict[str, str | None] = {"ALPACA_BASE_URL": url, "ALPACA_API_KEY": "PKME", "ALPACA_SECRET_KEY": "s"}
+        answer = alpacli("account", "--json", env=keys)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=DEADLINE_S)
+    assert json.loads(answer.out)["status"] == "ACTIVE", answer.errors
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e999"])
+def test_a_number_that_is_none_is_wrong_usage_or_harmless(alpacli: Alpacli, value: str) -> None:
+    for option in ("--max-age", "--max-wait", "--timeout", "--watch"):
+        ended = alpacli("clock", "--sim", f"{option}={value}")
+        assert ended.code == 2, (option, ended)

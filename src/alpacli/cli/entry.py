@@ -15,6 +15,13 @@ _kept_open: list[object] = []
 
 def main() -> int:
     """Run ``alpacli`` and return its exit code."""
+    try:
+        return _main()
+    except KeyboardInterrupt:
+        return 130  # pressed while the program was still loading; later, ``app`` answers
+
+
+def _main() -> int:
     gc.disable()  # starting makes no garbage worth looking for; the whole program turns it on when it has loaded
     _open_closed_descriptors()
     args = sys.argv[1:]

@@ -15,6 +15,7 @@ from alpacli.errors import UsageError
 
 _OUTPUT: Final = "Output"
 _SOURCE: Final = "Where the data comes from"
+_LONGEST_S: Final = 1e9
 _CHANGE: Final = "Before something changes"
 
 
@@ -61,10 +62,16 @@ _READING: Final[dict[str, Any]] = {
     "no_color": _flag("--no-color", "Use no colour; NO_COLOR does the same.", _OUTPUT),
     "quiet": _flag("--quiet", "Say nothing on stderr but errors.", _OUTPUT),
     "verbose": _flag("--verbose", "Say more on stderr; errors come with a traceback.", _OUTPUT),
-    "watch": _value(float | None, "--watch", "SECONDS", "Read and print again and again.", _OUTPUT, min=0.1),
+    "watch": _value(
+        float | None, "--watch", "SECONDS", "Read and print again and again.", _OUTPUT, min=0.1, max=_LONGEST_S
+    ),
     "refresh": _flag("--refresh", "Skip the cache.", _SOURCE),
-    "max_age": _value(float | None, "--max-age", "SECONDS", "Take cached data up to this age.", _SOURCE, min=0),
-    "max_wait": _value(float | None, "--max-wait", "SECONDS", "Wait at most this long for the budget.", _SOURCE, min=0),
+    "max_age": _value(
+        float | None, "--max-age", "SECONDS", "Take cached data up to this age.", _SOURCE, min=0, max=_LONGEST_S
+    ),
+    "max_wait": _value(
+        float | None, "--max-wait", "SECONDS", "Wait at most this long for the budget.", _SOURCE, min=0, max=_LONGEST_S
+    ),
     "timeout": _value(
         float | None, "--timeout", "SECONDS", "Wait at most this long for an answer.", _SOURCE, min=0.001
     ),

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from alpacli.domain.account import HistoryPoint, PortfolioHistory
 from alpacli.render.grid import Cell, facts, page
-from alpacli.render.text import GAIN, LOSS, Frame, moment, money, percent, signed
+from alpacli.render.text import GAIN, LOSS, Frame, day, moment, money, percent, signed
 
 _HEIGHT: Final = 16
 _WIDEST: Final = 120
@@ -27,15 +27,21 @@ def portfolio(value: PortfolioHistory, frame: Frame) -> RenderableType:
     gain = last - base
     low = min(points, key=lambda pair: pair[1])
     high = max(points, key=lambda pair: pair[1])
+
+    def when(point: HistoryPoint) -> str:
+        if value.timeframe == "1D":
+            return day(point.at.astimezone(frame.zone).date())
+        return moment(point.at, frame, seconds=False)
+
     pairs: list[tuple[str, Cell]] = [
-        ("From", moment(points[0][0].at, frame, seconds=False)),
-        ("To", moment(points[-1][0].at, frame, seconds=False)),
+        ("From", when(points[0][0])),
+        ("To", when(points[-1][0])),
         ("Timeframe", f"{value.timeframe}, {len(points):,} points"),
         ("Base value", money(base)),
         ("Equity", Text(money(last), style="bold")),
         ("Profit and loss", Text.assemble(signed(gain), "  ", percent(gain / base))),
-        ("High", f"{money(high[1])}  {moment(high[0].at, frame, seconds=False)}"),
-        ("Low", f"{money(low[1])}  {moment(low[0].at, frame, seconds=False)}"),
+        ("High", f"{money(high[1])}  {when(high[0])}"),
+        ("Low", f"{money(low[1])}  {when(low[0])}"),
     ]
     curve = _curve([point for point, _ in points], [equity for _, equity in points], frame)
     curve.stylize(GAIN if gain >= 0 else LOSS)
