@@ -15,7 +15,6 @@ from alpacli.errors import UsageError
 
 _OUTPUT: Final = "Output"
 _SOURCE: Final = "Where the data comes from"
-_LONGEST_S: Final = 1e9
 _CHANGE: Final = "Before something changes"
 
 
@@ -47,8 +46,8 @@ def _flag(name: str, help_text: str, panel: str) -> Any:
     return Annotated[bool, typer.Option(name, help=help_text, rich_help_panel=panel, show_default=False)]
 
 
-def _value(kind: Any, name: str, metavar: str, help_text: str, panel: str, **more: Any) -> Any:
-    option = typer.Option(name, metavar=metavar, help=help_text, rich_help_panel=panel, show_default=False, **more)
+def _value(kind: Any, name: str, metavar: str, help_text: str, panel: str) -> Any:
+    option = typer.Option(name, metavar=metavar, help=help_text, rich_help_panel=panel, show_default=False)
     return Annotated[kind, option]
 
 
@@ -62,19 +61,11 @@ _READING: Final[dict[str, Any]] = {
     "no_color": _flag("--no-color", "Use no colour; NO_COLOR does the same.", _OUTPUT),
     "quiet": _flag("--quiet", "Say nothing on stderr but errors.", _OUTPUT),
     "verbose": _flag("--verbose", "Say more on stderr; errors come with a traceback.", _OUTPUT),
-    "watch": _value(
-        float | None, "--watch", "SECONDS", "Read and print again and again.", _OUTPUT, min=0.1, max=_LONGEST_S
-    ),
+    "watch": _value(float | None, "--watch", "SECONDS", "Read and print again and again.", _OUTPUT),
     "refresh": _flag("--refresh", "Skip the cache.", _SOURCE),
-    "max_age": _value(
-        float | None, "--max-age", "SECONDS", "Take cached data up to this age.", _SOURCE, min=0, max=_LONGEST_S
-    ),
-    "max_wait": _value(
-        float | None, "--max-wait", "SECONDS", "Wait at most this long for the budget.", _SOURCE, min=0, max=_LONGEST_S
-    ),
-    "timeout": _value(
-        float | None, "--timeout", "SECONDS", "Wait at most this long for an answer.", _SOURCE, min=0.001
-    ),
+    "max_age": _value(float | None, "--max-age", "SECONDS", "Take cached data up to this age.", _SOURCE),
+    "max_wait": _value(float | None, "--max-wait", "SECONDS", "Wait at most this long for the budget.", _SOURCE),
+    "timeout": _value(float | None, "--timeout", "SECONDS", "Wait at most this long for an answer.", _SOURCE),
     "only_if_open": _flag("--only-if-open", "Do nothing, silently, while the market is closed.", _SOURCE),
     "profile": _value(str | None, "--profile", "NAME", "Use this account of the profile file.", _SOURCE),
     "sim": _flag("--sim", "Use the offline exchange on this machine.", _SOURCE),
@@ -102,10 +93,12 @@ def command(
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=defaults[name])
         )
     taken = set(common)
+
     label = function.__name__.replace("_", " ")
 
     def invoke(**given: Any) -> None:
         options = Options(**{name: given[name] for name in taken})
+        _check_seconds(options)
         function(make_run(options, label), **{name: value for name, value in given.items() if name not in taken})
 
     invoke.__name__ = function.__name__
@@ -113,6 +106,18 @@ def command(
     invoke.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined] # what inspect.signature reads
     invoke.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return invoke
+
+
+_LEAST_S: Final = {"max_age": 0.0, "max_wait": 0.0, "timeout": 0.001, "watch": 0.1}
+
+
+def _check_seconds(options: Options) -> None:
+    """Refuse what is no span of time: negative, infinite, not a number."""
+    for name, least in _LEAST_S.items():
+        value = getattr(options, name)
+        if value is not None and not least <= value < 1e9:
+            option = "--" + name.replace("_", "-")
+            raise UsageError(f"{option} is {value:g}", f"give a number of seconds of at least {least:g}")
 
 
 def hoist(args: Sequence[str], names: Mapping[str, Any]) -> list[str]:
