@@ -7,6 +7,7 @@ passes through unchanged gets its digits back, what it computes has the precisio
 import csv
 import io
 import json
+import math
 import re
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
@@ -138,7 +139,7 @@ def jq(text: str, expression: str) -> str:
     except ValueError as error:
         first = str(error).strip().splitlines()[0].removeprefix("jq: error: ")
         raise UsageError(f"--jq: {first}", "the language is jq's: https://jqlang.org/manual") from None
-    spellings = _spellings(text)
+    spellings = _spellings(text, engine)
     lines = []
     for line in results.splitlines():
         exact = _NUMBER_OR_STRING.sub(lambda found: _restore(found[0], spellings), line)
@@ -146,17 +147,31 @@ def jq(text: str, expression: str) -> str:
     return "".join(line + "\n" for line in lines)
 
 
-def _spellings(text: str) -> dict[float, str | None]:
-    """Map each double that jq will see to how the input wrote it; ``None`` when different numbers share one double."""
-    found: dict[float, str | None] = {}
-    for token in _NUMBER_OR_STRING.findall(text):
-        if token.startswith('"'):
-            continue
-        number = float(token)
-        known = found.get(number, token)
-        found[number] = known if known is not None and Decimal(known) == Decimal(token) else None
+def _spellings(text: str, engine: Any) -> dict[str, str | None]:
+    """Map each number as jq writes it to how the input wrote it; ``None`` when different numbers share one spelling.
+
+    jq is asked itself: its reading and writing of doubles is not Python's to the last digit.
+    """
+    tokens = list(dict.fromkeys(token for token in _NUMBER_OR_STRING.findall(text) if not token.startswith('"')))
+    written = engine.compile(".[]").input_text(f"[{','.join(tokens)}]").text().splitlines() if tokens else []
+    found: dict[str, str | None] = {}
+    for spelling, token in zip(written, tokens, strict=True):
+        known = found.get(spelling, token)
+        found[spelling] = known if known is not None and Decimal(known) == Decimal(token) else None
     return found
 
 
 def _restore(token: str, spellings: dict[float, str | None]) -> str:
-    return token if token.startswith('"') else spellings.get(float(token)) or token
+    """Return how the input wrote a number that jq passed on.
+
+    jq reads a long number by way of 17 digits, so its double may be the neighbor of the right one.
+    """
+    if token.startswith('"'):
+        return token
+    number = float(token)
+    near = [
+        near
+        for near in (number, math.nextafter(number, math.inf), math.nextafter(number, -math.inf))
+        if near in spellings
+    ]
+    return (spellings[near[0]] or token) if len(near) == 1 else token
