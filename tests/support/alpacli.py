@@ -1,6 +1,7 @@
 """Runs the installed ``alpacli`` as a process of its own: scrubbed environment, own home and state, everything captured."""
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -61,8 +62,8 @@ class Alpacli:
     def shell(self, script: str, env: Mapping[str, str | None] | None = None) -> Ended:
         """Run a shell script in which ``$ALPACLI`` is the program."""
         done = subprocess.run(
-            ["/bin/sh", "-c", script],
-            env={**self.environment(env), "ALPACLI": PROGRAM},
+            ["/bin/sh", "-c", script.replace("$ALPACLI", shlex.quote(str(PROGRAM)))],  # the path may hold spaces
+            env=self.environment(env),
             cwd=self.cwd,
             stdin=subprocess.DEVNULL,
             capture_output=True,
