@@ -7,7 +7,6 @@ passes through unchanged gets its digits back, what it computes has the precisio
 import csv
 import io
 import json
-import math
 import re
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
@@ -161,17 +160,6 @@ def _spellings(text: str, engine: Any) -> dict[str, str | None]:
     return found
 
 
-def _restore(token: str, spellings: dict[float, str | None]) -> str:
-    """Return how the input wrote a number that jq passed on.
-
-    jq reads a long number by way of 17 digits, so its double may be the neighbor of the right one.
-    """
-    if token.startswith('"'):
-        return token
-    number = float(token)
-    near = [
-        near
-        for near in (number, math.nextafter(number, math.inf), math.nextafter(number, -math.inf))
-        if near in spellings
-    ]
-    return (spellings[near[0]] or token) if len(near) == 1 else token
+def _restore(token: str, spellings: dict[str, str | None]) -> str:
+    """Return how the input wrote a number that jq passed on, and any other token as it is."""
+    return token if token.startswith('"') else spellings.get(token) or token
