@@ -7,9 +7,10 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from alpacli.broker.flow import Pipeline
+from alpacli.broker.functions import FunctionCache
 from alpacli.ports import BudgetRules, Request, Response, Store, SystemClock, SystemRandomness, Transport
 from alpacli.settings import Flags, Settings, load
 from alpacli.store import open_store
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from alpacli.broker.client import AlpacaClient, OnWait
 
 Warn = Callable[[str], None]
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class LazyTransport:
@@ -149,6 +152,21 @@ def connect_async(
 ) -> "AsyncAlpacaClient":
     """Connect for use in an event loop; see ``connect``."""
     return open_async_client(_load(Flags(profile, sim, max_wait, timeout)))
+
+
+def cached(ttl: float, *, key: str | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Keep a function's results for ``ttl`` seconds in the cache that all processes of this account share.
+
+    ``client.cached`` for a function that is written before any client exists; needs no key pair, and opens the store on
+    the first call. See ``FunctionCache.cached``.
+
+    Raises:
+        ConfigError: as ``connect``.
+    """
+    settings = _load(Flags())
+    clock, rng = SystemClock(), SystemRandomness()
+    store = open_store(settings, clock, rng, _warn_on_stderr)
+    return FunctionCache(store, settings.scope, clock, rng).cached(ttl, key=key)
 
 
 def _load(flags: Flags) -> Settings:
