@@ -12,7 +12,15 @@ from decimal import Decimal
 from json.encoder import encode_basestring as _quote
 from typing import Annotated, Any, Final, Self
 
-from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, PlainValidator, Strict, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    PlainValidator,
+    Strict,
+    WithJsonSchema,
+)
 from pydantic_core import core_schema
 
 _NUMBER: Final = re.compile(r"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
@@ -47,11 +55,23 @@ def _exact_or_none(value: object) -> Decimal | None:
     return None if value is None or value == "" else exact(value)
 
 
-Amount = Annotated[Decimal, PlainValidator(exact, json_schema_input_type=Decimal), WithJsonSchema({"type": "number"})]
+def _decimal_text(value: object) -> str:
+    return format(exact(value), "f")
+
+
+_AS_TEXT: Final = PlainSerializer(_decimal_text, return_type=str, when_used="json-unless-none")
+"""What pydantic's own JSON holds, a text with every digit; ``to_json`` writes numbers and does not ask this."""
+
+Amount = Annotated[
+    Decimal, PlainValidator(exact, json_schema_input_type=Decimal), _AS_TEXT, WithJsonSchema({"type": "number"})
+]
 """Money, a price, a quantity or a ratio."""
 
 MaybeAmount = Annotated[
-    Decimal | None, PlainValidator(_exact_or_none), WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "null"}]})
+    Decimal | None,
+    PlainValidator(_exact_or_none),
+    _AS_TEXT,
+    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "null"}]}),
 ]
 """An amount that may be missing: null, and the empty text that multi-leg orders carry, are ``None``."""
 
@@ -132,7 +152,13 @@ class Timestamp(dt.datetime):
     @classmethod
     def __get_pydantic_core_schema__(cls, _source: Any, _handler: Any) -> core_schema.CoreSchema:
         return core_schema.no_info_plain_validator_function(
-            cls._validate, serialization=core_schema.plain_serializer_function_ser_schema(lambda value: value.wire)
+            cls._validate,
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda value: (
+                    cls._validate(value).wire
+                ),  # model_copy and model_construct put in whatever they are given
+                when_used="json-unless-none",
+            ),
         )
 
     @classmethod

@@ -429,3 +429,43 @@ def test_the_domain_loads_no_transport_and_no_pandas() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"
+
+
+def test_pydantics_own_dump_of_a_model_is_exact_and_warns_of_nothing() -> None:
+    """A program that says ``model_dump(mode="json")`` gets every digit and nanosecond as text, and back again."""
+    body = {
+        "id": "a",
+        "client_order_id": "b",
+        "order_class": "",
+        "time_in_force": "day",
+        "status": "new",
+        "extended_hours": False,
+        "created_at": "2026-01-31T14:30:00.123456789Z",
+        "qty": "0.000000010",
+        "filled_at": None,
+        "limit_price": "1E+3",
+    }
+    order = Order.model_validate(body)
+    plain = order.model_dump()
+    assert (plain["qty"], plain["created_at"]) == (Decimal("0.000000010"), order.created_at)
+    text = order.model_dump(mode="json")
+    assert (text["qty"], text["limit_price"], text["filled_at"]) == ("0.000000010", "1000", None)
+    assert text["created_at"] == body["created_at"]
+    assert Order.model_validate_json(order.model_dump_json()).created_at.epoch_ns == order.created_at.epoch_ns
+
+
+def test_a_copy_with_a_plain_time_still_dumps() -> None:
+    """``model_copy`` does not validate: a text or a ``datetime`` in a time's place is written like any other time."""
+    clock = MarketClock.model_validate(
+        {
+            "timestamp": "2026-01-31T14:30:00Z",
+            "is_open": True,
+            "next_open": "2026-02-02T14:30:00Z",
+            "next_close": "2026-02-02T21:00:00Z",
+        }
+    )
+    given = dt.datetime(2026, 1, 31, 15, tzinfo=dt.UTC)
+    changed = clock.model_copy(update={"timestamp": "2026-01-31T14:31:00Z", "next_open": given})
+    assert changed.model_dump()["timestamp"] == "2026-01-31T14:31:00Z"
+    dumped = changed.model_dump(mode="json")
+    assert (dumped["timestamp"], dumped["next_open"]) == ("2026-01-31T14:31:00Z", "2026-01-31T15:00:00+00:00")
