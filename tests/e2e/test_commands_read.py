@@ -231,6 +231,13 @@ def test_answers_that_say_no_have_their_exit_codes(alpacli: Alpacli, status: int
         ["account", "--sim", "--fields", ","],
         ["--json"],
         ["cache", "clear", "nonsense", "--sim"],
+        ["cache", "clear", "nonsense", "--sim", "--dry-run"],
+        ["cache", "clear", "--sim", "--watch", "1"],
+        ["account", "--sim", "--tz", "Mars"],
+        ["sim", "serve", "--schema"],
+        ["sim", "serve", "--fields", "a"],
+        ["sim", "reset", "--only-if-open"],
+        ["watchlist", "create", "x", "--sim", "--refresh"],
     ],
     ids=" ".join,
 )
@@ -380,6 +387,34 @@ def test_cache_clear_forgets_what_is_named_and_says_how_much(alpacli: Alpacli) -
     alpacli("positions", "--sim")
     assert alpacli("cache", "clear", "positions", "--sim", "--json").out == b'{"cleared":1}\n'
     assert alpacli("cache", "clear", "--sim", "--json").out == b'{"cleared":1}\n'
+
+
+def test_a_dry_run_of_cache_clear_tells_by_name_what_would_go_and_keeps_it(alpacli: Alpacli) -> None:
+    for command in ("account", "assets", "orders --max-age 60", "orders --limit 5 --max-age 60"):
+        assert alpacli(*command.split(), "--sim").code == 0
+    would = {"cleared": 0, "dry_run": True, "entries": {"account": 1, "positions": 0, "orders": 2, "other": 1}}
+    assert json.loads(alpacli("cache", "clear", "--sim", "--dry-run", "--json").out) == would
+    named = json.loads(alpacli("cache", "clear", "orders", "--sim", "--dry-run", "--json").out)
+    assert named["entries"] == {"orders": 2}
+    assert json.loads(alpacli("cache", "clear", "--sim", "--json").out) == {"cleared": 4}
+
+
+def test_the_demo_on_a_used_exchange_says_what_is_lost_keeps_the_market_and_forgets_the_cache(alpacli: Alpacli) -> None:
+    assert alpacli("sim", "reset", "--yes", "--seed", "7", "--hours", "xnys", "--cash", "70000").code == 0
+    assert alpacli("demo").code == 0
+    assert alpacli("account", "--sim", "--json").code == 0  # cached from here on
+    before = json.loads(alpacli("account", "--sim", "--json", "--max-age", "60").out)
+    asked = alpacli("demo")
+    assert asked.code == 2
+    assert "10 positions and 24 orders" in asked.errors
+    assert json.loads(alpacli("account", "--sim", "--json", "--max-age", "60").out) == before
+    assert alpacli("demo", "--yes").code == 0
+    state = json.loads(alpacli("sim", "status", "--json").out)
+    assert (state["seed"], state["hours"], state["cash"]) == (7, "xnys", 70000)
+    assert json.loads(alpacli("cache", "stats", "--sim", "--json").out)["entries"] == 0
+    assert alpacli("account", "--sim", "--max-age", "60").code == 0
+    assert alpacli("sim", "reset", "--yes").code == 0
+    assert json.loads(alpacli("account", "--sim", "--json", "--max-age", "60").out)["equity"] == 100000
 
 
 def test_help_and_version_answer_without_keys(alpacli: Alpacli) -> None:

@@ -21,6 +21,8 @@ from tests.support.origin import Origin, Reply
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>]|\x1b\][^\x07]*\x07")
 COLOUR = re.compile(r"\x1b\[[0-9;]*3[0-9](;[0-9;]*)?m")
 
+ONE_REQUEST = {"ALPACLI_RATE_LIMIT": "1", "ALPACLI_RATE_RESERVE": "0", "ALPACLI_MAX_WAIT": "30"}
+
 
 class Seen:
     """What appeared on the terminal."""
@@ -170,6 +172,44 @@ def test_foreign_text_is_no_markup_and_no_escape(tmp_path: Path) -> None:
         seen = on_terminal(Alpacli(tmp_path), "watchlist", "list", columns=120, env=env)
     assert "[red]x[/]" in seen.text
     assert "\x1b]0" not in seen.raw
+
+
+@pytest.mark.parametrize("options", [["--json"], ["--csv"], ["--jq", ".[].name"]], ids=" ".join)
+def test_no_foreign_escape_reaches_a_terminal_in_any_format(tmp_path: Path, options: list[str]) -> None:
+    watchlist = {
+        "id": "578560cf-caec-4ac6-b066-b5256debf7e7",
+        "account_id": "6ac25373-36b9-4709-938c-22b19b17c3c0",
+        "name": "x\x1b]0;evil\x07\x9b31my",
+        "created_at": "2026-01-05T14:01:02Z",
+        "updated_at": "2026-01-05T14:01:02Z",
+    }
+    with Origin() as origin:
+        origin.reply("/v2/watchlists", Reply(body=[watchlist]))
+        env: dict[str, str | None] = {
+            "ALPACA_BASE_URL": origin.url, "ALPACA_API_KEY": "PKTEST", "ALPACA_SECRET_KEY": "verysecretvalue"
+        }  # fmt: skip
+        seen = on_terminal(Alpacli(tmp_path), "watchlist", "list", *options, env=env)
+    assert "evil" in seen.raw
+    assert not re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]", seen.raw)
+
+
+def test_a_spinner_tells_that_the_budget_makes_a_command_wait(tmp_path: Path) -> None:
+    """One request in three seconds: the second command waits its turn, says so on stderr, and then answers."""
+    user = Alpacli(tmp_path, {**ONE_REQUEST, "ALPACLI_RATE_WINDOW": "3"})
+    assert user("account", "--sim", "--refresh").code == 0
+    seen = on_terminal(user, "account", "--sim", "--refresh")
+    assert seen.code == 0
+    assert re.search(r"waiting [0-9]+ s: ", seen.text)
+    assert "Buying power" in seen.text
+    assert seen.raw.rindex("\x1b[?25h") < seen.raw.index("Buying power"), "the spinner goes before the table comes"
+
+
+def test_quiet_waits_without_a_spinner(tmp_path: Path) -> None:
+    user = Alpacli(tmp_path, {**ONE_REQUEST, "ALPACLI_RATE_WINDOW": "2"})
+    assert user("account", "--sim", "--refresh").code == 0
+    seen = on_terminal(user, "account", "--sim", "--refresh", "--quiet")
+    assert seen.code == 0
+    assert "waiting" not in seen.text
 
 
 def test_watch_redraws_until_ctrl_c_which_is_exit_130(demo: Alpacli) -> None:

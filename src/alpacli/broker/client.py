@@ -24,6 +24,12 @@ OnWait = Callable[[float, str], None]
 """Told before every pause: its length in seconds and its reason."""
 
 
+def _check_cached(names: Sequence[str]) -> None:
+    unknown = [name for name in names if name not in CACHED]
+    if unknown:
+        raise UsageError(f"nothing called {unknown[0]!r} is cached", f"choose among {', '.join(CACHED)}")
+
+
 class ClientBase:
     """What both clients hold: the pipeline, the transport, and the answers that need neither."""
 
@@ -54,14 +60,13 @@ class ClientBase:
             self._on_wait(pause.seconds, pause.reason)
 
     def _drop(self, names: tuple[str, ...]) -> int:
-        unknown = [name for name in names if name not in CACHED]
-        if unknown:
-            raise UsageError(f"nothing called {unknown[0]!r} is cached", f"choose among {', '.join(CACHED)}")
+        _check_cached(names)
         scope, store = self._pipeline.rules.scope, self._pipeline.store
         return sum(store.drop(f"{scope}:{name}") for name in names) if names else store.drop(scope)
 
     def cache_stats(self, name: str | None = None) -> CacheStats:
         """Count this account's cache: hits, misses, entries, bytes, ages in seconds; of one name, or of all."""
+        _check_cached((name,) if name else ())
         scope = self._pipeline.rules.scope
         return self._pipeline.store.cache_stats(f"{scope}:{name}" if name else scope)
 

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from alpacli.cli.failures import OutputClosed, report
-from alpacli.cli.options import Options, command, hoist
+from alpacli.cli.options import Kind, Options, command, hoist
 
 _READ: Final = "Read"
 _LOCAL: Final = "Local"
@@ -27,7 +27,7 @@ class Entry(NamedTuple):
     help: str
     home: str = ""
     panel: str = ""
-    changes: bool = False
+    kind: Kind = "read"
     commands: "Mapping[str, Entry] | None" = None
 
 
@@ -47,10 +47,10 @@ COMMANDS: Final[Mapping[str, Entry]] = {
         commands={
             "list": Entry("Show all watchlists.", "watchlists:list_"),
             "show": Entry("Show one watchlist and its assets.", "watchlists:show"),
-            "create": Entry("Create a watchlist.", "watchlists:create", changes=True),
-            "add": Entry("Add symbols to a watchlist.", "watchlists:add", changes=True),
-            "remove": Entry("Remove symbols from a watchlist.", "watchlists:remove", changes=True),
-            "delete": Entry("Delete a watchlist.", "watchlists:delete", changes=True),
+            "create": Entry("Create a watchlist.", "watchlists:create", kind="change"),
+            "add": Entry("Add symbols to a watchlist.", "watchlists:add", kind="change"),
+            "remove": Entry("Remove symbols from a watchlist.", "watchlists:remove", kind="change"),
+            "delete": Entry("Delete a watchlist.", "watchlists:delete", kind="change"),
         },
     ),
     "limits": Entry("Show the shared request budget and who waits.", "local:limits", _LOCAL),
@@ -58,18 +58,18 @@ COMMANDS: Final[Mapping[str, Entry]] = {
         "Show and clear the shared cache.",
         panel=_LOCAL,
         commands={
-            "clear": Entry("Forget cached answers of this account.", "local:cache_clear", changes=True),
+            "clear": Entry("Forget cached answers of this account.", "local:cache_clear", kind="change"),
             "stats": Entry("Show hit rate, size and ages.", "local:cache_stats"),
         },
     ),
-    "demo": Entry("Give the offline account positions and orders to look at.", "simulate:demo", _LOCAL, changes=True),
+    "demo": Entry("Give the offline account positions and orders to look at.", "simulate:demo", _LOCAL, kind="change"),
     "sim": Entry(
         "Look after the offline exchange.",
         panel=_LOCAL,
         commands={
-            "status": Entry("Show what the offline exchange holds.", "simulate:status"),
-            "reset": Entry("Begin again with an empty exchange.", "simulate:reset", changes=True),
-            "serve": Entry("Serve the offline exchange over HTTP.", "simulate:serve"),
+            "status": Entry("Show what the offline exchange holds.", "simulate:status", kind="local"),
+            "reset": Entry("Begin again with an empty exchange.", "simulate:reset", kind="change"),
+            "serve": Entry("Serve the offline exchange over HTTP.", "simulate:serve", kind="serve"),
         },
     ),
 }
@@ -112,9 +112,7 @@ def build(name: str, entry: Entry) -> Any:
     module, _, function = entry.home.partition(":")
     target = getattr(import_module(f"alpacli.cli.{module}"), function)
     gc.enable()
-    app.command(name, help=target.__doc__ or entry.help, context_settings=_CONTEXT)(
-        command(target, Run, changes=entry.changes)
-    )
+    app.command(name, help=target.__doc__ or entry.help, context_settings=_CONTEXT)(command(target, Run, entry.kind))
     built = typer.main.get_command(app)
     for parameter in built.params:
         if isinstance(parameter, TyperOption) and parameter.callback is None:

@@ -1,5 +1,6 @@
 """The commands about what processes share on this machine: the cache and the request budget. They send nothing."""
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -56,15 +57,18 @@ class Limits(Model):
 
 
 class Cleared(Model):
-    """What ``cache clear`` answers."""
+    """What ``cache clear`` answers; with ``--dry-run`` nothing is cleared, and ``entries`` is what would be, by name."""
 
     cleared: int
+    dry_run: bool | None = None
+    entries: dict[str, int] | None = None
 
 
 def cache_clear(
     run: Run,
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[account|positions|orders]...", show_default=False)
+        list[str] | None,
+        typer.Argument(metavar="[account|positions|orders]...", show_default=False),
     ] = None,
 ) -> None:
     """Forget cached answers of this account: all of them, or the named ones."""
@@ -74,9 +78,19 @@ def cache_clear(
         return
     with run.client() as client:
         if run.options.dry_run:
-            run.show_value(view, Cleared(cleared=0))
+            run.show_value(view, Cleared(cleared=0, dry_run=True, entries=_entries(client, names or ())))
             return
         run.show_value(view, Cleared(cleared=client.invalidate_cache(*(names or ()))))
+
+
+def _entries(client: "AlpacaClient", names: Sequence[str]) -> dict[str, int]:
+    """Count what would go, by name; what has no name of its own (assets, the calendar, own functions) is ``other``."""
+    from alpacli.broker.client import CACHED
+
+    found = {name: client.cache_stats(name).entries for name in names or CACHED}
+    if not names:
+        found["other"] = client.cache_stats().entries - sum(found.values())
+    return found
 
 
 def cache_stats(run: Run) -> None:
@@ -136,6 +150,8 @@ def _rounded(value: float, places: int = 3) -> Decimal:
 def _cleared(value: Cleared, frame: "Frame") -> "RenderableType":
     from rich.text import Text
 
-    from alpacli.render.grid import page
+    from alpacli.render.grid import facts, page
 
+    if value.entries is not None:
+        return page(facts([(f"Would forget {name}", str(count)) for name, count in value.entries.items()]), frame)
     return page(Text(f"Forgot {value.cleared} cached {'answer' if value.cleared == 1 else 'answers'}."), frame)

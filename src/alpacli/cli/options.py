@@ -1,4 +1,4 @@
-"""The options that every command takes, before or after its name, added to each command's own by ``command``.
+"""The options that commands have in common, before or after the name, added to each command's own by ``command``.
 
 A command is ``def account(run: Run, …) -> None`` with its own parameters only; Typer sees the common ones through the
 signature that ``command`` builds. ``hoist`` moves common options that stand before the name behind it.
@@ -7,11 +7,13 @@ signature that ``command`` builds. ``hoist`` moves common options that stand bef
 import inspect
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import typer
 
 from alpacli.errors import UsageError
+
+Kind = Literal["read", "change", "local", "serve"]
 
 _OUTPUT: Final = "Output"
 _SOURCE: Final = "Where the data comes from"
@@ -74,16 +76,23 @@ _CHANGING: Final[dict[str, Any]] = {
     "yes": _flag("--yes", "Ask nothing.", _CHANGE),
     "dry_run": _flag("--dry-run", "Print the exact request and send nothing.", _CHANGE),
 }
+_REPEATABLE: Final = ("watch", "refresh", "max_age", "only_if_open")
+_TAKES: Final[dict[str, dict[str, Any]]] = {
+    "read": _READING,
+    "change": {name: kind for name, kind in (_READING | _CHANGING).items() if name not in _REPEATABLE},
+    "local": {name: kind for name, kind in _READING.items() if name not in _REPEATABLE},
+    "serve": {name: _READING[name] for name in ("quiet", "verbose", "no_color", "profile", "sim")},
+}
+"""Which common options each kind of command takes; one that means nothing there is refused, not ignored."""
+
 _NAMES: Final = {
     "--" + name.replace("_", "-"): typing.get_args(kind)[0] is not bool for name, kind in (_READING | _CHANGING).items()
 }
 
 
-def command(
-    function: Callable[..., None], make_run: Callable[[Options, str], Any], *, changes: bool
-) -> Callable[..., None]:
-    """Return the function as Typer should see it: its own parameters, then the common ones."""
-    common = _READING | _CHANGING if changes else _READING
+def command(function: Callable[..., None], make_run: Callable[[Options, str], Any], kind: Kind) -> Callable[..., None]:
+    """Return the function as Typer should see it: its own parameters, then the common ones of its kind."""
+    common = _TAKES[kind]
     defaults = Options()._asdict()
     own = inspect.signature(function, eval_str=True)
     parameters = [parameter for parameter in own.parameters.values() if parameter.name != "run"]

@@ -49,6 +49,8 @@ class Printer:
         if options.csv and (options.json or options.jq):
             raise UsageError("--csv cannot be combined with --json or --jq", "choose one format")
         self._options = options
+        if options.tz != Options().tz:
+            self.zone()  # a wrong name is refused in a pipe too, where no time is shown in a zone
         self._clock = clock
         self._env = env
         self._console: Console | None = None
@@ -137,7 +139,8 @@ class Printer:
         tree = machine.parse(text)
         if options.jq is not None:
             chosen = text if options.fields is None else machine.dump(self._selected(tree, view)).encode()
-            return machine.jq(chosen.decode(), options.jq).encode("utf-8", "backslashreplace")
+            found = machine.jq(chosen.decode(), options.jq)
+            return (machine.harmless(found) if self.on_terminal else found).encode("utf-8", "backslashreplace")
         if not options.json:
             tree = view.rows(tree) if view.rows else tree
         known: Sequence[str] = view.fields if isinstance(tree, list) and not view.rows else ()
@@ -148,6 +151,8 @@ class Printer:
             written = machine.dump(tree, indent=2 if self.on_terminal else None) + "\n"
         else:
             written = (machine.comma_separated if options.csv else machine.tsv)(tree, known)
+        if self.on_terminal:
+            written = machine.harmless(written, in_json=options.json)
         return written.encode("utf-8", "backslashreplace")
 
     def _fields(self) -> list[str]:

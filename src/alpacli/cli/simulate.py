@@ -52,7 +52,7 @@ class Demo(Model):
 def demo(run: Run) -> None:
     """Give the offline account positions and orders to look at.
 
-    An account that has orders already is emptied first, if you agree.
+    When it has orders already, the exchange is emptied first, if you agree: every account goes, the market stays as it is.
     """
     view = View(Demo, _demo_table)
     if run.options.schema:
@@ -64,13 +64,17 @@ def demo(run: Run) -> None:
     settings = _settings(run)
     exchange = Exchange(settings.state_dir, run.clock)
     try:
-        before = _mine(exchange.status(), LOCAL_KEY_ID)
+        state = exchange.status()
+        before = _mine(state, LOCAL_KEY_ID)
+        plan = [_loss(state)] if before.orders else []
+        plan.append("give its account the demo's positions and orders")
         if run.options.dry_run:
+            run.printer.notice(f"this would {'; '.join(plan)}")
             run.show_value(view, before.as_demo(created=False))
             return
         if before.orders:
-            run.confirm(["empty the whole offline exchange", "give its account the demo's positions and orders"])
-            exchange.reset()
+            run.confirm(plan)
+            exchange.empty()
         created = seed_demo(exchange, LOCAL_KEY_ID)
         after = _mine(exchange.status(), LOCAL_KEY_ID)
     finally:
@@ -120,9 +124,11 @@ def reset(
         raise UsageError(f"--cash is {cash!r}", "give an amount in USD, like 25000") from error
     settings = _settings(run)
     if run.options.dry_run:
-        run.show_value(view, _report(exchange.status(settings.state_dir, run.clock)))
+        before = exchange.status(settings.state_dir, run.clock)
+        run.printer.notice(f"this would {_loss(before)}")
+        run.show_value(view, _report(before))
         return
-    run.confirm([f"empty the offline exchange in {settings.state_dir}"])
+    run.confirm([f"empty the offline exchange in {settings.state_dir}: every account, its positions and its orders"])
     after = exchange.reset(settings.state_dir, run.clock, seed=seed, hours=hours, cash=amount, rate_limit=rate_limit)
     _forget_cached(run)
     run.show_value(view, _report(after))
@@ -158,6 +164,13 @@ def _forget_cached(run: Run) -> None:
     """Drop what the cache knows of the account that has just been replaced."""
     with run.client() as client:
         client.invalidate_cache()
+
+
+def _loss(state: "SimStatus") -> str:
+    """Say what emptying the exchange loses."""
+    orders, held = sum(a.orders for a in state.accounts), sum(a.positions for a in state.accounts)
+    who = ", ".join(f"{a.account_number} ({a.label})" for a in state.accounts)
+    return f"empty the offline exchange of {held} positions and {orders} orders in {who or 'no account'}"
 
 
 class _Mine(Model):

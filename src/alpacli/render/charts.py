@@ -31,7 +31,7 @@ def portfolio(value: PortfolioHistory, frame: Frame) -> RenderableType:
     def when(point: HistoryPoint) -> str:
         if value.timeframe == "1D":
             return day(point.at.astimezone(frame.zone).date())
-        return moment(point.at, frame, seconds=False)
+        return moment(point.at, frame, seconds=False, dated=True)
 
     pairs: list[tuple[str, Cell]] = [
         ("From", when(points[0][0])),

@@ -16,7 +16,7 @@ _LEAST_TEXT = 16
 
 
 class Column(NamedTuple):
-    """``keep`` ranks importance: 0 is always shown, the highest number leaves first. ``elastic`` text may be shortened."""
+    """``keep`` ranks importance: the highest number leaves first, of equals the rightmost. ``elastic`` text may shrink."""
 
     title: str
     keep: int = 0
@@ -61,12 +61,12 @@ def grid(
 
 
 def _fitting(columns: Sequence[Column], widths: Sequence[int], width: int) -> list[int]:
-    """Return the places of the columns to show: most important first, each that still fits, elastic ones at their least."""
+    """Return the places of the columns to show: the most important, then each that fits, elastic ones at their least."""
     shown: list[int] = []
     used = -_GAP
     for place in sorted(range(len(columns)), key=lambda place: (columns[place].keep, place)):
         least = min(widths[place], _LEAST_TEXT) if columns[place].elastic else widths[place]
-        if columns[place].keep == 0 or used + _GAP + least <= width:
+        if not shown or used + _GAP + least <= width:
             shown.append(place)
             used += _GAP + least
     return sorted(shown)

@@ -114,6 +114,19 @@ def _plain(text: str) -> str:
     return _CONTROL.sub(" ", " ".join(re.split(r"[\t\r\n\u2028\u2029]+", text)))
 
 
+def harmless(text: str, *, in_json: bool = False) -> str:
+    """Return text that a terminal only shows: foreign control characters do nothing there, in JSON they are escaped."""
+
+    def shown(letter: str) -> str:
+        if letter.isprintable() or letter in "\n\t":
+            return letter
+        if not in_json:
+            return "�"
+        return json.dumps(letter)[1:-1] if letter != "\x7f" else "\\u007f"  # json leaves DEL as it is
+
+    return text if text.isprintable() else "".join(map(shown, text))
+
+
 def comma_separated(tree: Tree, known: Sequence[str]) -> str:
     """Return CSV (RFC 4180 quoting, line feeds between rows) with a header row; one object is one row."""
     rows = tree if isinstance(tree, list) else [tree]

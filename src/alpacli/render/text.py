@@ -94,13 +94,13 @@ def _tone(value: Decimal) -> str:
     return GAIN if value > 0 else LOSS if value < 0 else ""
 
 
-def moment(value: datetime | None, frame: Frame, *, seconds: bool = True) -> str:
-    """Write a time in the frame's zone, always with the zone's name; today's date is left out."""
+def moment(value: datetime | None, frame: Frame, *, seconds: bool = True, dated: bool = False) -> str:
+    """Write a time in the frame's zone, always with the zone's name; today's date is left out unless ``dated``."""
     if value is None:
         return NOTHING
     there = value.astimezone(frame.zone)
     clock = f"{there:%H:%M:%S}" if seconds else f"{there:%H:%M}"
-    if there.date() == frame.now.astimezone(frame.zone).date():
+    if not dated and there.date() == frame.now.astimezone(frame.zone).date():
         return f"{clock} {_zone_name(there)}"
     return f"{there:%Y-%m-%d} {clock} {_zone_name(there)}"
 

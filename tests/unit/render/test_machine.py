@@ -84,3 +84,13 @@ def test_select_keeps_the_order_asked_for_and_refuses_what_nobody_knows() -> Non
     assert machine.select([], ["a"], ["a"]) == []
     with pytest.raises(UsageError, match="'zzz'"):
         machine.select(rows, ["zzz"], ["a"])
+
+
+def test_what_a_terminal_shows_holds_no_control_character() -> None:
+    """Escape sequences, C1 controls and direction overrides of a foreign name do nothing; JSON stays the same data."""
+    name = "a\x1b]0;evil\x07\x9b31m\u202e\x7f\r é"
+    assert machine.harmless(f"{name}\n") == "a�]0;evil��31m��� é\n"
+    text = machine.dump({"name": name}, indent=2)
+    shown = machine.harmless(text, in_json=True)
+    assert shown.replace("\n", "").isprintable()
+    assert json.loads(shown) == {"name": name}

@@ -258,6 +258,23 @@ def test_a_history_without_equity_says_so(equity: list[str | None]) -> None:
     assert "No equity" in drawn(charts.portfolio(value, frame(80)), 80)
 
 
+@pytest.mark.parametrize("name", ["positions", "orders", "activities", "assets", "watchlists"])
+def test_a_number_is_never_cut_however_narrow_the_terminal(name: str) -> None:
+    """At 40 columns whole columns leave, down to the first one."""
+    draw, value = CASES[name]
+    picture = drawn(draw(value, frame(40)), 40)
+    assert max(len(line) for line in picture.splitlines()) <= 40
+    assert not re.search(r"[0-9.,]…", picture)
+
+
+def test_an_intraday_curve_tells_the_date_of_its_ends_even_today() -> None:
+    """``To 00:00 EDT`` without a date would be any midnight."""
+    value = history(["100000", "101000", "99000"], step_s=3600).model_copy(update={"timeframe": "1H"})
+    text = drawn(charts.portfolio(value, frame(80)._replace(now=dt.datetime(2025, 6, 24, 18, tzinfo=dt.UTC))), 80)
+    assert re.search(r"From +2025-06-24 09:30 EDT", text)
+    assert re.search(r"To +2025-06-24 11:30 EDT", text)
+
+
 def test_chosen_fields_are_a_table_too() -> None:
     rows = machine.parse(b'[{"a":1.50,"b":"[red]x[/]"},{"a":null}]')
     text = drawn(tables.plain(rows, frame(80)), 80)
