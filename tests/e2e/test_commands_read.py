@@ -361,6 +361,18 @@ def test_a_watchlist_is_created_changed_previewed_and_deleted(alpacli: Alpacli) 
     assert alpacli("watchlist", "show", "tech", "--sim").code == 4
 
 
+def test_watchlist_symbols_may_be_lower_case_and_half_a_change_is_told(alpacli: Alpacli) -> None:
+    assert alpacli("watchlist", "create", "tech", "aapl", "--sim").code == 0
+    assert alpacli("watchlist", "add", "tech", "btc/usd", "--sim").code == 0
+    half = alpacli("watchlist", "add", "tech", "msft", "nope", "nvda", "--sim")
+    assert half.code == 4
+    assert "made for MSFT only" in half.errors
+    assert "symbol not found" in half.errors
+    assert "alpacli assets" in half.errors
+    symbols = alpacli("watchlist", "remove", "tech", "Msft", "--sim", "--jq", ".assets[].symbol")
+    assert symbols.text.split() == ["AAPL", "BTC/USD"]
+
+
 def test_a_dry_run_of_create_prints_the_request_and_sends_nothing(alpacli: Alpacli) -> None:
     with Origin() as origin:
         answer = alpacli("watchlist", "create", "tech", "AAPL", "--dry-run", "--json", env=on(origin))

@@ -9,6 +9,7 @@ from alpacli.cli.output import View
 from alpacli.cli.run import Run
 from alpacli.domain.account import Watchlist
 from alpacli.domain.values import Model
+from alpacli.errors import AlpacliError, NotFound
 from alpacli.wire import rest
 
 if TYPE_CHECKING:
@@ -52,22 +53,22 @@ def create(
     if run.options.schema:
         run.printer.schema(_ONE)
         return
-    call = rest.create_watchlist(name, symbols or ())
+    call = rest.create_watchlist(name, [_symbol(symbol) for symbol in symbols or ()])
     if run.options.dry_run:
         run.preview(call)
         return
     with run.client() as client:
-        run.show_value(_ONE, client.change(call))
+        run.show_value(_ONE, _changed(client, call))
 
 
 def add(run: Run, name: Name, symbols: Symbols) -> None:
     """Add symbols to a watchlist."""
-    _change(run, name, [(rest.add_to_watchlist, symbol) for symbol in symbols])
+    _change(run, name, [(rest.add_to_watchlist, _symbol(symbol)) for symbol in symbols])
 
 
 def remove(run: Run, name: Name, symbols: Symbols) -> None:
     """Remove symbols from a watchlist."""
-    _change(run, name, [(rest.remove_from_watchlist, symbol) for symbol in symbols])
+    _change(run, name, [(rest.remove_from_watchlist, _symbol(symbol)) for symbol in symbols])
 
 
 def _change(run: Run, name: str, steps: list[tuple["_Step", str]]) -> None:
@@ -76,12 +77,19 @@ def _change(run: Run, name: str, steps: list[tuple["_Step", str]]) -> None:
         return
     with run.client() as client:
         watchlist = _find(client, name)
+        done: list[str] = []
         for make, symbol in steps:
             call = make(watchlist.id, symbol)
             if run.options.dry_run:
                 run.preview(call)
-            else:
-                watchlist = client.change(call)
+                continue
+            try:
+                watchlist = _changed(client, call)
+            except AlpacliError:
+                if done:
+                    run.printer.notice(f"the change is made for {', '.join(done)} only")
+                raise
+            done.append(symbol)
         if not run.options.dry_run:
             run.show_value(_ONE, watchlist)
 
@@ -101,6 +109,19 @@ def delete(run: Run, name: Name) -> None:
         run.confirm([f"delete the watchlist {watchlist.name!r} with {len(watchlist.assets or ())} assets"])
         client.change(call)
         run.show_value(view, Deleted(id=watchlist.id, name=watchlist.name, deleted=True))
+
+
+def _symbol(text: str) -> str:
+    return text.strip().upper()
+
+
+def _changed(client: "AlpacaClient", call: "Call[Watchlist]") -> Watchlist:
+    """Send a change of a list that was found a moment ago, or is new: what is not found then is a symbol."""
+    try:
+        return client.change(call)
+    except NotFound as error:
+        error.hint = "`alpacli assets` lists the symbols"
+        raise
 
 
 def _find(client: "AlpacaClient", name: str) -> Watchlist:
