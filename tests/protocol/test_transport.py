@@ -3,6 +3,7 @@
 import gc
 import gzip
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -395,3 +396,27 @@ def test_order_rejections_carry_the_broker_s_details(origin: Origin, transport: 
     assert isinstance(error, OrderRejected)
     assert (error.status, error.code, error.request_id) == (403, 40310000, "r-1")
     assert error.details == {"buying_power": "10", "cost_basis": "20"}
+
+
+@pytest.mark.parametrize("location", ["http://[::1", "http://[bad]/x", "//\xe9", "http://a:99999999/", ""])
+def test_a_redirect_to_nowhere_is_an_answer_too(origin: Origin, transport: AlpacaTransport, location: str) -> None:
+    """A Location that is no URL is refused like any other redirect: nobody parses it on the way."""
+    origin.reply("/v2/account", Reply(302, b"x", {"Location": location}))
+    with pytest.raises(RedirectRefused):
+        read_account(transport)
+
+
+def test_a_forked_process_does_not_speak_on_its_parents_connection(origin: Origin, transport: AlpacaTransport) -> None:
+    """Two processes on one kept-alive connection would read each other's answers."""
+    origin.reply("/v2/account", Reply(body=ACCOUNT))
+    get(transport)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            code = 0 if get(transport).status == 200 else 1
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+    get(transport)
+    assert origin.connections == 2

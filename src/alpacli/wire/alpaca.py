@@ -9,6 +9,7 @@ process; ``requests`` alone would start its timeout anew with every byte.
 """
 
 import io
+import os
 import socket
 from http.client import HTTPResponse
 from http.cookiejar import DefaultCookiePolicy
@@ -37,10 +38,12 @@ class AlpacaTransport:
 
     def __init__(self, key_pair: KeyPair, base_url: str, data_url: str, clock: Clock | None = None) -> None:
         clock = clock or SystemClock()
-        self._clients = {
+        self._make = lambda: {
             "trading": _OneRequest(key_pair, base_url, clock),
             "data": _OneRequest(key_pair, data_url, clock),
         }
+        self._clients = self._make()
+        self._pid = os.getpid()
 
     def send(self, request: Request, *, connect_timeout_s: float, read_timeout_s: float) -> Response:
         """Send once and return whatever comes back, a redirect included.
@@ -50,6 +53,9 @@ class AlpacaTransport:
             ConnectionLost: refused, reset, cut off before the announced length, or TLS that does not verify.
             UnreadableAnswer: a body of more than 64 MB, or one whose compression is broken.
         """
+        if self._pid != os.getpid():
+            # After a fork the kept connections are the parent's too: its answers would arrive here, and ours there.
+            self._clients, self._pid = self._make(), os.getpid()
         return self._clients[request.host].send(_Outgoing(request, connect_timeout_s, read_timeout_s))
 
     def close(self) -> None:
@@ -76,6 +82,7 @@ class _OneRequest(RESTClient):
         session.mount("https://", adapter)
         session.mount("http://", adapter)
         session.auth = _keep_headers  # with an auth of its own, requests does not look into ~/.netrc
+        session.get_redirect_target = _nowhere  # requests parses a Location even when told not to follow, and may crash
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         if host in ("localhost", "::1") or host.startswith("127."):
             session.trust_env = False  # a proxy would send what is meant for this machine elsewhere
@@ -141,6 +148,10 @@ class _OneRequest(RESTClient):
 
 def _keep_headers(prepared: requests.PreparedRequest) -> requests.PreparedRequest:
     return prepared
+
+
+def _nowhere(_: requests.Response) -> None:
+    return None
 
 
 def _causes(error: BaseException) -> list[BaseException]:

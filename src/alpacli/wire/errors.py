@@ -6,6 +6,7 @@ shape; what is shown of it is short and printable, since it goes to a terminal.
 """
 
 import re
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
@@ -145,7 +146,10 @@ def _retry_after(response: Response, now: float) -> float | None:
         return seconds
     if text:
         try:
-            return max(parsedate_to_datetime(text).timestamp() - now, 0.0)
+            date = parsedate_to_datetime(text)
+            if date.tzinfo is None:  # "-0000", or none at all: HTTP dates are in UTC
+                date = date.replace(tzinfo=UTC)
+            return max(date.timestamp() - now, 0.0)
         except (ValueError, OverflowError):
             pass  # neither seconds nor a date: as if it had not been sent
     reset = _number(response.headers.get("x-ratelimit-reset", "").strip())

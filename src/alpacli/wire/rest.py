@@ -208,7 +208,7 @@ def order(order_id: str, *, nested: bool = False) -> Call[Order]:
 def order_by_client_order_id(client_order_id: str) -> Call[Order]:
     if not client_order_id.strip():
         raise UsageError("the client order id is empty", "give the id that the order was sent with")
-    query = (("client_order_id", client_order_id),)
+    query = _query(client_order_id=client_order_id)
     request = Request("GET", "/v2/orders:by_client_order_id", query)
     return Call("orders", request, _one(Order, "the order"), _key("orders:client", query))
 
@@ -268,7 +268,7 @@ def watchlist(watchlist_id: str) -> Call[Watchlist]:
 
 
 def watchlist_by_name(name: str) -> Call[Watchlist]:
-    query = (("name", _watchlist_name(name)),)
+    query = _query(name=_watchlist_name(name))
     request = Request("GET", "/v2/watchlists:by_name", query)
     return Call("watchlists", request, _one(Watchlist, "the watchlist"), _key("watchlists:name", query))
 
@@ -402,7 +402,7 @@ def _ns(value: dt.datetime | None) -> int | None:
 
 
 def _query(**values: str | None) -> tuple[tuple[str, str], ...]:
-    return tuple((name, value) for name, value in values.items() if value is not None)
+    return tuple((name, _text(name, value)) for name, value in values.items() if value is not None)
 
 
 def _key(name: str, query: tuple[tuple[str, str], ...]) -> str:
@@ -422,7 +422,7 @@ def _joined(name: str, values: Sequence[str]) -> str | None:
         raise UsageError(f"{name} is one text", f"give a list: [{values!r}]")
     if any(not value.strip() or "," in value for value in values):
         raise UsageError(f"{name} holds an empty name or a comma", "give one name per item")
-    return ",".join(value.strip() for value in values) or None
+    return ",".join(_text(name, value.strip()) for value in values) or None
 
 
 def _instant(name: str, value: dt.datetime | None) -> str | None:
@@ -452,7 +452,14 @@ def _part(name: str, value: str) -> str:
     value = value.strip()
     if value in ("", ".", ".."):
         raise UsageError(f"{value!r} is not a valid {name}", "copy it from the list")
-    return quote(value, safe="")
+    return quote(_text(name, value), safe="")
+
+
+def _text(name: str, value: str) -> str:
+    """Return the value when it can be sent: an argument that is no UTF-8 arrives as half surrogate pairs."""
+    if not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
+        raise UsageError(f"{name} is {ascii(value)}, which is not text", "give it in UTF-8")
+    return value
 
 
 def _symbol_part(symbol: str) -> str:
@@ -467,4 +474,4 @@ def _symbols(symbols: Sequence[str]) -> list[str]:
 def _watchlist_name(name: str) -> str:
     if not name.strip() or len(name) > 64:
         raise UsageError("a watchlist name has 1 to 64 characters", "shorten it")
-    return name
+    return _text("a watchlist name", name)

@@ -407,3 +407,22 @@ def test_deleting_answers_nothing() -> None:
     deletion: Call[Any] = rest.delete_watchlist("w")
     assert deletion.decode(b"") is None
     assert isinstance(rest.activities().decode(b'[{"id":"1","activity_type":"FEE"}]')[0], Activity)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda text: rest.order(text),
+        lambda text: rest.position(text),
+        lambda text: rest.order_by_client_order_id(text),
+        lambda text: rest.watchlist_by_name(text),
+        lambda text: rest.create_watchlist(text),
+        lambda text: rest.create_watchlist("Tech", [text]),
+        lambda text: rest.orders(symbols=[text]),
+        lambda text: rest.assets(asset_class=text * 200),
+    ],
+)
+def test_an_argument_that_is_not_text_is_wrong_usage(ask: Callable[[str], object]) -> None:
+    """A byte on the command line that is no UTF-8 arrives as half a surrogate pair, which no request can carry."""
+    with pytest.raises(UsageError, match="not text"):
+        ask("AA\udcff")
