@@ -68,7 +68,7 @@ def cache_clear(
     run: Run,
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[account|positions|orders]...", show_default=False),
+        typer.Argument(metavar="account|positions|orders", show_default=False),
     ] = None,
 ) -> None:
     """Forget cached answers of this account: all of them, or the named ones."""

@@ -60,7 +60,7 @@ _READING: Final[dict[str, Any]] = {
     "fields": _value(str | None, "--fields", "A,B", "Show only these fields, in this order.", _OUTPUT),
     "schema": _flag("--schema", "Print the JSON Schema of the JSON output and send nothing.", _OUTPUT),
     "tz": _value(str, "--tz", "ZONE", "Show times in this zone: local, utc, ET (default) or a name.", _OUTPUT),
-    "no_color": _flag("--no-color", "Use no colour; NO_COLOR does the same.", _OUTPUT),
+    "no_color": _flag("--no-color", "Use no color; NO_COLOR does the same.", _OUTPUT),
     "quiet": _flag("--quiet", "Say nothing on stderr but errors.", _OUTPUT),
     "verbose": _flag("--verbose", "Say more on stderr; errors come with a traceback.", _OUTPUT),
     "watch": _value(float | None, "--watch", "SECONDS", "Read and print again and again.", _OUTPUT),
@@ -74,7 +74,7 @@ _READING: Final[dict[str, Any]] = {
 }
 _CHANGING: Final[dict[str, Any]] = {
     "yes": _flag("--yes", "Ask nothing.", _CHANGE),
-    "dry_run": _flag("--dry-run", "Print the exact request and send nothing.", _CHANGE),
+    "dry_run": _flag("--dry-run", "Show what would be done, to the exact request, and do nothing.", _CHANGE),
 }
 _REPEATABLE: Final = ("watch", "refresh", "max_age", "only_if_open")
 _TAKES: Final[dict[str, dict[str, Any]]] = {

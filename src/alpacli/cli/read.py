@@ -19,7 +19,7 @@ from alpacli.wire import rest
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _CALENDAR_DAYS = 14
 
-Symbols = Annotated[list[str] | None, typer.Argument(metavar="[SYMBOL]...", show_default=False)]
+Symbols = Annotated[list[str] | None, typer.Argument(metavar="SYMBOL", show_default=False)]
 
 
 def account(run: Run) -> None:
@@ -49,9 +49,13 @@ def positions(run: Run, symbols: Symbols = None) -> None:
 def orders(
     run: Run,
     status: Annotated[str, typer.Option(metavar="open|closed|all", help="Which orders.")] = "all",
-    limit: Annotated[str, typer.Option(metavar="N|all", help="How many, newest first.")] = "100",
-    after: Annotated[str | None, typer.Option(metavar="TIME", help="Submitted after.", show_default=False)] = None,
-    until: Annotated[str | None, typer.Option(metavar="TIME", help="Submitted before.", show_default=False)] = None,
+    limit: Annotated[str, typer.Option(metavar="N|all", help="How many.")] = "100",
+    after: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Submitted after this date or time.", show_default=False)
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Submitted before this date or time.", show_default=False)
+    ] = None,
     direction: Annotated[str, typer.Option(metavar="desc|asc", help="Newest or oldest first.")] = "desc",
     symbols: Annotated[str | None, typer.Option(metavar="A,B", help="Only these symbols.", show_default=False)] = None,
     side: Annotated[str | None, typer.Option(metavar="buy|sell", help="Only this side.", show_default=False)] = None,
@@ -138,11 +142,17 @@ def activities(
     category: Annotated[
         str | None, typer.Option(metavar="NAME", help="trade_activity, non_trade_activity.", show_default=False)
     ] = None,
-    date: Annotated[str | None, typer.Option(metavar="DATE", help="Only this day.", show_default=False)] = None,
-    after: Annotated[str | None, typer.Option(metavar="TIME", help="After.", show_default=False)] = None,
-    until: Annotated[str | None, typer.Option(metavar="TIME", help="Before.", show_default=False)] = None,
+    date: Annotated[
+        str | None, typer.Option(metavar="DATE", help="Only this day, like 2026-01-31.", show_default=False)
+    ] = None,
+    after: Annotated[
+        str | None, typer.Option(metavar="TIME", help="After this date or time.", show_default=False)
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Before this date or time.", show_default=False)
+    ] = None,
     direction: Annotated[str, typer.Option(metavar="desc|asc", help="Newest or oldest first.")] = "desc",
-    limit: Annotated[str, typer.Option(metavar="N|all", help="How many, newest first.")] = "100",
+    limit: Annotated[str, typer.Option(metavar="N|all", help="How many.")] = "100",
 ) -> None:
     """Show fills, dividends, fees and transfers."""
     call = rest.activities(
@@ -163,8 +173,10 @@ def portfolio(
     timeframe: Annotated[
         str | None, typer.Option(metavar="1Min|5Min|15Min|1H|1D", help="Step.", show_default=False)
     ] = None,
-    start: Annotated[str | None, typer.Option(metavar="TIME", help="From.", show_default=False)] = None,
-    end: Annotated[str | None, typer.Option(metavar="TIME", help="To.", show_default=False)] = None,
+    start: Annotated[
+        str | None, typer.Option(metavar="TIME", help="From this date or time.", show_default=False)
+    ] = None,
+    end: Annotated[str | None, typer.Option(metavar="TIME", help="To this date or time.", show_default=False)] = None,
     intraday_reporting: Annotated[
         str | None, typer.Option(metavar="HOURS", help="market_hours, extended_hours, continuous.", show_default=False)
     ] = None,

@@ -22,7 +22,7 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _ONE = View(Watchlist, "watchlist")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The watchlist's name or ID.")]
-Symbols = Annotated[list[str], typer.Argument(metavar="SYMBOL...")]
+Symbols = Annotated[list[str], typer.Argument(metavar="SYMBOL")]
 
 
 class Deleted(Model):
@@ -47,7 +47,7 @@ def show(run: Run, name: Name) -> None:
 def create(
     run: Run,
     name: Annotated[str, typer.Argument(metavar="NAME", help="A new name, at most 64 characters.")],
-    symbols: Annotated[list[str] | None, typer.Argument(metavar="[SYMBOL]...", show_default=False)] = None,
+    symbols: Annotated[list[str] | None, typer.Argument(metavar="SYMBOL", show_default=False)] = None,
 ) -> None:
     """Create a watchlist."""
     if run.options.schema:
