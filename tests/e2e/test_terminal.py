@@ -227,6 +227,30 @@ def test_watch_redraws_until_ctrl_c_which_is_exit_130(demo: Alpacli) -> None:
     assert "Traceback" not in seen.text
 
 
+def test_a_watched_table_says_on_the_screen_that_it_is_not_current(tmp_path: Path) -> None:
+    """While the broker is away the last numbers stay, under a line that says so; it goes when the broker is back."""
+    account = {"id": "a", "account_number": "PA1", "status": "ACTIVE", "currency": "USD", "equity": "5", "cash": "5"}
+    sent: list[int] = []
+
+    def interrupt_when_back(text: str, _terminal: int, pid: int) -> None:
+        _, failed, since = text.partition("trying again in 0.1 s")
+        if failed and since.count("Equity") >= 2 and not sent:
+            sent.append(pid)
+            os.kill(pid, signal.SIGINT)
+
+    with Origin() as origin:
+        down = Reply(503, {"message": "the broker is away"})
+        origin.reply("/v2/account", Reply(body=account), down, down, down, Reply(body=account))
+        env: dict[str, str | None] = {
+            "ALPACA_BASE_URL": origin.url, "ALPACA_API_KEY": "PKTEST", "ALPACA_SECRET_KEY": "verysecretvalue"
+        }  # fmt: skip
+        seen = on_terminal(
+            Alpacli(tmp_path), "account", "--watch", "0.1", "--refresh", env=env, act=interrupt_when_back
+        )
+    assert seen.code == 130
+    assert re.search(r"NOT CURRENT: .*the broker is away.*trying again in 0.1 s\s+Account +PA1", seen.text)
+
+
 @pytest.mark.parametrize(("answer", "code", "gone"), [("y\n", 0, True), ("\n", 2, False)])
 def test_deleting_a_watchlist_asks_on_a_terminal(tmp_path: Path, answer: str, code: int, gone: bool) -> None:
     user = Alpacli(tmp_path)

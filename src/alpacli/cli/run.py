@@ -31,6 +31,7 @@ class Run:
         self.printer = Printer(options, self.clock, os.environ)
         self._label = label
         self._spinner: Any = None
+        self._show_on_screen: Callable[[str], None] | None = None
 
     def settings(self) -> Settings:
         options = self.options
@@ -102,13 +103,23 @@ class Run:
                 if reading is not None:
                     self.printer.show(view, reading.value, reading.json, reading.age_s)
                 self.clock.sleep(every_s)
+        from rich.console import Group, RenderableType
         from rich.live import Live
 
+        from alpacli.render.text import words
+
+        table: RenderableType = ""
         with Live(console=self.printer.console, screen=True, auto_refresh=False) as live:
+
+            def show_above_table(text: str) -> None:
+                live.update(Group(words(text), table), refresh=True)
+
+            self._show_on_screen = show_above_table
             while True:
                 reading = self._patiently(client, fetch)
                 if reading is not None:
-                    live.update(self.printer.table(view, reading.value, reading.json, reading.age_s), refresh=True)
+                    table = self.printer.table(view, reading.value, reading.json, reading.age_s)
+                    live.update(table, refresh=True)
                 self.clock.sleep(every_s)
 
     def _patiently(
@@ -121,13 +132,20 @@ class Run:
             if not error.retryable and not isinstance(error, BudgetExhausted | CircuitOpen):
                 raise
             self._stop_spinner()
-            self.printer.notice(f"{error.message}; trying again in {self.options.watch:g} s")
+            notice = f"{error.message}; trying again in {self.options.watch:g} s"
+            if self._show_on_screen is not None:
+                self._show_on_screen(f"NOT CURRENT: {notice}")
+            else:
+                self.printer.notice(notice)
             return None
 
     # ---------------------------------------------------------------------------------------------- waiting
 
     def _on_wait(self, seconds: float, reason: str) -> None:
-        """Show a spinner while the client waits: on a terminal, and not over a table that redraws itself."""
+        """Show a spinner while the client waits: on a terminal; a table that redraws itself gets a line above it."""
+        if self._show_on_screen is not None:
+            self._show_on_screen(f"NOT CURRENT: waiting {seconds:.0f} s: {reason}")
+            return
         if self.options.verbose:
             self.printer.notice(f"waiting {seconds:.1f} s: {reason}")
         if self.options.quiet or self.options.watch is not None or not sys.stderr.isatty():
@@ -169,5 +187,12 @@ class Run:
                 f"this would {'; '.join(plan)}, and nobody can be asked", "--yes answers; nothing was done"
             )
         say("This would\n" + "".join(f"  - {line}\n" for line in plan) + "Go on? [y/N] ")
-        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        try:
+            answer = sys.stdin.readline()
+        except KeyboardInterrupt:
+            say("\n")
+            raise
+        if not answer.endswith("\n"):
+            say("\n")  # Ctrl-D leaves the cursor behind the question
+        if answer.strip().lower() not in ("y", "yes"):
             raise UsageError("nothing was done", "answer y, or give --yes, to go on")

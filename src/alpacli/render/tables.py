@@ -151,6 +151,9 @@ def _ratio(part: Decimal | None, whole: Decimal | None) -> Decimal | None:
 def orders(value: Sequence[Order], frame: Frame) -> RenderableType:
     if not value:
         return page(Text("No orders."), frame)
+    everything = [order for parent in value for order in (parent, *(parent.legs or ()))]
+    has_stop = any(order.stop_price is not None for order in everything)
+    has_fill = any(order.filled_avg_price is not None for order in everything)
     columns = [
         Column("Submitted", 2),
         Column("Symbol"),
@@ -158,10 +161,10 @@ def orders(value: Sequence[Order], frame: Frame) -> RenderableType:
         number("Qty"),
         Column("Type", 1),
         number("Limit", 3),
-        number("Stop", 6),
+        number("Stop", (5 if has_fill else 3) if has_stop else 9),
         Column("TIF", 7),
         number("Filled", 4),
-        number("Avg fill", 3),
+        number("Avg fill", 3 if has_fill else 9),
         Column("Status"),
         Column("Class", 8),
         Column("ID", 5),
