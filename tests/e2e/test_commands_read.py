@@ -361,6 +361,14 @@ def test_a_watchlist_is_created_changed_previewed_and_deleted(alpacli: Alpacli) 
     assert alpacli("watchlist", "show", "tech", "--sim").code == 4
 
 
+@pytest.mark.parametrize("cash", ["-5", "1e99", "abc", "NaN"])
+def test_a_reset_that_is_refused_resets_nothing(alpacli: Alpacli, cash: str) -> None:
+    assert alpacli("demo").code == 0
+    refused = alpacli("sim", "reset", "--yes", "--cash", cash)
+    assert (refused.code, refused.out) == (2, b"")
+    assert json.loads(alpacli("sim", "status", "--json").out)["accounts"][0]["orders"] == 24
+
+
 def test_watchlist_symbols_may_be_lower_case_and_half_a_change_is_told(alpacli: Alpacli) -> None:
     assert alpacli("watchlist", "create", "tech", "aapl", "--sim").code == 0
     assert alpacli("watchlist", "add", "tech", "btc/usd", "--sim").code == 0

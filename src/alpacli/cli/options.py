@@ -126,7 +126,7 @@ def _check_seconds(options: Options) -> None:
         value = getattr(options, name)
         if value is not None and not least <= value < 1e9:
             option = "--" + name.replace("_", "-")
-            raise UsageError(f"{option} is {value:g}", f"give a number of seconds of at least {least:g}")
+            raise UsageError(f"{option} is {value:g}", f"give a number of seconds from {least:g} to 999999999")
 
 
 def hoist(args: Sequence[str], names: Mapping[str, Any]) -> list[str]:

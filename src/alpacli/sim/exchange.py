@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from decimal import Decimal
 from typing import Final, NamedTuple, cast
 
-from alpacli.errors import ConfigError
+from alpacli.errors import ConfigError, UsageError
 from alpacli.ports import Clock
 from alpacli.sim.answers import SECOND_NS, Refusal, identifier
 from alpacli.sim.hours import AlwaysOpen, Hours, HoursName, Nyse, Session, nyse_sessions
@@ -179,7 +179,7 @@ class Exchange:
         )
         amount = Decimal(meta.cash)
         if not amount.is_finite() or not 0 <= amount <= _MOST_CASH or meta.rate_limit < 0:
-            raise ConfigError(
+            raise UsageError(
                 f"an account cannot begin with {meta.cash} USD and {meta.rate_limit} requests a minute",
                 f"give an amount from 0 to {_MOST_CASH} USD, and a limit of at least 0",
             )

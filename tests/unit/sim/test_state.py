@@ -14,7 +14,7 @@ import pytest
 from tests.support.fakes import ManualClock
 from tests.support.sim_account import SimAccount
 
-from alpacli.errors import ConfigError
+from alpacli.errors import ConfigError, UsageError
 from alpacli.ports import Request, SystemClock
 from alpacli.sim.exchange import Exchange, reset, status
 from alpacli.sim.transport import SimTransport
@@ -195,6 +195,6 @@ def test_a_state_directory_that_cannot_be_made_is_a_configuration_error(tmp_path
 def test_impossible_choices_are_refused_and_change_nothing(tmp_path: Path, choices: dict[str, Decimal | int]) -> None:
     with SimAccount(tmp_path, key_id="SIM") as account:
         account.trade("AAPL", "buy", "1")
-        with pytest.raises(ConfigError, match="cannot begin with"):
+        with pytest.raises(UsageError, match="cannot begin with"):
             account.exchange.reset(**choices)  # type: ignore[arg-type] # one keyword at a time, of either type
         assert len(account.get("/v2/positions")) == 1
