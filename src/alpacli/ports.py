@@ -172,11 +172,12 @@ class Refused(NamedTuple):
 class Outcome(NamedTuple):
     """How a granted request went.
 
-    ``failed`` means network, timeout or 5xx (a 4xx or 429 is an answer). ``remaining``, ``limit`` and ``reset_at`` (Unix
+    ``failed`` means network, timeout or 5xx (a 4xx or 429 is an answer); ``None`` when nobody waited for the end, which
+    tells the breaker nothing. ``remaining``, ``limit`` and ``reset_at`` (Unix
     seconds) are the ``X-RateLimit-*`` headers when the answer had them.
     """
 
-    failed: bool
+    failed: bool | None
     remaining: int | None = None
     limit: int | None = None
     reset_at: float | None = None
@@ -269,7 +270,7 @@ class Store(Protocol):
         """
 
     def leave(self, rules: BudgetRules, ticket: Ticket) -> None:
-        """Give up a place in the queue."""
+        """Give up a place in the queue, or a grant that nothing was sent with: its slot is free again."""
 
     def limits(self, rules: BudgetRules) -> LimitsReport: ...
 

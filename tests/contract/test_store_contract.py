@@ -534,3 +534,66 @@ def test_limits_tell_who_waits_and_how_much_of_the_hour_was_used(bench: Bench) -
     assert 0 < report.reset_s <= 60
     assert (report.limit, report.reserve, report.used, report.left) == (5, 2, 5, 0)
     assert (report.breaker, report.breaker_retry_in_s) == ("closed", 0)
+
+
+def test_a_grant_that_nothing_was_sent_with_is_given_back(bench: Bench) -> None:
+    """Who is interrupted between the grant and the request costs the others nothing."""
+    rules = bench.rules(limit=1, reserve=0, window_s=60)
+    unused = bench.ticket()
+    assert isinstance(bench.store.admit(rules, unused), Granted)
+    bench.store.leave(rules, unused)
+    assert bench.store.limits(rules).used == 0
+    assert isinstance(bench.store.admit(rules, bench.ticket()), Granted)
+
+
+def test_requests_that_nobody_waited_for_tell_the_breaker_nothing(bench: Bench) -> None:
+    """Interrupting a hanging request is neither a failure nor a proof that the broker is well."""
+    rules = bench.rules(limit=100, reserve=0, window_s=60)
+    unknown = Outcome(failed=None)
+    bench.send(rules, 2, FAILED)
+    bench.send(rules, 1, unknown)
+    assert bench.store.limits(rules).breaker == "closed"
+    bench.send(rules, 1, FAILED)
+    assert bench.store.limits(rules).breaker == "open"
+    assert bench.store.limits(rules).used == 4
+
+
+@pytest.mark.parametrize("how", ["interrupted", "left"])
+def test_a_probe_without_an_answer_lets_the_next_one_go(bench: Bench, how: str) -> None:
+    rules = bench.rules(limit=100, reserve=0, window_s=60)
+    bench.send(rules, 3, FAILED)
+    bench.sleep(3.2 * U)
+    probe = bench.ticket()
+    assert bench.store.admit(rules, probe) == Granted(probe=True)
+    if how == "left":
+        bench.store.leave(rules, probe)
+    else:
+        bench.store.settle(rules, probe, Outcome(failed=None))
+    assert bench.store.limits(rules).breaker == "half-open"
+    assert bench.store.admit(rules, bench.ticket()) == Granted(probe=True)
+
+
+def test_a_larger_limit_of_the_server_is_not_taken_for_others_requests(bench: Bench) -> None:
+    """An account with 1,000 requests of which others used 500 still has all of ours, until less is left than that."""
+    rules = bench.rules(limit=10, reserve=0, window_s=60)
+    bench.send(rules, 1, OK._replace(limit=1000, remaining=500, reset_at=bench.now() + 60))
+    assert bench.store.limits(rules).left == 9
+    bench.send(rules, 1, OK._replace(limit=99_999_999_999, remaining=4, reset_at=bench.now() + 60))
+    report = bench.store.limits(rules)
+    assert (report.foreign, report.left) == (4, 4)
+
+
+def test_a_limit_of_zero_is_no_limit_and_what_remains_still_counts(bench: Bench) -> None:
+    rules = bench.rules(limit=10, reserve=0, window_s=60)
+    bench.send(rules, 1, OK._replace(limit=0, remaining=0, reset_at=bench.now() + 60))
+    report = bench.store.limits(rules)
+    assert (report.limit, report.left) == (10, 0)
+
+
+def test_a_callers_own_limit_never_hides_the_servers_from_another(bench: Bench) -> None:
+    """Two programs with limits of their own share what the server said, whoever heard it last."""
+    large, small = bench.rules(limit=20, reserve=0), bench.rules(limit=5, reserve=0)
+    bench.send(large, 1, OK._replace(limit=8))
+    bench.send(small, 1, OK._replace(limit=8))
+    assert bench.store.limits(large).limit == 8
+    assert bench.store.limits(small).limit == 5

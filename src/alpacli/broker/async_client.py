@@ -58,7 +58,7 @@ class AsyncAlpacaClient(ClientBase):
                     if isinstance(step, Send):
                         result: Any = await asyncio.to_thread(self._send, step.request)
                     elif isinstance(step, Do):
-                        result = await asyncio.to_thread(step.run)
+                        result = await _to_the_end(step.run)
                     else:
                         self._announce(step)
                         await self._sleep(step.seconds)
@@ -274,3 +274,22 @@ class AsyncAlpacaClient(ClientBase):
     async def delete_watchlist(self, watchlist_id: str) -> None:
         """Delete a watchlist. Source: DELETE /v2/watchlists/{watchlist_id}."""
         await self.change(rest.delete_watchlist(watchlist_id))
+
+
+async def _to_the_end(work: Callable[[], Any]) -> Any:
+    """Run a step of the store in a thread; a cancellation waits for it.
+
+    A thread cannot be stopped: one that goes on unseen could take a place or a lease after the flow gave it up.
+    """
+    step = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(step)
+    except asyncio.CancelledError:
+        while not step.done():
+            try:
+                await asyncio.wait([step])
+            except asyncio.CancelledError:
+                continue  # cancelled once more: it ends all the same
+        if not step.cancelled():
+            step.exception()  # looked at, so that it is not reported as forgotten
+        raise

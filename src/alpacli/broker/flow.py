@@ -25,6 +25,7 @@ from alpacli.errors import (
     RequestTimeout,
     ServerError,
     UnreadableAnswer,
+    UsageError,
 )
 from alpacli.ports import (
     BudgetRules,
@@ -113,6 +114,8 @@ class Pipeline:
 
     def read(self, call: Call[T], *, use_cache: bool, max_age: float | None) -> Flow[Reading[T]]:
         """Answer from the cache when it is fresh enough, else fetch once for everybody who is asking."""
+        if max_age is not None and not max_age >= 0:
+            raise UsageError(f"max_age is {max_age:g}", "give a number of seconds of at least 0")
         if call.cache_key is None:
             return (yield from self._fetch(call))
         lifetime_s = self._cache_ttl_s.get(call.name, call.ttl_s) if max_age is None else max_age
@@ -121,9 +124,13 @@ class Pipeline:
         token = self._rng.token()
         give_up_at = self._clock.monotonic() + self._max_wait_s + self._patience_s
         while True:
-            found: Entry | Lead | Busy = yield Do(
-                lambda: self.store.claim(key, -1.0 if fresh_only else lifetime_s, LEASE_S, token)
-            )
+            try:
+                found: Entry | Lead | Busy = yield Do(
+                    lambda: self.store.claim(key, -1.0 if fresh_only else lifetime_s, LEASE_S, token)
+                )
+            except BaseException:
+                self.store.release(key, token)  # interrupted, perhaps after the lease was taken
+                raise
             if isinstance(found, Entry):
                 try:
                     return Reading(call.decode(found.value), found.value, found.age_s)
@@ -167,7 +174,13 @@ class Pipeline:
 
     def change(self, call: Call[T]) -> Flow[T]:
         """Send something that changes the account's state, and forget what the cache knew of it."""
-        response = yield from self._exchange(call.request, urgent=call.urgent)
+        try:
+            response = yield from self._exchange(call.request, urgent=call.urgent)
+        except BaseException:
+            # It may have happened all the same. Directly: a flow that is being closed may not yield.
+            for name in call.changes:
+                self.store.drop(f"{self.rules.scope}:{name}")
+            raise
         for name in call.changes:
             yield Do(functools.partial(self.store.drop, f"{self.rules.scope}:{name}"))
         return call.decode(response.body)
@@ -236,8 +249,8 @@ class Pipeline:
             outcome = Outcome(failed=True)
             good = None
         except BaseException:
-            # Interrupted: the request may be on its way, so its slot stays counted, and the breaker learns nothing bad.
-            self.store.settle(self.rules, ticket, Outcome(failed=False))
+            # Interrupted: the request may be on its way, so its slot stays counted, and the breaker learns nothing.
+            self.store.settle(self.rules, ticket, Outcome(failed=None))
             raise
         else:
             now = self._clock.time()

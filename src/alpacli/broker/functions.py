@@ -13,7 +13,7 @@ from typing import Any, Final, ParamSpec, TypeVar, cast, get_type_hints
 from alpacli.broker.lease import LEASE_S, Heartbeat
 from alpacli.domain.values import from_json, to_json
 from alpacli.errors import UsageError
-from alpacli.ports import Busy, Clock, Entry, Randomness, Store
+from alpacli.ports import Busy, Clock, Lead, Randomness, Store
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -77,10 +77,14 @@ class _Entry:
 
     def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         key, token = self._key(args, kwargs), self._rng.token()
-        while isinstance(found := self._store.claim(key, self._ttl, LEASE_S, token), Busy):
-            self._clock.sleep(found.retry_in_s)
-        if isinstance(found, Entry):
-            return self._restore(found.value)
+        while not isinstance(found := self._store.claim(key, self._ttl, LEASE_S, token), Lead):
+            if isinstance(found, Busy):
+                self._clock.sleep(found.retry_in_s)
+                continue
+            try:
+                return self._restore(found.value)
+            except ValueError:
+                self._store.drop(key)  # an entry that can't be read is a miss, never an error
         heartbeat = Heartbeat(lambda: self._store.renew(key, token, LEASE_S))
         try:
             result = self._function(*args, **kwargs)
@@ -97,10 +101,14 @@ class _Entry:
         import asyncio
 
         key, token = self._key(args, kwargs), self._rng.token()
-        while isinstance(found := await asyncio.to_thread(self._store.claim, key, self._ttl, LEASE_S, token), Busy):
-            await asyncio.to_thread(self._clock.sleep, found.retry_in_s)
-        if isinstance(found, Entry):
-            return self._restore(found.value)
+        while not isinstance(found := await asyncio.to_thread(self._store.claim, key, self._ttl, LEASE_S, token), Lead):
+            if isinstance(found, Busy):
+                await asyncio.to_thread(self._clock.sleep, found.retry_in_s)
+                continue
+            try:
+                return self._restore(found.value)
+            except ValueError:
+                await asyncio.to_thread(self._store.drop, key)  # a miss, never an error
         heartbeat = Heartbeat(lambda: self._store.renew(key, token, LEASE_S))
         try:
             result = await cast("Awaitable[Any]", self._function(*args, **kwargs))

@@ -174,7 +174,7 @@ class RedisStore:
             scripts.SETTLE,
             rules,
             ticket,
-            _flag(outcome.failed),
+            "" if outcome.failed is None else _flag(outcome.failed),
             *("" if number is None else _number(number) for number in told),
             _number(FOREIGN_SKEW_S),
         )

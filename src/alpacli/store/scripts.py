@@ -311,15 +311,19 @@ return {'wait', text(math.min(earliest, longest_wait)), ahead, text(earliest)}
 SETTLE: Final = (
     _BUDGET
     + """
-local failed, remaining, told = ARGV[13] == '1', tonumber(ARGV[14]), tonumber(ARGV[15])
+local failed, unknown, remaining, told = ARGV[13] == '1', ARGV[13] == '', tonumber(ARGV[14]), tonumber(ARGV[15])
 local reset, skew = tonumber(ARGV[16]), tonumber(ARGV[17])
 redis.call('ZREM', FLYING, id)
 sent(id)
 
 if open > 0 then
-  if probe == id then
+  if probe == id and unknown then
+    set('probe', '')
+  elseif probe == id then
     set('failures', 0, 'probe', '', 'open', failed and text(now + breaker_open) or 0)
   end
+elseif unknown then
+  -- Nobody waited for the end: the breaker learns nothing.
 elseif not failed then
   if failures > 0 then set('failures', 0) end
 else
@@ -329,11 +333,11 @@ else
 end
 
 if told and told > 0 then
-  cap = told < limit and told or 0
+  cap = told
   if cap ~= tonumber(row[3] or 0) then set('cap', cap) end
 end
 if remaining then
-  local server_limit = told or (cap > 0 and cap or limit)
+  local server_limit = cap > 0 and math.min(cap, limit) or limit
   local count = math.max(0, server_limit - math.max(0, remaining) - occupied())
   local ends = now + window
   if reset and reset >= now - skew then ends = math.min(reset, ends) end
@@ -354,6 +358,8 @@ LEAVE: Final = (
     _BUDGET
     + """
 redis.call('HDEL', WAITING, id)
+redis.call('ZREM', FLYING, id)
+if probe == id then set('probe', '') end
 return 0
 """
 )

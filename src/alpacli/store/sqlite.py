@@ -242,9 +242,13 @@ class SqliteStore:
         self._write(lambda db, now: self._settle(db, now, rules, ticket, outcome))
 
     def leave(self, rules: BudgetRules, ticket: Ticket) -> None:
-        self._write(
-            lambda db, _: db.execute("DELETE FROM waiting WHERE scope = ? AND id = ?", (rules.scope, ticket.id))
-        )
+        def work(db: sqlite3.Connection, _: float) -> None:
+            mine = (rules.scope, ticket.id)
+            db.execute("DELETE FROM waiting WHERE scope = ? AND id = ?", mine)
+            db.execute("DELETE FROM flying WHERE scope = ? AND id = ?", mine)
+            db.execute("UPDATE budget SET probe = '', probe_until = 0 WHERE scope = ? AND probe = ?", mine)
+
+        self._write(work)
 
     def limits(self, rules: BudgetRules) -> LimitsReport:
         return self._write(lambda db, now: self._limits(db, now, rules))
@@ -358,19 +362,21 @@ class SqliteStore:
 
         if open_until:
             if probe == ticket.id:
-                failures, probe, probe_until = 0, "", 0.0
-                open_until = now + rules.breaker_open_s if outcome.failed else 0.0
-        elif not outcome.failed:
+                probe, probe_until = "", 0.0
+                if outcome.failed is not None:
+                    failures, open_until = 0, now + rules.breaker_open_s if outcome.failed else 0.0
+        elif outcome.failed is False:
             failures = 0
-        else:
+        elif outcome.failed:
             failures += 1
             if failures >= rules.breaker_failures:
                 open_until = now + rules.breaker_open_s
 
         if outcome.limit is not None and outcome.limit > 0:
-            cap = outcome.limit if outcome.limit < rules.limit else None
+            cap = outcome.limit  # as told: the next caller's own limit may be another one
         if outcome.remaining is not None:
-            seen = (outcome.limit or cap or rules.limit) - max(0, outcome.remaining)
+            # Never more than our limit: what others leave of a larger one only matters when it is less than ours.
+            seen = min(cap or rules.limit, rules.limit) - max(0, outcome.remaining)
             foreign, until = _foreign(
                 (foreign, until),
                 max(0, seen - self._occupied(db, now, rules)),

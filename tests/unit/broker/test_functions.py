@@ -119,3 +119,30 @@ def test_async_functions_are_cached_too_and_can_be_invalidated(cache: FunctionCa
 
     asyncio.run(use())
     assert len(calls) == 2
+
+
+def test_an_entry_of_an_older_version_of_the_function_is_a_miss(cache: FunctionCache) -> None:
+    @cache.cached(ttl=10, key="score")
+    def before() -> str:
+        return "high"
+
+    @cache.cached(ttl=10, key="score")
+    def score() -> int:
+        return 7
+
+    before()
+    assert score() == 7
+    assert score() == 7
+
+
+def test_an_entry_that_cannot_be_read_is_a_miss_in_an_event_loop_too(cache: FunctionCache) -> None:
+    @cache.cached(ttl=10, key="score")
+    def before() -> str:
+        return "high"
+
+    @cache.cached(ttl=10, key="score")
+    async def score() -> int:
+        return 7
+
+    before()
+    assert asyncio.run(score()) == 7

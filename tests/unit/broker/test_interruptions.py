@@ -1,0 +1,194 @@
+"""Whoever is interrupted, at whatever step, leaves nothing behind that others wait for."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tests.support.fakes import ACCOUNT, ScriptedTransport, answer
+
+from alpacli.broker.async_client import AsyncAlpacaClient
+from alpacli.broker.client import AlpacaClient
+from alpacli.broker.flow import Pipeline
+from alpacli.errors import RequestTimeout, UsageError
+from alpacli.ports import (
+    BudgetRules,
+    Busy,
+    Entry,
+    Granted,
+    Lead,
+    Refused,
+    Request,
+    SystemClock,
+    SystemRandomness,
+    Ticket,
+    Wait,
+)
+from alpacli.store.sqlite import SqliteStore
+
+SCOPE = "alpaca:{test}"
+RULES = BudgetRules(SCOPE, limit=1, reserve=0)
+GOOD = answer(ACCOUNT)
+
+
+class SlowStore(SqliteStore):
+    """A store whose answer to one operation is held back until ``go`` is set; ``asked`` tells that it was begun."""
+
+    slow = ""
+
+    def __init__(self) -> None:
+        super().__init__(":memory:", SystemClock())
+        self.asked, self.go = threading.Event(), threading.Event()
+
+    def _hold(self, name: str) -> None:
+        if name == self.slow:
+            self.asked.set()
+            self.go.wait(10)
+
+    def admit(self, rules: BudgetRules, ticket: Ticket) -> Granted | Wait | Refused:
+        self._hold("admit")
+        return super().admit(rules, ticket)
+
+    def claim(self, key: str, max_age_s: float, lease_s: float, token: str) -> Entry | Lead | Busy:
+        self._hold("claim")
+        return super().claim(key, max_age_s, lease_s, token)
+
+
+class InterruptedStore(SqliteStore):
+    """A store during whose one operation Ctrl-C is pressed, after it was done."""
+
+    at = ""
+
+    def admit(self, rules: BudgetRules, ticket: Ticket) -> Granted | Wait | Refused:
+        turn = super().admit(rules, ticket)
+        if self.at == "admit":
+            raise KeyboardInterrupt
+        return turn
+
+    def claim(self, key: str, max_age_s: float, lease_s: float, token: str) -> Entry | Lead | Busy:
+        found = super().claim(key, max_age_s, lease_s, token)
+        if self.at == "claim":
+            raise KeyboardInterrupt
+        return found
+
+
+@pytest.fixture
+def slow() -> Iterator[SlowStore]:
+    store = SlowStore()
+    yield store
+    store.go.set()
+    store.close()
+
+
+def pipeline(store: SqliteStore) -> Pipeline:
+    return Pipeline(
+        store,
+        SystemClock(),
+        SystemRandomness(),
+        rules=RULES,
+        cache_ttl_s={"account": 5.0},
+        max_wait_s=30,
+        patience_s=15,
+        label="test",
+    )
+
+
+async def _cancel_when(asked: threading.Event, go: threading.Event, task: "asyncio.Task[Any]") -> None:
+    await asyncio.to_thread(asked.wait, 10)
+    task.cancel()
+    await asyncio.sleep(0)
+    go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.parametrize("step", ["admit", "claim"])
+def test_a_cancelled_call_gives_back_what_its_thread_still_got(slow: SlowStore, step: str) -> None:
+    """The thread that asks the store cannot be stopped; what it is granted after the cancellation must not stay."""
+    slow.slow = step
+    client = AsyncAlpacaClient(pipeline(slow), ScriptedTransport(GOOD))
+
+    async def attack() -> None:
+        await _cancel_when(slow.asked, slow.go, asyncio.create_task(client.get_account()))
+
+    asyncio.run(attack())
+    slow.slow = ""
+    assert slow.limits(RULES).used == 0
+    assert isinstance(slow.claim(f"{SCOPE}:account", 5, 3, "next"), Lead)
+
+
+def test_a_cancelled_call_leaves_the_queue_and_passes_the_lead_on() -> None:
+    store = SqliteStore(":memory:", SystemClock())
+    other = Ticket("other", "other")
+    store.admit(RULES, other)
+    waiting = threading.Event()
+    client = AsyncAlpacaClient(pipeline(store), ScriptedTransport(GOOD), on_wait=lambda *_: waiting.set())
+
+    async def attack() -> None:
+        await _cancel_when(waiting, threading.Event(), asyncio.create_task(client.get_account()))
+
+    asyncio.run(attack())
+    assert store.limits(RULES).waiting == ()
+    assert isinstance(store.claim(f"{SCOPE}:account", 5, 3, "next"), Lead)
+    store.close()
+
+
+@pytest.mark.parametrize("at", ["admit", "claim"])
+def test_ctrl_c_right_after_the_store_answered_leaves_nothing_behind(at: str) -> None:
+    store = InterruptedStore(":memory:", SystemClock())
+    store.at = at
+    client = AlpacaClient(pipeline(store), ScriptedTransport(GOOD), clock=SystemClock())
+    with pytest.raises(KeyboardInterrupt):
+        client.get_account()
+    store.at = ""
+    assert store.limits(RULES).used == 0
+    assert isinstance(store.claim(f"{SCOPE}:account", 5, 3, "next"), Lead)
+    client.close()
+
+
+def test_interrupted_requests_do_not_hide_a_broken_broker_from_the_breaker() -> None:
+    """Four failures, a Ctrl-C, one more failure: that is still five in a row."""
+
+    def interrupt(_: Request) -> None:
+        raise KeyboardInterrupt
+
+    store = SqliteStore(":memory:", SystemClock())
+    rules = RULES._replace(limit=100)
+    lines = pipeline(store)
+    lines.rules = rules
+    failing = AlpacaClient(lines, ScriptedTransport(RequestTimeout("slow")), clock=SystemClock())
+    interrupted = AlpacaClient(lines, ScriptedTransport(GOOD, before=interrupt), clock=SystemClock())
+    for client, error in ((failing, RequestTimeout), (interrupted, KeyboardInterrupt), (failing, RequestTimeout)):
+        for _ in range(1 if client is interrupted else 3):
+            if store.limits(rules).breaker == "open":
+                break
+            with pytest.raises(error):
+                client.create_watchlist("Tech")
+        if client is failing and store.limits(rules).breaker == "closed":
+            with pytest.raises(RequestTimeout):
+                client.create_watchlist("Tech")
+    assert store.limits(rules).breaker == "open"
+    store.close()
+
+
+def test_a_change_whose_fate_is_unknown_makes_the_cache_forget_too() -> None:
+    """A timeout may hide a yes: what was cached before is not to be trusted."""
+    store = SqliteStore(":memory:", SystemClock())
+    store.put(f"{SCOPE}:watchlists", b"[]")
+    client = AlpacaClient(pipeline(store), ScriptedTransport(RequestTimeout("slow")), clock=SystemClock())
+    with pytest.raises(RequestTimeout):
+        client.create_watchlist("Tech")
+    assert store.cache_stats(SCOPE).entries == 0
+    client.close()
+
+
+@pytest.mark.parametrize("age", [-1.0, float("nan"), float("-inf")])
+def test_an_age_that_is_none_is_wrong_usage(age: float) -> None:
+    store = SqliteStore(":memory:", SystemClock())
+    transport = ScriptedTransport(GOOD)
+    client = AlpacaClient(pipeline(store), transport, clock=SystemClock())
+    with pytest.raises(UsageError, match="max_age"):
+        client.get_account(max_age=age)
+    assert transport.sent == []
+    client.close()
