@@ -37,13 +37,14 @@ class AlpacaTransport:
     """Sends requests to the paper exchange, or to a server on this machine, with one key pair. Thread-safe."""
 
     def __init__(self, key_pair: KeyPair, base_url: str, data_url: str, clock: Clock | None = None) -> None:
-        clock = clock or SystemClock()
-        self._make = lambda: {
-            "trading": _OneRequest(key_pair, base_url, clock),
-            "data": _OneRequest(key_pair, data_url, clock),
-        }
-        self._clients = self._make()
+        self._key_pair = key_pair
+        self._urls = {"trading": base_url, "data": data_url}
+        self._clock = clock or SystemClock()
+        self._clients = self._open()
         self._pid = os.getpid()
+
+    def _open(self) -> "dict[str, _OneRequest]":
+        return {host: _OneRequest(self._key_pair, url, self._clock) for host, url in self._urls.items()}
 
     def send(self, request: Request, *, connect_timeout_s: float, read_timeout_s: float) -> Response:
         """Send once and return whatever comes back, a redirect included.
@@ -55,7 +56,7 @@ class AlpacaTransport:
         """
         if self._pid != os.getpid():
             # After a fork the kept connections are the parent's too: its answers would arrive here, and ours there.
-            self._clients, self._pid = self._make(), os.getpid()
+            self._clients, self._pid = self._open(), os.getpid()
         return self._clients[request.host].send(_Outgoing(request, connect_timeout_s, read_timeout_s))
 
     def close(self) -> None:
@@ -82,7 +83,8 @@ class _OneRequest(RESTClient):
         session.mount("https://", adapter)
         session.mount("http://", adapter)
         session.auth = _keep_headers  # with an auth of its own, requests does not look into ~/.netrc
-        session.get_redirect_target = _nowhere  # requests parses a Location even when told not to follow, and may crash
+        # requests parses a Location even when told not to follow it, and some make it crash.
+        session.get_redirect_target = _nowhere  # type: ignore[method-assign] # on the SDK's own session
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         if host in ("localhost", "::1") or host.startswith("127."):
             session.trust_env = False  # a proxy would send what is meant for this machine elsewhere
@@ -150,7 +152,7 @@ def _keep_headers(prepared: requests.PreparedRequest) -> requests.PreparedReques
     return prepared
 
 
-def _nowhere(_: requests.Response) -> None:
+def _nowhere(resp: requests.Response) -> None:
     return None
 
 

@@ -458,7 +458,7 @@ def _part(name: str, value: str) -> str:
 def _text(name: str, value: str) -> str:
     """Return the value when it can be sent: an argument that is no UTF-8 arrives as half surrogate pairs."""
     if not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
-        raise UsageError(f"{name} is {ascii(value)}, which is not text", "give it in UTF-8")
+        raise UsageError(f"{name} is {value!a}, which is not text", "give it in UTF-8")
     return value
 
 

@@ -412,11 +412,11 @@ def test_deleting_answers_nothing() -> None:
 @pytest.mark.parametrize(
     "ask",
     [
-        lambda text: rest.order(text),
-        lambda text: rest.position(text),
-        lambda text: rest.order_by_client_order_id(text),
-        lambda text: rest.watchlist_by_name(text),
-        lambda text: rest.create_watchlist(text),
+        rest.order,
+        rest.position,
+        rest.order_by_client_order_id,
+        rest.watchlist_by_name,
+        rest.create_watchlist,
         lambda text: rest.create_watchlist("Tech", [text]),
         lambda text: rest.orders(symbols=[text]),
         lambda text: rest.assets(asset_class=text * 200),
