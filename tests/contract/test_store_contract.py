@@ -23,6 +23,7 @@ from alpacli.ports import (
     Ticket,
     Wait,
 )
+from alpacli.store.policy import OVERDUE_S
 from alpacli.store.redis import RedisStore
 from alpacli.store.sqlite import SqliteStore
 
@@ -329,7 +330,7 @@ def test_tickets_are_served_in_order_of_arrival(bench: Bench) -> None:
     assert isinstance(bench.store.admit(rules, first), Granted)
 
 
-def test_with_two_slots_free_the_second_in_line_need_not_wait_for_the_first_to_wake(bench: Bench) -> None:
+def test_with_slots_free_for_all_the_first_in_line_still_goes_first(bench: Bench) -> None:
     rules = bench.rules(window_s=2 * U)
     bench.send(rules, 1)
     bench.sleep(U / 5)
@@ -338,10 +339,36 @@ def test_with_two_slots_free_the_second_in_line_need_not_wait_for_the_first_to_w
     for ticket in tickets:
         assert isinstance(bench.store.admit(rules, ticket), Wait)
     bench.sleep(2.2 * U)  # three slots are free
+    assert isinstance(bench.store.admit(rules, tickets[3]), Wait)  # for a slot
+    for early in (tickets[2], tickets[1]):  # for their turn
+        turn = bench.store.admit(rules, early)
+        assert isinstance(turn, Wait)
+        assert turn.seconds <= U  # it comes back at once, not only when a slot of its own would free
+    for ticket in tickets[:3]:
+        assert isinstance(bench.store.admit(rules, ticket), Granted)
     assert isinstance(bench.store.admit(rules, tickets[3]), Wait)
-    assert isinstance(bench.store.admit(rules, tickets[2]), Granted)
-    assert isinstance(bench.store.admit(rules, tickets[1]), Granted)
-    assert isinstance(bench.store.admit(rules, tickets[0]), Granted)
+
+
+@pytest.mark.parametrize("kind", ["memory", "redis"])
+def test_a_waiter_that_is_late_is_passed_but_its_slot_is_kept(kind: str, request: pytest.FixtureRequest) -> None:
+    """Late is: not heard of for longer than the longest wait it was told, and not yet given up."""
+    clock = FakeClock()
+    if kind == "memory":
+        memory = SqliteStore(":memory:", clock)
+        bench = Bench(lambda: memory, clock)
+    else:
+        url = request.getfixturevalue("valkey_url")
+        bench = Bench(lambda: RedisStore(url), SystemClock())
+    rules = bench.rules(limit=2, reserve=0, window_s=2 * U)
+    bench.send(rules, 2)
+    late, prompt, newcomer = bench.ticket(), bench.ticket(), bench.ticket()
+    for ticket in (late, prompt, newcomer):
+        assert isinstance(bench.store.admit(rules, ticket), Wait)
+    bench.sleep(OVERDUE_S + U / 5)
+    assert isinstance(bench.store.admit(rules, prompt), Granted)
+    assert isinstance(bench.store.admit(rules, newcomer), Wait)  # the other free slot is kept for the late one
+    assert isinstance(bench.store.admit(rules, late), Granted)
+    bench.close()
 
 
 def test_a_waiting_cancel_goes_before_waiting_reads(bench: Bench) -> None:

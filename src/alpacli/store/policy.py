@@ -20,6 +20,12 @@ LIVENESS_S: Final = 3.0
 LONGEST_WAIT_S: Final = 1.0
 """``Wait.seconds`` at most: well below the liveness, so that a sleeper never loses its place."""
 
+OVERDUE_S: Final = LONGEST_WAIT_S + 0.25
+"""A waiting ticket that has not asked for this long is late: its slot stays kept, but others may go before it."""
+
+TURN_S: Final = 0.005
+"""How soon to ask again when a slot is free and only somebody further ahead has yet to take its own."""
+
 POLL_S: Final = 0.05
 """How soon to look again for a value that somebody else is fetching."""
 

@@ -40,7 +40,9 @@ from alpacli.store.policy import (
     LIVENESS_S,
     LONGEST_WAIT_S,
     MARGIN_S,
+    OVERDUE_S,
     POLL_S,
+    TURN_S,
     scope_of,
 )
 
@@ -161,7 +163,7 @@ class RedisStore:
     # ------------------------------------------------------------------------------------------------- budget
 
     def admit(self, rules: BudgetRules, ticket: Ticket) -> Granted | Wait | Refused:
-        answer = self._budget(scripts.ADMIT, rules, ticket)
+        answer = self._budget(scripts.ADMIT, rules, ticket, _number(OVERDUE_S), _number(TURN_S))
         if answer[0] == b"granted":
             return Granted(probe=bool(answer[1]))
         if answer[0] == b"refused":

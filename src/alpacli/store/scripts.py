@@ -220,7 +220,8 @@ local function queue()
     if expires < now or expires > now + liveness + 1 then
       redis.call('HDEL', WAITING, all[i])
     else
-      table.insert(living, {id = all[i], seq = tonumber(seq), since = since, urgent = is_urgent == '1', label = name})
+      table.insert(living, {id = all[i], seq = tonumber(seq), since = since, urgent = is_urgent == '1', label = name,
+                            expires = math.min(expires, now + liveness)})
     end
   end
   table.sort(living, function(a, b) return a.seq < b.seq end)
@@ -247,9 +248,11 @@ end
 """
 )
 
+# ARGV 13..14: overdue, turn
 ADMIT: Final = (
     _BUDGET
     + """
+local overdue, turn = tonumber(ARGV[13]), tonumber(ARGV[14])
 if open > 0 then
   if open > now + breaker_open then set('open', text(now + breaker_open)) end
   local retry = breaker_wait(id)
@@ -263,19 +266,19 @@ local used = foreign_now + occupied()
 local limit_now, reserve_now = share(cap)
 local slots = urgent and limit_now or limit_now - reserve_now
 
-local living, mine, ahead, before_me = queue(), nil, 0, true
+-- A slot is kept for everybody ahead; whoever of them is prompt also goes first.
+local living, mine, ahead, before_me, in_turn = queue(), nil, 0, true, true
 for _, other in ipairs(living) do
   if other.id == id then
     mine = other
     before_me = false
-  elseif other.urgent ~= urgent then
-    if other.urgent then ahead = ahead + 1 end
-  elseif before_me then
+  elseif (other.urgent and not urgent) or (other.urgent == urgent and before_me) then
     ahead = ahead + 1
+    if other.expires >= now + liveness - overdue then in_turn = false end
   end
 end
 
-if used + ahead < slots then
+if used + ahead < slots and in_turn then
   redis.call('HDEL', WAITING, id)
   if redis.call('ZADD', FLYING, text(now), id) == 0 then
     -- Granted before and never settled: that request counts too.
@@ -302,7 +305,7 @@ end
 redis.call('HSET', WAITING, id, string.format('%d %s %s %d %s', seq, text(now + liveness), since, urgent and 1 or 0, label))
 keep(WAITING)
 local earliest = free_at(free_times(foreign_now), used + ahead - slots, slots) - now + margin
-earliest = math.max(earliest, margin)
+earliest = math.max(earliest, in_turn and margin or turn)
 return {'wait', text(math.min(earliest, longest_wait)), ahead, text(earliest)}
 """
 )

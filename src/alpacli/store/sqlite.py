@@ -34,7 +34,9 @@ from alpacli.store.policy import (
     LIVENESS_S,
     LONGEST_WAIT_S,
     MARGIN_S,
+    OVERDUE_S,
     POLL_S,
+    TURN_S,
     foreign_until,
     free_at,
     scope_of,
@@ -273,7 +275,10 @@ class SqliteStore:
 
         queue = self._queue(db, now, scope)
         ahead = _ahead(queue, ticket)
-        if used + ahead < slots:
+        late = now + self._liveness_s - OVERDUE_S
+        prompt = [place for place in queue if place[2] >= late or place[0] == ticket.id]
+        in_turn = _ahead(prompt, ticket) == 0
+        if used + ahead < slots and in_turn:
             if queue:
                 db.execute("DELETE FROM waiting WHERE scope = ? AND id = ?", (scope, ticket.id))
             if not db.execute("INSERT OR IGNORE INTO flying VALUES (?, ?, ?)", (scope, ticket.id, now)).rowcount:
@@ -298,7 +303,7 @@ class SqliteStore:
         )
         times = self._free_times(db, now, rules, foreign, until)
         earliest_s = free_at(times, used + ahead - slots, slots, now, rules.window_s) - now + MARGIN_S
-        earliest_s = max(earliest_s, MARGIN_S)
+        earliest_s = max(earliest_s, MARGIN_S if in_turn else TURN_S)
         return Wait(min(earliest_s, LONGEST_WAIT_S), ahead, earliest_s)
 
     def _occupied(self, db: sqlite3.Connection, now: float, rules: BudgetRules) -> int:
@@ -341,8 +346,8 @@ class SqliteStore:
         times.sort()
         return times
 
-    def _queue(self, db: sqlite3.Connection, now: float, scope: str) -> list[tuple[str, bool]]:
-        """Return the living tickets, oldest first, as (id, urgent)."""
+    def _queue(self, db: sqlite3.Connection, now: float, scope: str) -> list[tuple[str, bool, float]]:
+        """Return the living tickets, oldest first, as (id, urgent, when they lapse unless they ask again)."""
         rows = db.execute("SELECT id, urgent, expires FROM waiting WHERE scope = ? ORDER BY seq", (scope,)).fetchall()
         latest = now + self._liveness_s
         if any(not now <= expires <= latest for _, _, expires in rows):
@@ -351,7 +356,9 @@ class SqliteStore:
                 "UPDATE waiting SET expires = ?1, since = min(since, ?2) WHERE scope = ?3 AND expires > ?1",
                 (latest, now, scope),
             )
-        return [(ticket_id, bool(urgent)) for ticket_id, urgent, expires in rows if now <= expires]
+        return [
+            (ticket_id, bool(urgent), min(expires, latest)) for ticket_id, urgent, expires in rows if now <= expires
+        ]
 
     def _settle(self, db: sqlite3.Connection, now: float, rules: BudgetRules, ticket: Ticket, outcome: Outcome) -> None:
         scope = rules.scope
@@ -566,10 +573,10 @@ def is_corrupt(error: StoreUnavailable) -> bool:
     return getattr(error.__cause__, "sqlite_errorcode", 0) & 0xFF in _CORRUPT
 
 
-def _ahead(queue: list[tuple[str, bool]], ticket: Ticket) -> int:
+def _ahead(queue: list[tuple[str, bool, float]], ticket: Ticket) -> int:
     """Count who goes first: those of the same kind that came earlier, and before others every urgent one."""
-    ahead = 0 if ticket.urgent else sum(urgent for _, urgent in queue)
-    for ticket_id, urgent in queue:
+    ahead = 0 if ticket.urgent else sum(urgent for _, urgent, _ in queue)
+    for ticket_id, urgent, _ in queue:
         if ticket_id == ticket.id:
             break
         ahead += urgent is ticket.urgent
