@@ -238,7 +238,7 @@ def pressure(
     fullest = max(bisect.bisect_left(times, at + window_s) - index for index, at in enumerate(times))
     counted = bisect.bisect_left(times, times[first] + windows * window_s) - first
     used = counted / (windows * (limit - reserve))
-    overtaken = _overtaken_s([asked[tag] for tag, _ in served])
+    overtaken = _overtaken_s([(asked[tag], at) for tag, at in served])
     what = f"{processes} processes for {windows} windows of {window_s:g} s"
     detail = f"{len(times)} requests, limit {limit}, reserve {reserve}"
     return [
@@ -257,15 +257,11 @@ def pressure(
             "≤ 0.25 s",
             f"{overtaken:.3f} s",
             overtaken <= 0.25,
-            "by how much the request that was overtaken most had asked earlier than one served before it",
+            "the longest that a request was served after one that had asked 0.1 s later, or more",
         ),
     ]
 
 
-def _overtaken_s(asked_in_order_of_service: list[float]) -> float:
-    worst = 0.0
-    latest = float("-inf")
-    for asked in asked_in_order_of_service:
-        worst = max(worst, latest - asked)
-        latest = max(latest, asked)
-    return worst
+def _overtaken_s(requests: list[tuple[float, float]]) -> float:
+    """Return the longest that one of these (asked, served) was served after another that asked clearly later."""
+    return max((at - earlier for a, at in requests for b, earlier in requests if b - a > 0.1), default=0.0)

@@ -20,11 +20,17 @@ LIVENESS_S: Final = 3.0
 LONGEST_WAIT_S: Final = 1.0
 """``Wait.seconds`` at most: well below the liveness, so that a sleeper never loses its place."""
 
-OVERDUE_S: Final = LONGEST_WAIT_S + 0.25
-"""A waiting ticket that has not asked for this long is late: its slot stays kept, but others may go before it."""
+GRACE_S: Final = 0.1
+"""A waiter that comes back later than it was told to, by more than this, is passed; its slot stays kept for it.
+
+Short, because everybody waits for it: on a machine with too little processor time each one in turn is late.
+"""
 
 TURN_S: Final = 0.005
-"""How soon to ask again when a slot is free and only somebody further ahead has yet to take its own."""
+"""How soon to ask again, per prompt waiter ahead, when a slot is free and only they have yet to take theirs.
+
+Growing with the place in the line: many that ask at once would keep the first one from being heard.
+"""
 
 POLL_S: Final = 0.05
 """How soon to look again for a value that somebody else is fetching."""

@@ -36,11 +36,11 @@ from alpacli.store import scripts
 from alpacli.store.policy import (
     FLIGHT_S,
     FOREIGN_SKEW_S,
+    GRACE_S,
     KEEP_S,
     LIVENESS_S,
     LONGEST_WAIT_S,
     MARGIN_S,
-    OVERDUE_S,
     POLL_S,
     TURN_S,
     scope_of,
@@ -114,12 +114,14 @@ class RedisStore:
         connect: Callable[[], Client] | None = None,
         flight_s: float = FLIGHT_S,
         liveness_s: float = LIVENESS_S,
+        grace_s: float = GRACE_S,
     ) -> None:
         self.kind = "redis"
         self._address = parse_url(url)
         self._connect = connect or (lambda: open_client(self._address))
         self._flight_s = flight_s
         self._liveness_s = liveness_s
+        self._grace_s = grace_s
         self._client: Client | None = None
         self._lock = allocate_lock()
 
@@ -163,7 +165,7 @@ class RedisStore:
     # ------------------------------------------------------------------------------------------------- budget
 
     def admit(self, rules: BudgetRules, ticket: Ticket) -> Granted | Wait | Refused:
-        answer = self._budget(scripts.ADMIT, rules, ticket, _number(OVERDUE_S), _number(TURN_S))
+        answer = self._budget(scripts.ADMIT, rules, ticket, _number(self._grace_s), _number(TURN_S))
         if answer[0] == b"granted":
             return Granted(probe=bool(answer[1]))
         if answer[0] == b"refused":

@@ -215,13 +215,13 @@ end
 local function queue()
   local all, living = redis.call('HGETALL', WAITING), {}
   for i = 1, #all, 2 do
-    local seq, expires, since, is_urgent, name = string.match(all[i + 1], '^(%d+) (%S+) (%S+) (%d) (.*)$')
+    local seq, expires, wakes, since, is_urgent, name = string.match(all[i + 1], '^(%d+) (%S+) (%S+) (%S+) (%d) (.*)$')
     expires = tonumber(expires)
     if expires < now or expires > now + liveness + 1 then
       redis.call('HDEL', WAITING, all[i])
     else
       table.insert(living, {id = all[i], seq = tonumber(seq), since = since, urgent = is_urgent == '1', label = name,
-                            expires = math.min(expires, now + liveness)})
+                            wakes = tonumber(wakes)})
     end
   end
   table.sort(living, function(a, b) return a.seq < b.seq end)
@@ -248,11 +248,11 @@ end
 """
 )
 
-# ARGV 13..14: overdue, turn
+# ARGV 13..14: grace, turn_s
 ADMIT: Final = (
     _BUDGET
     + """
-local overdue, turn = tonumber(ARGV[13]), tonumber(ARGV[14])
+local grace, turn_s = tonumber(ARGV[13]), tonumber(ARGV[14])
 if open > 0 then
   if open > now + breaker_open then set('open', text(now + breaker_open)) end
   local retry = breaker_wait(id)
@@ -267,18 +267,18 @@ local limit_now, reserve_now = share(cap)
 local slots = urgent and limit_now or limit_now - reserve_now
 
 -- A slot is kept for everybody ahead; whoever of them is prompt also goes first.
-local living, mine, ahead, before_me, in_turn = queue(), nil, 0, true, true
+local living, mine, ahead, before_me, turn = queue(), nil, 0, true, 0
 for _, other in ipairs(living) do
   if other.id == id then
     mine = other
     before_me = false
   elseif (other.urgent and not urgent) or (other.urgent == urgent and before_me) then
     ahead = ahead + 1
-    if other.expires >= now + liveness - overdue then in_turn = false end
+    if other.wakes >= now - grace then turn = turn + 1 end
   end
 end
 
-if used + ahead < slots and in_turn then
+if used + ahead < slots and turn == 0 then
   redis.call('HDEL', WAITING, id)
   if redis.call('ZADD', FLYING, text(now), id) == 0 then
     -- Granted before and never settled: that request counts too.
@@ -302,11 +302,13 @@ if not seq then
   seq = redis.call('HINCRBY', BUDGET, 'seq', 1)
   redis.call('EXPIRE', BUDGET, 86400)
 end
-redis.call('HSET', WAITING, id, string.format('%d %s %s %d %s', seq, text(now + liveness), since, urgent and 1 or 0, label))
-keep(WAITING)
 local earliest = free_at(free_times(foreign_now), used + ahead - slots, slots) - now + margin
-earliest = math.max(earliest, in_turn and margin or turn)
-return {'wait', text(math.min(earliest, longest_wait)), ahead, text(earliest)}
+earliest = math.max(earliest, margin, turn * turn_s)
+local pause = math.min(earliest, longest_wait)
+redis.call('HSET', WAITING, id, string.format('%d %s %s %s %d %s', seq, text(now + liveness), text(now + pause), since,
+                                              urgent and 1 or 0, label))
+keep(WAITING)
+return {'wait', text(pause), ahead, text(earliest)}
 """
 )
 

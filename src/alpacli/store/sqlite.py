@@ -30,11 +30,11 @@ from alpacli.ports import (
 )
 from alpacli.store.policy import (
     FLIGHT_S,
+    GRACE_S,
     KEEP_S,
     LIVENESS_S,
     LONGEST_WAIT_S,
     MARGIN_S,
-    OVERDUE_S,
     POLL_S,
     TURN_S,
     foreign_until,
@@ -45,7 +45,7 @@ from alpacli.store.policy import (
 
 T = TypeVar("T")
 
-VERSION: Final = 1
+VERSION: Final = 2
 _PURGE_EVERY_S: Final = 600.0
 _COUNT_PATIENCE_MS: Final = 20
 _CORRUPT: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -60,7 +60,8 @@ CREATE TABLE sent (scope TEXT NOT NULL, at REAL NOT NULL);
 CREATE INDEX sent_at ON sent (scope, at);
 CREATE TABLE flying (scope TEXT, id TEXT, at REAL NOT NULL, PRIMARY KEY (scope, id)) WITHOUT ROWID;
 CREATE TABLE waiting (seq INTEGER PRIMARY KEY, scope TEXT NOT NULL, id TEXT NOT NULL, label TEXT NOT NULL,
-                      urgent INTEGER NOT NULL, since REAL NOT NULL, expires REAL NOT NULL, UNIQUE (scope, id));
+                      urgent INTEGER NOT NULL, since REAL NOT NULL, expires REAL NOT NULL, wakes REAL NOT NULL,
+                      UNIQUE (scope, id));
 CREATE TABLE budget (scope TEXT PRIMARY KEY, foreign_n INTEGER NOT NULL DEFAULT 0, foreign_until REAL NOT NULL DEFAULT 0,
                      cap INTEGER, failures INTEGER NOT NULL DEFAULT 0, open_until REAL NOT NULL DEFAULT 0,
                      probe TEXT NOT NULL DEFAULT '', probe_until REAL NOT NULL DEFAULT 0) WITHOUT ROWID;
@@ -84,7 +85,8 @@ _abandoned: list[sqlite3.Connection] = []
 class SqliteStore:
     """A store in the file ``path``, made on first use; ``":memory:"`` is a private one of this process.
 
-    ``flight_s`` and ``liveness_s`` are explained in ``policy``. Opening is lazy: the constructor touches nothing.
+    ``flight_s``, ``liveness_s`` and ``grace_s`` are explained in ``policy``.
+    Opening is lazy: the constructor touches nothing.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class SqliteStore:
         *,
         flight_s: float = FLIGHT_S,
         liveness_s: float = LIVENESS_S,
+        grace_s: float = GRACE_S,
         busy_s: float = 0.9,
     ) -> None:
         self.kind = "memory" if path == ":memory:" else "sqlite"
@@ -101,6 +104,7 @@ class SqliteStore:
         self._clock = clock
         self._flight_s = flight_s
         self._liveness_s = liveness_s
+        self._grace_s = grace_s
         self._busy_s = busy_s
         self._lock = allocate_lock()
         self._connection: sqlite3.Connection | None = None
@@ -275,10 +279,9 @@ class SqliteStore:
 
         queue = self._queue(db, now, scope)
         ahead = _ahead(queue, ticket)
-        late = now + self._liveness_s - OVERDUE_S
-        prompt = [place for place in queue if place[2] >= late or place[0] == ticket.id]
-        in_turn = _ahead(prompt, ticket) == 0
-        if used + ahead < slots and in_turn:
+        prompt = [place for place in queue if now - self._grace_s <= place[2] or place[0] == ticket.id]
+        turn = _ahead(prompt, ticket)
+        if used + ahead < slots and not turn:
             if queue:
                 db.execute("DELETE FROM waiting WHERE scope = ? AND id = ?", (scope, ticket.id))
             if not db.execute("INSERT OR IGNORE INTO flying VALUES (?, ?, ?)", (scope, ticket.id, now)).rowcount:
@@ -296,15 +299,16 @@ class SqliteStore:
                 )
             return Granted(probe=bool(open_until))
 
-        db.execute(
-            "INSERT INTO waiting (scope, id, label, urgent, since, expires) VALUES (?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (scope, id) DO UPDATE SET expires = excluded.expires",
-            (scope, ticket.id, ticket.label, ticket.urgent, now, now + self._liveness_s),
-        )
         times = self._free_times(db, now, rules, foreign, until)
         earliest_s = free_at(times, used + ahead - slots, slots, now, rules.window_s) - now + MARGIN_S
-        earliest_s = max(earliest_s, MARGIN_S if in_turn else TURN_S)
-        return Wait(min(earliest_s, LONGEST_WAIT_S), ahead, earliest_s)
+        earliest_s = max(earliest_s, MARGIN_S, turn * TURN_S)
+        wait_s = min(earliest_s, LONGEST_WAIT_S)
+        db.execute(
+            "INSERT INTO waiting (scope, id, label, urgent, since, expires, wakes) VALUES (?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (scope, id) DO UPDATE SET expires = excluded.expires, wakes = excluded.wakes",
+            (scope, ticket.id, ticket.label, ticket.urgent, now, now + self._liveness_s, now + wait_s),
+        )
+        return Wait(wait_s, ahead, earliest_s)
 
     def _occupied(self, db: sqlite3.Connection, now: float, rules: BudgetRules) -> int:
         """Count our own slots, after freeing the old ones. Stamps of a clock that was set back count from now."""
@@ -347,18 +351,19 @@ class SqliteStore:
         return times
 
     def _queue(self, db: sqlite3.Connection, now: float, scope: str) -> list[tuple[str, bool, float]]:
-        """Return the living tickets, oldest first, as (id, urgent, when they lapse unless they ask again)."""
-        rows = db.execute("SELECT id, urgent, expires FROM waiting WHERE scope = ? ORDER BY seq", (scope,)).fetchall()
+        """Return the living tickets, oldest first, as (id, urgent, when they were told to ask again)."""
+        rows = db.execute(
+            "SELECT id, urgent, wakes, expires FROM waiting WHERE scope = ? ORDER BY seq", (scope,)
+        ).fetchall()
         latest = now + self._liveness_s
-        if any(not now <= expires <= latest for _, _, expires in rows):
+        if any(not now <= expires <= latest for *_, expires in rows):
             db.execute("DELETE FROM waiting WHERE scope = ? AND expires < ?", (scope, now))
             db.execute(
-                "UPDATE waiting SET expires = ?1, since = min(since, ?2) WHERE scope = ?3 AND expires > ?1",
+                "UPDATE waiting SET expires = ?1, since = min(since, ?2), wakes = min(wakes, ?2)"
+                " WHERE scope = ?3 AND expires > ?1",
                 (latest, now, scope),
             )
-        return [
-            (ticket_id, bool(urgent), min(expires, latest)) for ticket_id, urgent, expires in rows if now <= expires
-        ]
+        return [(ticket_id, bool(urgent), wakes) for ticket_id, urgent, wakes, expires in rows if now <= expires]
 
     def _settle(self, db: sqlite3.Connection, now: float, rules: BudgetRules, ticket: Ticket, outcome: Outcome) -> None:
         scope = rules.scope
