@@ -6,7 +6,7 @@ Only ``typing`` is imported: the cached path loads this module.
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Literal, NamedTuple, Protocol
 
 
@@ -98,6 +98,41 @@ class Transport(Protocol):
         """
 
     def close(self) -> None: ...
+
+
+# ---------------------------------------------------------------------------------------------------- socket
+
+
+class Socket(Protocol):
+    """One open WebSocket, or the in-process exchange's stand-in for one. Frames are whole messages, text or binary."""
+
+    async def send(self, frame: str | bytes) -> None:
+        """Send one frame.
+
+        Raises:
+            ConnectionLost: the connection is gone.
+        """
+
+    async def recv(self) -> str | bytes:
+        """Wait for the next frame; safe to cancel.
+
+        Raises:
+            ConnectionLost: the connection ended; the message says how (close code and reason, or reset).
+        """
+
+    async def ping(self) -> None:
+        """Ask whether the other side is there, and return when it answers.
+
+        Raises:
+            ConnectionLost: the connection is gone.
+        """
+
+    async def close(self) -> None:
+        """End the connection within about a second; never raises."""
+
+
+Dial = Callable[[], Awaitable[Socket]]
+"""Open a new connection. Raises ``Unavailable`` when there is none to be had, ``ConfigError`` when it must not be."""
 
 
 # ----------------------------------------------------------------------------------------------------- store

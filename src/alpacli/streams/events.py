@@ -1,0 +1,52 @@
+"""What a stream tells beside its ticks: how it is doing. Events are values; deciding what they mean is the caller's."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class Connecting(NamedTuple):
+    """A connection is being opened; ``step`` is what is waited for (``connecting``, ``authenticating``, ``subscribing``)."""
+
+    step: str
+
+
+class Live(NamedTuple):
+    """The server confirmed the subscription: from now on nothing is missed. ``channels`` is what it confirmed.
+
+    Comes again after each change and each reconnect. ``shared`` when the connection is the hub's.
+    """
+
+    channels: Mapping[str, tuple[str, ...]]
+    shared: bool = False
+
+
+class Reconnecting(NamedTuple):
+    """The connection is lost; the next attempt comes after ``wait_s``. ``attempt`` counts those in a row, from 1."""
+
+    attempt: int
+    wait_s: float
+    reason: str
+
+
+class Gap(NamedTuple):
+    """Between these times (nanoseconds since 1970 UTC) messages were missed: from the last frame that came to being live."""
+
+    from_ns: int
+    until_ns: int
+
+
+class Refused(NamedTuple):
+    """The server refused a change of the subscription (405, 410 …), which is as it was before."""
+
+    code: int
+    message: str
+
+
+class Lagging(NamedTuple):
+    """Messages were lost on the way: ``by`` is ``server`` (its error 407) or ``hub`` (this reader was too slow)."""
+
+    by: str
+    lost: int
+
+
+Event = Connecting | Live | Reconnecting | Gap | Refused | Lagging
