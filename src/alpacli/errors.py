@@ -8,12 +8,14 @@ AlpacliError
 │   ├── AuthenticationError       401, or 403 without a business code                        exit 3
 │   ├── NotFound                  404
 │   ├── OrderRejected             403 with a business code, 409, 422
+│   ├── StreamRefused             a stream's 400, 405, 409 … : asking again would not help
 │   ├── RateLimited               429                                                        exit 5
 │   └── ServerError               5xx                                                        exit 6
 ├── BudgetExhausted               our own share of the rate limit is spent                   exit 5
 ├── Unavailable                   no usable answer came                                      exit 6
 │   ├── RequestTimeout            nothing within the connect or read timeout
 │   ├── ConnectionLost            refused, reset, cut off in the middle
+│   ├── StreamLost                a stream went silent, broke, or is held by another connection (406)
 │   ├── UnreadableAnswer          an answer that is not what the endpoint promises
 │   └── CircuitOpen               the shared breaker is open; nothing was sent
 └── StoreUnavailable              the shared store failed; callers degrade, users only see a warning
@@ -112,6 +114,10 @@ class OrderRejected(AlpacaAPIError):
     pass
 
 
+class StreamRefused(AlpacaAPIError):
+    """A stream that will not be had by asking again: feed not in the plan, too many symbols, no such channel."""
+
+
 class RateLimited(AlpacaAPIError):
     exit_code = 5
     retryable = True
@@ -139,6 +145,10 @@ class RequestTimeout(Unavailable):
 
 class ConnectionLost(Unavailable):
     pass
+
+
+class StreamLost(Unavailable):
+    """A stream ended that should not have; ``code`` is the server's (406, 500 …) when it said one."""
 
 
 class UnreadableAnswer(Unavailable):

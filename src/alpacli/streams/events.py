@@ -1,6 +1,6 @@
 """What a stream tells beside its ticks: how it is doing. Events are values; deciding what they mean is the caller's."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 
@@ -26,6 +26,8 @@ class Reconnecting(NamedTuple):
     attempt: int
     wait_s: float
     reason: str
+    hint: str = ""
+    code: int | None = None
 
 
 class Gap(NamedTuple):
@@ -36,10 +38,11 @@ class Gap(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """The server refused a change of the subscription (405, 410 …), which is as it was before."""
+    """The server refused to add ``channels`` (405, 410 …): the subscription is as it was before."""
 
     code: int
     message: str
+    channels: Mapping[str, Sequence[str]]
 
 
 class Lagging(NamedTuple):

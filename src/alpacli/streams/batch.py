@@ -1,0 +1,55 @@
+"""Messages that arrived together, as ticks or as lines, whichever is asked for; converted at most once."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from alpacli.domain.ticks import AnyTick
+from alpacli.wire.frames import Message, encode_lines
+
+_decoder = msgspec.json.Decoder(AnyTick)
+
+
+class Batch:
+    """``count`` messages. What came over the hub's socket is lines, what came over one's own is ticks."""
+
+    __slots__ = ("_lines", "_messages", "count")
+
+    def __init__(self, messages: Sequence[Message] | None, lines: bytes | None, count: int) -> None:
+        self._messages = messages
+        self._lines = lines
+        self.count = count
+
+    @classmethod
+    def of_ticks(cls, messages: Sequence[Message]) -> "Batch":
+        return cls(messages, None, len(messages))
+
+    @classmethod
+    def of_lines(cls, lines: bytes) -> "Batch":
+        """Take whole lines, the last one ended too."""
+        return cls(None, lines, lines.count(b"\n"))
+
+    @property
+    def lines(self) -> bytes:
+        """Return NDJSON: one message a line, as ``alpacli stream --json`` prints them."""
+        if self._lines is None:
+            self._lines = encode_lines(self._messages or ())
+        return self._lines
+
+    @property
+    def messages(self) -> Sequence[Message] | None:
+        """Return the messages when this batch was made of them, else ``None``."""
+        return self._messages
+
+    def ticks(self) -> tuple[list[AnyTick], int]:
+        """Return the messages as typed ticks, and how many could not be read as one."""
+        if self._messages is not None and all(not isinstance(message, dict) for message in self._messages):
+            return list(self._messages), 0  # type: ignore[arg-type] # structs are ticks; the check above has told so
+        ticks: list[AnyTick] = []
+        unreadable = 0
+        for line in self.lines.splitlines():
+            try:
+                ticks.append(_decoder.decode(line))
+            except msgspec.DecodeError:
+                unreadable += 1
+        return ticks, unreadable
