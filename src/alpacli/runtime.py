@@ -11,13 +11,22 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from alpacli.broker.flow import Pipeline
 from alpacli.broker.functions import FunctionCache
-from alpacli.ports import BudgetRules, Request, Response, Store, SystemClock, SystemRandomness, Transport
+from alpacli.errors import UsageError
+from alpacli.ports import BudgetRules, Request, Response, Socket, Store, SystemClock, SystemRandomness, Transport
 from alpacli.settings import Flags, Settings, load
 from alpacli.store import open_store
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from alpacli.broker.async_client import AsyncAlpacaClient
     from alpacli.broker.client import AlpacaClient, OnWait
+    from alpacli.domain.ticks import Interest
+    from alpacli.streams.client import Backfill, Stream
+    from alpacli.streams.feeds import Feed
+    from alpacli.streams.local import Upstream
+    from alpacli.streams.supervisor import Source, Supervisor
+    from alpacli.wire.frames import Message
 
 Warn = Callable[[str], None]
 P = ParamSpec("P")
@@ -154,6 +163,194 @@ def connect_async(
     return open_async_client(_load(Flags(profile, sim, max_wait, timeout)))
 
 
+def open_source(
+    settings: Settings, feed: "Feed", wanted: "Interest", *, hub: bool = True, stale_after_s: float = 30.0
+) -> "Source":
+    """Return where the ticks of a feed come from: the connection that all processes share, or one of our own.
+
+    ``hub=False`` has one of its own. Nothing is connected yet.
+
+    Raises:
+        ConfigError: there is no key pair.
+        UsageError: the in-process exchange was asked for.
+    """
+    clock = SystemClock()
+    if settings.sim:
+        raise UsageError(
+            "the offline exchange has no streams yet", "leave --sim away, or play a recording with --replay"
+        )
+    if hub:
+        from alpacli.streams.link import HubLink
+
+        return HubLink(upstream(settings, feed), wanted, clock=clock, stale_after_s=stale_after_s)
+    return _supervise(upstream(settings, feed), wanted, stale_after_s)
+
+
+def upstream(settings: Settings, feed: "Feed") -> "Upstream":
+    """Return the connection that a feed needs under these settings.
+
+    Raises:
+        ConfigError: there is no key pair.
+    """
+    from alpacli.streams.local import Upstream
+
+    pair = settings.require_keys()
+    if feed.host == "trading":
+        scheme, _, rest = settings.base_url.partition("://")
+        url = f"{'wss' if scheme == 'https' else 'ws'}://{rest}{feed.path}"
+    else:
+        url = settings.stream_url + feed.path
+    return Upstream(
+        url=url,
+        key_id=pair.key_id,
+        secret=pair.secret.reveal(),
+        kind="updates" if feed.host == "trading" else "market",
+        encoding=feed.encoding,
+        linger_s=settings.hub_linger_s,
+        timeout_s=settings.connect_timeout_s,
+    )
+
+
+def _supervise(upstream: "Upstream", wanted: "Interest", stale_after_s: float) -> "Supervisor":
+    from alpacli.streams.session import MarketSession, Session, UpdatesSession
+    from alpacli.streams.supervisor import Supervisor
+
+    clock = SystemClock()
+
+    async def dial() -> Socket:
+        from alpacli import __version__
+        from alpacli.wire.sockets import dial as dial_websocket
+
+        return await dial_websocket(
+            upstream.url,
+            headers={"Content-Type": f"application/{upstream.encoding}"} if upstream.kind == "market" else {},
+            timeout_s=upstream.timeout_s,
+            user_agent=f"alpacli/{__version__}",
+        )
+
+    def make_session(interest: "Interest") -> Session:
+        if upstream.kind == "updates":
+            return UpdatesSession(upstream.key_id, upstream.secret)
+        return MarketSession(upstream.key_id, upstream.secret, interest, upstream.encoding)
+
+    return Supervisor(dial, make_session, wanted, clock=clock, rng=SystemRandomness(), stale_after_s=stale_after_s)
+
+
+def open_stream(
+    channels: "Mapping[str, Sequence[str]]",
+    *,
+    feed: str = "iex",
+    profile: str | None = None,
+    sim: bool = False,
+    hub: bool = True,
+    reconnect: int | None = 5,
+    stale_after: float = 30.0,
+    backfill: bool = False,
+) -> "Stream":
+    """Prepare a stream of live data: ``open_stream({"quotes": ["AAPL"], "trades": ["AAPL", "MSFT"]})``.
+
+    ``channels`` are Alpaca's lists: trades, quotes, bars, updatedBars, dailyBars, statuses, lulds, imbalances, orderbooks,
+    news; feed ``updates`` takes none. ``hub`` shares one upstream connection with every other process of this user.
+    ``reconnect`` is how many attempts in a row are made (``None``: no limit), ``stale_after`` the silence in seconds after
+    which a connection is replaced; ``backfill`` fetches the trades and bars of a gap. Use it with ``async with``; nothing is
+    connected yet.
+
+    Raises:
+        UsageError: no such feed, or the feed has no such channel.
+        ConfigError: as ``connect``.
+    """
+    from alpacli.domain.ticks import Interest
+    from alpacli.streams.client import Stream
+    from alpacli.streams.feeds import check_interest, find_feed
+
+    found = find_feed(feed)
+    wanted = Interest({"trade_updates": ["*"]} if found.host == "trading" else channels)
+    check_interest(found, wanted)
+    settings = _load(Flags(profile, sim))
+    source = open_source(settings, found, wanted, hub=hub, stale_after_s=stale_after)
+    fill = open_backfill(settings, found) if backfill else None
+    return Stream(source, wanted, clock=SystemClock(), reconnect=reconnect, backfill=fill)
+
+
+def open_backfill(settings: Settings, feed: "Feed", *, warn: Warn = _warn_on_stderr) -> "Backfill | None":
+    """Return what fetches the trades and bars of a gap over REST; ``None`` for feeds that have no such history."""
+    if feed.name not in ("iex", "sip", "delayed_sip", "crypto", "boats", "overnight", "test"):
+        return None
+
+    async def backfill(interest: "Interest", from_ns: int, until_ns: int) -> "Sequence[Message]":
+        from alpacli.wire import market
+
+        missed: list[dict[str, object]] = []
+        client = open_async_client(settings, label="backfill", warn=warn)
+        try:
+            for channel in ("trades", "bars"):
+                symbols = sorted(interest.channels.get(channel, frozenset()) - {"*"})
+                token: str | None = None
+                while symbols:
+                    call = market.between(channel, symbols, from_ns, until_ns, feed=feed.name, token=token)
+                    page = (await client.read(call, use_cache=False)).value
+                    missed += page.ticks
+                    token = page.token
+                    if token is None:
+                        break
+        finally:
+            await client.close()
+        return sorted(missed, key=lambda tick: str(tick.get("timestamp", "")))
+
+    return backfill
+
+
+def serve_hub(path: str) -> None:
+    """Be the process that holds the shared connection; ``path`` is the socket, standard input the instructions.
+
+    Ends when nobody has been there for a while, when the connection is refused for good, or at once when another hub
+    serves this path.
+    """
+    import asyncio
+    import fcntl
+    import signal
+    import socket
+
+    import msgspec
+
+    from alpacli.streams.hub import Hub
+    from alpacli.streams.local import Upstream
+
+    instructions = Upstream(**msgspec.json.decode(sys.stdin.buffer.read()))
+    sys.stdin.close()
+    lock = os.open(path.removesuffix(".sock") + ".lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    clock = SystemClock()
+    give_up_at = clock.monotonic() + 5.0
+    while True:  # the one before us may be about to end
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if clock.monotonic() > give_up_at:
+                return
+            clock.sleep(0.02)
+        else:
+            break
+    if os.path.exists(path):
+        os.unlink(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    os.umask(0o177)
+    listener.bind(path)
+    listener.listen(512)
+
+    async def serve() -> None:
+        hub = Hub(lambda interest: _supervise(instructions, interest, 30.0), instructions.linger_s)
+        serving = asyncio.ensure_future(hub.serve(listener))
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, serving.cancel)
+        try:
+            await serving
+        except asyncio.CancelledError:
+            pass
+        finally:
+            os.unlink(path)
+
+    asyncio.run(serve())
+
+
 def cached(ttl: float, *, key: str | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Keep a function's results for ``ttl`` seconds in the cache that all processes of this account share.
 
@@ -175,3 +372,7 @@ def _load(flags: Flags) -> Settings:
     except FileNotFoundError:
         cwd = None  # the working directory was deleted: there is no .env to read
     return load(flags, env=os.environ, cwd=cwd)
+
+
+if __name__ == "__main__":
+    serve_hub(sys.argv[2])

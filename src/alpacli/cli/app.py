@@ -17,6 +17,7 @@ from alpacli.cli.failures import OutputClosed, report
 from alpacli.cli.options import Kind, Options, command, hoist
 
 _READ: Final = "Read"
+_LIVE: Final = "Market data"
 _LOCAL: Final = "Local"
 _CONTEXT: Final = {"help_option_names": ["--help", "-h"], "max_content_width": 100}
 
@@ -53,6 +54,7 @@ COMMANDS: Final[Mapping[str, Entry]] = {
             "delete": Entry("Delete a watchlist.", "watchlists:delete", kind="change"),
         },
     ),
+    "stream": Entry("Watch trades and quotes as they happen.", "stream:stream", _LIVE, kind="stream"),
     "limits": Entry("Show the shared request budget and who waits.", "local:limits", _LOCAL),
     "cache": Entry(
         "Show and clear the shared cache.",

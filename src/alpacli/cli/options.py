@@ -13,7 +13,7 @@ import typer
 
 from alpacli.errors import UsageError
 
-Kind = Literal["read", "change", "local", "serve"]
+Kind = Literal["read", "change", "local", "serve", "stream"]
 
 _OUTPUT: Final = "Output"
 _SOURCE: Final = "Where the data comes from"
@@ -77,10 +77,14 @@ _CHANGING: Final[dict[str, Any]] = {
     "dry_run": _flag("--dry-run", "Show what would be done, to the exact request, and do nothing.", _CHANGE),
 }
 _REPEATABLE: Final = ("watch", "refresh", "max_age", "only_if_open")
+_STREAMING: Final = (
+    *("json", "jq", "fields", "schema", "tz", "no_color", "quiet", "verbose", "max_wait", "timeout", "profile", "sim"),
+)
 _TAKES: Final[dict[str, dict[str, Any]]] = {
     "read": _READING,
     "change": {name: kind for name, kind in (_READING | _CHANGING).items() if name not in _REPEATABLE},
     "local": {name: kind for name, kind in _READING.items() if name not in _REPEATABLE},
+    "stream": {name: _READING[name] for name in _STREAMING},
     "serve": {name: _READING[name] for name in ("quiet", "verbose", "no_color", "profile", "sim")},
 }
 """Which common options each kind of command takes; one that means nothing there is refused, not ignored."""

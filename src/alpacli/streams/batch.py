@@ -53,3 +53,18 @@ class Batch:
             except msgspec.DecodeError:
                 unreadable += 1
         return ticks, unreadable
+
+
+def schema() -> dict[str, object]:
+    """Return the JSON Schema of one line."""
+    from msgspec import Raw
+
+    def number_or_anything(kind: type) -> dict[str, object]:
+        if kind is Raw:
+            return {}
+        raise NotImplementedError
+
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **msgspec.json.schema(AnyTick, schema_hook=number_or_anything),
+    }

@@ -37,6 +37,15 @@ class Gap(NamedTuple):
     until_ns: int
 
 
+class Filled(NamedTuple):
+    """A gap was filled with ``messages`` messages that had not come, or not: ``error`` says why."""
+
+    from_ns: int
+    until_ns: int
+    messages: int
+    error: str = ""
+
+
 class Refused(NamedTuple):
     """The server refused to add ``channels`` (405, 410 …): the subscription is as it was before."""
 
@@ -52,4 +61,11 @@ class Lagging(NamedTuple):
     lost: int
 
 
-Event = Connecting | Live | Reconnecting | Gap | Refused | Lagging
+class Health(NamedTuple):
+    """Counts since the connection's supervisor began: messages of unknown type, and frames that were none."""
+
+    unknown: int
+    bad_frames: int
+
+
+Event = Connecting | Live | Reconnecting | Gap | Refused | Lagging | Health | Filled

@@ -44,6 +44,10 @@ class Step(NamedTuple):
 class Session(Protocol):
     live: bool
 
+    @property
+    def waiting(self) -> bool:
+        """Tell whether a change is on its way that the server has not answered."""
+
     def begin(self) -> tuple[list[str | bytes], str]:
         """Return what to send once the connection is open, and the step that is waited for."""
 
@@ -69,6 +73,10 @@ class MarketSession:
         self._wanted = wanted
         self._encoding = encoding
         self._asked: deque[tuple[Action, Interest]] = deque()
+
+    @property
+    def waiting(self) -> bool:
+        return bool(self._asked)
 
     def begin(self) -> tuple[list[str | bytes], str]:
         return [], "connecting"
@@ -130,6 +138,10 @@ class UpdatesSession:
     def __init__(self, key_id: str, secret: str) -> None:
         self.live = False
         self._login = (key_id, secret)
+
+    @property
+    def waiting(self) -> bool:
+        return False
 
     def begin(self) -> tuple[list[str | bytes], str]:
         return [frames.encode_command(frames.login(*self._login))], "authenticating"

@@ -12,8 +12,8 @@ from alpacli.domain.ticks import Interest
 from alpacli.errors import AlpacliError, StreamLost
 from alpacli.ports import Clock, Dial, Randomness, Socket, async_sleep
 from alpacli.streams.batch import Batch
-from alpacli.streams.events import Connecting, Event, Gap, Live, Reconnecting
-from alpacli.streams.session import Action, Session
+from alpacli.streams.events import Connecting, Event, Gap, Health, Live, Reconnecting
+from alpacli.streams.session import Action, Session, Step
 from alpacli.wire.frames import Message
 
 FIRST_PAUSE_S: Final = 0.5
@@ -45,7 +45,7 @@ class Source(Protocol):
             AlpacliError: it is over and will not heal.
         """
 
-    async def change(self, action: Action, interest: Interest) -> None:
+    def change(self, action: Action, interest: Interest) -> Awaitable[None]:
         """Add or remove symbols, now or as soon as there is a connection. ``Live`` or ``Refused`` tells how it went."""
 
     def pause(self) -> None:
@@ -72,8 +72,7 @@ class Supervisor:
         sleep: Callable[[float], Awaitable[None]] = async_sleep,
     ) -> None:
         self.wanted = wanted
-        self.unknown = 0
-        self.bad_frames = 0
+        self._health = Health(0, 0)
         self._dial = dial
         self._make_session = make_session
         self._clock = clock
@@ -105,10 +104,18 @@ class Supervisor:
             sink.event(Reconnecting(attempt, wait_s, reason.message, reason.hint, reason.code))
             await self._sleep(wait_s)
 
-    async def change(self, action: Action, interest: Interest) -> None:
+    def change(self, action: Action, interest: Interest) -> Awaitable[None]:
         self.wanted = self.wanted | interest if action == "subscribe" else self.wanted - interest
+        return self._ask(action, interest)
+
+    async def _ask(self, action: Action, interest: Interest) -> None:
         if self._session is not None and self._session.live and self._socket is not None:
             await self._send(self._socket, self._session.change(action, interest))
+
+    @property
+    def settled(self) -> bool:
+        """Tell whether the server has answered all that was asked of it."""
+        return self._session is not None and self._session.live and not self._session.waiting
 
     def forget(self, interest: Interest) -> None:
         """Want no longer what the server refused, so that the next connection does not ask for it again."""
@@ -175,8 +182,8 @@ class Supervisor:
                 frame = await socket.recv()
                 self._hear()
                 step = session.receive(frame)
-                self.unknown += step.unknown
-                self.bad_frames += step.bad
+                if step.unknown or step.bad:
+                    self._count(step, sink)
                 if step.ticks:
                     if not collected:
                         loop.call_soon(deliver)
@@ -190,6 +197,10 @@ class Supervisor:
                     await self._tell(event, session, asked_for, sink)
         finally:
             deliver()
+
+    def _count(self, step: Step, sink: Sink) -> None:
+        self._health = Health(self._health.unknown + step.unknown, self._health.bad_frames + step.bad)
+        sink.event(self._health)
 
     async def _tell(self, event: Event, session: Session, asked_for: Interest, sink: Sink) -> None:
         if not isinstance(event, Live):

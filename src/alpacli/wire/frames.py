@@ -267,6 +267,14 @@ def _loose_tick(kind: str, message: Mapping[str, object]) -> Loose | None:
     return tick
 
 
+def tick_from_element(kind: str, symbol: str, element: Mapping[str, object]) -> Loose:
+    """Return the tick that an element of a REST answer is: the same fields, without type and symbol."""
+    tick = _loose_tick(kind, {"T": kind, "S": symbol, **element})
+    if tick is None:
+        raise AssertionError("it has a symbol")
+    return tick
+
+
 def _book_side(value: object) -> object:
     levels = value
     if isinstance(value, Raw):
@@ -554,4 +562,5 @@ __all__ = [
     "login",
     "nine_digits",
     "subject",
+    "tick_from_element",
 ]

@@ -1,0 +1,135 @@
+"""Lines to a pipe, flushed as they come, by a thread of its own: a slow reader never stops the stream's event loop.
+
+Up to ``buffer`` messages wait for the reader. Beyond that, of the quotes that wait only the latest of each symbol is kept;
+everything else is kept, and when that alone is too much the stream is read no further until the reader has caught up.
+"""
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+_MOST_AT_ONCE_BYTES: Final = 1 << 20
+
+
+class _About(msgspec.Struct, gc=False):
+    type: str = ""
+    symbol: str = ""
+
+
+_about = msgspec.json.Decoder(_About).decode
+
+
+class LinePipe:
+    """Writes blocks of lines to a file descriptor in order.
+
+    ``closed`` is called once, from the writing thread, when the reader has gone; ``full`` and ``drained`` from either side
+    when the stream should pause and go on. ``conflate`` off means that too much waiting calls ``overflow`` instead.
+    """
+
+    def __init__(
+        self,
+        descriptor: int,
+        buffer: int,
+        *,
+        conflate: bool,
+        closed: Callable[[], None],
+        overflow: Callable[[], None],
+        full: Callable[[], None],
+        drained: Callable[[], None],
+    ) -> None:
+        self.conflated = 0
+        self.written = 0
+        self._descriptor = descriptor
+        self._buffer = buffer
+        self._conflate = conflate
+        self._closed, self._overflow, self._full, self._drained = closed, overflow, full, drained
+        self._blocks: deque[tuple[bytes, int]] = deque()
+        self._waiting = 0
+        self._is_full = False
+        self._ending = False
+        self.broken = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._write_all, name="alpacli pipe", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        return self._waiting
+
+    def put(self, lines: bytes, count: int) -> None:
+        """Take whole lines; never waits."""
+        with self._changed:
+            self._blocks.append((lines, count))
+            self._waiting += count
+            if self._waiting > self._buffer and not self._is_full:
+                if not self._conflate:
+                    self._is_full = True
+                    self._overflow()
+                else:
+                    self._keep_latest_quotes()
+                    if self._waiting > self._buffer * 3 // 4:
+                        self._is_full = True
+                        self._full()
+            self._changed.notify()
+
+    @property
+    def ended(self) -> bool:
+        """Tell whether everything is written, or the reader has gone."""
+        return not self._thread.is_alive()
+
+    def finish(self) -> None:
+        """Let the thread write what waits and end."""
+        with self._changed:
+            self._ending = True
+            self._changed.notify()
+
+    def _keep_latest_quotes(self) -> None:
+        lines = [line for block, _ in self._blocks for line in block.splitlines(keepends=True)]
+        latest: set[str] = set()
+        kept: list[bytes] = []
+        for line in reversed(lines):
+            about = _about(line)
+            if about.type == "quote":
+                if about.symbol in latest:
+                    continue
+                latest.add(about.symbol)
+            kept.append(line)
+        kept.reverse()
+        self.conflated += len(lines) - len(kept)
+        self._blocks = deque([(b"".join(kept), len(kept))])
+        self._waiting = len(kept)
+
+    def _write_all(self) -> None:
+        while True:
+            with self._changed:
+                while not self._blocks and not self._ending:
+                    self._changed.wait()
+                if not self._blocks:
+                    return
+                block, count = self._blocks.popleft()
+                if len(block) < _MOST_AT_ONCE_BYTES and self._blocks:
+                    parts, size = [block], len(block)
+                    while self._blocks and size < _MOST_AT_ONCE_BYTES:
+                        more, more_count = self._blocks.popleft()
+                        parts.append(more)
+                        size += len(more)
+                        count += more_count
+                    block = b"".join(parts)
+            try:
+                view = memoryview(block)
+                while view:
+                    view = view[os.write(self._descriptor, view[:_MOST_AT_ONCE_BYTES]) :]
+            except OSError:  # the reader has gone: a pipe's end is no error
+                self.broken = True
+                self._closed()
+                return
+            with self._changed:
+                self.written += count
+                self._waiting -= count
+                if self._is_full and self._conflate and self._waiting <= self._buffer // 2:
+                    self._is_full = False
+                    self._drained()

@@ -1,0 +1,206 @@
+"""``alpacli stream``: a live table on a terminal, one JSON object a line anywhere else."""
+
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from alpacli.cli.run import Run
+from alpacli.errors import UsageError
+
+if TYPE_CHECKING:
+    from alpacli.domain.ticks import Interest
+    from alpacli.streams.feeds import Feed
+
+_WHAT: Final = "What to stream"
+_HOW: Final = "The connection"
+_WHERE: Final = "Where it goes"
+
+
+def _option(name: str, text: str, panel: str, metavar: str | None = None) -> Any:
+    return typer.Option(name, metavar=metavar, help=text, rich_help_panel=panel, show_default=False)
+
+
+_CHANNELS: Final = (
+    *("trades", "quotes", "bars", "updatedBars", "dailyBars", "statuses", "lulds", "imbalances", "orderbooks", "news"),
+)
+
+
+def stream(
+    run: Run,
+    symbols: Annotated[list[str] | None, typer.Argument(metavar="[SYMBOL]...", show_default=False)] = None,
+    *,
+    trades: Annotated[bool, _option("--trades", "Trades, with their corrections and cancels.", _WHAT)] = False,
+    quotes: Annotated[bool, _option("--quotes", "Best bid and ask.", _WHAT)] = False,
+    bars: Annotated[bool, _option("--bars", "Minute bars.", _WHAT)] = False,
+    updated_bars: Annotated[
+        bool, _option("--updated-bars", "Minute bars again, when trades came late.", _WHAT)
+    ] = False,
+    daily_bars: Annotated[bool, _option("--daily-bars", "The day so far, every minute.", _WHAT)] = False,
+    statuses: Annotated[bool, _option("--statuses", "Halts and resumptions.", _WHAT)] = False,
+    lulds: Annotated[bool, _option("--lulds", "Limit-up limit-down bands.", _WHAT)] = False,
+    imbalances: Annotated[bool, _option("--imbalances", "Order imbalances.", _WHAT)] = False,
+    orderbooks: Annotated[bool, _option("--orderbooks", "Order books of coins.", _WHAT)] = False,
+    news: Annotated[bool, _option("--news", "News about the symbols, or all news.", _WHAT)] = False,
+    updates: Annotated[bool, _option("--updates", "What happens to your own orders.", _WHAT)] = False,
+    all_symbols: Annotated[bool, _option("--all-symbols", "Every symbol of the feed.", _WHAT)] = False,
+    feed: Annotated[
+        str | None,
+        _option("--feed", "iex (default), sip, delayed_sip, test, crypto, options, opra, news …", _WHAT, "FEED"),
+    ] = None,
+    count: Annotated[int | None, _option("--count", "End after N messages.", _WHERE, "N")] = None,
+    duration: Annotated[
+        float | None, _option("--duration", "End this long after the confirmed subscription.", _WHERE, "SECONDS")
+    ] = None,
+    record: Annotated[str | None, _option("--record", "Append everything to this file too.", _WHERE, "FILE")] = None,
+    replay: Annotated[
+        str | None, _option("--replay", "Play a recording instead of connecting.", _WHERE, "FILE")
+    ] = None,
+    speed: Annotated[str | None, _option("--speed", "Play N times as fast as it came.", _WHERE, "N|max")] = None,
+    buffer: Annotated[
+        int,
+        _option(
+            "--buffer", "Let N messages wait for a slow reader (200000); then only the latest quotes.", _WHERE, "N"
+        ),
+    ] = 200_000,
+    no_conflate: Annotated[
+        bool, _option("--no-conflate", "End with an error instead of leaving out quotes.", _WHERE)
+    ] = False,
+    reconnect: Annotated[
+        str | None, _option("--reconnect", "Try N times in a row to reconnect (5).", _HOW, "N|forever")
+    ] = None,
+    stale_after: Annotated[
+        float, _option("--stale-after", "Replace a connection that is silent for so long (30).", _HOW, "SECONDS")
+    ] = 30.0,
+    backfill: Annotated[bool, _option("--backfill", "Fetch the trades and bars of a gap over REST.", _HOW)] = False,
+    no_hub: Annotated[bool, _option("--no-hub", "Share no connection with other streams.", _HOW)] = False,
+) -> None:
+    """Watch trades and quotes as they happen.
+
+    On a terminal a table with the latest of each symbol (keys: q quits, a adds, d removes, arrows select, s sorts, p pauses);
+    in a pipe or with --json one JSON object a line. Any number of streams share one connection to Alpaca. Lines on
+    standard input like {"action": "subscribe", "symbols": ["GOOGL"]} change the subscription.
+    """
+    from alpacli.cli.streaming import Plan, run_stream
+
+    flags = (trades, quotes, bars, updated_bars, daily_bars, statuses, lulds, imbalances, orderbooks, news)
+    chosen = [name for name, wanted in zip(_CHANNELS, flags, strict=True) if wanted]
+    if speed is not None and replay is None:
+        raise UsageError("--speed without --replay", "it sets how fast a recording is played")
+    found, interest = choose(
+        list(symbols or ()), chosen, feed, updates=updates, all_symbols=all_symbols, replay=replay is not None
+    )
+    run_stream(
+        run,
+        Plan(
+            feed=found,
+            interest=interest,
+            messages=_at_least("--count", count, 1),
+            duration_s=_seconds("--duration", duration),
+            record=record,
+            replay=replay,
+            speed=_speed(speed),
+            buffer=_at_least("--buffer", buffer, 1) or buffer,
+            conflate=not no_conflate,
+            reconnect=_reconnect(reconnect),
+            stale_after_s=_seconds("--stale-after", stale_after) or 30.0,
+            backfill=backfill,
+            hub=not no_hub,
+        ),
+    )
+
+
+def choose(
+    symbols: list[str],
+    channels: list[str],
+    feed_name: str | None,
+    *,
+    updates: bool = False,
+    all_symbols: bool = False,
+    replay: bool = False,
+) -> "tuple[Feed, Interest]":
+    """Return the feed and what to ask of it; the symbols tell the feed where none is named.
+
+    Raises:
+        UsageError: the combination makes no sense.
+    """
+    from alpacli.domain.ticks import Interest
+    from alpacli.streams.feeds import check_interest, find_feed
+
+    symbols = [symbol.strip().upper() for text in symbols for symbol in text.split(",") if symbol.strip()]
+    if updates or feed_name == "updates":
+        if symbols or channels or all_symbols or feed_name not in (None, "updates"):
+            raise UsageError(
+                "--updates streams your own orders and nothing else", "run a second stream for market data"
+            )
+        return find_feed("updates"), Interest({"trade_updates": ["*"]})
+    if all_symbols and symbols:
+        raise UsageError("--all-symbols and symbols", "choose one")
+    feed = find_feed(feed_name or _feed_of(symbols, channels))
+    for symbol in symbols:
+        if not symbol.isascii() or not symbol.replace("/", "").replace(".", "").replace("*", "").isalnum():
+            raise UsageError(f"{symbol!r} is not a symbol", "stocks look like AAPL or BRK.B, coins like BTC/USD")
+    if (all_symbols or channels == ["news"]) and not symbols:
+        symbols = ["*"]
+    if replay and not symbols:
+        return feed, Interest({name: ["*"] for name in channels})
+    if not symbols and feed.name == "news":
+        symbols = ["*"]
+    if not symbols:
+        raise UsageError("no symbols given", "name some, like `alpacli stream AAPL MSFT`, or use --all-symbols")
+    interest = Interest(dict.fromkeys(channels or feed.default, symbols))
+    if not replay:
+        check_interest(feed, interest)
+    return feed, interest
+
+
+def _feed_of(symbols: list[str], channels: list[str]) -> str:
+    if channels == ["news"]:
+        return "news"
+    kinds = {"crypto" if "/" in symbol else "options" if _is_option(symbol) else "iex" for symbol in symbols}
+    if len(kinds) > 1:
+        raise UsageError(
+            f"these symbols are on different feeds ({', '.join(sorted(kinds))})",
+            "run one stream for each kind of symbol",
+        )
+    return kinds.pop() if kinds else "crypto" if channels == ["orderbooks"] else "iex"
+
+
+def _is_option(symbol: str) -> bool:
+    return len(symbol) > 15 and symbol[-8:].isdigit() and symbol[-9] in "CP"
+
+
+def _speed(text: str | None) -> float | None:
+    """Return how many times as fast; ``None`` is as fast as possible."""
+    if text is None:
+        return 1.0
+    if text == "max":
+        return None
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = 0.0
+    if not 0 < speed < 1e6:
+        raise UsageError(f"--speed is {text!r}", "give a number above 0, or max")
+    return speed
+
+
+def _reconnect(text: str | None) -> int | None:
+    if text is None:
+        return 5
+    if text == "forever":
+        return None
+    if not text.isascii() or not text.isdecimal() or len(text) > 6:
+        raise UsageError(f"--reconnect is {text!r}", "give a number of attempts, or forever")
+    return int(text)
+
+
+def _at_least(name: str, value: int | None, least: int) -> int | None:
+    if value is not None and value < least:
+        raise UsageError(f"{name} is {value}", f"give a whole number of at least {least}")
+    return value
+
+
+def _seconds(name: str, value: float | None) -> float | None:
+    if value is not None and not 0 < value < 1e9:
+        raise UsageError(f"{name} is {value:g}", "give a number of seconds above 0")
+    return value

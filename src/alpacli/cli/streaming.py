@@ -1,0 +1,370 @@
+"""Runs a stream for the command: source to pipe or table, with everything that ends it, and what there is to say about it."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final, NamedTuple
+
+from alpacli.cli.failures import OutputClosed
+from alpacli.cli.output import discard_stdout
+from alpacli.cli.pipe import LinePipe
+from alpacli.cli.run import Run
+from alpacli.domain.ticks import CHANNELS, Interest, instant_text
+from alpacli.errors import AlpacliError, StreamLost, UsageError
+from alpacli.ports import async_sleep
+from alpacli.runtime import open_backfill, open_source
+from alpacli.streams.batch import Batch
+from alpacli.streams.client import Reception
+from alpacli.streams.events import Event, Filled, Gap, Lagging, Live, Reconnecting, Refused
+from alpacli.streams.feeds import Feed
+from alpacli.streams.recording import Recorder, Replay
+from alpacli.streams.session import Action
+from alpacli.streams.supervisor import Source
+
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_REPORT_CONFLATED_EVERY_S: Final = 5.0
+_LAST_LINES_S: Final = 1.0
+"""How long a reader has to take what waits when Ctrl-C or SIGTERM ends the stream."""
+
+
+class Plan(NamedTuple):
+    """What the command line asked for. ``speed`` ``None`` is as fast as possible; ``reconnect`` ``None`` is without limit."""
+
+    feed: Feed
+    interest: Interest
+    messages: int | None
+    duration_s: float | None
+    record: str | None
+    replay: str | None
+    speed: float | None
+    buffer: int
+    conflate: bool
+    reconnect: int | None
+    stale_after_s: float
+    backfill: bool
+    hub: bool
+
+
+def run_stream(run: Run, plan: Plan) -> None:
+    """Stream until it is over; Ctrl-C, SIGTERM, ``--count`` and ``--duration`` end it well.
+
+    Raises:
+        AlpacliError: it could not begin, or is lost for good.
+        OutputClosed: the reader of standard output left.
+    """
+    if run.options.schema:
+        from alpacli.streams.batch import schema
+
+        run.printer.write((json.dumps(schema(), indent=2 if run.printer.on_terminal else None) + "\n").encode())
+        return
+    asyncio.run(_Streaming(run, plan).run())
+
+
+class _Streaming:
+    """One run of the command: the sink of its source."""
+
+    def __init__(self, run: Run, plan: Plan) -> None:
+        self._run = run
+        self._plan = plan
+        self._clock = run.clock
+        self._interest = plan.interest
+        self._left = plan.messages
+        self._hurried = False
+        self._failure: AlpacliError | None = None
+        self._answers_due = 0
+        self._conflated_said = 0
+        self._conflated_said_at = float("-inf")
+        self._been_live = False
+
+    async def run(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._over = asyncio.Event()
+        self._source = self._open_source()
+        self._recorder = Recorder(self._plan.record, self._clock) if self._plan.record is not None else None
+        self._change_lines = _line_changer(self._run)
+        self._pipe = LinePipe(
+            sys.stdout.fileno(),
+            self._plan.buffer,
+            conflate=self._plan.conflate,
+            closed=lambda: self._from_thread(self._reader_left),
+            overflow=lambda: self._from_thread(self._reader_too_slow),
+            full=lambda: self._from_thread(self._source.pause),
+            drained=lambda: self._from_thread(self._source.resume),
+        )
+        for number in _SIGNALS:
+            self._loop.add_signal_handler(number, self._hurry)
+        backfill = None
+        if self._plan.backfill and self._plan.replay is None:
+            backfill = open_backfill(self._run.settings(), self._plan.feed, warn=self._run.printer.notice)
+        reception = Reception(
+            self._source,
+            self,
+            clock=self._clock,
+            reconnect=self._plan.reconnect,
+            backfill=backfill,
+            wanted=lambda: self._interest,
+        )
+        receiving = asyncio.ensure_future(reception.run())
+        receiving.add_done_callback(lambda _: self._over.set())
+        self._listen_to_standard_input()
+        try:
+            await self._over.wait()
+        finally:
+            await self._end(receiving)
+        if self._failure is not None:
+            raise self._failure
+
+    def _open_source(self) -> Source:
+        plan = self._plan
+        if plan.replay is not None:
+            return Replay(plan.replay, plan.interest, speed=plan.speed, clock=self._clock)
+        settings = self._run.settings()
+        try:
+            return open_source(settings, plan.feed, plan.interest, hub=plan.hub, stale_after_s=plan.stale_after_s)
+        except OSError as error:
+            self._run.printer.notice(f"no connection can be shared ({error}); this stream opens its own")
+            return open_source(settings, plan.feed, plan.interest, hub=False, stale_after_s=plan.stale_after_s)
+
+    # ----------------------------------------------------------------------------------------------- the end
+
+    async def _end(self, receiving: "asyncio.Future[None]") -> None:
+        if receiving.done() and not receiving.cancelled():
+            error = receiving.exception()
+            if isinstance(error, AlpacliError):
+                self._failure = self._failure or error
+            elif error is not None:
+                raise error
+        receiving.cancel()
+        with suppress(asyncio.CancelledError, AlpacliError):
+            await receiving
+        self._pipe.finish()
+        give_up_at: float | None = None
+        while not self._pipe.ended:
+            if self._hurried and give_up_at is None:
+                give_up_at = self._clock.monotonic() + _LAST_LINES_S
+            if give_up_at is not None and self._clock.monotonic() > give_up_at:
+                break
+            await async_sleep(0.002)
+        if self._recorder is not None:
+            self._recorder.close()
+        self._say_conflated(last=True)
+        if self._pipe.broken:
+            discard_stdout()
+            if self._failure is None:
+                raise OutputClosed
+
+    def _hurry(self) -> None:
+        """End because somebody says so."""
+        self._hurried = True
+        self._over.set()
+
+    def _fail(self, error: AlpacliError) -> None:
+        self._failure = self._failure or error
+        self._over.set()
+
+    def _reader_left(self) -> None:
+        self._over.set()
+
+    def _reader_too_slow(self) -> None:
+        self._source.pause()
+        self._fail(
+            StreamLost(
+                f"the reader is too slow: more than {self._plan.buffer} messages wait for it",
+                "read faster, give a larger --buffer, or leave --no-conflate away; nothing was lost up to here",
+            )
+        )
+
+    def _from_thread(self, what: Callable[[], None]) -> None:
+        with suppress(RuntimeError):  # the loop has ended: nobody needs to know any more
+            self._loop.call_soon_threadsafe(what)
+
+    # ------------------------------------------------------------------------------------------- as the sink
+
+    def batch(self, batch: Batch) -> None:
+        if self._over.is_set():
+            return
+        lines, count = batch.lines, batch.count
+        if self._left is not None:
+            if count >= self._left:
+                lines, count = _first_lines(lines, self._left), self._left
+                self._over.set()
+            self._left -= count
+        try:
+            if self._recorder is not None:
+                self._recorder.write(lines)
+            if self._change_lines is not None:
+                lines = self._change_lines(lines)
+        except AlpacliError as error:
+            self._fail(error)
+            return
+        self._pipe.put(lines, count)
+        if self._pipe.conflated != self._conflated_said:
+            self._say_conflated()
+
+    def event(self, event: Event) -> None:
+        if isinstance(event, Live):
+            self._went_live(event)
+        elif isinstance(event, Reconnecting):
+            self._notice(f"{event.reason}; trying again in {event.wait_s:.1f} s (attempt {event.attempt})")
+        elif isinstance(event, Gap):
+            lasted_s = (event.until_ns - event.from_ns) / 1e9
+            self._notice(
+                f"gap: what happened from {instant_text(event.from_ns)} to {instant_text(event.until_ns)}"
+                f" ({lasted_s:.1f} s) was not received"
+            )
+        elif isinstance(event, Filled):
+            self._notice(
+                f"the gap could not be filled: {event.error}"
+                if event.error
+                else f"gap filled: {event.messages} messages"
+            )
+        elif isinstance(event, Refused):
+            refused = ", ".join(f"{name} {' '.join(symbols)}" for name, symbols in event.channels.items())
+            self._notice(f"the server refused to add {refused}: {event.message} ({event.code})")
+            self._interest -= Interest(event.channels)
+            if not self._been_live:
+                from alpacli.streams.session import refusal
+                from alpacli.wire.frames import Failure
+
+                self._fail(refusal(Failure(event.code, event.message)))
+        elif isinstance(event, Lagging):
+            who = (
+                "the server says that this reader is slow (407)" if event.by == "server" else "this reader was too slow"
+            )
+            self._notice(f"{who}: messages may have been lost")
+
+    def _went_live(self, event: Live) -> None:
+        if not self._been_live:
+            self._been_live = True
+            if self._plan.duration_s is not None:
+                self._loop.call_later(self._plan.duration_s, self._over.set)
+            if self._run.options.verbose and self._plan.replay is None:
+                shared = "a shared connection" if event.shared else "a connection of its own"
+                self._notice(f"connected to {self._plan.feed.name} on {shared}")
+        if self._answers_due:
+            self._answers_due = 0
+            self._answer({"type": "subscription", **self._interest.as_dict()})
+
+    def _notice(self, text: str) -> None:
+        self._run.printer.notice(text)
+
+    def _say_conflated(self, *, last: bool = False) -> None:
+        now = self._clock.monotonic()
+        if self._pipe.conflated == self._conflated_said:
+            return
+        if last or now - self._conflated_said_at > _REPORT_CONFLATED_EVERY_S:
+            self._conflated_said, self._conflated_said_at = self._pipe.conflated, now
+            self._notice(f"the reader is slow: {self._conflated_said} quotes were left out for newer ones")
+
+    # ---------------------------------------------------------------------------------------- standard input
+
+    def _listen_to_standard_input(self) -> None:
+        """Take commands in a thread: a pipe, a file and a socket are read alike. A terminal is left to the shell."""
+        if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
+            return
+        threading.Thread(target=self._read_commands, args=(sys.stdin.fileno(),), daemon=True).start()
+
+    def _read_commands(self, descriptor: int) -> None:
+        unread = b""
+        while True:
+            try:
+                data = os.read(descriptor, 65536)
+            except OSError:
+                return
+            if not data:
+                return
+            *lines, unread = (unread + data).split(b"\n")
+            for line in lines:
+                if line.strip():
+                    self._from_thread(lambda line=line: self._obey(line))  # type: ignore[misc]
+
+    def _obey(self, line: bytes) -> None:
+        try:
+            action, interest = _command(line, self._plan)
+        except UsageError as error:
+            self._notice(f"{error.message}; {error.hint}")
+            return
+        if action == "ping":
+            self._answer({"type": "pong", "timestamp": instant_text(int(self._clock.time() * 1_000_000) * 1000)})
+            return
+        added = action == "subscribe"
+        self._interest = self._interest | interest if added else self._interest - interest
+        self._answers_due += 1
+        changing = asyncio.ensure_future(self._change("subscribe" if added else "unsubscribe", interest))
+        changing.add_done_callback(lambda _: None)
+
+    async def _change(self, action: Action, interest: Interest) -> None:
+        with suppress(AlpacliError):  # the connection is lost: the next one asks for all that is wanted
+            await self._source.change(action, interest)
+        if self._plan.replay is not None:
+            self._went_live(Live({}))
+
+    def _answer(self, message: dict[str, Any]) -> None:
+        self._pipe.put(json.dumps(message, separators=(",", ":")).encode() + b"\n", 1)
+
+
+def _command(line: bytes, plan: Plan) -> tuple[str, Interest]:
+    """Read one line of standard input.
+
+    Raises:
+        UsageError: it is no command.
+    """
+    example = 'write {"action": "subscribe", "symbols": ["AAPL"]}, unsubscribe or ping'
+    try:
+        command = json.loads(line)
+    except ValueError:
+        raise UsageError("a line on standard input is not JSON", example) from None
+    if not isinstance(command, dict) or command.get("action") not in ("subscribe", "unsubscribe", "ping"):
+        raise UsageError("a line on standard input is no command", example)
+    if command["action"] == "ping":
+        return "ping", Interest()
+    symbols = command.get("symbols")
+    channels = command.get("channels", list(plan.interest.channels))
+    if not _are_words(symbols) or not symbols or not _are_words(channels):
+        raise UsageError(f"{command['action']} needs symbols", example)
+    unknown = [name for name in channels if name not in plan.feed.channels or name not in CHANNELS]
+    if unknown:
+        raise UsageError(f"the {plan.feed.name} feed has no {unknown[0]}", f"it has {', '.join(plan.feed.channels)}")
+    return command["action"], Interest({name: [str(symbol).upper() for symbol in symbols] for name in channels})
+
+
+def _are_words(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(word, str) and word for word in value)
+
+
+def _first_lines(lines: bytes, count: int) -> bytes:
+    end = -1
+    for _ in range(count):
+        end = lines.index(b"\n", end + 1)
+    return lines[: end + 1]
+
+
+def _line_changer(run: Run) -> Callable[[bytes], bytes] | None:
+    """Return what ``--fields`` and ``--jq`` do to a block of lines."""
+    options = run.options
+    if options.fields is None and options.jq is None:
+        return None
+    from alpacli.render import machine
+
+    names = [name.strip() for name in (options.fields or "").split(",") if name.strip()]
+    if options.fields is not None and not names:
+        raise UsageError("--fields names no field", "give names separated by commas, like --fields symbol,price")
+    if options.jq is not None:
+        machine.jq("{}", f"try ({options.jq}) catch empty")  # a program that does not compile is wrong usage, at once
+
+    def change(lines: bytes) -> bytes:
+        changed: list[str] = []
+        for line in lines.splitlines():
+            text = line.decode()
+            if names:
+                tree = machine.parse(line)
+                text = machine.dump({name: tree.get(name) for name in names})
+            changed.append(machine.jq(text, options.jq) if options.jq is not None else text + "\n")
+        return "".join(changed).encode("utf-8", "backslashreplace")
+
+    return change

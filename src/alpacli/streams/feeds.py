@@ -1,0 +1,73 @@
+"""The streams that Alpaca has, by the names that people use for them."""
+
+from typing import Final, Literal, NamedTuple
+
+from alpacli.domain.ticks import Interest
+from alpacli.errors import UsageError
+
+
+class Feed(NamedTuple):
+    """One endpoint. ``host`` says which URL it is under; ``channels`` are the lists it knows, the default ones first."""
+
+    name: str
+    path: str
+    host: Literal["stream", "trading"]
+    encoding: Literal["json", "msgpack"]
+    channels: tuple[str, ...]
+    default: tuple[str, ...]
+
+
+_STOCK_CHANNELS: Final = (
+    *("trades", "quotes", "bars", "updatedBars", "dailyBars", "statuses", "lulds", "imbalances"),
+    *("corrections", "cancelErrors"),
+)
+_PLAIN: Final = ("trades", "quotes")
+
+FEEDS: Final = {
+    feed.name: feed
+    for feed in (
+        *(
+            Feed(name, f"/v2/{name}", "stream", "json", _STOCK_CHANNELS, _PLAIN)
+            for name in ("iex", "sip", "delayed_sip", "test")
+        ),
+        *(Feed(name, f"/v1beta1/{name}", "stream", "json", _STOCK_CHANNELS, _PLAIN) for name in ("boats", "overnight")),
+        Feed(
+            "crypto",
+            "/v1beta3/crypto/us",
+            "stream",
+            "json",
+            ("trades", "quotes", "bars", "updatedBars", "dailyBars", "orderbooks"),
+            _PLAIN,
+        ),
+        Feed("options", "/v1beta1/indicative", "stream", "msgpack", _PLAIN, _PLAIN),
+        Feed("opra", "/v1beta1/opra", "stream", "msgpack", _PLAIN, _PLAIN),
+        Feed("news", "/v1beta1/news", "stream", "json", ("news",), ("news",)),
+        Feed("updates", "/stream", "trading", "json", ("trade_updates",), ("trade_updates",)),
+    )
+}
+"""``options`` is the free indicative feed, ``opra`` the paid one; ``updates`` are the account's own orders."""
+
+
+def find_feed(name: str) -> Feed:
+    """Return the feed of this name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    feed = FEEDS.get(name)
+    if feed is None:
+        raise UsageError(f"there is no feed {name!r}", f"choose one of {', '.join(FEEDS)}")
+    return feed
+
+
+def check_interest(feed: Feed, interest: Interest) -> None:
+    """Refuse channels that the feed does not have, before anything is sent.
+
+    Raises:
+        UsageError: one of them is not the feed's, or nothing was asked for.
+    """
+    if not interest:
+        raise UsageError("nothing to stream", "name symbols, or use --all-symbols")
+    for channel in interest.channels:
+        if channel not in feed.channels:
+            raise UsageError(f"the {feed.name} feed has no {channel}", f"it has {', '.join(feed.channels)}")

@@ -1,0 +1,176 @@
+"""A member's side of the hub: finds it, starts it when there is none, and finds it again when it is gone."""
+
+import asyncio
+from typing import Final
+
+import msgspec
+
+from alpacli.domain.ticks import Interest
+from alpacli.errors import AlpacliError, StreamLost
+from alpacli.ports import Clock
+from alpacli.streams.batch import Batch
+from alpacli.streams.events import Connecting, Gap, Live, Reconnecting
+from alpacli.streams.local import HEADER_BYTES, LINES, VERSION, Meeting, Upstream, meeting, start_hub, unpack_event
+from alpacli.streams.session import Action
+from alpacli.streams.supervisor import Sink
+
+_MEET_S: Final = 10.0
+_LOOK_AGAIN_S: Final = 0.02
+
+
+class _Wire(asyncio.Protocol):
+    """Bytes of the hub's socket to batches and events."""
+
+    def __init__(self, link: "HubLink", sink: Sink) -> None:
+        self.over: asyncio.Future[AlpacliError | None] = asyncio.get_running_loop().create_future()
+        self._link = link
+        self._sink = sink
+        self._unread = bytearray()
+
+    def data_received(self, data: bytes) -> None:
+        unread = self._unread
+        unread += data
+        start = 0
+        while len(unread) - start >= HEADER_BYTES:
+            end = start + HEADER_BYTES + int.from_bytes(unread[start : start + 4], "big")
+            if len(unread) < end:
+                break
+            content = bytes(unread[start + HEADER_BYTES : end])
+            if unread[start + 4] == LINES:
+                self._link.heard()
+                self._sink.batch(Batch.of_lines(content))
+            else:
+                self._happened(content)
+            start = end
+        del unread[:start]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.over.done():
+            self.over.set_result(None)
+
+    def _happened(self, content: bytes) -> None:
+        event = unpack_event(content)
+        if isinstance(event, AlpacliError):
+            if not self.over.done():
+                self.over.set_result(event)
+        elif event is not None:
+            self._sink.event(event)
+            if isinstance(event, Live):
+                self._link.went_live(self._sink)
+
+
+class HubLink:
+    """A ``Source``: the shared connection, seen from one of the processes that share it.
+
+    Raises (the constructor):
+        OSError: there is no directory in which a private socket could be.
+    """
+
+    def __init__(self, upstream: Upstream, wanted: Interest, *, clock: Clock, stale_after_s: float = 30.0) -> None:
+        self.wanted = wanted
+        self._upstream = upstream
+        self._place: Meeting = meeting(upstream)
+        self._clock = clock
+        self._stale_after_s = stale_after_s
+        self._transport: asyncio.Transport | None = None
+        self._paused = False
+        self._heard_ns = 0
+        self._lost_ns: int | None = None
+        self._was_live = False
+
+    async def run(self, sink: Sink) -> None:
+        sink.event(Connecting("connecting"))
+        while True:
+            wire = await self._meet(sink)
+            try:
+                failed = await wire.over
+            finally:
+                if self._transport is not None:
+                    self._transport.abort()
+                    self._transport = None
+            if failed is not None:
+                raise failed
+            if self._was_live and self._lost_ns is None:
+                self._lost_ns = self._heard_ns
+            self._was_live = False
+            sink.event(Reconnecting(1, 0.0, "the process that held the shared connection ended"))
+
+    async def change(self, action: Action, interest: Interest) -> None:
+        self.wanted = self.wanted | interest if action == "subscribe" else self.wanted - interest
+        self._say({"do": action, "interest": interest.as_dict()})
+
+    def pause(self) -> None:
+        self._paused = True
+        if self._transport is not None and self._transport.is_reading():
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        self._paused = False
+        if self._transport is not None and not self._transport.is_reading():
+            self._transport.resume_reading()
+
+    def watch_for_silence(self, stale_after_s: float) -> None:
+        self._stale_after_s = stale_after_s
+
+    # ------------------------------------------------------------------------------------------ for the wire
+
+    def heard(self) -> None:
+        self._heard_ns = self._now_ns()
+
+    def went_live(self, sink: Sink) -> None:
+        self._was_live = True
+        if self._lost_ns is not None:
+            sink.event(Gap(self._lost_ns, self._now_ns()))
+            self._lost_ns = None
+        self.heard()
+
+    # ---------------------------------------------------------------------------------------------- meeting
+
+    async def _meet(self, sink: Sink) -> _Wire:
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + _MEET_S
+        while True:
+            try:
+                transport, wire = await loop.create_unix_connection(lambda: _Wire(self, sink), self._place.socket)
+            except (FileNotFoundError, ConnectionRefusedError):
+                if loop.time() > give_up_at:
+                    raise StreamLost(
+                        f"the process that shares the connection did not start; it says: {self._last_words()}",
+                        "--no-hub connects without it",
+                    ) from None
+                if not await asyncio.to_thread(start_hub, self._upstream, self._place):
+                    await _look_again()
+                continue
+            self._transport = transport
+            if self._paused:
+                transport.pause_reading()
+            self._say(
+                {
+                    "do": "hello",
+                    "version": VERSION,
+                    "interest": self.wanted.as_dict(),
+                    "stale_after": self._stale_after_s,
+                }
+            )
+            return wire
+
+    def _say(self, command: dict[str, object]) -> None:
+        if self._transport is not None:
+            self._transport.write(msgspec.json.encode(command) + b"\n")
+
+    def _last_words(self) -> str:
+        try:
+            with open(self._place.log, encoding="utf-8", errors="replace") as log:
+                lines = log.read().strip().splitlines()
+        except OSError:
+            lines = []
+        return lines[-1] if lines else "nothing"
+
+    def _now_ns(self) -> int:
+        return int(self._clock.time() * 1_000_000) * 1000
+
+
+async def _look_again() -> None:
+    from alpacli.ports import async_sleep
+
+    await async_sleep(_LOOK_AGAIN_S)

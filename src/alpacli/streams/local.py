@@ -1,0 +1,172 @@
+"""Where the hub of one user, account, stream and feed listens, how it is started, and what goes over its socket.
+
+A message on the socket is four bytes of length, one byte of kind and the content: ``L`` is lines as ``alpacli stream --json``
+prints them, ``E`` an event as JSON. Members speak in lines of JSON: ``{"do": "hello" | "subscribe" | "unsubscribe", …}``.
+"""
+
+import fcntl
+import os
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+from hashlib import blake2b
+from typing import Final, Literal, NamedTuple
+
+import msgspec
+
+from alpacli.errors import AlpacliError, AuthenticationError, StreamLost, StreamRefused
+from alpacli.streams import events
+from alpacli.streams.events import Event
+
+VERSION: Final = 1
+LINES: Final = ord("L")
+EVENT: Final = ord("E")
+HEADER_BYTES: Final = 5
+
+_EVENTS: Final[dict[str, type[Event]]] = {
+    kind.__name__: kind
+    for kind in (
+        events.Connecting,
+        events.Live,
+        events.Reconnecting,
+        events.Gap,
+        events.Refused,
+        events.Lagging,
+        events.Health,
+    )
+}
+_FAILURES: Final[dict[str, type[AlpacliError]]] = {
+    kind.__name__: kind for kind in (AuthenticationError, StreamRefused, StreamLost)
+}
+
+
+class Upstream(NamedTuple):
+    """The one connection that is shared: where, as whom, and in which form."""
+
+    url: str
+    key_id: str
+    secret: str
+    kind: Literal["market", "updates"]
+    encoding: Literal["json", "msgpack"]
+    linger_s: float
+    timeout_s: float
+
+    @property
+    def name(self) -> str:
+        """Return a name that only those who know the secret can make, so that a wrong secret finds another hub."""
+        text = f"{VERSION}\n{self.url}\n{self.key_id}\n{self.secret}\n{self.encoding}"
+        return blake2b(text.encode(errors="surrogateescape"), digest_size=9, person=b"alpacli hub").hexdigest()
+
+
+class Meeting(NamedTuple):
+    """The files of one hub; ``lock`` is held by the hub while it lives, ``starting`` by whoever is starting it."""
+
+    socket: str
+    lock: str
+    starting: str
+    log: str
+
+
+def meeting(upstream: Upstream) -> Meeting:
+    """Return where the hub is to be met, in a directory that nobody else can enter.
+
+    Raises:
+        OSError: there is no such directory and it cannot be made, or it belongs to somebody else.
+    """
+    base = os.environ.get("XDG_RUNTIME_DIR", "")
+    if base and os.access(base, os.W_OK) and len(base) < 50:
+        directory = os.path.join(base, "alpacli")
+    else:
+        directory = os.path.join(tempfile.gettempdir(), f"alpacli-{os.getuid()}")
+        if len(directory) > 60:  # a socket's path has room for about 100 bytes
+            directory = f"/tmp/alpacli-{os.getuid()}"  # noqa: S108 # checked below: ours alone, or refused
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    found = os.lstat(directory)
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        msg = f"{directory} is not a directory of your own alone"
+        raise PermissionError(msg)
+    path = os.path.join(directory, upstream.name)
+    return Meeting(f"{path}.sock", f"{path}.lock", f"{path}.start", f"{path}.log")
+
+
+def start_hub(upstream: Upstream, place: Meeting) -> bool:
+    """Start the hub unless somebody else is doing so; false when it was left to them.
+
+    It outlives this process, gets its instructions on standard input, where no other process can read them, and ends by
+    itself when nobody has used it for a while.
+    """
+    starting = os.open(place.starting, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(starting, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        if is_listening(place):
+            return True
+        log = os.open(place.log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            process = subprocess.Popen(  # noqa: S603 # our own interpreter and module
+                [sys.executable, "-P", "-m", "alpacli.runtime", "hub", place.socket],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                cwd="/",
+            )
+        finally:
+            os.close(log)
+        if process.stdin is None:
+            raise AssertionError("a pipe was asked for")
+        try:
+            with process.stdin as instructions:
+                instructions.write(msgspec.json.encode(upstream._asdict()))
+        except BrokenPipeError:
+            return True  # it ended at once: its log tells why, and whoever waits for it gives up
+        # The lock is kept until the hub listens: a second starter would only start a hub that finds the first.
+        for _ in range(500):
+            if is_listening(place) or process.poll() is not None:
+                break
+            _wait(0.01)
+        return True
+    finally:
+        os.close(starting)
+
+
+def is_listening(place: Meeting) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(place.socket)
+        except OSError:
+            return False
+    return True
+
+
+def _wait(seconds: float) -> None:
+    from alpacli.ports import SystemClock
+
+    SystemClock().sleep(seconds)
+
+
+def pack(kind: int, content: bytes) -> bytes:
+    return len(content).to_bytes(4, "big") + bytes((kind,)) + content
+
+
+def pack_event(event: Event) -> bytes:
+    return pack(EVENT, msgspec.json.encode({"event": type(event).__name__, **event._asdict()}))
+
+
+def pack_failure(error: AlpacliError) -> bytes:
+    return pack(EVENT, msgspec.json.encode({"event": "Failed", **error.as_dict()}))
+
+
+def unpack_event(content: bytes) -> Event | AlpacliError | None:
+    """Return the event, the error that ended the hub's connection, or ``None`` for one of another version."""
+    fields = msgspec.json.decode(content)
+    name = fields.pop("event", "")
+    if name == "Failed":
+        made = _FAILURES.get(fields.pop("type"), StreamLost)
+        return made(**fields)
+    kind = _EVENTS.get(name)
+    return None if kind is None else kind(**fields)

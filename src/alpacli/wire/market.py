@@ -1,0 +1,108 @@
+"""Market data over REST, as the streams need it: what was missed in a gap, and the close to compare prices with.
+
+Source: the Market Data API's historical trades, historical bars and snapshots, for stocks and for crypto.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Final, NamedTuple
+
+from alpacli.domain.ticks import instant_text
+from alpacli.domain.values import from_json
+from alpacli.errors import UnreadableAnswer
+from alpacli.ports import Request
+from alpacli.wire.frames import Loose, tick_from_element
+from alpacli.wire.rest import Call
+
+_MOST_PER_PAGE: Final = 10_000
+_STOCKS: Final = "/v2/stocks"
+_CRYPTO: Final = "/v1beta3/crypto/us"
+_LETTERS: Final = {"trades": "t", "bars": "b"}
+
+
+class Page(NamedTuple):
+    """Ticks of one page, by symbol and then by time; ``token`` leads to the next one."""
+
+    ticks: list[Loose]
+    token: str | None
+
+
+def between(
+    channel: str, symbols: Sequence[str], from_ns: int, until_ns: int, *, feed: str, token: str | None = None
+) -> Call[Page]:
+    """Ask for the ``trades`` or minute ``bars`` of some symbols between two times, both included.
+
+    ``feed`` is the stream's (``iex``, ``sip``, ``crypto`` …); times are nanoseconds since 1970 UTC.
+    """
+    crypto = feed == "crypto"
+    query = [
+        ("symbols", ",".join(symbols)),
+        ("start", instant_text(from_ns)),
+        ("end", instant_text(until_ns)),
+        ("limit", str(_MOST_PER_PAGE)),
+    ]
+    if channel == "bars":
+        query.append(("timeframe", "1Min"))
+    if not crypto:
+        query.append(("feed", _rest_feed(feed)))
+    if token is not None:
+        query.append(("page_token", token))
+    letter = _LETTERS[channel]
+
+    def decode(body: bytes) -> Page:
+        tree = _object(body, channel)
+        rows = tree.get(channel) or {}
+        if not isinstance(rows, Mapping):
+            raise _unreadable(channel)
+        ticks = [
+            tick_from_element(letter, symbol, element)
+            for symbol, elements in rows.items()
+            for element in elements or ()
+        ]
+        return Page(ticks, tree.get("next_page_token"))
+
+    return Call(
+        channel, Request("GET", f"{_CRYPTO if crypto else _STOCKS}/{channel}", tuple(query), host="data"), decode
+    )
+
+
+def previous_closes(symbols: Iterable[str], *, feed: str) -> Call[dict[str, Decimal]]:
+    """Ask for the close of the trading day before, by symbol; symbols without one are left out."""
+    crypto = feed == "crypto"
+    query = [("symbols", ",".join(symbols))]
+    if not crypto:
+        query.append(("feed", feed if feed in ("iex", "sip", "delayed_sip") else "iex"))
+
+    def decode(body: bytes) -> dict[str, Decimal]:
+        tree = _object(body, "snapshots")
+        found = tree.get("snapshots", tree)
+        closes: dict[str, Decimal] = {}
+        for symbol, snapshot in found.items() if isinstance(found, Mapping) else ():
+            bar = snapshot.get("prevDailyBar") if isinstance(snapshot, Mapping) else None
+            close = bar.get("c") if isinstance(bar, Mapping) else None
+            if isinstance(close, int | Decimal):
+                closes[symbol] = Decimal(close)
+        return closes
+
+    return Call(
+        "snapshots", Request("GET", f"{_CRYPTO if crypto else _STOCKS}/snapshots", tuple(query), host="data"), decode
+    )
+
+
+def _rest_feed(feed: str) -> str:
+    """Return the name under which history has a stream's data."""
+    return {"delayed_sip": "sip", "test": "iex", "overnight": "boats"}.get(feed, feed)
+
+
+def _object(body: bytes, what: str) -> dict[str, Any]:
+    try:
+        tree = from_json(body)
+    except ValueError as error:
+        raise _unreadable(what) from error
+    if not isinstance(tree, dict):
+        raise _unreadable(what)
+    return tree
+
+
+def _unreadable(what: str) -> UnreadableAnswer:
+    return UnreadableAnswer(f"the answer for {what} is not what the endpoint promises", "try again later")
