@@ -1,0 +1,132 @@
+"""A market data server on a real WebSocket that says just what a test wants said, in a thread of its own."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any, Self
+
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+
+CONNECTED = {"T": "success", "msg": "connected"}
+AUTHENTICATED = {"T": "success", "msg": "authenticated"}
+T0 = "2026-01-02T15:00:00."
+
+
+def trade(number: int, symbol: str = "AAPL") -> dict[str, Any]:
+    return {"T": "t", "S": symbol, "i": number, "x": "V", "p": 100.25, "s": 10, "t": f"{T0}{number:09d}Z", "z": "C"}
+
+
+def quote(number: int, symbol: str = "AAPL") -> dict[str, Any]:
+    sides = {"bp": 100.25, "bs": 100, "bx": "V", "ap": 100.5, "as": 200, "ax": "V"}
+    return {"T": "q", "S": symbol, **sides, "t": f"{T0}{number:09d}Z", "z": "C"}
+
+
+class Conversation:
+    """One client's connection; what it asked for is in ``feed.asked``."""
+
+    def __init__(self, feed: "Feed", socket: ServerConnection) -> None:
+        self.feed = feed
+        self.socket = socket
+        self.channels: dict[str, set[str]] = {}
+
+    async def say(self, *messages: dict[str, Any]) -> None:
+        await self.socket.send(json.dumps(messages))
+
+    async def hear(self) -> dict[str, Any]:
+        command: dict[str, Any] = json.loads(await self.socket.recv())
+        self.feed.asked.append(command)
+        return command
+
+    async def greet(self) -> None:
+        """Get as far as being authenticated."""
+        await self.say(CONNECTED)
+        await self.hear()
+        await self.say(AUTHENTICATED)
+
+    async def obey(self) -> dict[str, Any]:
+        """Do one subscribe or unsubscribe and confirm the complete state."""
+        command = await self.hear()
+        for channel in ("trades", "quotes", "bars"):
+            symbols = set(command.get(channel, ()))
+            had = self.channels.setdefault(channel, set())
+            self.channels[channel] = had | symbols if command["action"] == "subscribe" else had - symbols
+        await self.say({"T": "subscription", **{name: sorted(symbols) for name, symbols in self.channels.items()}})
+        return command
+
+    async def serve_subscriptions(self) -> None:
+        while True:
+            await self.obey()
+
+
+Script = Callable[[Conversation], Awaitable[None]]
+
+
+async def steadily(conversation: Conversation) -> None:
+    """Send a trade of each subscribed symbol every 10 ms, numbered on through all connections."""
+    await conversation.greet()
+    await conversation.obey()
+    changes = asyncio.ensure_future(conversation.serve_subscriptions())
+    try:
+        while not changes.done():  # it ends when the client has gone
+            conversation.feed.sent += 1
+            symbols = sorted(conversation.channels["trades"])
+            if symbols:
+                await conversation.say(*(trade(conversation.feed.sent, symbol) for symbol in symbols))
+            await asyncio.sleep(0.01)
+    finally:
+        changes.cancel()
+
+
+class Feed:
+    """Serves each connection with the next of the scripts; the last one serves all that follow."""
+
+    def __init__(self, *scripts: Script) -> None:
+        self.asked: list[dict[str, Any]] = []
+        self.connections = 0
+        self.open_now = 0
+        self.most_open = 0
+        self.sent = 0
+        self.url = ""
+        self._scripts = scripts or (steadily,)
+        self._ready = threading.Event()
+        self._loop = asyncio.new_event_loop()
+        self._server: Server | None = None
+        self._stop = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        assert self._ready.wait(10)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(10)
+
+    def _run(self) -> None:
+        self._loop.run_until_complete(self._serve())
+        self._loop.close()
+
+    async def _serve(self) -> None:
+        async with serve(self._converse, "127.0.0.1", 0, ping_interval=None, close_timeout=0.2) as server:
+            port = next(iter(server.sockets)).getsockname()[1]
+            self.url = f"ws://127.0.0.1:{port}"
+            self._ready.set()
+            await self._stop.wait()
+
+    async def _converse(self, socket: ServerConnection) -> None:
+        script = self._scripts[min(self.connections, len(self._scripts) - 1)]
+        self.connections += 1
+        self.open_now += 1
+        self.most_open = max(self.most_open, self.open_now)
+        try:
+            await script(Conversation(self, socket))
+        except ConnectionClosed:
+            pass
+        finally:
+            self.open_now -= 1
