@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from alpacli.streams.supervisor import Source, Supervisor
     from alpacli.wire.frames import Message
 
+_SIM_PATHS = ("/v2/iex", "/v2/sip", "/v2/delayed_sip", "/v2/test", "/v1beta3/crypto/us")
 Warn = Callable[[str], None]
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -168,22 +169,24 @@ def open_source(
 ) -> "Source":
     """Return where the ticks of a feed come from: the connection that all processes share, or one of our own.
 
-    ``hub=False`` has one of its own. Nothing is connected yet.
+    ``hub=False`` and the in-process exchange have one of their own. Nothing is connected yet.
 
     Raises:
         ConfigError: there is no key pair.
-        UsageError: the in-process exchange was asked for.
+        UsageError: the in-process exchange does not have this feed.
     """
     clock = SystemClock()
-    if settings.sim:
+    if settings.sim and feed.path not in _SIM_PATHS:
         raise UsageError(
-            "the offline exchange has no streams yet", "leave --sim away, or play a recording with --replay"
+            f"the offline exchange has no {feed.name} feed", "it has iex, sip, delayed_sip, test and crypto"
         )
-    if hub:
+    if hub and not settings.sim:
         from alpacli.streams.link import HubLink
 
         return HubLink(upstream(settings, feed), wanted, clock=clock, stale_after_s=stale_after_s)
-    return _supervise(upstream(settings, feed), wanted, stale_after_s)
+    return _supervise(
+        upstream(settings, feed), wanted, stale_after_s, sim_dir=settings.state_dir if settings.sim else ""
+    )
 
 
 def upstream(settings: Settings, feed: "Feed") -> "Upstream":
@@ -201,7 +204,7 @@ def upstream(settings: Settings, feed: "Feed") -> "Upstream":
     else:
         url = settings.stream_url + feed.path
     return Upstream(
-        url=url,
+        url=feed.path if settings.sim else url,
         key_id=pair.key_id,
         secret=pair.secret.reveal(),
         kind="updates" if feed.host == "trading" else "market",
@@ -211,13 +214,17 @@ def upstream(settings: Settings, feed: "Feed") -> "Upstream":
     )
 
 
-def _supervise(upstream: "Upstream", wanted: "Interest", stale_after_s: float) -> "Supervisor":
+def _supervise(upstream: "Upstream", wanted: "Interest", stale_after_s: float, *, sim_dir: str = "") -> "Supervisor":
     from alpacli.streams.session import MarketSession, Session, UpdatesSession
     from alpacli.streams.supervisor import Supervisor
 
     clock = SystemClock()
 
     async def dial() -> Socket:
+        if sim_dir:
+            from alpacli.sim.sockets import dial_local
+
+            return await dial_local(sim_dir, clock, upstream.url, upstream.key_id, upstream.secret, upstream.encoding)
         from alpacli import __version__
         from alpacli.wire.sockets import dial as dial_websocket
 

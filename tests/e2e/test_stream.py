@@ -377,7 +377,7 @@ def test_a_full_disk_ends_the_stream_with_an_error_and_the_recording_whole(feed:
     user = user_of(feed, tmp_path)
     process = subprocess.Popen(
         ["bash", "-c", f"trap '' XFSZ; ulimit -f 4; exec {PROGRAM} stream AAPL --trades --record day.ndjson --no-hub"],
-        env=user.environment(None),
+        env=user.environment({"PYTHONDONTWRITEBYTECODE": "1"}),  # bytecode is cut off as well, for all who come after
         cwd=user.cwd,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

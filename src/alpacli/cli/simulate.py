@@ -138,12 +138,19 @@ def serve(
     run: Run,
     port: Annotated[int, typer.Option(metavar="N", help="Port; 0 takes a free one.", min=0, max=65535)] = 8765,
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="A loopback address.")] = "127.0.0.1",
+    connection_limit: Annotated[
+        int, typer.Option(metavar="N", help="Streams per account and feed, like Alpaca's 1; 0 is no limit.", min=0)
+    ] = 0,
+    symbol_limit: Annotated[
+        int, typer.Option(metavar="N", help="Symbols per stream, like Alpaca's 30; 0 is no limit.", min=0)
+    ] = 0,
 ) -> None:
-    """Serve the offline exchange over HTTP, until Ctrl-C.
+    """Serve the offline exchange over HTTP and WebSocket, until Ctrl-C.
 
     Any Alpaca client can use it: point its base URL here; every key pair is an account of its own.
     """
     from alpacli.sim.server import serve as serve_http
+    from alpacli.sim.sockets import Limits
 
     settings = _settings(run)
 
@@ -152,7 +159,15 @@ def serve(
         if not run.options.quiet:
             say(f"alpacli: the offline exchange answers at {url}; try ALPACA_BASE_URL={url}\n")
 
-    serve_http(settings.state_dir, run.clock, host=host, port=port, ready=ready, access_log=run.options.verbose)
+    serve_http(
+        settings.state_dir,
+        run.clock,
+        host=host,
+        port=port,
+        ready=ready,
+        access_log=run.options.verbose,
+        limits=Limits(connection_limit, symbol_limit),
+    )
 
 
 def _settings(run: Run) -> "Settings":

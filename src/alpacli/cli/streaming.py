@@ -23,8 +23,9 @@ from alpacli.streams.client import Reception
 from alpacli.streams.events import Event, Filled, Gap, Lagging, Live, Reconnecting, Refused
 from alpacli.streams.feeds import Feed
 from alpacli.streams.recording import Recorder, Replay
-from alpacli.streams.session import Action
+from alpacli.streams.session import Action, refusal
 from alpacli.streams.supervisor import Source
+from alpacli.wire.frames import Failure
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _REPORT_CONFLATED_EVERY_S: Final = 5.0
@@ -224,14 +225,7 @@ class _Streaming:
                 else f"gap filled: {event.messages} messages"
             )
         elif isinstance(event, Refused):
-            refused = ", ".join(f"{name} {' '.join(symbols)}" for name, symbols in event.channels.items())
-            self._notice(f"the server refused to add {refused}: {event.message} ({event.code})")
-            self._interest -= Interest(event.channels)
-            if not self._been_live:
-                from alpacli.streams.session import refusal
-                from alpacli.wire.frames import Failure
-
-                self._fail(refusal(Failure(event.code, event.message)))
+            self._was_refused(event)
         elif isinstance(event, Lagging):
             who = (
                 "the server says that this reader is slow (407)" if event.by == "server" else "this reader was too slow"
@@ -249,6 +243,15 @@ class _Streaming:
         if self._answers_due:
             self._answers_due = 0
             self._answer({"type": "subscription", **self._interest.as_dict()})
+
+    def _was_refused(self, event: Refused) -> None:
+        """End when it was what we began with; otherwise the stream goes on as it was."""
+        self._interest -= Interest(event.channels)
+        if not self._been_live:
+            self._fail(refusal(Failure(event.code, event.message)))
+            return
+        refused = ", ".join(f"{name} {' '.join(symbols)}" for name, symbols in event.channels.items())
+        self._notice(f"the server refused to add {refused}: {event.message} ({event.code})")
 
     def _notice(self, text: str) -> None:
         self._run.printer.notice(text)

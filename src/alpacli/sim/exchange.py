@@ -153,6 +153,11 @@ class Exchange:
             )
             yield Desk(db, account, self._market(db, read_meta(db)), self.now_ns())
 
+    def market(self) -> Market:
+        """Return the market as it is now; a reset makes another one."""
+        with self._state.read() as db:
+            return self._market(db, read_meta(db))
+
     def account_number(self, key_id: str, secret: str = "") -> int:
         """Return the number of a key pair's account, opening it when it is new, without counting a request."""
         identity = _identity(key_id, secret)

@@ -1,6 +1,7 @@
-"""The exchange over HTTP: a small ASGI application around the same handler, served by uvicorn on the loopback interface.
+"""The exchange over HTTP and WebSocket: a small ASGI application around the same code as in process.
 
-The handler runs in threads, because it waits for SQLite. uvicorn is imported when a server starts, not before.
+uvicorn serves it on the loopback interface.
+What waits for SQLite runs in threads. uvicorn is imported when a server starts, not before.
 """
 
 import asyncio
@@ -9,15 +10,18 @@ import logging
 import signal
 import socket
 import threading
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl
 
 from alpacli.errors import ConfigError
-from alpacli.ports import Clock
+from alpacli.ports import Clock, async_sleep
 from alpacli.sim.exchange import Exchange
+from alpacli.sim.feed import Feed
 from alpacli.sim.rest import HttpAnswer, HttpRequest, handle
+from alpacli.sim.sockets import CHANNELS, TICK_S, Limits, MarketSession, Occupancy
+from alpacli.wire.frames import Encoding
 
 if TYPE_CHECKING:
     import uvicorn
@@ -25,6 +29,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _MOST_BODY_BYTES: Final = 1_000_000
 _SHUTDOWN_S: Final = 2
+_MOST_FRAME_BYTES: Final = 16 << 20
+_NO_LIMITS: Final = Limits()
 
 _Event = MutableMapping[str, Any]  # Any: ASGI's own typing of a scope and its events
 _Receive = Callable[[], Awaitable[_Event]]
@@ -34,14 +40,18 @@ _Send = Callable[[_Event], Awaitable[None]]
 class SimApp:
     """The ASGI application of one exchange."""
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, limits: Limits = _NO_LIMITS) -> None:
         self._exchange = exchange
+        self._limits = limits
+        self._occupancy = Occupancy()
 
     async def __call__(self, scope: _Event, receive: _Receive, send: _Send) -> None:
         if scope["type"] == "lifespan":
             await _lifespan(receive, send)
         elif scope["type"] == "http":
             await self._http(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self._websocket(scope, receive, send)
 
     async def _http(self, scope: _Event, receive: _Receive, send: _Send) -> None:
         body = await _read(receive)
@@ -63,6 +73,54 @@ class SimApp:
         await send({"type": "http.response.start", "status": answer.status, "headers": raw})
         await send({"type": "http.response.body", "body": answer.body})
 
+    async def _websocket(self, scope: _Event, receive: _Receive, send: _Send) -> None:
+        """Serve a market data connection: one task obeys the client, the other reports what happens."""
+        await receive()
+        if scope["path"] not in CHANNELS:
+            await send({"type": "websocket.close"})  # before it is accepted: HTTP 403
+            return
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        encoding: Encoding = "msgpack" if "msgpack" in headers.get("content-type", "") else "json"
+        market = await asyncio.to_thread(self._exchange.market)
+        session = MarketSession(
+            scope["path"],
+            encoding,
+            Feed(market.tape, market.hours),
+            self._exchange.account_number,
+            self._occupancy,
+            self._limits,
+            self._exchange.now_ns(),
+        )
+        await send({"type": "websocket.accept"})
+
+        async def say(frames: Sequence[str | bytes]) -> None:
+            for frame in frames:
+                await send({"type": "websocket.send", "text" if isinstance(frame, str) else "bytes": frame})
+            if session.over:
+                await send({"type": "websocket.close", "code": 1000})
+
+        async def report() -> None:
+            while not session.over:
+                await say(session.due(self._exchange.now_ns()))
+                await async_sleep(TICK_S)
+
+        reporting: asyncio.Task[None] | None = None
+        try:
+            await say(session.begin())
+            reporting = asyncio.create_task(report())
+            while not session.over:
+                event = await receive()
+                if event["type"] != "websocket.receive":
+                    break
+                frame = event.get("text")
+                await say(await asyncio.to_thread(session.receive, event["bytes"] if frame is None else frame))
+        except OSError:
+            _log.debug("a client of %s left", scope["path"])
+        finally:
+            session.close()
+            if reporting is not None:
+                reporting.cancel()
+
     def _answer(self, request: HttpRequest) -> HttpAnswer:
         try:
             return handle(self._exchange, request)
@@ -81,6 +139,7 @@ def serve(
     port: int = 0,
     ready: Callable[[str], None] | None = None,
     access_log: bool = False,
+    limits: Limits = _NO_LIMITS,
 ) -> None:
     """Serve the exchange until SIGTERM or Ctrl-C, which end it cleanly (the function returns).
 
@@ -106,7 +165,9 @@ def serve(
             name, bound = listener.getsockname()[:2]
             url = f"http://[{name}]:{bound}" if family == socket.AF_INET6 else f"http://{name}:{bound}"
             config = uvicorn.Config(
-                SimApp(exchange),
+                SimApp(exchange, limits),
+                ws="websockets-sansio",
+                ws_max_size=_MOST_FRAME_BYTES,
                 access_log=access_log,
                 log_level="info" if access_log else "warning",
                 lifespan="off",

@@ -1,0 +1,110 @@
+"""The exchange's sockets: in process, over ``alpacli sim serve``, and with the official SDK."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.support.alpacli import PROGRAM, Alpacli
+
+_SDK = """
+import sys
+from alpaca.data.live import StockDataStream
+stream = StockDataStream("PKSDK", "secret", url_override=sys.argv[1] + "/v2/iex")
+seen = []
+async def collect(tick):
+    seen.append(f"{type(tick).__name__}:{tick.symbol}")
+    if len(seen) == 5:
+        await stream.stop_ws()
+stream.subscribe_trades(collect, "AAPL")
+stream.subscribe_quotes(collect, "MSFT")
+stream.run()
+print(*seen)
+"""
+KEYS = {"ALPACA_API_KEY": "PKSIM", "ALPACA_SECRET_KEY": "secret", "ALPACLI_HUB_LINGER": "0.2"}
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[str]:
+    user = Alpacli(tmp_path)
+    process = subprocess.Popen(
+        [PROGRAM, "sim", "serve", "--port", "0", "--connection-limit", "1", "--symbol-limit", "3", "--quiet"],
+        env=user.environment(None),
+        cwd=user.cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    yield process.stdout.readline().strip()
+    process.terminate()
+    _, errors = process.communicate(timeout=10)
+    assert process.returncode == 0
+    assert errors == ""
+
+
+@pytest.mark.parametrize(("symbol", "kinds"), [("AAPL", {"trade", "quote"}), ("BTC/USD", {"trade", "quote"})])
+def test_a_stream_of_the_offline_exchange_needs_nothing(tmp_path: Path, symbol: str, kinds: set[str]) -> None:
+    ended = Alpacli(tmp_path)("stream", symbol, "--sim", "--count", "12")
+    assert ended.code == 0, ended.errors
+    ticks = [json.loads(line) for line in ended.out.splitlines()]
+    assert {tick["type"] for tick in ticks} == kinds
+    assert [tick["timestamp"] for tick in ticks] == sorted(tick["timestamp"] for tick in ticks)
+
+
+def test_two_processes_see_the_same_market(tmp_path: Path) -> None:
+    user = Alpacli(tmp_path)
+    user("sim", "status")
+    both = [
+        subprocess.Popen(
+            [PROGRAM, "stream", "AAPL", "--sim", "--duration", "2.5"],
+            env=user.environment(None),
+            cwd=user.cwd,
+            stdout=subprocess.PIPE,
+        )
+        for _ in range(2)
+    ]
+    one, other = (set(process.communicate(timeout=30)[0].splitlines()) for process in both)
+    assert len(one & other) >= 4
+
+
+def test_the_official_sdk_runs_unchanged(served: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _SDK, served.replace("http", "ws")],
+        capture_output=True,
+        text=True,
+        timeout=40,
+        check=True,
+    )
+    seen = done.stdout.split()
+    assert len(seen) >= 5
+    assert set(seen) <= {"Trade:AAPL", "Quote:MSFT"}
+
+
+def test_alpacli_streams_share_the_one_connection_that_the_server_allows(served: str, tmp_path: Path) -> None:
+    user = Alpacli(tmp_path / "client", {**KEYS, "ALPACA_STREAM_URL": served.replace("http", "ws")})
+    both = [
+        subprocess.Popen(
+            [PROGRAM, "stream", symbol, "--count", "3"],
+            env=user.environment(None),
+            cwd=user.cwd,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for symbol in ("AAPL", "MSFT")
+    ]
+    for process in both:
+        out, errors = process.communicate(timeout=30)
+        assert process.returncode == 0, errors
+        assert len(out.splitlines()) == 3
+    too_many = user("stream", "AAPL", "MSFT", "GOOGL", "NVDA", "--json")
+    assert too_many.code == 4
+    assert json.loads(too_many.err)["error"]["code"] == 405
+
+
+def test_a_feed_that_the_exchange_does_not_have_is_wrong_usage(tmp_path: Path) -> None:
+    ended = Alpacli(tmp_path)("stream", "--sim", "--news")
+    assert ended.code == 2
+    assert "offline exchange has no news feed" in ended.errors
