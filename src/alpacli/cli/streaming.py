@@ -8,24 +8,28 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from alpacli.cli.failures import OutputClosed
 from alpacli.cli.output import discard_stdout
 from alpacli.cli.pipe import LinePipe
 from alpacli.cli.run import Run
+from alpacli.domain.board import Board
 from alpacli.domain.ticks import CHANNELS, Interest, instant_text
 from alpacli.errors import AlpacliError, StreamLost, UsageError
 from alpacli.ports import async_sleep
 from alpacli.runtime import open_backfill, open_source
 from alpacli.streams.batch import Batch
 from alpacli.streams.client import Reception
-from alpacli.streams.events import Event, Filled, Gap, Lagging, Live, Reconnecting, Refused
+from alpacli.streams.events import Connecting, Event, Filled, Gap, Lagging, Live, Reconnecting, Refused, Status
 from alpacli.streams.feeds import Feed
 from alpacli.streams.recording import Recorder, Replay
 from alpacli.streams.session import Action, refusal
 from alpacli.streams.supervisor import Source
 from alpacli.wire.frames import Failure
+
+if TYPE_CHECKING:
+    from alpacli.cli.screen import Screen
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _REPORT_CONFLATED_EVERY_S: Final = 5.0
@@ -81,6 +85,12 @@ class _Streaming:
         self._conflated_said = 0
         self._conflated_said_at = float("-inf")
         self._been_live = False
+        self._board: Board | None = None
+        self._screen: Screen | None = None
+        self._watching: asyncio.Future[None] | None = None
+        self._status = Status(
+            plan.feed.name, "connecting", shared=False, sim=run.options.sim, reconnects=0, gaps=0, conflated=0
+        )
 
     async def run(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -97,6 +107,8 @@ class _Streaming:
             full=lambda: self._from_thread(self._source.pause),
             drained=lambda: self._from_thread(self._source.resume),
         )
+        if self._run.printer.redraws and self._plan.feed.name not in ("news", "updates") and not self._changes_lines():
+            self._watch()
         for number in _SIGNALS:
             self._loop.add_signal_handler(number, self._hurry)
         backfill = None
@@ -111,11 +123,14 @@ class _Streaming:
             wanted=lambda: self._interest,
         )
         receiving = asyncio.ensure_future(reception.run())
-        receiving.add_done_callback(lambda _: self._over.set())
+        receiving.add_done_callback(self._source_ended)
         self._listen_to_standard_input()
         try:
             await self._over.wait()
         finally:
+            if self._watching is not None and self._screen is not None:
+                self._screen.stop()
+                await self._watching
             await self._end(receiving)
         if self._failure is not None:
             raise self._failure
@@ -130,6 +145,43 @@ class _Streaming:
         except OSError as error:
             self._run.printer.notice(f"no connection can be shared ({error}); this stream opens its own")
             return open_source(settings, plan.feed, plan.interest, hub=False, stale_after_s=plan.stale_after_s)
+
+    def _changes_lines(self) -> bool:
+        return self._run.options.fields is not None
+
+    def _watch(self) -> None:
+        """Show a table instead of lines."""
+        from alpacli.cli.screen import Screen
+
+        symbols = sorted(self._plan.interest.symbols)
+        self._board = Board(symbols or ["*"])
+        self._screen = Screen(
+            self._board,
+            self._run.printer.console,
+            self._clock,
+            status=lambda: self._status,
+            on_add=lambda symbol: self._change_symbol("subscribe", symbol),
+            on_remove=lambda symbol: self._change_symbol("unsubscribe", symbol),
+        )
+        self._watching = asyncio.ensure_future(self._screen.run())
+        self._watching.add_done_callback(lambda _: self._over.set())
+
+    async def _change_symbol(self, action: Action, symbol: str) -> None:
+        interest = Interest({channel: [symbol] for channel in self._plan.interest.channels})
+        self._interest = self._interest | interest if action == "subscribe" else self._interest - interest
+        await self._source.change(action, interest)
+
+    def _source_ended(self, receiving: "asyncio.Future[None]") -> None:
+        """A replay that is over stays on the screen until the user has seen enough."""
+        if self._screen is not None and not receiving.cancelled() and receiving.exception() is None:
+            self._tell(state="ended")
+        else:
+            self._over.set()
+
+    def _tell(self, **changes: Any) -> None:
+        self._status = self._status._replace(**changes)
+        if self._screen is not None:
+            self._screen.changed()
 
     # ----------------------------------------------------------------------------------------------- the end
 
@@ -203,16 +255,30 @@ class _Streaming:
         except AlpacliError as error:
             self._fail(error)
             return
+        if self._board is not None and self._screen is not None:
+            now_ns = int(self._clock.time() * 1_000_000) * 1000
+            if batch.messages is not None:
+                self._board.apply(batch.messages, now_ns)
+            else:
+                self._board.apply_lines(lines, now_ns)
+            self._screen.changed()
+            return
         self._pipe.put(lines, count)
         if self._pipe.conflated != self._conflated_said:
             self._say_conflated()
 
     def event(self, event: Event) -> None:
         if isinstance(event, Live):
+            self._tell(state="live", shared=event.shared, message="")
             self._went_live(event)
+        elif isinstance(event, Connecting):
+            self._tell(state=event.step)
         elif isinstance(event, Reconnecting):
+            state = f"reconnecting in {event.wait_s:.1f} s (attempt {event.attempt})"
+            self._tell(state=state, reconnects=self._status.reconnects + 1)
             self._notice(f"{event.reason}; trying again in {event.wait_s:.1f} s (attempt {event.attempt})")
         elif isinstance(event, Gap):
+            self._tell(gaps=self._status.gaps + 1)
             lasted_s = (event.until_ns - event.from_ns) / 1e9
             self._notice(
                 f"gap: what happened from {instant_text(event.from_ns)} to {instant_text(event.until_ns)}"
@@ -240,7 +306,7 @@ class _Streaming:
             if self._run.options.verbose and self._plan.replay is None:
                 shared = "a shared connection" if event.shared else "a connection of its own"
                 self._notice(f"connected to {self._plan.feed.name} on {shared}")
-        if self._answers_due:
+        if self._answers_due and self._screen is None:
             self._answers_due = 0
             self._answer({"type": "subscription", **self._interest.as_dict()})
 
@@ -254,6 +320,9 @@ class _Streaming:
         self._notice(f"the server refused to add {refused}: {event.message} ({event.code})")
 
     def _notice(self, text: str) -> None:
+        if self._watching is not None and not self._watching.done():
+            self._tell(message=text)
+            return
         self._run.printer.notice(text)
 
     def _say_conflated(self, *, last: bool = False) -> None:

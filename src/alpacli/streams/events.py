@@ -69,3 +69,16 @@ class Health(NamedTuple):
 
 
 Event = Connecting | Live | Reconnecting | Gap | Refused | Lagging | Health | Filled
+
+
+class Status(NamedTuple):
+    """How a stream stands, all told, for people. ``state`` is a phrase: ``live``, ``reconnecting in 2 s (attempt 3)``."""
+
+    feed: str
+    state: str
+    shared: bool
+    sim: bool
+    reconnects: int
+    gaps: int
+    conflated: int
+    message: str = ""
