@@ -18,6 +18,7 @@ from alpacli.store import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from decimal import Decimal
 
     from alpacli.broker.async_client import AsyncAlpacaClient
     from alpacli.broker.client import AlpacaClient, OnWait
@@ -305,6 +306,23 @@ def open_backfill(settings: Settings, feed: "Feed", *, warn: Warn = _warn_on_std
         return sorted(missed, key=lambda tick: str(tick.get("timestamp", "")))
 
     return backfill
+
+
+async def fetch_previous_closes(
+    settings: Settings, feed: "Feed", symbols: "Sequence[str]", *, warn: Warn = _warn_on_stderr
+) -> "Mapping[str, Decimal]":
+    """Return what changes are measured against: the close of the trading day before, for the symbols that have one.
+
+    Raises:
+        AlpacliError: the market data could not be read.
+    """
+    from alpacli.wire import market
+
+    client = open_async_client(settings, label="stream", warn=warn)
+    try:
+        return (await client.read(market.previous_closes(symbols, feed=feed.name), use_cache=False)).value
+    finally:
+        await client.close()
 
 
 def serve_hub(path: str) -> None:

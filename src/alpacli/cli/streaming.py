@@ -18,7 +18,7 @@ from alpacli.domain.board import Board
 from alpacli.domain.ticks import CHANNELS, Interest, instant_text
 from alpacli.errors import AlpacliError, StreamLost, UsageError
 from alpacli.ports import async_sleep
-from alpacli.runtime import open_backfill, open_source
+from alpacli.runtime import fetch_previous_closes, open_backfill, open_source
 from alpacli.streams.batch import Batch
 from alpacli.streams.client import Reception
 from alpacli.streams.events import Connecting, Event, Filled, Gap, Lagging, Live, Reconnecting, Refused, Status
@@ -85,6 +85,7 @@ class _Streaming:
         self._conflated_said = 0
         self._conflated_said_at = float("-inf")
         self._been_live = False
+        self._fetching: set[asyncio.Future[None]] = set()
         self._board: Board | None = None
         self._screen: Screen | None = None
         self._watching: asyncio.Future[None] | None = None
@@ -163,10 +164,33 @@ class _Streaming:
             on_add=lambda symbol: self._change_symbol("subscribe", symbol),
             on_remove=lambda symbol: self._change_symbol("unsubscribe", symbol),
         )
+        if self._plan.replay is None:
+            self._learn_closes(symbols)
         self._watching = asyncio.ensure_future(self._screen.run())
         self._watching.add_done_callback(lambda _: self._over.set())
 
+    def _learn_closes(self, symbols: list[str]) -> None:
+        """Fetch what changes are measured against, while the ticks come; the table does without where there is none."""
+        task = asyncio.ensure_future(self._fetch_closes([symbol for symbol in symbols if symbol != "*"]))
+        self._fetching.add(task)
+        task.add_done_callback(self._fetching.discard)
+
+    async def _fetch_closes(self, symbols: list[str]) -> None:
+        if self._plan.feed.name not in ("iex", "sip", "delayed_sip", "crypto") or not symbols:
+            return
+        try:
+            closes = await fetch_previous_closes(
+                self._run.settings(), self._plan.feed, symbols, warn=self._run.printer.notice
+            )
+        except AlpacliError as error:
+            self._notice(f"no previous closes: {error.message}")
+            return
+        if self._board is not None:
+            self._board.set_previous_closes(closes)
+
     async def _change_symbol(self, action: Action, symbol: str) -> None:
+        if action == "subscribe":
+            self._learn_closes([symbol])
         interest = Interest({channel: [symbol] for channel in self._plan.interest.channels})
         self._interest = self._interest | interest if action == "subscribe" else self._interest - interest
         await self._source.change(action, interest)
@@ -192,6 +216,8 @@ class _Streaming:
                 self._failure = self._failure or error
             elif error is not None:
                 raise error
+        for task in self._fetching:
+            task.cancel()
         receiving.cancel()
         with suppress(asyncio.CancelledError, AlpacliError):
             await receiving

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timedelta
 from typing import Final, NamedTuple
 
-from alpacli.sim import history, listing, orders, reports, watchlists
+from alpacli.sim import data, history, listing, orders, reports, watchlists
 from alpacli.sim.answers import (
     SECOND_NS,
     Json,
@@ -21,7 +21,7 @@ from alpacli.sim.answers import (
     timestamp,
 )
 from alpacli.sim.exchange import Admission, Desk, Exchange
-from alpacli.sim.hours import FIRST_DAY, LAST_DAY, new_york_ns, new_york_offset, session_text
+from alpacli.sim.hours import FIRST_DAY, LAST_DAY, new_york_date, new_york_ns, new_york_offset, session_text
 
 KEY_HEADER: Final = "apca-api-key-id"
 SECRET_HEADER: Final = "apca-api-secret-key"  # noqa: S105 the header's name, not a secret
@@ -315,6 +315,23 @@ def _remove_from_watchlist(call: Call) -> Json:
     return watchlists.remove(call.desk, watchlists.Key(watchlist_id), symbol)
 
 
+def _market_data(call: Call, *, crypto: bool) -> Json:
+    if call.query.get("sort", "asc") != "asc" or call.query.get("timeframe", "1Min") not in ("1Min", "1T"):
+        raise bad_parameter("the offline exchange has minute bars, oldest first")
+    day_ns = new_york_ns(new_york_date(call.desk.now_ns))
+    start_ns, end_ns = call.instant("start"), call.instant("end")
+    return data.history(
+        call.desk,
+        call.item,
+        call.words("symbols"),
+        day_ns if start_ns is None else start_ns,
+        call.desk.now_ns if end_ns is None else end_ns,
+        call.number("limit", 1000, 10_000),
+        call.query.get("page_token", ""),
+        crypto=crypto,
+    )
+
+
 _PATHS: Final[tuple[tuple[str, Mapping[str, Handler]], ...]] = (
     (
         "/v2/account",
@@ -365,6 +382,13 @@ _PATHS: Final[tuple[tuple[str, Mapping[str, Handler]], ...]] = (
             "POST": lambda call: watchlists.add(call.desk, watchlists.Key(call.item), _symbol(call)),
             "DELETE": lambda call: watchlists.delete(call.desk, watchlists.Key(call.item)),
         },
+    ),
+    ("/v2/stocks/(?P<item>trades|quotes|bars)", {"GET": lambda call: _market_data(call, crypto=False)}),
+    ("/v2/stocks/snapshots", {"GET": lambda call: data.snapshots(call.desk, call.words("symbols"), crypto=False)}),
+    ("/v1beta3/crypto/us/(?P<item>trades|quotes|bars)", {"GET": lambda call: _market_data(call, crypto=True)}),
+    (
+        "/v1beta3/crypto/us/snapshots",
+        {"GET": lambda call: {"snapshots": data.snapshots(call.desk, call.words("symbols"), crypto=True)}},
     ),
     ("/v2/watchlists/(?P<item>[^/]+/.+)", {"DELETE": _remove_from_watchlist}),
 )
