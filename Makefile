@@ -48,7 +48,8 @@ $(READY): pyproject.toml
 	@touch $(READY)
 
 demo: $(READY)
-	@for arguments in 'demo --yes' 'account --sim' 'positions --sim' 'orders --sim' 'portfolio --sim' 'limits --sim'; do \
+	@for arguments in 'demo --yes' 'account --sim' 'positions --sim' 'orders --sim' 'portfolio --sim' 'limits --sim' \
+	  'stream AAPL MSFT NVDA --sim --duration 10'; do \
 	  printf '\n$$ alpacli %s\n' "$$arguments"; \
 	  env $(DEMO_ENV) .venv/bin/alpacli $$arguments || exit; \
 	done

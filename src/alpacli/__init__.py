@@ -35,7 +35,7 @@ if TYPE_CHECKING:
         UnreadableAnswer,
         UsageError,
     )
-    from alpacli.runtime import cached, connect, connect_async
+    from alpacli.runtime import cached, connect, connect_async, open_stream
 
 _HOMES = {
     "alpacli.broker.async_client": ("AsyncAlpacaClient",),
@@ -61,7 +61,7 @@ _HOMES = {
         "UnreadableAnswer",
         "UsageError",
     ),
-    "alpacli.runtime": ("cached", "connect", "connect_async"),
+    "alpacli.runtime": ("cached", "connect", "connect_async", "open_stream"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -96,6 +96,7 @@ __all__ = [
     "cached",
     "connect",
     "connect_async",
+    "open_stream",
 ]
 
 

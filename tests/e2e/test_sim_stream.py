@@ -108,3 +108,60 @@ def test_a_feed_that_the_exchange_does_not_have_is_wrong_usage(tmp_path: Path) -
     ended = Alpacli(tmp_path)("stream", "--sim", "--news")
     assert ended.code == 2
     assert "offline exchange has no news feed" in ended.errors
+
+
+def test_the_schema_of_a_line_needs_nothing_else(tmp_path: Path) -> None:
+    ended = Alpacli(tmp_path)("stream", "--schema")
+    assert ended.code == 0, ended.errors
+    kinds = json.loads(ended.out)["$defs"]
+    assert {"Trade", "Quote", "Bar", "TradeUpdate"} <= kinds.keys()
+    assert "bid_price" in kinds["Quote"]["properties"]
+
+
+def test_a_gap_is_filled_in_order_and_without_doubles(tmp_path: Path) -> None:
+    server = Alpacli(tmp_path / "server")
+
+    def serve(port: str) -> tuple["subprocess.Popen[str]", str]:
+        process = subprocess.Popen(
+            [PROGRAM, "sim", "serve", "--port", port, "--quiet"],
+            env=server.environment(None),
+            cwd=server.cwd,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        return process, process.stdout.readline().strip()
+
+    first, url = serve("0")
+    user = Alpacli(
+        tmp_path / "client",
+        {**KEYS, "ALPACA_STREAM_URL": url.replace("http", "ws"), "ALPACA_BASE_URL": url, "ALPACA_DATA_URL": url},
+    )
+    stream = subprocess.Popen(
+        [PROGRAM, "stream", "AAPL", "--trades", "--no-hub", "--backfill", "--duration", "7"],
+        env=user.environment(None),
+        cwd=user.cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert stream.stdout is not None
+    beginning = stream.stdout.readline()
+    first.kill()
+    first.communicate()
+    second, _ = serve(url.rpartition(":")[2])
+    out, errors = stream.communicate(timeout=30)
+    assert stream.returncode == 0, errors
+    assert b"gap filled" in errors
+    got = [json.loads(line) for line in (beginning + out).splitlines()]
+    at = [tick["timestamp"] for tick in got]
+    assert at == sorted(set(at))
+    from alpacli.domain.ticks import instant_ns
+    from alpacli.sim.feed import Feed
+    from alpacli.sim.hours import AlwaysOpen
+    from alpacli.sim.tape import Tape
+
+    feed = Feed(Tape(2026, AlwaysOpen()), AlwaysOpen())
+    expected = [trade["i"] for trade in feed.trades("AAPL", instant_ns(at[0]), instant_ns(at[-1]) + 1)]
+    assert [tick["id"] for tick in got] == expected
+    second.terminate()
+    second.communicate(timeout=10)

@@ -1,5 +1,6 @@
 """``alpacli stream``: a live table on a terminal, one JSON object a line anywhere else."""
 
+import json
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -80,6 +81,11 @@ def stream(
     in a pipe or with --json one JSON object a line. Any number of streams share one connection to Alpaca. Lines on
     standard input like {"action": "subscribe", "symbols": ["GOOGL"]} change the subscription.
     """
+    if run.options.schema:
+        from alpacli.streams.batch import schema
+
+        run.printer.write((json.dumps(schema(), indent=2 if run.printer.on_terminal else None) + "\n").encode())
+        return
     from alpacli.cli.streaming import Plan, run_stream
 
     flags = (trades, quotes, bars, updated_bars, daily_bars, statuses, lulds, imbalances, orderbooks, news)

@@ -62,11 +62,6 @@ def run_stream(run: Run, plan: Plan) -> None:
         AlpacliError: it could not begin, or is lost for good.
         OutputClosed: the reader of standard output left.
     """
-    if run.options.schema:
-        from alpacli.streams.batch import schema
-
-        run.printer.write((json.dumps(schema(), indent=2 if run.printer.on_terminal else None) + "\n").encode())
-        return
     asyncio.run(_Streaming(run, plan).run())
 
 

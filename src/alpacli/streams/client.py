@@ -54,6 +54,7 @@ class Reception:
         self._backfill = backfill
         self._wanted = wanted
         self._attempts = 0
+        self._began_ns = 0
         self._gave_up: asyncio.Future[AlpacliError] | None = None
         self._filling: asyncio.Task[None] | None = None
         self._held: list[Batch] = []
@@ -94,6 +95,7 @@ class Reception:
     def event(self, event: Event) -> None:
         if isinstance(event, Live):
             self.live.set()
+            self._began_ns = self._began_ns or int(self._clock.time() * 1_000_000) * 1000
         elif isinstance(event, Reconnecting):
             self._attempts = 1 if event.attempt == 1 else self._attempts + 1
             self.live.clear()
@@ -134,7 +136,9 @@ class Reception:
     async def _fill(self, backfill: Backfill, gap: Gap) -> None:
         self._seen = {key for _, batch in self._recent for key in _keys(batch)}
         try:
-            missed = await backfill(self._wanted(), gap.from_ns - _OVERLAP_NS, gap.until_ns)
+            # Not from before the stream began: nobody asked for that.
+            from_ns = max(gap.from_ns - _OVERLAP_NS, self._began_ns)
+            missed = await backfill(self._wanted(), from_ns, gap.until_ns)
         except AlpacliError as error:
             filled = Filled(gap.from_ns, gap.until_ns, 0, error.message)
         else:
