@@ -65,7 +65,7 @@ def test_the_account_sim_is_the_same_whatever_the_secret(tmp_path: Path) -> None
         ("GET", "/v2"),
         ("GET", "/v2/account/"),
         ("GET", "/v2/nonsense"),
-        ("GET", "/v2/stocks/bars"),
+        ("GET", "/v2/stocks/auctions"),
         ("DELETE", "/v2/account"),
         ("POST", "/v2/orders"),
     ],
