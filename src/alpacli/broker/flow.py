@@ -79,6 +79,29 @@ Step = Do | Send | Pause
 Flow = Generator[Step, Any, T]
 
 
+class Patience:
+    """What is left of the waiting that one call may do, in seconds; it runs down inside ``with``.
+
+    Only waiting counts: a broker that takes ten seconds to time out must not use up the pauses between its retries.
+    """
+
+    def __init__(self, clock: Clock, seconds: float) -> None:
+        self._clock = clock
+        self._left_s = seconds
+        self._since: float | None = None
+
+    def __enter__(self) -> None:
+        self._since = self._clock.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self._left_s, self._since = self.left_s, None
+
+    @property
+    def left_s(self) -> float:
+        waited_s = 0.0 if self._since is None else self._clock.monotonic() - self._since
+        return max(self._left_s - waited_s, 0.0)
+
+
 class Pipeline:
     """The rules with everything they need; one per client, safe to use from many threads at once."""
 
@@ -96,8 +119,8 @@ class Pipeline:
     ) -> None:
         """Take the parts.
 
-        ``cache_ttl_s`` overrides a call's own lifetime by its name; ``max_wait_s`` bounds the sum of all waiting for the
-        budget within one call; ``patience_s`` is how long somebody else's fetch is waited for beyond that; ``label`` is
+        ``cache_ttl_s`` overrides a call's own lifetime by its name; ``max_wait_s`` bounds the sum of all waiting within
+        one call, over all its pages; ``patience_s`` is how long somebody else's fetch is waited for beyond that; ``label`` is
         shown to whoever asks who is waiting.
         """
         self.store = store
@@ -116,8 +139,9 @@ class Pipeline:
         """Answer from the cache when it is fresh enough, else fetch once for everybody who is asking."""
         if max_age is not None and not max_age >= 0:
             raise UsageError(f"max_age is {max_age:g}", "give a number of seconds of at least 0")
+        patience = Patience(self._clock, self._max_wait_s)
         if call.cache_key is None:
-            return (yield from self._fetch(call))
+            return (yield from self._fetch(call, patience))
         lifetime_s = self._cache_ttl_s.get(call.name, call.ttl_s) if max_age is None else max_age
         key = f"{self.rules.scope}:{call.cache_key}"
         fresh_only = not use_cache or lifetime_s <= 0
@@ -138,15 +162,16 @@ class Pipeline:
                     yield Do(lambda: self.store.drop(key))  # an entry that can't be read is a miss, never an error
                     continue
             if isinstance(found, Lead):
-                return (yield from self._fetch_for_all(call, key, token))
+                return (yield from self._fetch_for_all(call, key, token, patience))
             if fresh_only or self._clock.monotonic() >= give_up_at:
-                return (yield from self._fetch(call))
-            yield Pause(found.retry_in_s, "another process is fetching the same data")
+                return (yield from self._fetch(call, patience))
+            with patience:
+                yield Pause(found.retry_in_s, "another process is fetching the same data")
 
-    def _fetch_for_all(self, call: Call[T], key: str, token: str) -> Flow[Reading[T]]:
+    def _fetch_for_all(self, call: Call[T], key: str, token: str, patience: Patience) -> Flow[Reading[T]]:
         heartbeat = Heartbeat(lambda: self.store.renew(key, token, LEASE_S))
         try:
-            reading = yield from self._fetch(call)
+            reading = yield from self._fetch(call, patience)
         except BaseException:
             heartbeat.stop()
             self.store.release(key, token)  # directly: a flow that is being closed may not yield
@@ -155,8 +180,8 @@ class Pipeline:
         yield Do(lambda: self.store.publish(key, token, reading.json))
         return reading
 
-    def _fetch(self, call: Call[T]) -> Flow[Reading[T]]:
-        response = yield from self._exchange(call.request, urgent=call.urgent)
+    def _fetch(self, call: Call[T], patience: Patience) -> Flow[Reading[T]]:
+        response = yield from self._exchange(call.request, patience, urgent=call.urgent)
         value = call.decode(response.body)
         if call.next_page is not None:
             rows: Any = value
@@ -164,7 +189,7 @@ class Pipeline:
             request = call.request
             while (following := call.next_page(request, page, rows)) is not None:
                 request = following
-                response = yield from self._exchange(request, urgent=call.urgent)
+                response = yield from self._exchange(request, patience, urgent=call.urgent)
                 page = call.decode(response.body)
                 rows = [*rows, *page]
             value = rows
@@ -174,8 +199,9 @@ class Pipeline:
 
     def change(self, call: Call[T]) -> Flow[T]:
         """Send something that changes the account's state, and forget what the cache knew of it."""
+        patience = Patience(self._clock, self._max_wait_s)
         try:
-            response = yield from self._exchange(call.request, urgent=call.urgent)
+            response = yield from self._exchange(call.request, patience, urgent=call.urgent)
         except BaseException:
             # It may have happened all the same. Directly: a flow that is being closed may not yield.
             for name in call.changes:
@@ -187,15 +213,14 @@ class Pipeline:
 
     # ------------------------------------------------------------------------------------------------ budget, sending
 
-    def _exchange(self, request: Request, *, urgent: bool) -> Flow[Response]:
+    def _exchange(self, request: Request, patience: Patience, *, urgent: bool) -> Flow[Response]:
         """Send one request, at most three times, and return its good answer or raise what the last one was."""
-        waits_until = self._clock.monotonic() + self._max_wait_s
         sent = 0
         doubtful = False
         failure: AlpacliError | None = None
         while True:
             ticket = Ticket(self._rng.token(), self._label, urgent)
-            refused: Refused | None = yield from self._wait_for_turn(ticket, waits_until)
+            refused: Refused | None = yield from self._wait_for_turn(ticket, patience)
             if refused is not None:
                 raise failure or CircuitOpen(
                     "Alpaca failed several times in a row, so nothing was sent",
@@ -215,31 +240,36 @@ class Pipeline:
                 raise failure
             doubtful = doubtful or not limited
             pause_s = self._pause_s(sent, failure)
-            if limited and self._clock.monotonic() + pause_s > waits_until:
+            if limited and pause_s > patience.left_s:
                 raise failure
-            yield Pause(pause_s, "rate limited by Alpaca" if limited else failure.message)
+            with patience:
+                yield Pause(pause_s, "rate limited by Alpaca" if limited else failure.message)
 
-    def _wait_for_turn(self, ticket: Ticket, waits_until: float) -> Flow[Refused | None]:
+    def _wait_for_turn(self, ticket: Ticket, patience: Patience) -> Flow[Refused | None]:
         try:
-            while True:
-                turn = yield Do(lambda: self.store.admit(self.rules, ticket))
-                if isinstance(turn, Refused):
-                    return turn
-                if not isinstance(turn, Wait):
-                    return None
-                left_s = waits_until - self._clock.monotonic()
-                if left_s <= 0:
-                    retry_after = max(turn.earliest_s, 0.0)
-                    raise BudgetExhausted(
-                        f"the shared budget of {self.rules.limit} requests per {self.rules.window_s:g} s is spent",
-                        f"a request is free in {_seconds(retry_after)}: wait longer with --max-wait, or see"
-                        " `alpacli limits` for who uses it",
-                        retry_after=round(retry_after, 3),
-                    )
-                yield Pause(min(turn.seconds, left_s), f"waiting for the request budget, {turn.ahead} ahead")
+            with patience:
+                while True:
+                    turn = yield Do(lambda: self.store.admit(self.rules, ticket))
+                    if isinstance(turn, Refused):
+                        return turn
+                    if not isinstance(turn, Wait):
+                        return None
+                    left_s = patience.left_s
+                    if left_s <= 0:
+                        raise self._exhausted(turn)
+                    yield Pause(min(turn.seconds, left_s), f"waiting for the request budget, {turn.ahead} ahead")
         except BaseException:
             self.store.leave(self.rules, ticket)
             raise
+
+    def _exhausted(self, turn: Wait) -> BudgetExhausted:
+        retry_after = max(turn.earliest_s, 0.0)
+        return BudgetExhausted(
+            f"the shared budget of {self.rules.limit} requests per {self.rules.window_s:g} s is spent",
+            f"a request is free in {_seconds(retry_after)}: wait longer with --max-wait, or see `alpacli limits` for who"
+            " uses it",
+            retry_after=round(retry_after, 3),
+        )
 
     def _send(self, request: Request, ticket: Ticket) -> Flow[tuple[Response | None, AlpacliError | None]]:
         try:

@@ -236,6 +236,31 @@ def test_a_spent_budget_ends_with_the_seconds_to_wait(make: Make) -> None:
     assert len(sent(client)) == 1
 
 
+def test_the_pages_of_one_read_share_one_wait(make: Make, clock: ManualClock) -> None:
+    limited = answer({"message": "rate limit exceeded"}, 429, {"retry-after": "4"})
+    client = make(limited, answer(_page(0)), limited, answer(_page(1)), limited, answer([]), max_wait_s=10.0)
+    with pytest.raises(RateLimited):
+        client.get_activities(limit=None)
+    assert len(sent(client)) == 5
+    assert sum(clock.slept) <= 10
+
+
+def test_a_slow_broker_leaves_the_wait_for_the_budget_untouched(make: Make, clock: ManualClock) -> None:
+    def dawdle(_: Request) -> None:
+        clock.advance(9)
+
+    limited = answer({"message": "rate limit exceeded"}, 429, {"retry-after": "4"})
+    client = make(limited, answer(_page(0)), limited, answer([]), max_wait_s=10.0, before=dawdle)
+    assert len(client.get_activities(limit=None)) == 100
+
+
+def _page(number: int) -> list[dict[str, Any]]:
+    return [
+        {"id": f"20260105::{number:03}-{row:03}", "activity_type": "DIV", "date": "2026-01-05", "net_amount": "1.02"}
+        for row in range(100)
+    ]
+
+
 def test_waiting_for_the_budget_is_announced_and_ends_when_a_slot_frees(make: Make) -> None:
     waits: list[str] = []
     client = make(GOOD, limit=1, max_wait_s=90.0, on_wait=lambda _, reason: waits.append(reason))
