@@ -4,8 +4,8 @@ The rules are generators that yield steps and receive their results, so they are
 event loops nor sockets; ``client.py`` has the two small drivers. A step that fails is thrown back in at its ``yield``.
 
 Rules, from the contract: three requests at most, pauses with full jitter below 2 s and then 4 s; ``Retry-After`` or the
-server's reset wins on 429, never beyond ``max_wait``; other 4xx are answers. What may have changed something at the broker
-(POST, PATCH) is repeated only after a 429, which Alpaca sends before doing anything.
+server's reset wins on 429; nothing is waited for beyond ``max_wait``; other 4xx are answers. What may have changed something
+at the broker (POST, PATCH) is repeated only after a 429, which Alpaca sends before doing anything.
 """
 
 import functools
@@ -241,9 +241,9 @@ class Pipeline:
             doubtful = doubtful or not limited
             pause_s = self._pause_s(sent, failure)
             if limited and pause_s > patience.left_s:
-                raise failure
+                raise failure  # earlier than it was told to come back there is only another no
             with patience:
-                yield Pause(pause_s, "rate limited by Alpaca" if limited else failure.message)
+                yield Pause(min(pause_s, patience.left_s), "rate limited by Alpaca" if limited else failure.message)
 
     def _wait_for_turn(self, ticket: Ticket, patience: Patience) -> Flow[Refused | None]:
         try:

@@ -187,6 +187,18 @@ def test_reads_are_retried_twice_with_growing_pauses(
     assert clock.slept == [1.0, 2.0]  # half of 2 s and of 4 s: the jitter is fixed at one half
 
 
+def test_pauses_between_retries_end_with_max_wait(make: Make, clock: ManualClock) -> None:
+    client = make(LOST, DOWN, GOOD, max_wait_s=1.5)
+    client.get_account()
+    assert clock.slept == [1.0, 0.5]
+
+
+def test_who_will_not_wait_is_answered_by_an_immediate_second_try(make: Make, clock: ManualClock) -> None:
+    client = make(LOST, GOOD, max_wait_s=0.0)
+    client.get_account()
+    assert sum(clock.slept) == 0
+
+
 def test_after_three_requests_the_last_failure_is_reported(make: Make) -> None:
     client = make(LOST, LOST, DOWN)
     with pytest.raises(ServerError) as caught:
