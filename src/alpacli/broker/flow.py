@@ -48,6 +48,8 @@ from alpacli.wire.rest import Call
 T = TypeVar("T")
 
 REQUESTS_AT_MOST: Final = 3
+GONE: Final = Response(204, {}, b"")
+"""Stands in for the lost answer to a DELETE when its repetition finds nothing."""
 
 
 class Reading(NamedTuple, Generic[T]):
@@ -202,6 +204,8 @@ class Pipeline:
         patience = Patience(self._clock, self._max_wait_s)
         try:
             response = yield from self._exchange(call.request, patience, urgent=call.urgent)
+            if response is GONE and call.shows is not None:
+                response = yield from self._exchange(call.shows, patience, urgent=call.urgent)
         except BaseException:
             # It may have happened all the same. Directly: a flow that is being closed may not yield.
             for name in call.changes:
@@ -232,7 +236,7 @@ class Pipeline:
             if response is not None:
                 return response
             if doubtful and request.method == "DELETE" and isinstance(failure, NotFound):
-                return Response(204, {}, b"")  # the lost answer was a yes: what is gone cannot be deleted twice
+                return GONE  # the lost answer was a yes: what is gone cannot be deleted twice
             if failure is None or not failure.retryable or sent == REQUESTS_AT_MOST:
                 raise failure or AssertionError
             limited = isinstance(failure, RateLimited)

@@ -341,6 +341,29 @@ def test_deleting_what_a_lost_answer_already_deleted_is_a_success(make: Make) ->
     assert len(sent(client)) == 2
 
 
+WATCHLIST: dict[str, Any] = {
+    "id": "3174d6df-7726-44b4-a5bd-7fda5ae6e009",
+    "account_id": ACCOUNT["id"],
+    "created_at": "2026-01-05T14:01:02Z",
+    "updated_at": "2026-01-05T14:01:02Z",
+    "name": "Tech",
+    "assets": [],
+}
+
+
+def test_removing_a_symbol_that_a_lost_answer_already_removed_returns_the_watchlist(make: Make) -> None:
+    client = make(LOST, answer({"code": 40410000, "message": "symbol not found: AAPL"}, 404), answer(WATCHLIST))
+    assert client.remove_from_watchlist(WATCHLIST["id"], "AAPL").name == "Tech"
+    assert [request.method for request in sent(client)] == ["DELETE", "DELETE", "GET"]
+    assert sent(client)[2].path == f"/v2/watchlists/{WATCHLIST['id']}"
+
+
+def test_removing_a_symbol_from_no_watchlist_is_not_found_after_a_lost_answer_too(make: Make) -> None:
+    client = make(LOST, answer({"code": 40410000, "message": "watchlist not found"}, 404))
+    with pytest.raises(NotFound):
+        client.remove_from_watchlist(WATCHLIST["id"], "AAPL")
+
+
 def test_deleting_what_never_was_is_not_found(make: Make) -> None:
     client = make(answer({"code": 40410000, "message": "watchlist not found"}, 404))
     with pytest.raises(NotFound):
