@@ -173,12 +173,13 @@ class Pipeline:
     def _fetch_for_all(self, call: Call[T], key: str, token: str, patience: Patience) -> Flow[Reading[T]]:
         heartbeat = Heartbeat(lambda: self.store.renew(key, token, LEASE_S))
         try:
+            heartbeat.start()
             reading = yield from self._fetch(call, patience)
+            heartbeat.stop()
         except BaseException:
             heartbeat.stop()
             self.store.release(key, token)  # directly: a flow that is being closed may not yield
             raise
-        heartbeat.stop()
         yield Do(lambda: self.store.publish(key, token, reading.json))
         return reading
 
