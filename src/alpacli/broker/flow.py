@@ -4,8 +4,8 @@ The rules are generators that yield steps and receive their results, so they are
 event loops nor sockets; ``client.py`` has the two small drivers. A step that fails is thrown back in at its ``yield``.
 
 Rules, from the contract: three requests at most, pauses with full jitter below 2 s and then 4 s; ``Retry-After`` or the
-server's reset wins on 429, never beyond ``max_wait``; other 4xx are answers. What may have changed something at the broker
-(POST, PATCH) is repeated only after a 429, which Alpaca sends before doing anything.
+server's reset wins on 429; nothing is waited for beyond ``max_wait``; other 4xx are answers. What may have changed something
+at the broker (POST, PATCH) is repeated only after a 429, which Alpaca sends before doing anything.
 """
 
 import functools
@@ -48,6 +48,8 @@ from alpacli.wire.rest import Call
 T = TypeVar("T")
 
 REQUESTS_AT_MOST: Final = 3
+GONE: Final = Response(204, {}, b"")
+"""Stands in for the lost answer to a DELETE when its repetition finds nothing."""
 
 
 class Reading(NamedTuple, Generic[T]):
@@ -79,6 +81,29 @@ Step = Do | Send | Pause
 Flow = Generator[Step, Any, T]
 
 
+class Patience:
+    """What is left of the waiting that one call may do, in seconds; it runs down inside ``with``.
+
+    Only waiting counts: a broker that takes ten seconds to time out must not use up the pauses between its retries.
+    """
+
+    def __init__(self, clock: Clock, seconds: float) -> None:
+        self._clock = clock
+        self._left_s = seconds
+        self._since: float | None = None
+
+    def __enter__(self) -> None:
+        self._since = self._clock.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self._left_s, self._since = self.left_s, None
+
+    @property
+    def left_s(self) -> float:
+        waited_s = 0.0 if self._since is None else self._clock.monotonic() - self._since
+        return max(self._left_s - waited_s, 0.0)
+
+
 class Pipeline:
     """The rules with everything they need; one per client, safe to use from many threads at once."""
 
@@ -96,8 +121,8 @@ class Pipeline:
     ) -> None:
         """Take the parts.
 
-        ``cache_ttl_s`` overrides a call's own lifetime by its name; ``max_wait_s`` bounds the sum of all waiting for the
-        budget within one call; ``patience_s`` is how long somebody else's fetch is waited for beyond that; ``label`` is
+        ``cache_ttl_s`` overrides a call's own lifetime by its name; ``max_wait_s`` bounds the sum of all waiting within
+        one call, over all its pages; ``patience_s`` is how long somebody else's fetch is waited for beyond that; ``label`` is
         shown to whoever asks who is waiting.
         """
         self.store = store
@@ -116,8 +141,9 @@ class Pipeline:
         """Answer from the cache when it is fresh enough, else fetch once for everybody who is asking."""
         if max_age is not None and not max_age >= 0:
             raise UsageError(f"max_age is {max_age:g}", "give a number of seconds of at least 0")
+        patience = Patience(self._clock, self._max_wait_s)
         if call.cache_key is None:
-            return (yield from self._fetch(call))
+            return (yield from self._fetch(call, patience))
         lifetime_s = self._cache_ttl_s.get(call.name, call.ttl_s) if max_age is None else max_age
         key = f"{self.rules.scope}:{call.cache_key}"
         fresh_only = not use_cache or lifetime_s <= 0
@@ -138,25 +164,27 @@ class Pipeline:
                     yield Do(lambda: self.store.drop(key))  # an entry that can't be read is a miss, never an error
                     continue
             if isinstance(found, Lead):
-                return (yield from self._fetch_for_all(call, key, token))
+                return (yield from self._fetch_for_all(call, key, token, patience))
             if fresh_only or self._clock.monotonic() >= give_up_at:
-                return (yield from self._fetch(call))
-            yield Pause(found.retry_in_s, "another process is fetching the same data")
+                return (yield from self._fetch(call, patience))
+            with patience:
+                yield Pause(found.retry_in_s, "another process is fetching the same data")
 
-    def _fetch_for_all(self, call: Call[T], key: str, token: str) -> Flow[Reading[T]]:
+    def _fetch_for_all(self, call: Call[T], key: str, token: str, patience: Patience) -> Flow[Reading[T]]:
         heartbeat = Heartbeat(lambda: self.store.renew(key, token, LEASE_S))
         try:
-            reading = yield from self._fetch(call)
+            heartbeat.start()
+            reading = yield from self._fetch(call, patience)
+            heartbeat.stop()
         except BaseException:
             heartbeat.stop()
             self.store.release(key, token)  # directly: a flow that is being closed may not yield
             raise
-        heartbeat.stop()
         yield Do(lambda: self.store.publish(key, token, reading.json))
         return reading
 
-    def _fetch(self, call: Call[T]) -> Flow[Reading[T]]:
-        response = yield from self._exchange(call.request, urgent=call.urgent)
+    def _fetch(self, call: Call[T], patience: Patience) -> Flow[Reading[T]]:
+        response = yield from self._exchange(call.request, patience, urgent=call.urgent)
         value = call.decode(response.body)
         if call.next_page is not None:
             rows: Any = value
@@ -164,7 +192,7 @@ class Pipeline:
             request = call.request
             while (following := call.next_page(request, page, rows)) is not None:
                 request = following
-                response = yield from self._exchange(request, urgent=call.urgent)
+                response = yield from self._exchange(request, patience, urgent=call.urgent)
                 page = call.decode(response.body)
                 rows = [*rows, *page]
             value = rows
@@ -174,8 +202,11 @@ class Pipeline:
 
     def change(self, call: Call[T]) -> Flow[T]:
         """Send something that changes the account's state, and forget what the cache knew of it."""
+        patience = Patience(self._clock, self._max_wait_s)
         try:
-            response = yield from self._exchange(call.request, urgent=call.urgent)
+            response = yield from self._exchange(call.request, patience, urgent=call.urgent)
+            if response is GONE and call.shows is not None:
+                response = yield from self._exchange(call.shows, patience, urgent=call.urgent)
         except BaseException:
             # It may have happened all the same. Directly: a flow that is being closed may not yield.
             for name in call.changes:
@@ -187,15 +218,14 @@ class Pipeline:
 
     # ------------------------------------------------------------------------------------------------ budget, sending
 
-    def _exchange(self, request: Request, *, urgent: bool) -> Flow[Response]:
+    def _exchange(self, request: Request, patience: Patience, *, urgent: bool) -> Flow[Response]:
         """Send one request, at most three times, and return its good answer or raise what the last one was."""
-        waits_until = self._clock.monotonic() + self._max_wait_s
         sent = 0
         doubtful = False
         failure: AlpacliError | None = None
         while True:
             ticket = Ticket(self._rng.token(), self._label, urgent)
-            refused: Refused | None = yield from self._wait_for_turn(ticket, waits_until)
+            refused: Refused | None = yield from self._wait_for_turn(ticket, patience)
             if refused is not None:
                 raise failure or CircuitOpen(
                     "Alpaca failed several times in a row, so nothing was sent",
@@ -207,7 +237,7 @@ class Pipeline:
             if response is not None:
                 return response
             if doubtful and request.method == "DELETE" and isinstance(failure, NotFound):
-                return Response(204, {}, b"")  # the lost answer was a yes: what is gone cannot be deleted twice
+                return GONE  # the lost answer was a yes: what is gone cannot be deleted twice
             if failure is None or not failure.retryable or sent == REQUESTS_AT_MOST:
                 raise failure or AssertionError
             limited = isinstance(failure, RateLimited)
@@ -215,31 +245,36 @@ class Pipeline:
                 raise failure
             doubtful = doubtful or not limited
             pause_s = self._pause_s(sent, failure)
-            if limited and self._clock.monotonic() + pause_s > waits_until:
-                raise failure
-            yield Pause(pause_s, "rate limited by Alpaca" if limited else failure.message)
+            if limited and pause_s > patience.left_s:
+                raise failure  # earlier than it was told to come back there is only another no
+            with patience:
+                yield Pause(min(pause_s, patience.left_s), "rate limited by Alpaca" if limited else failure.message)
 
-    def _wait_for_turn(self, ticket: Ticket, waits_until: float) -> Flow[Refused | None]:
+    def _wait_for_turn(self, ticket: Ticket, patience: Patience) -> Flow[Refused | None]:
         try:
-            while True:
-                turn = yield Do(lambda: self.store.admit(self.rules, ticket))
-                if isinstance(turn, Refused):
-                    return turn
-                if not isinstance(turn, Wait):
-                    return None
-                left_s = waits_until - self._clock.monotonic()
-                if left_s <= 0:
-                    retry_after = max(turn.earliest_s, 0.0)
-                    raise BudgetExhausted(
-                        f"the shared budget of {self.rules.limit} requests per {self.rules.window_s:g} s is spent",
-                        f"a request is free in {_seconds(retry_after)}: wait longer with --max-wait, or see"
-                        " `alpacli limits` for who uses it",
-                        retry_after=round(retry_after, 3),
-                    )
-                yield Pause(min(turn.seconds, left_s), f"waiting for the request budget, {turn.ahead} ahead")
+            with patience:
+                while True:
+                    turn = yield Do(lambda: self.store.admit(self.rules, ticket))
+                    if isinstance(turn, Refused):
+                        return turn
+                    if not isinstance(turn, Wait):
+                        return None
+                    left_s = patience.left_s
+                    if left_s <= 0:
+                        raise self._exhausted(turn)
+                    yield Pause(min(turn.seconds, left_s), f"waiting for the request budget, {turn.ahead} ahead")
         except BaseException:
             self.store.leave(self.rules, ticket)
             raise
+
+    def _exhausted(self, turn: Wait) -> BudgetExhausted:
+        retry_after = max(turn.earliest_s, 0.0)
+        return BudgetExhausted(
+            f"the shared budget of {self.rules.limit} requests per {self.rules.window_s:g} s is spent",
+            f"a request is free in {_seconds(retry_after)}: wait longer with --max-wait, or see `alpacli limits` for who"
+            " uses it",
+            retry_after=round(retry_after, 3),
+        )
 
     def _send(self, request: Request, ticket: Ticket) -> Flow[tuple[Response | None, AlpacliError | None]]:
         try:

@@ -87,13 +87,14 @@ class _Entry:
                 self._store.drop(key)  # an entry that can't be read is a miss, never an error
         heartbeat = Heartbeat(lambda: self._store.renew(key, token, LEASE_S))
         try:
+            heartbeat.start()
             result = self._function(*args, **kwargs)
             value = self._dump(result)
+            heartbeat.stop()
         except BaseException:
             heartbeat.stop()
             self._store.release(key, token)
             raise
-        heartbeat.stop()
         self._store.publish(key, token, value)
         return result
 
@@ -111,13 +112,14 @@ class _Entry:
                 await asyncio.to_thread(self._store.drop, key)  # a miss, never an error
         heartbeat = Heartbeat(lambda: self._store.renew(key, token, LEASE_S))
         try:
+            heartbeat.start()
             result = await cast("Awaitable[Any]", self._function(*args, **kwargs))
             value = self._dump(result)
+            heartbeat.stop()
         except BaseException:
             heartbeat.stop()
             self._store.release(key, token)
             raise
-        heartbeat.stop()
         await asyncio.to_thread(self._store.publish, key, token, value)
         return result
 

@@ -11,15 +11,19 @@ LEASE_S: Final = 3.0
 
 
 class Heartbeat:
-    """Renews a lease from a thread for as long as its holder is alive and working.
+    """Renews a lease from a thread, from ``start`` for as long as its holder is alive and working.
 
-    A thread, because the holder itself may sit in a socket for ten seconds; it dies with the process, and so does the lease.
+    ``start`` belongs inside the ``try`` that ends with ``stop``: a Ctrl-C between the two would leave a thread that keeps
+    the lease for ever. A thread, because the holder itself may sit in a socket for ten seconds; it dies with the process,
+    and so does the lease.
     """
 
     def __init__(self, renew: Callable[[], bool]) -> None:
         self._renew = renew
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="alpacli-lease", daemon=True)
+
+    def start(self) -> None:
         self._thread.start()
 
     def _run(self) -> None:
@@ -31,5 +35,7 @@ class Heartbeat:
                 return  # the store is gone: the lease lapses by itself, and publishing will report it
 
     def stop(self) -> None:
+        """End the renewing; also when it never began, or was interrupted while it did."""
         self._done.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()

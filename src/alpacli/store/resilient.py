@@ -2,7 +2,7 @@
 
 The chain is Redis, the embedded file, a private store in memory. An operation that fails is repeated on the next store;
 tickets and leases that the lost one held are lost with it, which costs a request at most. A long-lived process asks the
-lost store again after a while.
+lost store again after a while, and first tells it what was dropped in the meantime: it kept entries from before.
 """
 
 from _thread import allocate_lock
@@ -26,14 +26,54 @@ from alpacli.ports import (
     Ticket,
     Wait,
 )
+from alpacli.store.policy import scope_of
 
 T = TypeVar("T")
 
 RETRY_S: Final = 15.0
+_OWED_AT_MOST: Final = 32
 _TAKES_OVER: Final = {
     "sqlite": "the embedded store of this machine takes over",
     "memory": "going on with a cache and a request budget of this process alone",
 }
+
+
+class _Owed:
+    """The prefixes that one store has yet to drop: none lies below another, and of too many whole accounts remain."""
+
+    def __init__(self) -> None:
+        self._lock = allocate_lock()
+        self._calls = 0
+        self._prefixes: dict[str, int] = {}
+
+    def add(self, prefix: str) -> None:
+        with self._lock:
+            self._calls += 1
+            self._merge(prefix)
+            if len(self._prefixes) > _OWED_AT_MOST:
+                for known in tuple(self._prefixes):
+                    self._merge(scope_of(known))
+
+    def _merge(self, prefix: str) -> None:
+        wider = next((known for known in self._prefixes if _covers(known, prefix)), prefix)
+        self._prefixes = {known: n for known, n in self._prefixes.items() if not _covers(wider, known)}
+        self._prefixes[wider] = self._calls
+
+    def pay(self, drop: Callable[[str], int]) -> None:
+        """Drop everything; what is added meanwhile, also if it is the same once more, stays owed."""
+        if not self._prefixes:
+            return
+        with self._lock:
+            owed = tuple(self._prefixes.items())
+        for prefix, call in owed:
+            drop(prefix)
+            with self._lock:
+                if self._prefixes.get(prefix) == call:
+                    del self._prefixes[prefix]
+
+
+def _covers(prefix: str, other: str) -> bool:
+    return other == prefix or other.startswith(f"{prefix}:")
 
 
 class ResilientStore:
@@ -58,6 +98,7 @@ class ResilientStore:
         self._retry_s = retry_s
         self._lock = allocate_lock()
         self._lost_until = [float("-inf")] * len(self._stores)
+        self._owed = [_Owed() for _ in self._stores]
         self._warned = False
         self.kind = self._stores[0].kind
 
@@ -80,7 +121,7 @@ class ResilientStore:
         self._first(lambda store: store.put(key, value))
 
     def drop(self, prefix: str) -> int:
-        return self._first(lambda store: store.drop(prefix))
+        return self._first(lambda store: store.drop(prefix), missed=lambda owed: owed.add(prefix))
 
     def cache_stats(self, prefix: str) -> CacheStats:
         return self._first(lambda store: store.cache_stats(prefix))
@@ -101,20 +142,23 @@ class ResilientStore:
         for store in self._stores:
             store.close()
 
-    def _first(self, operation: Callable[[Store], T]) -> T:
-        """Run the operation on the first store that is not lost."""
+    def _first(self, operation: Callable[[Store], T], missed: Callable[[_Owed], None] = lambda _: None) -> T:
+        """Run the operation on the first store that is not lost; ``missed`` notes it for every one that is."""
         failures: list[str] = []
         last = self._stores[-1]
         for place, store in enumerate(self._stores[:-1]):
             if self._clock.monotonic() < self._lost_until[place]:
+                missed(self._owed[place])
                 continue
             try:
+                self._owed[place].pay(store.drop)
                 result = operation(store)
             except StoreUnavailable as error:
                 # Jitter: many processes that lost the same server do not all come back in the same second.
                 pause_s = self._retry_s * (1.0 + 0.2 * self._rng.random())
                 self._lost_until[place] = self._clock.monotonic() + pause_s
                 failures.append(error.message)
+                missed(self._owed[place])
                 continue
             self._settle_on(store, failures)
             return result

@@ -37,7 +37,8 @@ class Call(NamedTuple, Generic[T]):
     part of the key behind the account's scope, ``None`` for what is never cached; ``ttl_s`` its lifetime in seconds unless
     the settings know better for ``name``. ``next_page(request, page, rows)`` returns the request that continues after
     ``page``, where ``rows`` is everything so far with that page, or ``None`` at the end; ``trim`` then cuts the collected
-    rows to what was asked for. ``changes`` names the cache-key prefixes that a success makes stale.
+    rows to what was asked for. ``changes`` names the cache-key prefixes that a success makes stale. ``shows`` reads what a
+    DELETE answers with, for when that answer was lost and a second one finds nothing to delete.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Call(NamedTuple, Generic[T]):
     trim: Callable[[T], T] | None = None
     urgent: bool = False
     changes: tuple[str, ...] = ()
+    shows: Request | None = None
 
 
 # ------------------------------------------------------------------------------------------------- the account
@@ -289,8 +291,9 @@ def add_to_watchlist(watchlist_id: str, symbol: str) -> Call[Watchlist]:
 
 
 def remove_from_watchlist(watchlist_id: str, symbol: str) -> Call[Watchlist]:
-    path = f"/v2/watchlists/{_part('watchlist id', watchlist_id)}/{_symbol_part(symbol)}"
-    return _watchlist_change("DELETE", path, None)
+    path = f"/v2/watchlists/{_part('watchlist id', watchlist_id)}"
+    call = _watchlist_change("DELETE", f"{path}/{_symbol_part(symbol)}", None)
+    return call._replace(shows=Request("GET", path))
 
 
 def delete_watchlist(watchlist_id: str) -> Call[None]:

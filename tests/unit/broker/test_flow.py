@@ -187,6 +187,18 @@ def test_reads_are_retried_twice_with_growing_pauses(
     assert clock.slept == [1.0, 2.0]  # half of 2 s and of 4 s: the jitter is fixed at one half
 
 
+def test_pauses_between_retries_end_with_max_wait(make: Make, clock: ManualClock) -> None:
+    client = make(LOST, DOWN, GOOD, max_wait_s=1.5)
+    client.get_account()
+    assert clock.slept == [1.0, 0.5]
+
+
+def test_who_will_not_wait_is_answered_by_an_immediate_second_try(make: Make, clock: ManualClock) -> None:
+    client = make(LOST, GOOD, max_wait_s=0.0)
+    client.get_account()
+    assert sum(clock.slept) == 0
+
+
 def test_after_three_requests_the_last_failure_is_reported(make: Make) -> None:
     client = make(LOST, LOST, DOWN)
     with pytest.raises(ServerError) as caught:
@@ -234,6 +246,31 @@ def test_a_spent_budget_ends_with_the_seconds_to_wait(make: Make) -> None:
     assert caught.value.retry_after is not None
     assert 57.9 < caught.value.retry_after < 58.1
     assert len(sent(client)) == 1
+
+
+def test_the_pages_of_one_read_share_one_wait(make: Make, clock: ManualClock) -> None:
+    limited = answer({"message": "rate limit exceeded"}, 429, {"retry-after": "4"})
+    client = make(limited, answer(_page(0)), limited, answer(_page(1)), limited, answer([]), max_wait_s=10.0)
+    with pytest.raises(RateLimited):
+        client.get_activities(limit=None)
+    assert len(sent(client)) == 5
+    assert sum(clock.slept) <= 10
+
+
+def test_a_slow_broker_leaves_the_wait_for_the_budget_untouched(make: Make, clock: ManualClock) -> None:
+    def dawdle(_: Request) -> None:
+        clock.advance(9)
+
+    limited = answer({"message": "rate limit exceeded"}, 429, {"retry-after": "4"})
+    client = make(limited, answer(_page(0)), limited, answer([]), max_wait_s=10.0, before=dawdle)
+    assert len(client.get_activities(limit=None)) == 100
+
+
+def _page(number: int) -> list[dict[str, Any]]:
+    return [
+        {"id": f"20260105::{number:03}-{row:03}", "activity_type": "DIV", "date": "2026-01-05", "net_amount": "1.02"}
+        for row in range(100)
+    ]
 
 
 def test_waiting_for_the_budget_is_announced_and_ends_when_a_slot_frees(make: Make) -> None:
@@ -302,6 +339,29 @@ def test_deleting_what_a_lost_answer_already_deleted_is_a_success(make: Make) ->
     client = make(LOST, answer({"code": 40410000, "message": "watchlist not found"}, 404))
     client.delete_watchlist("3174d6df-7726-44b4-a5bd-7fda5ae6e009")
     assert len(sent(client)) == 2
+
+
+WATCHLIST: dict[str, Any] = {
+    "id": "3174d6df-7726-44b4-a5bd-7fda5ae6e009",
+    "account_id": ACCOUNT["id"],
+    "created_at": "2026-01-05T14:01:02Z",
+    "updated_at": "2026-01-05T14:01:02Z",
+    "name": "Tech",
+    "assets": [],
+}
+
+
+def test_removing_a_symbol_that_a_lost_answer_already_removed_returns_the_watchlist(make: Make) -> None:
+    client = make(LOST, answer({"code": 40410000, "message": "symbol not found: AAPL"}, 404), answer(WATCHLIST))
+    assert client.remove_from_watchlist(WATCHLIST["id"], "AAPL").name == "Tech"
+    assert [request.method for request in sent(client)] == ["DELETE", "DELETE", "GET"]
+    assert sent(client)[2].path == f"/v2/watchlists/{WATCHLIST['id']}"
+
+
+def test_removing_a_symbol_from_no_watchlist_is_not_found_after_a_lost_answer_too(make: Make) -> None:
+    client = make(LOST, answer({"code": 40410000, "message": "watchlist not found"}, 404))
+    with pytest.raises(NotFound):
+        client.remove_from_watchlist(WATCHLIST["id"], "AAPL")
 
 
 def test_deleting_what_never_was_is_not_found(make: Make) -> None:

@@ -1,13 +1,17 @@
 """Whoever is interrupted, at whatever step, leaves nothing behind that others wait for."""
 
 import asyncio
+import itertools
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 import pytest
 from tests.support.fakes import ACCOUNT, ScriptedTransport, answer
 
+from alpacli.broker import functions
 from alpacli.broker.async_client import AsyncAlpacaClient
 from alpacli.broker.client import AlpacaClient
 from alpacli.broker.flow import Pipeline
@@ -132,6 +136,59 @@ def test_a_cancelled_call_leaves_the_queue_and_passes_the_lead_on() -> None:
     assert store.limits(RULES).waiting == ()
     assert isinstance(store.claim(f"{SCOPE}:account", 5, 3, "next"), Lead)
     store.close()
+
+
+def _ctrl_c_on_each_line_of(function: Any, call: Callable[[], object]) -> Iterator[None]:
+    """Do the call again and again, with Ctrl-C on one line of the function after the other, until it gets through."""
+    code = function.__code__
+    before = sys.gettrace()
+    for place in itertools.count():
+        left = [place]
+
+        def on_line(frame: FrameType, event: str, _: Any, left: list[int] = left) -> Any:
+            if frame.f_code is code and event == "line":
+                left[0] -= 1
+                if left[0] == -1:
+                    raise KeyboardInterrupt
+            return on_line
+
+        sys.settrace(on_line)
+        try:
+            call()
+        except KeyboardInterrupt:
+            pass
+        else:
+            return
+        finally:
+            sys.settrace(before)
+        yield
+
+
+def test_ctrl_c_on_any_line_leaves_no_heartbeat_that_keeps_the_lease() -> None:
+    store = SqliteStore(":memory:", SystemClock())
+    lines = pipeline(store)
+    lines.rules = RULES._replace(limit=1000)
+    client = AlpacaClient(lines, ScriptedTransport(GOOD), clock=SystemClock())
+
+    @client.cached(ttl=10)
+    def own() -> int:
+        return 1
+
+    def again() -> None:
+        store.drop(SCOPE)
+        client.get_account()
+
+    def own_again() -> None:
+        store.drop(SCOPE)
+        own()
+
+    interrupted = 0
+    for function, call in ((Pipeline._fetch_for_all, again), (functions._Entry.call, own_again)):
+        for _ in _ctrl_c_on_each_line_of(function, call):
+            interrupted += 1
+            assert not [thread for thread in threading.enumerate() if thread.name == "alpacli-lease"]
+    assert interrupted > 10
+    client.close()
 
 
 @pytest.mark.parametrize("at", ["admit", "claim"])

@@ -23,6 +23,16 @@ class FlakyStore(SqliteStore):
     broken = False
     asked = 0
 
+    def __init__(self, path: str, clock: ManualClock) -> None:
+        super().__init__(path, clock)
+        self.dropped: list[str] = []
+
+    def drop(self, prefix: str) -> int:
+        if self.broken:
+            raise StoreUnavailable("redis 127.0.0.1:1: refused", "start it")
+        self.dropped.append(prefix)
+        return super().drop(prefix)
+
     def get(self, key: str, max_age_s: float, *, count_miss: bool = True) -> Entry | None:
         self.asked += 1
         if self.broken:
@@ -70,6 +80,65 @@ def test_the_lost_store_is_tried_again_after_a_while_and_used_when_it_is_back() 
     first.broken = True
     store.get(KEY, 5)
     assert len(warnings) == 1
+    store.close()
+
+
+def test_what_was_dropped_while_the_store_was_lost_is_not_served_when_it_is_back() -> None:
+    clock = ManualClock()
+    store, first, _, _ = chain(clock)
+    orders = "alpaca:{fp}:orders:open"
+    store.put(KEY, b"before the order")
+    store.put(orders, b"kept")
+    first.broken = True
+    store.drop(KEY)
+    clock.advance(5)
+    store.drop(KEY)
+    first.broken = False
+    clock.advance(20)
+    assert store.get(KEY, 3600) is None
+    found = store.get(orders, 3600)
+    assert found is not None
+    assert found.value == b"kept"
+    assert first.dropped == [KEY]
+    store.close()
+
+
+def test_a_store_that_is_lost_again_while_it_catches_up_catches_up_later() -> None:
+    clock = ManualClock()
+    store, first, _, _ = chain(clock)
+    store.put(KEY, b"before the order")
+    first.broken = True
+    store.drop(KEY)
+    clock.advance(20)
+    assert store.get(KEY, 3600) is None
+    first.broken = False
+    clock.advance(20)
+    assert store.get(KEY, 3600) is None
+    assert store.kind == "redis"
+    store.close()
+
+
+def test_what_is_owed_to_a_lost_store_stays_small() -> None:
+    clock = ManualClock()
+    store, first, _, _ = chain(clock)
+    first.broken = True
+    store.drop("alpaca:{fp}:orders")
+    store.drop("alpaca:{fp}:orders:open")
+    store.drop("alpaca:{other}:orders:open")
+    store.drop("alpaca:{other}:orders")
+    store.drop("alpaca:{other}:orders2")
+    first.broken = False
+    clock.advance(20)
+    store.get(KEY, 5)
+    assert first.dropped == ["alpaca:{fp}:orders", "alpaca:{other}:orders", "alpaca:{other}:orders2"]
+    first.broken = True
+    for n in range(200):
+        store.drop(f"alpaca:{{fp}}:fn:{n}")
+    first.broken = False
+    first.dropped.clear()
+    clock.advance(20)
+    store.get(KEY, 5)
+    assert first.dropped == ["alpaca:{fp}"]
     store.close()
 
 

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import resource
+import shutil
 import sqlite3
 import stat
 import subprocess
@@ -75,6 +76,36 @@ def test_many_processes_that_start_on_an_empty_machine_at_once_all_succeed(path:
         process.stdin = None
     answers = sorted(process.communicate(timeout=60)[0].strip() for process in processes)
     assert answers == ["Busy"] * 11 + ["Lead"]
+
+
+def test_a_state_directory_deleted_under_a_running_process_is_made_anew_and_shared_again(
+    path: Path, store: SqliteStore, clock: JumpingClock
+) -> None:
+    store.put(KEY, b"before")
+    shutil.rmtree(path.parent)
+    store.put(KEY, b"after")
+    other = SqliteStore(str(path), clock)
+    found = other.get(KEY, 5)
+    assert found is not None
+    assert found.value == b"after"
+    other.close()
+
+
+def test_a_file_that_another_process_made_anew_is_used_by_all(
+    path: Path, store: SqliteStore, clock: JumpingClock
+) -> None:
+    """Leaving the old file must not take away the new one's log, which has the same name."""
+    store.put(KEY, b"before")
+    shutil.rmtree(path.parent)
+    other = SqliteStore(str(path), clock)
+    other.put(KEY, b"of the other")
+    for n in range(3):
+        found = store.get(KEY, 5)
+        assert found is not None
+        assert found.value == b"of the other"
+        assert isinstance(store.admit(RULES, Ticket(f"t{n}", "job")), Granted)
+    assert isinstance(other.admit(RULES, Ticket("one more", "job")), Wait)
+    other.close()
 
 
 def test_a_file_where_the_directory_should_be(tmp_path: Path, clock: JumpingClock) -> None:
