@@ -105,9 +105,9 @@ def test_alpacli_streams_share_the_one_connection_that_the_server_allows(served:
 
 
 def test_a_feed_that_the_exchange_does_not_have_is_wrong_usage(tmp_path: Path) -> None:
-    ended = Alpacli(tmp_path)("stream", "--sim", "--news")
+    ended = Alpacli(tmp_path)("stream", "AAPL", "--sim", "--feed", "overnight")
     assert ended.code == 2
-    assert "offline exchange has no news feed" in ended.errors
+    assert "offline exchange has no overnight feed" in ended.errors
 
 
 def test_the_schema_of_a_line_needs_nothing_else(tmp_path: Path) -> None:
