@@ -65,8 +65,9 @@ class Feed:
         minutes = range(first * MINUTE_NS, until_ns, MINUTE_NS)
         return [bar for minute in minutes if (bar := self.bar(symbol, minute)) is not None]
 
-    def bar(self, symbol: str, begin_ns: int) -> _Message | None:
-        trades = self.trades(symbol, begin_ns, begin_ns + MINUTE_NS)
+    def bar(self, symbol: str, begin_ns: int, until_ns: int | None = None) -> _Message | None:
+        """Return the bar of a minute, or up to ``until_ns``, made of its trades; ``None`` when there are none."""
+        trades = self.trades(symbol, begin_ns, begin_ns + MINUTE_NS if until_ns is None else until_ns)
         if not trades:
             return None
         prices = [_decimal(trade["p"]) for trade in trades]
@@ -108,9 +109,8 @@ class Feed:
         listing = LISTINGS[_listed(symbol)]
         if until_ns <= from_ns or not self._moved(listing, from_ns, until_ns):
             return None
-        last_ns = until_ns - 1
-        extremes = self._tape.extremes(listing.symbol, from_ns, last_ns)
-        opened, closed = self._tape.last(listing.symbol, from_ns), self._tape.last(listing.symbol, last_ns)
+        extremes = self._tape.extremes(listing.symbol, from_ns, until_ns)
+        opened, closed = self._tape.last(listing.symbol, from_ns), self._tape.last(listing.symbol, until_ns)
         volume = max(self._volume(listing.symbol, from_ns, until_ns), 1)
         middle = (opened + closed + extremes.ask_high + extremes.bid_low) / 4
         return {
@@ -125,6 +125,17 @@ class Feed:
             "vw": round(middle, 6),
             "t": from_ns,
         }
+
+    def open_spans(self, symbol: str, from_ns: int, until_ns: int, *, backward: bool = False) -> list[tuple[int, int]]:
+        """Return the parts of an interval in which the symbol trades, in order of time or ``backward``."""
+        if until_ns <= from_ns:
+            return []
+        if symbol == TEST_SYMBOL or LISTINGS[symbol].crypto or self._hours.name == "always":
+            return [(from_ns, until_ns)]
+        days = self._hours.days(new_york_date(from_ns), new_york_date(until_ns - 1))
+        spans = [(max(day.open_ns, from_ns), min(day.close_ns, until_ns)) for day in days]
+        spans = [(begin_ns, end_ns) for begin_ns, end_ns in spans if begin_ns < end_ns]
+        return spans[::-1] if backward else spans
 
     def news(self, from_ns: int, until_ns: int) -> list[_Message]:
         """Return the articles from ``from_ns`` up to, not including, ``until_ns``, oldest first: two a minute."""
