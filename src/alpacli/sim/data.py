@@ -24,8 +24,8 @@ MOST_NEWS: Final = 50
 
 _LATELY_NS: Final = 60 * SECOND_NS
 _HOUR_NS: Final = 60 * MINUTE_NS
-# Making the trades of a minute costs about a millisecond, finding the range of a day eight. A page that would take longer than
-# a second ends early, as pages may.
+# Making the trades of a minute costs about a millisecond, finding the range of a day eight. A page that would take longer
+# than a second ends early, as pages may.
 _MOST_WORK_A_PAGE: Final = 1000
 _LONG_BAR_WORK: Final = 8
 _TIMEFRAME: Final = re.compile(r"(\d{0,2})(Min|T|Hour|H|Day|D|Week|W|Month|M)")
