@@ -95,13 +95,18 @@ class Client:
     ) -> None:
         self.socket.transport.abort()
 
-    async def hear(self) -> Any:
+    async def hear(self, within_s: float = 10.0) -> Any:
         """Return the next frame, decoded."""
-        frame = await asyncio.wait_for(self.socket.recv(), 10)
+        frame = await asyncio.wait_for(self.socket.recv(), within_s)
         if self._encoding == "msgpack":
             assert isinstance(frame, bytes)
             return msgpack.unpackb(frame, timestamp=2)
         return json.loads(frame)
+
+    async def hear_for_ever(self, within_s: float = 10.0) -> None:
+        """Read frames until there are no more, or none comes in time."""
+        while True:
+            await self.hear(within_s)
 
     async def say(self, **command: Any) -> None:
         packed = msgpack.packb(command) if self._encoding == "msgpack" else json.dumps(command)
