@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -57,7 +58,8 @@ def no_complaints(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     yield
     for logger in loggers:
         logger.removeHandler(caplog.handler)
-    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+    records = [*caplog.get_records("call"), *caplog.records]
+    assert [record.getMessage() for record in records if record.levelno >= logging.WARNING] == []
 
 
 def run(conversation: Coroutine[Any, Any, None]) -> None:
@@ -394,6 +396,20 @@ def test_only_one_connection_and_thirty_symbols_where_there_are_limits(strict: S
                     return
 
     run(conversation())
+
+
+def test_a_reset_to_another_market_ends_streams_of_the_old_one(tmp_path: Path) -> None:
+    async def conversation(server: SimServer) -> None:
+        async with Client(server, "/v2/iex") as client:
+            await client.log_in()
+            await client.ask(action="subscribe", trades=["AAPL"])
+            server.exchange.reset(seed=7)
+            with pytest.raises(ConnectionClosed):
+                await client.hear_for_ever()
+            assert client.socket.close_code == 1000
+
+    with SimServer(tmp_path) as server:
+        run(conversation(server))
 
 
 def test_a_path_without_a_stream_is_404(server: SimServer) -> None:

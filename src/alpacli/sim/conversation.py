@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _SECOND_NS: Final = 1_000_000_000
+_LOOK_EVERY: Final = 20  # ticks: once a second
 _OVERSIZED: Final = 17 << 20
 _TEXTS: Final = {
     402: "auth failed",
@@ -70,6 +71,7 @@ class Conversation:
         self._turn = asyncio.Lock()
         self._later: deque[tuple[float, str | bytes]] = deque()
         self._held: str | bytes | None = None
+        self._ticks = 0
         self._silent = False
         self._closed = False
 
@@ -84,6 +86,7 @@ class Conversation:
             await self._answer_http(rejection.status, "the exchange was told to reject this connection")
             return
         try:
+            self._market = await asyncio.to_thread(self._exchange.market)
             session = await asyncio.to_thread(
                 open_session, self._exchange, self._path, self._headers, self._occupancy, self._limits
             )
@@ -144,18 +147,30 @@ class Conversation:
         if isinstance(session, MarketSession):
             future = strike("future", self._path, self._began)
             session.ahead_ns = int(future.seconds * _SECOND_NS) if future is not None else 0
+        self._ticks += 1
+        if self._ticks % _LOOK_EVERY == 0 and await asyncio.to_thread(self._is_another_market):
+            await self._say(session, session.fail(500, "the exchange was reset"))
+            return
         refusal = strike("refuse", self._path, self._began, at_login=False) if not session.over else None
         if refusal is not None:
             await self._say(session, session.fail(refusal.code, _TEXTS.get(refusal.code, "refused")))
             return
         now_ns = self._exchange.now_ns()
-        frames = await self._ask(session, partial(session.due, now_ns)) if session.reads_state else session.due(now_ns)
+        question = partial(session.due, now_ns)
+        frames = await self._ask(session, question) if session.reads_state else self._answer(session, question)
         if self._struck_down(frames):
             return
         if session.over:  # last words are not data
             await self._say(session, frames)
             return
         await self._put(self._in_time([shaped for frame in frames for shaped in self._shaped(session, frame)]))
+
+    def _is_another_market(self) -> bool:
+        """Tell whether the exchange was reset to another market while this connection goes on about the old one."""
+        try:
+            return self._exchange.market() is not self._market
+        except ConfigError:  # whoever needs the state reports it
+            return False
 
     def _struck_down(self, frames: Sequence[str | bytes]) -> bool:
         """Drop the connection when it is time; in the middle of a frame only once there is one."""
@@ -219,8 +234,11 @@ class Conversation:
         return ready
 
     async def _ask(self, session: Session, question: Callable[[], list[str | bytes]]) -> list[str | bytes]:
+        return await asyncio.to_thread(self._answer, session, question)
+
+    def _answer(self, session: Session, question: Callable[[], list[str | bytes]]) -> list[str | bytes]:
         try:
-            return await asyncio.to_thread(question)
+            return question()
         except ConfigError as error:
             _log.error("%s", error)
         except Exception:  # noqa: BLE001 a defect ends one connection, not the server

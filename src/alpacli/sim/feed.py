@@ -184,6 +184,11 @@ class Feed:
             from_ns = end_ns
         return total
 
+    def books(self, symbol: str, from_ns: int, until_ns: int) -> list[_Message]:
+        """Return a coin's order book at each whole second from ``from_ns`` up to, not including, ``until_ns``."""
+        first = -(-from_ns // SECOND_NS) * SECOND_NS
+        return [self.book(symbol, at_ns) for at_ns in range(first, until_ns, SECOND_NS)]
+
     def book(self, symbol: str, at_ns: int) -> _Message:
         """Return a coin's whole order book: three levels on each side of the quote."""
         quote = self._tape.quote(symbol, at_ns)

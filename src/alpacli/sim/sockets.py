@@ -25,6 +25,7 @@ TICK_S: Final = 0.05
 """How often a session is asked what is due."""
 
 _LOGIN_WITHIN_NS: Final = 10_000_000_000
+_MOST_BACKLOG_NS: Final = 120_000_000_000  # after the machine has slept, the hours before are not made up for
 _BAR_DELAY_NS: Final = 200_000_000
 _STOCKS: Final = (
     *("trades", "quotes", "bars", "updatedBars", "dailyBars", "statuses", "lulds", "imbalances"),
@@ -161,7 +162,7 @@ class MarketSession:
                 return []
             return self.fail(404, "auth timeout")
         from_ns, self._said_until_ns = self._said_until_ns, max(now_ns, self._said_until_ns)
-        messages = self._since(from_ns, now_ns)
+        messages = self._since(max(from_ns, now_ns - _MOST_BACKLOG_NS), now_ns)
         messages.sort(key=_time_of)
         if self.ahead_ns:
             messages = [{**message, "t": _time_of(message) + self.ahead_ns} for message in messages]
@@ -194,8 +195,8 @@ class MarketSession:
         if news := self._wanted.get("news"):
             items = self._feed.news(from_ns, now_ns)
             messages += [item for item in items if "*" in news or news.intersection(_symbols_of(item))]
-        if self._crypto and now_ns // 1_000_000_000 > from_ns // 1_000_000_000:
-            messages += [self._feed.book(symbol, now_ns) for symbol in sorted(self._named("orderbooks"))]
+        for symbol in sorted(self._named("orderbooks")):
+            messages += self._feed.books(symbol, from_ns, now_ns)
         return messages
 
     def _named(self, channel: str) -> set[str]:
@@ -324,8 +325,9 @@ class LocalSocket:
         while not self._answers:
             if self._session.over:
                 raise ConnectionLost("the exchange closed the connection")
-            await self._sleep(TICK_S)
-            self._answers += await self._due()
+            self._answers += await self._due()  # first of all, for a reader that never waits as long as a tick
+            if not self._answers:
+                await self._sleep(TICK_S)
         return self._answers.popleft()
 
     async def ping(self) -> None:
