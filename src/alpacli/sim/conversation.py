@@ -145,7 +145,7 @@ class Conversation:
             if mute.how == "silence":
                 self._connection.mute()
         if isinstance(session, MarketSession):
-            future = strike("future", self._path, self._began)
+            future = strike("future", self._path, self._began, count=False)
             session.ahead_ns = int(future.seconds * _SECOND_NS) if future is not None else 0
         self._ticks += 1
         if self._ticks % _LOOK_EVERY == 0 and await asyncio.to_thread(self._is_another_market):
@@ -158,6 +158,8 @@ class Conversation:
         now_ns = self._exchange.now_ns()
         question = partial(session.due, now_ns)
         frames = await self._ask(session, question) if session.reads_state else self._answer(session, question)
+        if frames:
+            strike("future", self._path, self._began)  # now it has
         if self._struck_down(frames):
             return
         if session.over:  # last words are not data

@@ -98,11 +98,12 @@ class Faults:
             return [entry.fault.shown() for entry in self._set if entry.left]
 
     def strike(
-        self, kind: str, path: str, began: float, *, at_login: bool | None = None, how: str = ""
+        self, kind: str, path: str, began: float, *, at_login: bool | None = None, how: str = "", count: bool = True
     ) -> Fault | None:
         """Return the fault of this kind that strikes a connection made at ``began`` now, and count it.
 
         ``at_login`` asks only for faults without ``after`` (true) or only for those with it (false), ``how`` for one way.
+        ``count=False`` only looks.
         """
         if not self._set:
             return None
@@ -117,7 +118,7 @@ class Faults:
                 if how and fault.how != how:
                     continue
                 if now - max(entry.since, began) >= fault.after:
-                    entry.left -= entry.left > 0
+                    entry.left -= count and entry.left > 0
                     return fault
         return None
 

@@ -5,9 +5,8 @@ Imported when a server starts: it loads uvicorn and websockets.
 
 import socket
 import struct
-from typing import cast
+from typing import Any, cast
 
-from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 EXTENSION = "alpacli.connection"
@@ -24,7 +23,7 @@ class Connection(WebSocketsSansIOProtocol):
         extensions[EXTENSION] = self
         await super().run_asgi()
 
-    async def send(self, message: ASGISendEvent) -> None:
+    async def send(self, message: Any) -> None:  # Any: uvicorn keeps the type of an event to itself
         await super().send(message)
         if message["type"] == "websocket.http.response.body" and self.close_sent:
             self.handshake_complete = True  # uvicorn forgets that this ends the handshake too, and reports a defect
