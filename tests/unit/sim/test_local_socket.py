@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from tests.support.sim_account import SimAccount
 
 from alpacli.errors import ConnectionLost
 from alpacli.ports import Socket, SystemClock
-from alpacli.sim.sockets import PATHS, dial_local
+from alpacli.sim.sockets import PATHS, LocalSocket, dial_local
 
 STREAM = "/stream"
 
@@ -48,7 +49,51 @@ def test_every_market_data_endpoint_greets_and_confirms(tmp_path: Path, path: st
     asyncio.run(conversation())
 
 
-def test_updates_are_lost_by_no_reader_who_gives_up_waiting(tmp_path: Path) -> None:
+class SlowSession:
+    """Has one thing to tell, and takes its time over it."""
+
+    over = False
+    reads_state = True
+
+    def __init__(self) -> None:
+        self.asked, self.go_on = threading.Event(), threading.Event()
+        self._news: list[str | bytes] = ["the news"]
+
+    def begin(self) -> list[str | bytes]:
+        return []
+
+    def receive(self, frame: str | bytes) -> list[str | bytes]:
+        return []
+
+    def due(self, now_ns: int) -> list[str | bytes]:
+        told, self._news = self._news, []
+        self.asked.set()
+        self.go_on.wait(10)
+        return told
+
+    def fail(self, code: int, message: str) -> list[str | bytes]:
+        return []
+
+    def close(self) -> None:
+        self.over = True
+
+
+def test_what_was_being_fetched_when_a_reader_gave_up_is_for_the_next(account: SimAccount) -> None:
+    async def conversation() -> None:
+        session = SlowSession()
+        socket = LocalSocket(session, account.exchange)
+        reader = asyncio.create_task(socket.recv())
+        await asyncio.to_thread(session.asked.wait, 10)
+        reader.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reader
+        session.go_on.set()
+        assert await asyncio.wait_for(socket.recv(), 5) == "the news"
+
+    asyncio.run(conversation())
+
+
+def test_an_impatient_reader_gets_all_updates_once_and_in_order(tmp_path: Path) -> None:
     async def conversation() -> None:
         with SimAccount(tmp_path, key_id="SIM") as account:
             socket = await dial(tmp_path, STREAM)
