@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from alpacli.streams.supervisor import Source, Supervisor
     from alpacli.wire.frames import Message
 
-_SIM_PATHS = ("/v2/iex", "/v2/sip", "/v2/delayed_sip", "/v2/test", "/v1beta3/crypto/us")
+_SIM_PATHS = (*("/v2/iex", "/v2/sip", "/v2/delayed_sip", "/v2/test", "/v1beta3/crypto/us", "/v1beta1/news", "/stream"),)
 Warn = Callable[[str], None]
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -179,7 +179,8 @@ def open_source(
     clock = SystemClock()
     if settings.sim and feed.path not in _SIM_PATHS:
         raise UsageError(
-            f"the offline exchange has no {feed.name} feed", "it has iex, sip, delayed_sip, test and crypto"
+            f"the offline exchange has no {feed.name} feed",
+            "it has iex, sip, delayed_sip, test, crypto, news and updates",
         )
     if hub and not settings.sim:
         from alpacli.streams.link import HubLink

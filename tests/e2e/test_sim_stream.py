@@ -4,10 +4,17 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from decimal import Decimal
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from tests.support.alpacli import PROGRAM, Alpacli
+
+from alpacli.ports import SystemClock
+from alpacli.sim.exchange import Exchange
+from alpacli.sim.orders import NewOrder, enter, fill_order
 
 _SDK = """
 import sys
@@ -45,12 +52,15 @@ def served(tmp_path: Path) -> Iterator[str]:
     assert errors == ""
 
 
-@pytest.mark.parametrize(("symbol", "kinds"), [("AAPL", {"trade", "quote"}), ("BTC/USD", {"trade", "quote"})])
-def test_a_stream_of_the_offline_exchange_needs_nothing(tmp_path: Path, symbol: str, kinds: set[str]) -> None:
-    ended = Alpacli(tmp_path)("stream", symbol, "--sim", "--count", "12")
+@pytest.mark.parametrize(
+    "symbols", ["AAPL MSFT NVDA TSLA SPY QQQ", "BTC/USD ETH/USD SOL/USD LTC/USD LINK/USD DOGE/USD"]
+)
+def test_a_stream_of_the_offline_exchange_needs_nothing(tmp_path: Path, symbols: str) -> None:
+    ended = Alpacli(tmp_path)("stream", *symbols.split(), "--sim", "--count", "40")
     assert ended.code == 0, ended.errors
     ticks = [json.loads(line) for line in ended.out.splitlines()]
-    assert {tick["type"] for tick in ticks} == kinds
+    assert {tick["type"] for tick in ticks} == {"trade", "quote"}
+    assert {tick["symbol"] for tick in ticks} <= set(symbols.split())
     assert [tick["timestamp"] for tick in ticks] == sorted(tick["timestamp"] for tick in ticks)
 
 
@@ -105,9 +115,63 @@ def test_alpacli_streams_share_the_one_connection_that_the_server_allows(served:
 
 
 def test_a_feed_that_the_exchange_does_not_have_is_wrong_usage(tmp_path: Path) -> None:
-    ended = Alpacli(tmp_path)("stream", "--sim", "--news")
+    ended = Alpacli(tmp_path)("stream", "AAPL", "--sim", "--feed", "overnight")
     assert ended.code == 2
-    assert "offline exchange has no news feed" in ended.errors
+    assert "offline exchange has no overnight feed" in ended.errors
+
+
+def test_an_accounts_own_orders_are_streamed_whichever_process_made_them(tmp_path: Path) -> None:
+    user = Alpacli(tmp_path)
+    user("sim", "status")
+    stream = subprocess.Popen(
+        [PROGRAM, "stream", "--updates", "--sim", "--count", "2"],
+        env=user.environment(None),
+        cwd=user.cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    exchange = Exchange(user.environment(None)["ALPACLI_STATE_DIR"], SystemClock())
+    number = exchange.account_number("SIM")
+    assert stream.stdout is not None
+    with ThreadPoolExecutor(1) as pool:
+        line = pool.submit(stream.stdout.readline)
+        while not line.done():  # until it listens
+            with exchange.desk(number, changes=True) as desk:
+                order_id = enter(desk, NewOrder("AAPL", "buy", "market", "day", desk.now_ns, Decimal("1.5")))
+                fill_order(desk, order_id, Decimal("1.5"), Decimal("250.25"), desk.now_ns)
+            wait([line], timeout=0.1)
+    exchange.close()
+    ticks = [json.loads(text) for text in (line.result(), *stream.stdout)]
+    assert stream.wait(30) == 0
+    stream.stdout.close()
+    assert [tick["event"] for tick in ticks] == ["new", "fill"]
+    assert ticks[1]["price"] == 250.25
+    assert ticks[0]["order"]["id"] == ticks[1]["order"]["id"]
+
+
+def test_faults_are_set_from_the_beginning_and_wrong_ones_refused(tmp_path: Path) -> None:
+    user = Alpacli(tmp_path)
+    wrong = user("sim", "serve", "--port", "0", "--fault", "explode")
+    assert wrong.code == 2
+    assert "there is no fault 'explode'" in wrong.errors
+    server = subprocess.Popen(
+        [PROGRAM, "sim", "serve", "--port", "0", "--quiet", "--fault", "reject,status=500", "--fault", "drop,after=9"],
+        env=user.environment(None),
+        cwd=user.cwd,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert server.stdout is not None
+    url = server.stdout.readline().strip()
+    with urlopen(f"{url}/sim/faults", timeout=10) as answer:
+        assert [fault["kind"] for fault in json.load(answer)] == ["reject", "drop"]
+    client = Alpacli(tmp_path / "client", {**KEYS, "ALPACA_STREAM_URL": url.replace("http", "ws")})
+    refused = client("stream", "AAPL", "--no-hub", "--reconnect", "0", "--json")
+    server.terminate()
+    server.communicate(timeout=10)
+    assert refused.code == 6
+    assert "HTTP 500" in refused.errors
 
 
 def test_the_schema_of_a_line_needs_nothing_else(tmp_path: Path) -> None:

@@ -67,6 +67,35 @@ def test_activities_of_one_type_fit_their_own_schema(demo: SimAccount) -> None:
             assert row.keys() <= {*document()["components"]["schemas"][schema]["properties"], "description"}
 
 
+DATA = [
+    *(
+        (f"/v2/stocks/{channel}{latest}", {"symbols": "AAPL,MSFT"})
+        for channel in ("bars", "trades", "quotes")
+        for latest in ("", "/latest")
+    ),
+    *((f"/v2/stocks/AAPL/{channel}", {"limit": "5"}) for channel in ("bars", "trades", "quotes")),
+    *((f"/v2/stocks/AAPL/{channel}/latest", {}) for channel in ("bars", "trades", "quotes")),
+    ("/v2/stocks/bars", {"symbols": "AAPL", "timeframe": "1Day", "start": "2026-05-01"}),
+    ("/v2/stocks/snapshots", {"symbols": "AAPL"}),
+    ("/v2/stocks/AAPL/snapshot", {}),
+    *((f"/v1beta3/crypto/us/{channel}", {"symbols": "BTC/USD"}) for channel in ("bars", "trades", "quotes")),
+    *(
+        (f"/v1beta3/crypto/us/latest/{channel}", {"symbols": "BTC/USD"})
+        for channel in ("bars", "trades", "quotes", "orderbooks")
+    ),
+    ("/v1beta3/crypto/us/snapshots", {"symbols": "BTC/USD"}),
+    ("/v1beta1/news", {}),
+]
+
+
+@pytest.mark.parametrize(("path", "query"), DATA)
+def test_market_data_fits_its_schema(fresh: SimAccount, path: str, query: dict[str, str]) -> None:
+    body = fresh.get(path, **{**query, "limit": "20"} if "latest" not in path else query)
+    assert body
+    template = path.replace("/crypto/us", "/crypto/{loc}")
+    check_answer("GET", template, 200, body, "market-data-api")
+
+
 @pytest.mark.parametrize(
     "path", ["/v2/account", "/v2/positions", "/v2/orders", "/v2/watchlists", "/v2/account/portfolio/history"]
 )

@@ -144,11 +144,22 @@ def serve(
     symbol_limit: Annotated[
         int, typer.Option(metavar="N", help="Symbols per stream, like Alpaca's 30; 0 is no limit.", min=0)
     ] = 0,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND[,NAME=VALUE…]",
+            help="Let streams fail, like drop,after=5: reject, refuse, slow, drop, mute, delay, duplicate, reorder, garbage "
+            "or future.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Serve the offline exchange over HTTP and WebSocket, until Ctrl-C.
 
-    Any Alpaca client can use it: point its base URL here; every key pair is an account of its own.
+    Any Alpaca client can use it: point its base URL here; every key pair is an account of its own. What should go wrong can
+    be changed at run time: POST, GET and DELETE /sim/faults.
     """
+    from alpacli.sim.faults import fault_from_words
     from alpacli.sim.server import serve as serve_http
     from alpacli.sim.sockets import Limits
 
@@ -167,6 +178,7 @@ def serve(
         ready=ready,
         access_log=run.options.verbose,
         limits=Limits(connection_limit, symbol_limit),
+        faults=[fault_from_words(words) for words in fault or ()],
     )
 
 

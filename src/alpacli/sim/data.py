@@ -1,97 +1,329 @@
-"""Market data over REST: what the sockets sent, again, and snapshots. Numbers are JSON numbers, as on the data host.
+"""Market data over REST: what the sockets sent, again, and bars and snapshots. Numbers are JSON numbers, as on the data host.
 
-Pages are sorted by symbol and then by time; a token names the place where the next one begins. Bars are of one minute.
+Pages are sorted by symbol and then by time; a token names the last row of the page before. Bars of minutes are made of the
+trades that were streamed, and exist when their time is over. Longer ones are the tape's own range and volume, up to now.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import base64
+import binascii
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Final
+from typing import Final, NamedTuple
 
-from alpacli.sim.answers import SECOND_NS, Json, bad_parameter, timestamp
+from alpacli.sim.answers import SECOND_NS, Json, bad_parameter, not_found, timestamp
 from alpacli.sim.exchange import Desk
-from alpacli.sim.feed import MINUTE_NS, Feed
+from alpacli.sim.feed import DAY_NS, MINUTE_NS, Feed
+from alpacli.sim.hours import new_york_date, new_york_ns
 from alpacli.sim.listing import LISTINGS
 
-_CHUNK_NS: Final = 10 * MINUTE_NS
-_DAY_NS: Final = 24 * 60 * MINUTE_NS
-_LATELY_NS: Final = 10 * SECOND_NS
+CHANNELS: Final = ("trades", "quotes", "bars")
+MOST_ROWS: Final = 10_000
+MOST_NEWS: Final = 50
+
+_LATELY_NS: Final = 60 * SECOND_NS
+_HOUR_NS: Final = 60 * MINUTE_NS
+# Making the trades of a minute costs about a millisecond, finding the range of a day eight. A page that would take longer
+# than a second ends early, as pages may.
+_MOST_WORK_A_PAGE: Final = 1000
+_LONG_BAR_WORK: Final = 8
+_TIMEFRAME: Final = re.compile(r"(\d{0,2})(Min|T|Hour|H|Day|D|Week|W|Month|M)")
+_UNITS: Final = {"T": "Min", "H": "Hour", "D": "Day", "W": "Week", "M": "Month"}
+_COUNTS: Final[Mapping[str, Sequence[int]]] = {
+    "Min": range(1, 60),
+    "Hour": range(1, 24),
+    "Day": (1,),
+    "Week": (1,),
+    "Month": (1, 2, 3, 4, 6, 12),
+}
+
+_Message = dict[str, object]
+_Row = tuple[int, _Message | None, int]  # when, what (``None``: a stretch is done), and the work that it took
 
 
-def history(
-    desk: Desk,
-    channel: str,
-    symbols: Sequence[str],
-    start_ns: int,
-    end_ns: int,
-    limit: int,
-    token: str,
-    *,
-    crypto: bool,
-) -> Json:
-    """Answer for trades, quotes or minute bars from ``start_ns`` to ``end_ns``, both included, nothing of the future."""
+class Timeframe(NamedTuple):
+    every: int
+    unit: str
+
+
+class Query(NamedTuple):
+    """What is asked of a history; both ends included. ``after`` is where the page before ended: symbol and nanoseconds."""
+
+    channel: str
+    symbols: Sequence[str]
+    start_ns: int
+    end_ns: int
+    limit: int
+    timeframe: Timeframe
+    descending: bool
+    after: tuple[str, int] | None
+    crypto: bool
+
+
+def parse_timeframe(text: str) -> Timeframe:
+    """Read ``5Min``, ``1Hour``, ``1D`` and the like."""
+    matched = _TIMEFRAME.fullmatch(text)
+    if matched is None:
+        raise bad_parameter(f"invalid timeframe: {text}")
+    unit = _UNITS.get(matched[2], matched[2])
+    count = int(matched[1] or 1)
+    if count not in _COUNTS[unit]:
+        raise bad_parameter(f"invalid timeframe: {text}")
+    return Timeframe(count, unit)
+
+
+def parse_token(token: str) -> tuple[str, int] | None:
+    if not token:
+        return None
+    try:
+        symbol, _, at = base64.urlsafe_b64decode(token.encode()).decode().partition("|")
+        return symbol, int(at)
+    except (binascii.Error, ValueError):
+        raise bad_parameter("invalid page_token") from None
+
+
+def history(desk: Desk, query: Query) -> dict[str, Json]:
+    """Answer for trades, quotes or bars, nothing of the future; symbols that are not listed have none."""
     feed = Feed(desk.market.tape, desk.market.hours)
-    read = {"trades": feed.trades, "quotes": feed.quotes, "bars": feed.bars}[channel]
-    after_symbol, _, after = token.partition("|")
-    if token and not (after.isascii() and after.isdecimal()):
-        raise bad_parameter("invalid page_token")
-    end_ns = min(end_ns, desk.now_ns)
+    query = query._replace(end_ns=min(query.end_ns, desk.now_ns))
     pages: dict[str, list[Json]] = {}
-    last = ""
-    room = limit
-    for symbol in sorted(set(symbols)):
-        if not feed.knows(symbol, crypto=crypto) or symbol < after_symbol:
+    room, work = query.limit, _MOST_WORK_A_PAGE
+    last: tuple[str, int] | None = None
+    for symbol in sorted(set(query.symbols)):
+        if not feed.knows(symbol, crypto=query.crypto) or (query.after is not None and symbol < query.after[0]):
             continue
-        begin_ns = max(start_ns, int(after) + 1) if symbol == after_symbol else start_ns
-        for message in _between(read, symbol, begin_ns, end_ns):
-            if room == 0:
-                return {channel: dict(pages), "next_page_token": last}
-            last = f"{symbol}|{_integer(message['t'])}"
-            pages.setdefault(symbol, []).append(_element(message))
-            room -= 1
-    return {channel: dict(pages), "next_page_token": None}
+        for at_ns, message, cost in _rows(desk, feed, symbol, query):
+            if (message is not None and room == 0) or work <= 0:
+                return {query.channel: dict(pages), "next_page_token": None if last is None else _token(*last)}
+            work -= cost
+            last = (symbol, at_ns)
+            if message is not None:
+                room -= 1
+                pages.setdefault(symbol, []).append(_element(message))
+    return {query.channel: dict(pages), "next_page_token": None}
+
+
+def latest(desk: Desk, channel: str, symbols: Iterable[str], *, crypto: bool) -> dict[str, Json]:
+    """Answer with the last trade, quote, whole minute's bar or order book of each listed symbol."""
+    feed = Feed(desk.market.tape, desk.market.hours)
+    known = [symbol for symbol in symbols if feed.knows(symbol, crypto=crypto)]
+    found = {symbol: _latest(desk, feed, channel, symbol) for symbol in known}
+    return {symbol: _element(message) for symbol, message in found.items() if message is not None}
+
+
+def single(answer: dict[str, Json], symbol: str, channel: str) -> dict[str, Json]:
+    """Return what the endpoint of one symbol says, given what that of many says: ``bars`` or, of the latest, ``bar``."""
+    if "next_page_token" in answer:
+        pages = answer[channel]
+        rows = pages.get(symbol, []) if isinstance(pages, dict) else []
+        return {channel: rows, "symbol": symbol, "next_page_token": answer["next_page_token"]}
+    if symbol not in answer:
+        raise not_found(f"no {channel.removesuffix('s')} found for {symbol}")
+    return {"symbol": symbol, channel.removesuffix("s"): answer[symbol]}
 
 
 def snapshots(desk: Desk, symbols: Sequence[str], *, crypto: bool) -> dict[str, Json]:
-    """Answer with the latest of each symbol and the trading day before; unknown symbols are left out."""
-    feed, tape, now_ns = Feed(desk.market.tape, desk.market.hours), desk.market.tape, desk.now_ns
+    """Answer with the latest of each symbol, today so far and the trading day before; unknown symbols are left out.
+
+    The day before is the exchange's own, for coins too, so that its close is the one that positions are compared with.
+    """
+    feed, now_ns = Feed(desk.market.tape, desk.market.hours), desk.now_ns
     found: dict[str, Json] = {}
     for symbol in symbols:
         if not feed.knows(symbol, crypto=crypto) or symbol not in LISTINGS:
             continue
         closed_ns = desk.market.hours.previous_close(now_ns)
-        opened_ns = closed_ns - _DAY_NS + 1
-        extremes = tape.extremes(symbol, opened_ns, closed_ns)
-        trades = feed.trades(symbol, now_ns - _LATELY_NS, now_ns)
-        quotes = feed.quotes(symbol, now_ns - _LATELY_NS, now_ns)
-        minute = feed.bar(symbol, now_ns // MINUTE_NS * MINUTE_NS)
-        found[symbol] = {
-            "latestTrade": _element(trades[-1]) if trades else None,
-            "latestQuote": _element(quotes[-1]) if quotes else None,
-            "minuteBar": _element(minute) if minute is not None else None,
-            "dailyBar": None,
-            "prevDailyBar": {
-                "t": timestamp(opened_ns - 1),
-                "o": _json(tape.last(symbol, opened_ns)),
-                "h": _json(extremes.ask_high),
-                "l": _json(extremes.bid_low),
-                "c": _json(tape.last(symbol, closed_ns)),
-                "v": tape.volume(symbol, closed_ns - 1),
-            },
+        (before,) = desk.market.hours.days(new_york_date(closed_ns - 1), new_york_date(closed_ns - 1))
+        day = feed.span(symbol, before.open_ns, before.close_ns)
+        members = {
+            "latestTrade": _latest(desk, feed, "trades", symbol),
+            "latestQuote": _latest(desk, feed, "quotes", symbol),
+            "minuteBar": _latest(desk, feed, "bars", symbol),
+            "dailyBar": feed.day_so_far(symbol, now_ns),
+            "prevDailyBar": None if day is None else {**day, "t": before.midnight_ns},
         }
+        found[symbol] = {name: None if value is None else _element(value) for name, value in members.items()}
     return found
 
 
-def _between(
-    read: Callable[[str, int, int], list[dict[str, object]]], symbol: str, start_ns: int, end_ns: int
-) -> Iterator[dict[str, object]]:
-    """Compute piece by piece: a page may need only the beginning of a long interval."""
-    for begin_ns in range(start_ns, end_ns + 1, _CHUNK_NS):
-        yield from read(symbol, begin_ns, min(begin_ns + _CHUNK_NS, end_ns + 1))
+def news(
+    desk: Desk, symbols: Sequence[str], start_ns: int, end_ns: int, limit: int, *, ascending: bool, token: str
+) -> Json:
+    """Answer for articles about any of the symbols, or all; newest first unless ``ascending``."""
+    feed = Feed(desk.market.tape, desk.market.hours)
+    after = parse_token(token)
+    end_ns = min(end_ns, desk.now_ns)
+    if after is not None and ascending:
+        start_ns = max(start_ns, after[1] + 1)
+    elif after is not None:
+        end_ns = min(end_ns, after[1] - 1)
+    rows: list[Json] = []
+    at_ns = 0
+    for begin_ns, until_ns in _pieces(start_ns, end_ns + 1, _HOUR_NS, backward=not ascending):
+        items = feed.news(begin_ns, until_ns)
+        for item in items if ascending else reversed(items):
+            about = item["symbols"]
+            if symbols and not (isinstance(about, list) and set(about) & {name.replace("/", "") for name in symbols}):
+                continue
+            if len(rows) == limit:
+                return {"news": rows, "next_page_token": _token("", at_ns)}
+            at_ns = _integer(item["updated_at"])
+            rows.append({**_element(item), "images": []})
+    return {"news": rows, "next_page_token": None}
+
+
+def _rows(desk: Desk, feed: Feed, symbol: str, query: Query) -> Iterator[_Row]:
+    """Compute piece by piece, as far as somebody reads: a page may need only the beginning of a long interval."""
+    start_ns, end_ns = query.start_ns, query.end_ns
+    if query.after is not None and query.after[0] == symbol:
+        at_ns = query.after[1]
+        start_ns, end_ns = (
+            (start_ns, min(end_ns, at_ns - 1)) if query.descending else (max(start_ns, at_ns + 1), end_ns)
+        )
+    if query.channel == "bars" and query.timeframe.unit != "Min":
+        yield from _long_bars(desk, feed, symbol, query, start_ns, end_ns)
+        return
+    read: Callable[[str, int, int], list[_Message]] = feed.trades if query.channel == "trades" else feed.quotes
+    width_ns = MINUTE_NS
+    if query.channel == "bars":
+        width_ns = query.timeframe.every * MINUTE_NS
+
+        def read(symbol: str, from_ns: int, until_ns: int) -> list[_Message]:
+            return _minute_bars(feed, symbol, from_ns, until_ns, width_ns, desk.now_ns)
+
+    for opened_ns, until_ns in feed.open_spans(symbol, start_ns, end_ns + 1, backward=query.descending):
+        from_ns = opened_ns
+        if query.channel == "bars":  # the first bar of a session may begin before it
+            origin_ns = _day_begins(symbol, opened_ns)
+            from_ns = max(start_ns, origin_ns + (opened_ns - origin_ns) // width_ns * width_ns)
+        for begin_ns, before_ns in _pieces(from_ns, until_ns, width_ns, backward=query.descending):
+            messages = read(symbol, begin_ns, before_ns)
+            cost = -(-(before_ns - begin_ns) // MINUTE_NS)
+            for message in reversed(messages) if query.descending else messages:
+                yield _integer(message["t"]), message, 0
+            yield begin_ns if query.descending else before_ns - 1, None, cost
+
+
+def _minute_bars(feed: Feed, symbol: str, from_ns: int, until_ns: int, width_ns: int, now_ns: int) -> list[_Message]:
+    """Return the bars that begin in an interval and are over; they lie on a grid that begins with the day."""
+    origin_ns = _day_begins(symbol, from_ns)
+    found: list[_Message] = []
+    at_ns = from_ns
+    while True:
+        at_ns = origin_ns + -(-(at_ns - origin_ns) // width_ns) * width_ns
+        next_day_ns = _day_begins(symbol, origin_ns + DAY_NS + _HOUR_NS * 2)
+        if at_ns >= next_day_ns:
+            origin_ns = at_ns = next_day_ns
+        if at_ns >= until_ns or min(at_ns + width_ns, next_day_ns) > now_ns:
+            return found
+        bar = feed.bar(symbol, at_ns, min(at_ns + width_ns, next_day_ns))
+        found += [bar] if bar is not None else []
+        at_ns += width_ns
+
+
+def _long_bars(desk: Desk, feed: Feed, symbol: str, query: Query, start_ns: int, end_ns: int) -> Iterator[_Row]:
+    stretches = list(_stretches(desk, symbol, query.timeframe, start_ns, end_ns))
+    for begin_ns, from_ns, until_ns in reversed(stretches) if query.descending else stretches:
+        if start_ns <= begin_ns <= end_ns:
+            bar = feed.span(symbol, from_ns, min(until_ns, desk.now_ns))
+            if bar is not None:
+                yield begin_ns, {**bar, "t": begin_ns}, _LONG_BAR_WORK
+
+
+def _stretches(
+    desk: Desk, symbol: str, timeframe: Timeframe, start_ns: int, end_ns: int
+) -> Iterator[tuple[int, int, int]]:
+    """Give the bars' times: what they are named after, where trading begins in them, and where it ends; oldest first."""
+    if end_ns < start_ns:
+        return
+    first, last = _day_of(symbol, start_ns), _day_of(symbol, end_ns)
+    if timeframe.unit == "Hour":
+        for _, opens_ns, closes_ns in _days(desk, symbol, first, last):
+            origin_ns, width_ns = _day_begins(symbol, opens_ns), timeframe.every * _HOUR_NS
+            begin_ns = origin_ns + (opens_ns - origin_ns) // width_ns * width_ns
+            for at_ns in range(begin_ns, closes_ns, width_ns):
+                yield at_ns, max(at_ns, opens_ns), min(at_ns + width_ns, closes_ns)
+        return
+    begin, end = _calendar_span(first, timeframe), _calendar_span(last, timeframe)
+    groups: dict[date, tuple[int, int]] = {}
+    for day, opens_ns, closes_ns in _days(
+        desk, symbol, begin, end + timedelta(370 if timeframe.unit == "Month" else 7)
+    ):
+        group = _calendar_span(day, timeframe)
+        if group <= end:
+            groups[group] = (groups.get(group, (opens_ns, 0))[0], closes_ns)
+    for day, (opens_ns, closes_ns) in groups.items():
+        yield _midnight(symbol, day), opens_ns, closes_ns
+
+
+def _calendar_span(day: date, timeframe: Timeframe) -> date:
+    """Return the first day of the day, week or months that a day lies in."""
+    if timeframe.unit == "Week":
+        return day - timedelta(day.weekday())
+    if timeframe.unit == "Month":
+        return day.replace(month=(day.month - 1) // timeframe.every * timeframe.every + 1, day=1)
+    return day
+
+
+def _days(desk: Desk, symbol: str, first: date, last: date) -> Iterator[tuple[date, int, int]]:
+    """Give the trading days with the instants between which the symbol trades, up to now."""
+    last = min(last, _day_of(symbol, desk.now_ns))
+    if not _is_coin(symbol):
+        for day in desk.market.hours.days(first, last):
+            yield day.day, day.open_ns, day.close_ns
+        return
+    for number in range((last - first).days + 1):
+        coin_day = first + timedelta(number)
+        yield coin_day, _midnight(symbol, coin_day), _midnight(symbol, coin_day + timedelta(1))
+
+
+def _is_coin(symbol: str) -> bool:
+    return "/" in symbol
+
+
+def _day_of(symbol: str, at_ns: int) -> date:
+    """Return the date of an instant: in New York, or for a coin in UTC."""
+    return datetime.fromtimestamp(at_ns // SECOND_NS, UTC).date() if _is_coin(symbol) else new_york_date(at_ns)
+
+
+def _midnight(symbol: str, day: date) -> int:
+    if _is_coin(symbol):
+        return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * SECOND_NS
+    return new_york_ns(day)
+
+
+def _day_begins(symbol: str, at_ns: int) -> int:
+    return _midnight(symbol, _day_of(symbol, at_ns))
+
+
+def _latest(desk: Desk, feed: Feed, channel: str, symbol: str) -> _Message | None:
+    """Return the last one until now; while the market is shut, the last one before it closed."""
+    spans = feed.open_spans(symbol, desk.now_ns - 10 * DAY_NS, desk.now_ns + 1, backward=True)
+    until_ns = next((until_ns for _, until_ns in spans), 0)
+    if channel == "orderbooks":
+        return {name: value for name, value in feed.book(symbol, desk.now_ns).items() if name != "r"}
+    if channel == "bars":
+        minute_ns = until_ns // MINUTE_NS * MINUTE_NS
+        return feed.bar(symbol, minute_ns - MINUTE_NS)
+    rows = (feed.trades if channel == "trades" else feed.quotes)(symbol, until_ns - _LATELY_NS, until_ns)
+    return rows[-1] if rows else None
+
+
+def _pieces(from_ns: int, until_ns: int, width_ns: int, *, backward: bool) -> Iterator[tuple[int, int]]:
+    """Cut an interval into pieces, from either end."""
+    grid = range(from_ns // width_ns * width_ns, until_ns, width_ns)
+    for begin_ns in reversed(grid) if backward else grid:
+        yield max(begin_ns, from_ns), min(begin_ns + width_ns, until_ns)
+
+
+def _token(symbol: str, at_ns: int) -> str:
+    return base64.urlsafe_b64encode(f"{symbol}|{at_ns}".encode()).decode()
 
 
 def _element(message: Mapping[str, object]) -> dict[str, Json]:
     return {
-        name: _json(value) if name != "t" else timestamp(_integer(value))
+        name: _json(value) if name not in ("t", "created_at", "updated_at") else timestamp(_integer(value))
         for name, value in message.items()
         if name not in ("T", "S")
     }
@@ -102,6 +334,8 @@ def _json(value: object) -> Json:
         return int(value) if value == value.to_integral_value() else float(value)
     if isinstance(value, list):
         return [_json(item) for item in value]
+    if isinstance(value, dict):
+        return {str(name): _json(item) for name, item in value.items()}
     if value is None or isinstance(value, str | int | float | bool):
         return value
     raise AssertionError(f"{type(value).__name__} is not on the wire")

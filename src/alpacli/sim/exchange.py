@@ -16,6 +16,7 @@ from typing import Final, NamedTuple, cast
 
 from alpacli.errors import ConfigError, UsageError
 from alpacli.ports import Clock
+from alpacli.sim import events
 from alpacli.sim.answers import SECOND_NS, Refusal, identifier
 from alpacli.sim.hours import AlwaysOpen, Hours, HoursName, Nyse, Session, nyse_sessions
 from alpacli.sim.ledger import holdings, transfer, worth
@@ -47,12 +48,16 @@ class Account(NamedTuple):
 
 
 class Desk(NamedTuple):
-    """What serving one request needs: one account, the market, the moment, and a transaction on the state."""
+    """What serving one request needs: one account, the market, the moment, and a transaction on the state.
+
+    ``tells`` is false where history is made up: what happens at the desk then is no event of the trading stream.
+    """
 
     db: sqlite3.Connection
     account: Account
     market: Market
     now_ns: int
+    tells: bool = True
 
 
 class Admission(NamedTuple):
@@ -166,6 +171,16 @@ class Exchange:
             if row is not None:
                 return int(row["number"])
             return self._open_account(db, identity, _label(key_id), read_meta(db), self.now_ns())
+
+    def newest_event(self) -> int:
+        """Return the place in the record of events after which nothing has happened yet."""
+        with self._state.read() as db:
+            return events.newest(db)
+
+    def events_after(self, number: int, seq: int) -> list[events.Event] | None:
+        """Return what happened to an account's orders since; ``None`` when a reset took the account away."""
+        with self._state.read() as db:
+            return events.after(db, number, seq)
 
     def reset(
         self,

@@ -7,13 +7,14 @@ dictionaries under Alpaca's short names, times in nanoseconds, ready for ``wire.
 
 import hashlib
 from collections.abc import Iterator
+from datetime import timedelta
 from decimal import Decimal
 from functools import lru_cache
 from typing import Final
 
 from alpacli.sim.answers import SECOND_NS
-from alpacli.sim.hours import Hours
-from alpacli.sim.listing import LISTINGS
+from alpacli.sim.hours import Hours, new_york_date, new_york_ns
+from alpacli.sim.listing import LISTINGS, Listing
 from alpacli.sim.tape import Tape
 
 SLOT_NS: Final = SECOND_NS // 4
@@ -21,6 +22,8 @@ MINUTE_NS: Final = 60 * SECOND_NS
 TEST_SYMBOL: Final = "FAKEPACA"
 """The one symbol of the test feed; it moves like its stand-in, around the clock."""
 
+DAY_NS: Final = 24 * 60 * MINUTE_NS
+_NEWS_SLOT_NS: Final = 30 * SECOND_NS
 _STAND_IN: Final = "AAPL"
 _JITTER_NS: Final = 200_000_000
 _Message = dict[str, object]
@@ -62,8 +65,9 @@ class Feed:
         minutes = range(first * MINUTE_NS, until_ns, MINUTE_NS)
         return [bar for minute in minutes if (bar := self.bar(symbol, minute)) is not None]
 
-    def bar(self, symbol: str, begin_ns: int) -> _Message | None:
-        trades = self.trades(symbol, begin_ns, begin_ns + MINUTE_NS)
+    def bar(self, symbol: str, begin_ns: int, until_ns: int | None = None) -> _Message | None:
+        """Return the bar of a minute, or up to ``until_ns``, made of its trades; ``None`` when there are none."""
+        trades = self.trades(symbol, begin_ns, begin_ns + MINUTE_NS if until_ns is None else until_ns)
         if not trades:
             return None
         prices = [_decimal(trade["p"]) for trade in trades]
@@ -82,6 +86,108 @@ class Feed:
             "vw": round(vwap, 6),
             "t": begin_ns,
         }
+
+    def day_so_far(self, symbol: str, until_ns: int) -> _Message | None:
+        """Return the bar of the trading day that is under way at ``until_ns``, or of the one that ended on its date.
+
+        Its prices are the tape's own range and its volume is the whole market's: 86 400 seconds of trades are too many to
+        add up. ``None`` when nothing can have traded yet. A coin's day begins at midnight UTC, an equity's in New York.
+        """
+        listing = LISTINGS[_listed(symbol)]
+        if listing.crypto:
+            from_ns = until_ns // DAY_NS * DAY_NS
+            return self.span(symbol, from_ns, until_ns)
+        day = new_york_date(until_ns)
+        days = self._hours.days(day, day)
+        if not days:
+            return None
+        bar = self.span(symbol, days[0].open_ns, min(until_ns, days[0].close_ns))
+        return None if bar is None else {**bar, "t": days[0].midnight_ns}
+
+    def span(self, symbol: str, from_ns: int, until_ns: int) -> _Message | None:
+        """Return one bar of any length from the tape, as ``day_so_far``; ``None`` where the market was shut all along."""
+        listing = LISTINGS[_listed(symbol)]
+        if until_ns <= from_ns or not self._moved(listing, from_ns, until_ns):
+            return None
+        extremes = self._tape.extremes(listing.symbol, from_ns, until_ns)
+        opened, closed = self._tape.last(listing.symbol, from_ns), self._tape.last(listing.symbol, until_ns)
+        volume = max(self._volume(listing.symbol, from_ns, until_ns), 1)
+        middle = (opened + closed + extremes.ask_high + extremes.bid_low) / 4
+        return {
+            "T": "b",
+            "S": symbol,
+            "o": opened,
+            "h": extremes.ask_high,
+            "l": extremes.bid_low,
+            "c": closed,
+            "v": volume,
+            "n": volume // 150 + 1,
+            "vw": round(middle, 6),
+            "t": from_ns,
+        }
+
+    def open_spans(self, symbol: str, from_ns: int, until_ns: int, *, backward: bool = False) -> list[tuple[int, int]]:
+        """Return the parts of an interval in which the symbol trades, in order of time or ``backward``."""
+        if until_ns <= from_ns:
+            return []
+        if symbol == TEST_SYMBOL or LISTINGS[symbol].crypto or self._hours.name == "always":
+            return [(from_ns, until_ns)]
+        days = self._hours.days(new_york_date(from_ns), new_york_date(until_ns - 1))
+        spans = [(max(day.open_ns, from_ns), min(day.close_ns, until_ns)) for day in days]
+        spans = [(begin_ns, end_ns) for begin_ns, end_ns in spans if begin_ns < end_ns]
+        return spans[::-1] if backward else spans
+
+    def news(self, from_ns: int, until_ns: int) -> list[_Message]:
+        """Return the articles from ``from_ns`` up to, not including, ``until_ns``, oldest first: two a minute."""
+        found = []
+        for slot in range(from_ns // _NEWS_SLOT_NS - 1, -(-until_ns // _NEWS_SLOT_NS)):
+            dice = _dice(_key("news"), slot)
+            at_ns = slot * _NEWS_SLOT_NS + dice % (_NEWS_SLOT_NS - SECOND_NS)
+            if from_ns <= at_ns < until_ns and slot >= 0:
+                found.append(self._article(slot, dice, at_ns))
+        return found
+
+    def _article(self, slot: int, dice: int, at_ns: int) -> _Message:
+        listings = list(LISTINGS.values())
+        first, second = (listings[(dice >> shift) % len(listings)] for shift in (20, 36))
+        before = self._tape.last(first.symbol, max(at_ns - 3600 * SECOND_NS, 0))
+        price = self._tape.last(first.symbol, at_ns)
+        verb = "gains" if price > before else "slips" if price < before else "holds"
+        headline = f"{first.name.partition(' Common Stock')[0]} {verb} at {price} in the past hour's trading"
+        others = [] if dice & 1 or second is first else [second]
+        return {
+            "T": "n",
+            "id": slot,
+            "headline": headline,
+            "summary": f"{first.symbol} went from {before} to {price} within the hour.",
+            "author": "The Offline Exchange",
+            "created_at": at_ns,
+            "updated_at": at_ns,
+            "url": f"https://example.com/news/{slot}",
+            "content": f"<p>{headline}.</p>",
+            "symbols": [item.position_symbol for item in (first, *others)],
+            "source": "alpacli",
+        }
+
+    def _moved(self, listing: Listing, from_ns: int, until_ns: int) -> bool:
+        if listing.crypto:
+            return True
+        days = self._hours.days(new_york_date(from_ns), new_york_date(until_ns - 1))
+        return any(day.open_ns < until_ns and day.close_ns > from_ns for day in days)
+
+    def _volume(self, symbol: str, from_ns: int, until_ns: int) -> int:
+        """Return the units traded in an interval: the tape counts from midnight to midnight in New York."""
+        total = 0
+        while from_ns < until_ns:
+            end_ns = min(until_ns, new_york_ns(new_york_date(from_ns) + timedelta(1)))
+            total += self._tape.volume(symbol, end_ns - 1) - self._tape.volume(symbol, from_ns)
+            from_ns = end_ns
+        return total
+
+    def books(self, symbol: str, from_ns: int, until_ns: int) -> list[_Message]:
+        """Return a coin's order book at each whole second from ``from_ns`` up to, not including, ``until_ns``."""
+        first = -(-from_ns // SECOND_NS) * SECOND_NS
+        return [self.book(symbol, at_ns) for at_ns in range(first, until_ns, SECOND_NS)]
 
     def book(self, symbol: str, at_ns: int) -> _Message:
         """Return a coin's whole order book: three levels on each side of the quote."""

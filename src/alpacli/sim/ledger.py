@@ -94,7 +94,14 @@ def transfer(db: sqlite3.Connection, account: int, activity_type: str, amount: D
     _add_cash(db, account, cents(amount))
 
 
-def book(db: sqlite3.Connection, account: int, fill: Fill) -> None:
+class Booked(NamedTuple):
+    """What a fill came to: its execution id and the position after it, negative when short."""
+
+    execution_id: str
+    position_qty: Decimal
+
+
+def book(db: sqlite3.Connection, account: int, fill: Fill) -> Booked:
     """Book one execution: cash, position and the fill itself. Fills of an account are booked in order of time."""
     row = db.execute(
         "SELECT qty, cost, realized FROM holdings WHERE account = ? AND symbol = ?", (account, fill.symbol)
@@ -121,6 +128,7 @@ def book(db: sqlite3.Connection, account: int, fill: Fill) -> None:
     execution = identifier("execution", account, fill.order_id, seq)
     db.execute("UPDATE fills SET execution_id = ? WHERE seq = ?", (execution, seq))
     _add_cash(db, account, cash)
+    return Booked(execution, after.qty)
 
 
 class Past(NamedTuple):

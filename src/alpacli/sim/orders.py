@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 from typing import Final, NamedTuple
 
+from alpacli.sim import events
 from alpacli.sim.answers import (
     Json,
     bad_parameter,
     canonical_identifier,
+    decimal_text,
     identifier,
     not_found,
     optional_decimal,
@@ -38,6 +40,8 @@ _STATUS_FILTERS: Final = {
     "closed": CLOSED,
     "all": OPEN + CLOSED,
 }
+# Fills tell of themselves, and a leg that is held is nobody's news until it works.
+_EVENTS: Final = frozenset(OPEN + CLOSED) - {"partially_filled", "filled", "held", "accepted_for_bidding"}
 
 
 class NewOrder(NamedTuple):
@@ -82,7 +86,7 @@ class Query(NamedTuple):
 
 
 def enter(desk: Desk, order: NewOrder) -> str:
-    """Put an order on the book and return its id."""
+    """Put an order on the book and return its id. Legs are entered after the order that they belong to."""
     number = desk.account.number
     count = desk.db.execute("SELECT orders_made FROM accounts WHERE number = ?", (number,)).fetchone()[0]
     desk.db.execute("UPDATE accounts SET orders_made = ? WHERE number = ?", (count + 1, number))
@@ -103,6 +107,11 @@ def enter(desk: Desk, order: NewOrder) -> str:
         f"INSERT INTO orders ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})",
         (number, *values.values()),
     )
+    if desk.tells and order.parent_id is not None:
+        parent = order_answer(desk, _row(desk, "id", order.parent_id), nested=True)
+        events.add_legs(desk.db, number, order.parent_id, parent["legs"])
+    if order.status in _EVENTS:
+        _tell(desk, order_id, order.status, order.submitted_ns)
     return order_id
 
 
@@ -115,7 +124,7 @@ def fill_order(desk: Desk, order_id: str, qty: Decimal, price: Decimal, at_ns: i
     if leaves < 0:
         raise AssertionError(f"order {order_id} is for {ordered}, not {filled}")
     status = "partially_filled" if leaves else "filled"
-    book(
+    booked = book(
         desk.db,
         desk.account.number,
         Fill(order_id, row["symbol"], row["side"], qty, price, at_ns, filled, leaves, status),
@@ -129,18 +138,55 @@ def fill_order(desk: Desk, order_id: str, qty: Decimal, price: Decimal, at_ns: i
         filled_value=format(value, "f"),
         filled_ns=at_ns if status == "filled" else None,
     )
+    _tell(
+        desk,
+        order_id,
+        "partial_fill" if leaves else "fill",
+        at_ns,
+        booked.execution_id,
+        {
+            "price": decimal_text(price),
+            "qty": decimal_text(qty),
+            "position_qty": decimal_text(booked.position_qty),
+        },
+    )
 
 
 def amend(desk: Desk, order_id: str, at_ns: int, **changes: str | int | None) -> None:
-    """Change columns of an order and move its ``updated_at``."""
+    """Change columns of an order and move its ``updated_at``. A new status is an event, unless it comes from a fill.
+
+    Where an order is replaced, the old one is amended before the new one is entered: that is the order of their events.
+    """
     unknown = changes.keys() - set(ORDER_COLUMNS)
     if unknown:
         raise AssertionError(f"orders have no {sorted(unknown)}")
+    before = _row(desk, "id", order_id)["status"]
     assignments = ", ".join(f"{name} = ?" for name in ("updated_ns", *changes))
     desk.db.execute(
         f"UPDATE orders SET {assignments} WHERE account = ? AND id = ?",
         (at_ns, *changes.values(), desk.account.number, order_id),
     )
+    after = changes.get("status", before)
+    if after != before and after in _EVENTS:
+        _tell(desk, order_id, str(after), at_ns)
+
+
+def _tell(
+    desk: Desk,
+    order_id: str,
+    event: str,
+    at_ns: int,
+    execution_id: str | None = None,
+    fill: dict[str, str] | None = None,
+) -> None:
+    """Record an event with the order as it is now, for whoever listens to the trading stream."""
+    if not desk.tells:
+        return
+    order = order_answer(desk, _row(desk, "id", order_id), nested=True)
+    number = desk.account.number
+    if execution_id is None:
+        execution_id = identifier("event", desk.account.id, order_id, event, at_ns)
+    events.record(desk.db, number, event, order, at_ns, execution_id=execution_id, fill=fill)
 
 
 def list_orders(desk: Desk, query: Query) -> list[Json]:

@@ -106,7 +106,7 @@ Handler = Callable[[Call], Json]
 
 
 class _Route(NamedTuple):
-    pattern: re.Pattern[str]
+    pattern: str
     methods: Mapping[str, Handler]
 
 
@@ -169,7 +169,7 @@ def _answer(status: int, body: Json, headers: dict[str, str]) -> HttpAnswer:
 
 def _find(method: str, path: str) -> tuple[Handler, str]:
     for route in _ROUTES:
-        matched = route.pattern.fullmatch(path)
+        matched = re.fullmatch(route.pattern, path)  # compiled as far down the list as is needed
         if matched is not None and method in route.methods:
             return route.methods[method], matched.groupdict().get("item") or ""
     raise Refusal(404, 40410000, "endpoint not found.")
@@ -315,22 +315,119 @@ def _remove_from_watchlist(call: Call) -> Json:
     return watchlists.remove(call.desk, watchlists.Key(watchlist_id), symbol)
 
 
-def _market_data(call: Call, *, crypto: bool) -> Json:
-    if call.query.get("sort", "asc") != "asc" or call.query.get("timeframe", "1Min") not in ("1Min", "1T"):
-        raise bad_parameter("the offline exchange has minute bars, oldest first")
+def _on_the_data_host(handler: Handler) -> Handler:
+    """Parameters that are wrong are 400 there."""
+
+    def answer(call: Call) -> Json:
+        try:
+            return handler(call)
+        except Refusal as refusal:
+            if refusal.status != 422:
+                raise
+            raise Refusal(400, 40010000, str(refusal)) from None
+
+    return answer
+
+
+def _data_query(call: Call, channel: str, symbols: list[str], *, crypto: bool) -> data.Query:
     day_ns = new_york_ns(new_york_date(call.desk.now_ns))
     start_ns, end_ns = call.instant("start"), call.instant("end")
-    return data.history(
-        call.desk,
-        call.item,
-        call.words("symbols"),
+    if start_ns is not None and end_ns is not None and end_ns < start_ns:
+        raise bad_parameter("end should not be before start")
+    return data.Query(
+        channel,
+        symbols,
         day_ns if start_ns is None else start_ns,
         call.desk.now_ns if end_ns is None else end_ns,
-        call.number("limit", 1000, 10_000),
-        call.query.get("page_token", ""),
-        crypto=crypto,
+        _data_limit(call, 1000, data.MOST_ROWS),
+        data.parse_timeframe(call.query.get("timeframe") or "1Min"),
+        call.choice("sort", "asc", "desc") == "desc",
+        data.parse_token(call.query.get("page_token", "")),
+        crypto,
     )
 
+
+def _data_limit(call: Call, default: int, most: int) -> int:
+    text = call.query.get("limit", "")
+    if text.isascii() and text.isdecimal() and int(text[:9]) > most:
+        raise bad_parameter(f"invalid limit: larger than the allowed maximum of {most}")
+    return call.number("limit", default, most)
+
+
+def _data_symbols(call: Call, *, crypto: bool) -> list[str]:
+    symbols = call.words("symbols")
+    if not symbols:
+        raise bad_parameter("symbols is required")
+    for symbol in symbols:
+        if crypto and not _COIN.fullmatch(symbol):
+            raise bad_parameter(f"invalid symbol: {symbol}; crypto symbols must match {_COIN.pattern}")
+        if not crypto and not _STOCK.fullmatch(symbol):
+            raise bad_parameter(f"invalid symbol: {symbol}")
+    return symbols
+
+
+_COIN: Final = re.compile(r"[A-Z0-9]+x?/[A-Z]+")
+_STOCK: Final = re.compile(r"[A-Z0-9]+(?:[./-][A-Z0-9]+)*")
+
+
+def _market_history(call: Call, *, crypto: bool) -> Json:
+    symbols = _data_symbols(call, crypto=crypto)
+    return data.history(call.desk, _data_query(call, call.item, symbols, crypto=crypto))
+
+
+def _stock_history(call: Call) -> Json:
+    symbol, _, channel = call.item.partition("/")
+    return data.single(data.history(call.desk, _data_query(call, channel, [symbol], crypto=False)), symbol, channel)
+
+
+def _market_latest(call: Call, *, crypto: bool) -> Json:
+    return {call.item: data.latest(call.desk, call.item, _data_symbols(call, crypto=crypto), crypto=crypto)}
+
+
+def _stock_latest(call: Call) -> Json:
+    symbol, channel, _ = call.item.split("/")
+    return data.single(data.latest(call.desk, channel, [symbol], crypto=False), symbol, channel)
+
+
+def _stock_snapshot(call: Call) -> Json:
+    found = data.snapshots(call.desk, [call.item], crypto=False).get(call.item)
+    if not isinstance(found, dict):
+        raise Refusal(404, 40410000, f"no snapshot found for {call.item}")
+    return {"symbol": call.item, **found}
+
+
+def _news(call: Call) -> Json:
+    start_ns, end_ns = call.instant("start"), call.instant("end")
+    return data.news(
+        call.desk,
+        call.words("symbols"),
+        new_york_ns(new_york_date(call.desk.now_ns)) if start_ns is None else start_ns,
+        call.desk.now_ns if end_ns is None else end_ns,
+        _data_limit(call, 10, data.MOST_NEWS),
+        ascending=call.choice("sort", "desc", "asc") == "asc",
+        token=call.query.get("page_token", ""),
+    )
+
+
+_STOCKS: Final = "/v2/stocks"
+_CRYPTO: Final = "/v1beta3/crypto/us"
+_KIND: Final = "trades|quotes|bars"
+_DATA: Final[Mapping[str, Handler]] = {
+    f"{_STOCKS}/(?P<item>{_KIND})": lambda call: _market_history(call, crypto=False),
+    f"{_STOCKS}/(?P<item>{_KIND})/latest": lambda call: _market_latest(call, crypto=False),
+    f"{_STOCKS}/snapshots": lambda call: dict(
+        data.snapshots(call.desk, _data_symbols(call, crypto=False), crypto=False)
+    ),
+    f"{_STOCKS}/(?P<item>[^/]+/(?:{_KIND}))": _stock_history,
+    f"{_STOCKS}/(?P<item>[^/]+/(?:{_KIND})/latest)": _stock_latest,
+    f"{_STOCKS}/(?P<item>[^/]+)/snapshot": _stock_snapshot,
+    f"{_CRYPTO}/(?P<item>{_KIND})": lambda call: _market_history(call, crypto=True),
+    f"{_CRYPTO}/latest/(?P<item>{_KIND}|orderbooks)": lambda call: _market_latest(call, crypto=True),
+    f"{_CRYPTO}/snapshots": lambda call: {
+        "snapshots": data.snapshots(call.desk, _data_symbols(call, crypto=True), crypto=True)
+    },
+    "/v1beta1/news": _news,
+}
 
 _PATHS: Final[tuple[tuple[str, Mapping[str, Handler]], ...]] = (
     (
@@ -383,13 +480,7 @@ _PATHS: Final[tuple[tuple[str, Mapping[str, Handler]], ...]] = (
             "DELETE": lambda call: watchlists.delete(call.desk, watchlists.Key(call.item)),
         },
     ),
-    ("/v2/stocks/(?P<item>trades|quotes|bars)", {"GET": lambda call: _market_data(call, crypto=False)}),
-    ("/v2/stocks/snapshots", {"GET": lambda call: data.snapshots(call.desk, call.words("symbols"), crypto=False)}),
-    ("/v1beta3/crypto/us/(?P<item>trades|quotes|bars)", {"GET": lambda call: _market_data(call, crypto=True)}),
-    (
-        "/v1beta3/crypto/us/snapshots",
-        {"GET": lambda call: {"snapshots": data.snapshots(call.desk, call.words("symbols"), crypto=True)}},
-    ),
     ("/v2/watchlists/(?P<item>[^/]+/.+)", {"DELETE": _remove_from_watchlist}),
+    *((path, {"GET": _on_the_data_host(handler)}) for path, handler in _DATA.items()),
 )
-_ROUTES: Final = tuple(_Route(re.compile(path), methods) for path, methods in _PATHS)
+_ROUTES: Final = tuple(_Route(path, methods) for path, methods in _PATHS)

@@ -10,18 +10,18 @@ import logging
 import signal
 import socket
 import threading
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl
 
-from alpacli.errors import ConfigError
-from alpacli.ports import Clock, async_sleep
+from alpacli.errors import ConfigError, UsageError
+from alpacli.ports import Clock
+from alpacli.sim.conversation import Conversation
 from alpacli.sim.exchange import Exchange
-from alpacli.sim.feed import Feed
+from alpacli.sim.faults import Fault, Faults, fault_from
 from alpacli.sim.rest import HttpAnswer, HttpRequest, handle
-from alpacli.sim.sockets import CHANNELS, TICK_S, Limits, MarketSession, Occupancy
-from alpacli.wire.frames import Encoding
+from alpacli.sim.sockets import Limits, Occupancy
 
 if TYPE_CHECKING:
     import uvicorn
@@ -31,6 +31,10 @@ _MOST_BODY_BYTES: Final = 1_000_000
 _SHUTDOWN_S: Final = 2
 _MOST_FRAME_BYTES: Final = 16 << 20
 _NO_LIMITS: Final = Limits()
+_JSON: Final = {"Content-Type": "application/json; charset=UTF-8"}
+
+FAULTS_PATH: Final = "/sim/faults"
+"""Where a running server is told what should go wrong."""
 
 _Event = MutableMapping[str, Any]  # Any: ASGI's own typing of a scope and its events
 _Receive = Callable[[], Awaitable[_Event]]
@@ -40,9 +44,10 @@ _Send = Callable[[_Event], Awaitable[None]]
 class SimApp:
     """The ASGI application of one exchange."""
 
-    def __init__(self, exchange: Exchange, limits: Limits = _NO_LIMITS) -> None:
+    def __init__(self, exchange: Exchange, limits: Limits, faults: Faults) -> None:
         self._exchange = exchange
         self._limits = limits
+        self._faults = faults
         self._occupancy = Occupancy()
 
     async def __call__(self, scope: _Event, receive: _Receive, send: _Send) -> None:
@@ -55,14 +60,17 @@ class SimApp:
 
     async def _http(self, scope: _Event, receive: _Receive, send: _Send) -> None:
         body = await _read(receive)
+        sent = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         if body is None:
             answer = _error(413, 41310000, "request body is too large")
+        elif scope["path"] == FAULTS_PATH:
+            answer = self._switch_faults(scope["method"], sent, body)
         else:
             request = HttpRequest(
                 scope["method"],
                 scope["path"],
                 tuple(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)),
-                {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]},
+                sent,
                 body,
             )
             answer = await asyncio.to_thread(self._answer, request)
@@ -74,52 +82,36 @@ class SimApp:
         await send({"type": "http.response.body", "body": answer.body})
 
     async def _websocket(self, scope: _Event, receive: _Receive, send: _Send) -> None:
-        """Serve a market data connection: one task obeys the client, the other reports what happens."""
-        await receive()
-        if scope["path"] not in CHANNELS:
-            await send({"type": "websocket.close"})  # before it is accepted: HTTP 403
-            return
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        encoding: Encoding = "msgpack" if "msgpack" in headers.get("content-type", "") else "json"
-        market = await asyncio.to_thread(self._exchange.market)
-        session = MarketSession(
-            scope["path"],
-            encoding,
-            Feed(market.tape, market.hours),
-            self._exchange.account_number,
+        from alpacli.sim.protocol import EXTENSION
+
+        await Conversation(
+            scope,
+            receive,
+            send,
+            self._exchange,
             self._occupancy,
             self._limits,
-            self._exchange.now_ns(),
-        )
-        await send({"type": "websocket.accept"})
+            self._faults,
+            scope["extensions"][EXTENSION],
+        ).run()
 
-        async def say(frames: Sequence[str | bytes]) -> None:
-            for frame in frames:
-                await send({"type": "websocket.send", "text" if isinstance(frame, str) else "bytes": frame})
-            if session.over:
-                await send({"type": "websocket.close", "code": 1000})
-
-        async def report() -> None:
-            while not session.over:
-                await say(session.due(self._exchange.now_ns()))
-                await async_sleep(TICK_S)
-
-        reporting: asyncio.Task[None] | None = None
-        try:
-            await say(session.begin())
-            reporting = asyncio.create_task(report())
-            while not session.over:
-                event = await receive()
-                if event["type"] != "websocket.receive":
-                    break
-                frame = event.get("text")
-                await say(await asyncio.to_thread(session.receive, event["bytes"] if frame is None else frame))
-        except OSError:
-            _log.debug("a client of %s left", scope["path"])
-        finally:
-            session.close()
-            if reporting is not None:
-                reporting.cancel()
+    def _switch_faults(self, method: str, headers: Mapping[str, str], body: bytes) -> HttpAnswer:
+        """Answer ``/sim/faults``: GET shows what is set, POST adds one or a list of them, DELETE switches all off."""
+        if "origin" in headers:  # a page in a browser has no business here, and needs no preflight for a POST
+            return _error(403, 40310000, "not for web pages")
+        if method == "DELETE":
+            self._faults.clear()
+        elif method == "POST":
+            try:
+                given = json.loads(body or b"null")
+                self._faults.add([fault_from(fields) for fields in (given if isinstance(given, list) else [given])])
+            except ValueError:
+                return _error(400, 40010000, "request body format is invalid")
+            except UsageError as error:
+                return _error(422, 42210000, f"{error}; {error.hint}")
+        elif method != "GET":
+            return _error(404, 40410000, "endpoint not found.")
+        return HttpAnswer(200, dict(_JSON), json.dumps(self._faults.shown()).encode())
 
     def _answer(self, request: HttpRequest) -> HttpAnswer:
         try:
@@ -140,16 +132,16 @@ def serve(
     ready: Callable[[str], None] | None = None,
     access_log: bool = False,
     limits: Limits = _NO_LIMITS,
+    faults: Sequence[Fault] = (),
 ) -> None:
     """Serve the exchange until SIGTERM or Ctrl-C, which end it cleanly (the function returns).
 
-    ``port`` 0 takes a free one. ``ready`` is called once with the URL when connections are accepted.
+    ``port`` 0 takes a free one. ``ready`` is called once with the URL when connections are accepted. ``faults`` are set from
+    the beginning; ``/sim/faults`` changes them.
 
     Raises:
         ConfigError: the host is not this machine's loopback, the port is taken, or the state file cannot be used.
     """
-    import uvicorn
-
     family = _loopback_family(host)
     exchange = Exchange(state_dir, clock)
     try:
@@ -164,19 +156,30 @@ def serve(
             listener.listen(128)
             name, bound = listener.getsockname()[:2]
             url = f"http://[{name}]:{bound}" if family == socket.AF_INET6 else f"http://{name}:{bound}"
-            config = uvicorn.Config(
-                SimApp(exchange, limits),
-                ws="websockets-sansio",
-                ws_max_size=_MOST_FRAME_BYTES,
-                access_log=access_log,
-                log_level="info" if access_log else "warning",
-                lifespan="off",
-                server_header=False,
-                timeout_graceful_shutdown=_SHUTDOWN_S,
-            )
-            _run(uvicorn.Server(config), listener, url, ready)
+            switches = Faults(clock)
+            switches.add(faults)
+            _run(make_server(exchange, limits, switches, access_log=access_log), listener, url, ready)
     finally:
         exchange.close()
+
+
+def make_server(exchange: Exchange, limits: Limits, faults: Faults, *, access_log: bool = False) -> "uvicorn.Server":
+    """Return the server of an exchange; it runs on a listening socket that it is given."""
+    import uvicorn
+
+    from alpacli.sim.protocol import Connection
+
+    config = uvicorn.Config(
+        SimApp(exchange, limits, faults),
+        ws=Connection,
+        ws_max_size=_MOST_FRAME_BYTES,
+        access_log=access_log,
+        log_level="info" if access_log else "warning",
+        lifespan="off",
+        server_header=False,
+        timeout_graceful_shutdown=_SHUTDOWN_S,
+    )
+    return uvicorn.Server(config)
 
 
 def _run(server: "uvicorn.Server", listener: socket.socket, url: str, ready: Callable[[str], None] | None) -> None:
@@ -214,7 +217,7 @@ def _loopback_family(host: str) -> socket.AddressFamily:
 
 def _error(status: int, code: int, message: str) -> HttpAnswer:
     body = json.dumps({"code": code, "message": message}).encode()
-    return HttpAnswer(status, {"Content-Type": "application/json; charset=UTF-8"}, body)
+    return HttpAnswer(status, dict(_JSON), body)
 
 
 async def _read(receive: _Receive) -> bytes | None:

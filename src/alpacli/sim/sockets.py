@@ -1,25 +1,31 @@
-"""The exchange's market data sockets without I/O, and the in-process stand-in for one.
+"""The exchange's market data sockets without I/O, the door to all of its sockets, and the in-process stand-in for one.
 
 A session reads a client's frames, answers, and says what is due at a time. Codes and texts are those of Alpaca's table of
 errors. Source: "Real-time Data".
 """
 
 import asyncio
+import base64
+import binascii
+import re
+import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from alpacli.errors import ConnectionLost
 from alpacli.ports import Clock, async_sleep
 from alpacli.sim.exchange import Exchange
 from alpacli.sim.feed import MINUTE_NS, TEST_SYMBOL, Feed
 from alpacli.sim.listing import LISTINGS
+from alpacli.sim.updates import UPDATES_PATH, Login, TradingSession
 from alpacli.wire.frames import BadFrame, Encoding, decode_command, encode_messages
 
 TICK_S: Final = 0.05
 """How often a session is asked what is due."""
 
 _LOGIN_WITHIN_NS: Final = 10_000_000_000
+_MOST_BACKLOG_NS: Final = 120_000_000_000  # after the machine has slept, the hours before are not made up for
 _BAR_DELAY_NS: Final = 200_000_000
 _STOCKS: Final = (
     *("trades", "quotes", "bars", "updatedBars", "dailyBars", "statuses", "lulds", "imbalances"),
@@ -30,8 +36,37 @@ CHANNELS: Final[Mapping[str, tuple[str, ...]]] = {
     **{f"/v2/{feed}": _STOCKS for feed in ("iex", "sip", "delayed_sip")},
     "/v2/test": ("trades", "quotes", "bars"),
     "/v1beta3/crypto/us": _CRYPTO,
+    "/v1beta1/news": ("news",),
+    **{f"/v1beta1/{feed}": ("trades", "quotes") for feed in ("indicative", "opra")},
 }
-"""What each endpoint can be asked for."""
+"""What each market data endpoint can be asked for. Nothing is listed that the options feeds could tell about."""
+
+PATHS: Final = (*CHANNELS, UPDATES_PATH)
+"""Every endpoint."""
+
+_OPTIONS: Final = ("/v1beta1/indicative", "/v1beta1/opra")
+_SYMBOL: Final = re.compile(r"\*|[A-Za-z0-9][A-Za-z0-9./_-]{0,31}")
+_KEY_HEADER: Final = "apca-api-key-id"
+_SECRET_HEADER: Final = "apca-api-secret-key"  # noqa: S105 the header's name, not a secret
+
+
+class Session(Protocol):
+    """One client's connection. ``over`` when it has to be closed; ``reads_state`` when ``due`` waits for the state file."""
+
+    over: bool
+
+    @property
+    def reads_state(self) -> bool: ...
+
+    def begin(self) -> list[str | bytes]: ...
+
+    def receive(self, frame: str | bytes) -> list[str | bytes]: ...
+
+    def due(self, now_ns: int) -> list[str | bytes]: ...
+
+    def fail(self, code: int, message: str) -> list[str | bytes]: ...
+
+    def close(self) -> None: ...
 
 
 class Limits(NamedTuple):
@@ -46,23 +81,30 @@ class Occupancy:
 
     def __init__(self) -> None:
         self._open: dict[tuple[int, str], int] = {}
+        self._lock = threading.Lock()
 
     def enter(self, account: int, path: str, limit: int) -> bool:
-        taken = self._open.get((account, path), 0)
-        if limit and taken >= limit:
-            return False
-        self._open[account, path] = taken + 1
-        return True
+        with self._lock:
+            taken = self._open.get((account, path), 0)
+            if limit and taken >= limit:
+                return False
+            self._open[account, path] = taken + 1
+            return True
 
     def leave(self, account: int, path: str) -> None:
-        self._open[account, path] -= 1
+        with self._lock:
+            self._open[account, path] -= 1
 
 
 class MarketSession:
     """One client on one endpoint. ``over`` when the connection has to be closed.
 
-    ``account_of`` opens the account of a key pair; it waits for the state file, so the caller runs ``receive`` in a thread.
+    ``account_of`` opens the account of a key pair; it waits for the state file, so the caller runs ``begin`` and ``receive``
+    in a thread. ``login`` is the key pair from the request's headers, if it had one. ``ahead_ns`` is added to the times of
+    what it tells: a fault.
     """
+
+    reads_state = False
 
     def __init__(
         self,
@@ -73,8 +115,11 @@ class MarketSession:
         occupancy: Occupancy,
         limits: Limits,
         now_ns: int,
+        login: Login | None = None,
     ) -> None:
         self.over = False
+        self.ahead_ns = 0
+        self._login = login
         self._path = path
         self._crypto = "crypto" in path
         self._encoding = encoding
@@ -88,7 +133,10 @@ class MarketSession:
         self._wanted: dict[str, set[str]] = {name: set() for name in CHANNELS[path]}
 
     def begin(self) -> list[str | bytes]:
-        return [self._frame({"T": "success", "msg": "connected"})]
+        if self._path in _OPTIONS and self._encoding == "json":
+            return self.fail(412, "option messages only in MsgPack")
+        greeting = [self._frame({"T": "success", "msg": "connected"})]
+        return [*greeting, self._log_in(*self._login)] if self._login is not None else greeting
 
     def receive(self, frame: str | bytes) -> list[str | bytes]:
         """Obey one frame of the client and return the answers."""
@@ -98,7 +146,8 @@ class MarketSession:
             return [self._error(400, "invalid syntax")]
         action = command.get("action")
         if action == "auth":
-            return [self._log_in(str(command.get("key") or ""), str(command.get("secret") or ""))]
+            key_id, secret = (command.get(name) for name in ("key", "secret"))
+            return [self._log_in(*(text if isinstance(text, str) else "" for text in (key_id, secret)))]
         if action not in ("subscribe", "unsubscribe"):
             return [self._error(400, "invalid syntax")]
         if self._account is None:
@@ -108,30 +157,47 @@ class MarketSession:
     def due(self, now_ns: int) -> list[str | bytes]:
         """Return what happened since it was last asked."""
         if self._account is None:
+            self._said_until_ns = max(now_ns, self._said_until_ns)
             if now_ns - self._began_ns < _LOGIN_WITHIN_NS or self.over:
                 return []
-            self.over = True
-            return [self._error(404, "auth timeout")]
+            return self.fail(404, "auth timeout")
         from_ns, self._said_until_ns = self._said_until_ns, max(now_ns, self._said_until_ns)
-        messages: list[dict[str, object]] = []
-        for symbol in sorted(self._named("trades")):
-            messages += self._feed.trades(symbol, from_ns, now_ns)
-        for symbol in sorted(self._named("quotes")):
-            messages += self._feed.quotes(symbol, from_ns, now_ns)
-        minute = (now_ns - _BAR_DELAY_NS) // MINUTE_NS * MINUTE_NS
-        if minute > (from_ns - _BAR_DELAY_NS) // MINUTE_NS * MINUTE_NS:
-            bars = [self._feed.bar(symbol, minute - MINUTE_NS) for symbol in sorted(self._named("bars"))]
-            messages += [bar for bar in bars if bar is not None]
-        if self._crypto and now_ns // 1_000_000_000 > from_ns // 1_000_000_000:
-            messages += [self._feed.book(symbol, now_ns) for symbol in sorted(self._named("orderbooks"))]
-        messages.sort(key=lambda message: message["t"] if isinstance(message["t"], int) else 0)
+        messages = self._since(max(from_ns, now_ns - _MOST_BACKLOG_NS), now_ns)
+        messages.sort(key=_time_of)
+        if self.ahead_ns:
+            messages = [{**message, "t": _time_of(message) + self.ahead_ns} for message in messages]
         return [encode_messages(messages, self._encoding)] if messages else []
+
+    def fail(self, code: int, message: str) -> list[str | bytes]:
+        """End the session and return its last words."""
+        self.over = True
+        return [self._error(code, message)]
 
     def close(self) -> None:
         if self._account is not None:
             self._occupancy.leave(self._account, self._path)
             self._account = None
         self.over = True
+
+    def _since(self, from_ns: int, now_ns: int) -> list[dict[str, object]]:
+        messages: list[dict[str, object]] = []
+        for symbol in sorted(self._named("trades")):
+            messages += self._feed.trades(symbol, from_ns, now_ns)
+        for symbol in sorted(self._named("quotes")):
+            messages += self._feed.quotes(symbol, from_ns, now_ns)
+        first_ns, last_ns = ((at_ns - _BAR_DELAY_NS) // MINUTE_NS * MINUTE_NS for at_ns in (from_ns, now_ns))
+        if last_ns > first_ns:
+            for symbol in sorted(self._named("bars")):
+                messages += self._feed.bars(symbol, first_ns, last_ns)
+            for symbol in sorted(self._named("dailyBars")):
+                day = self._feed.day_so_far(symbol, last_ns)
+                messages += [{**day, "T": "d"}] if day is not None else []
+        if news := self._wanted.get("news"):
+            items = self._feed.news(from_ns, now_ns)
+            messages += [item for item in items if "*" in news or news.intersection(_symbols_of(item))]
+        for symbol in sorted(self._named("orderbooks")):
+            messages += self._feed.books(symbol, from_ns, now_ns)
+        return messages
 
     def _named(self, channel: str) -> set[str]:
         """Return the symbols of a channel that there is something to tell about; ``*`` is all of the endpoint's."""
@@ -144,12 +210,10 @@ class MarketSession:
         if self._account is not None:
             return self._error(403, "already authenticated")
         if not key_id or not secret:
-            self.over = True
-            return self._error(402, "auth failed")
+            return self.fail(402, "auth failed")[0]
         account = self._account_of(key_id, secret)
         if not self._occupancy.enter(account, self._path, self._limits.connections):
-            self.over = True
-            return self._error(406, "connection limit exceeded")
+            return self.fail(406, "connection limit exceeded")[0]
         self._account = account
         return self._frame({"T": "success", "msg": "authenticated"})
 
@@ -158,8 +222,10 @@ class MarketSession:
         for name, symbols in channels.items():
             if name not in self._wanted:
                 return self._error(410, "invalid subscribe action for this feed")
-            if not isinstance(symbols, list) or not all(isinstance(symbol, str) and symbol for symbol in symbols):
+            if not isinstance(symbols, list) or not all(isinstance(s, str) and _SYMBOL.fullmatch(s) for s in symbols):
                 return self._error(400, "invalid syntax")
+            if name == "quotes" and "*" in symbols and self._path in _OPTIONS:
+                return self._error(413, "star subscription is not allowed for option quotes")
             asked[name] = set(symbols)
         for twin in ("corrections", "cancelErrors"):
             if "trades" in asked and twin in self._wanted:
@@ -181,20 +247,74 @@ class MarketSession:
         return encode_messages([message], self._encoding)
 
 
+def _time_of(message: Mapping[str, object]) -> int:
+    at_ns = message.get("t", message.get("updated_at"))
+    return at_ns if isinstance(at_ns, int) else 0
+
+
+def _symbols_of(message: Mapping[str, object]) -> list[object]:
+    symbols = message.get("symbols")
+    return symbols if isinstance(symbols, list) else []
+
+
 def _all_symbols(*, crypto: bool) -> set[str]:
     return {listing.symbol for listing in LISTINGS.values() if listing.crypto == crypto}
+
+
+def open_session(
+    exchange: Exchange, path: str, headers: Mapping[str, str], occupancy: Occupancy, limits: Limits
+) -> Session:
+    """Return the session of a new connection to one of ``PATHS``. Header names are in lower case.
+
+    ``Content-Type: application/msgpack`` asks for msgpack on the market data endpoints; everything else is JSON.
+
+    Raises:
+        ConfigError: the state file cannot be used.
+    """
+    login = _login_in(headers)
+    if path == UPDATES_PATH:
+        return TradingSession(exchange, exchange.now_ns(), login)
+    market = exchange.market()
+    encoding: Encoding = "msgpack" if "msgpack" in headers.get("content-type", "") else "json"
+    return MarketSession(
+        path,
+        encoding,
+        Feed(market.tape, market.hours),
+        exchange.account_number,
+        occupancy,
+        limits,
+        exchange.now_ns(),
+        login,
+    )
+
+
+def _login_in(headers: Mapping[str, str]) -> Login | None:
+    """Return the key pair of an upgrade request: Alpaca's own two headers, Basic, or a bearer token."""
+    if headers.get(_KEY_HEADER) or headers.get(_SECRET_HEADER):
+        return headers.get(_KEY_HEADER, ""), headers.get(_SECRET_HEADER, "")
+    scheme, _, value = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return "oauth", value.strip()
+    if scheme.lower() == "basic":
+        try:
+            key_id, _, secret = base64.b64decode(value.strip(), validate=True).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            return "", ""
+        return key_id, secret
+    return None
 
 
 class LocalSocket:
     """A ``ports.Socket`` to a session in this process."""
 
     def __init__(
-        self, session: MarketSession, exchange: Exchange, sleep: Callable[[float], Awaitable[None]] = async_sleep
+        self, session: Session, exchange: Exchange, sleep: Callable[[float], Awaitable[None]] = async_sleep
     ) -> None:
         self._session = session
         self._exchange = exchange
         self._sleep = sleep
         self._answers: deque[str | bytes] = deque(session.begin())
+        self._fetching: asyncio.Future[list[str | bytes]] | None = None
 
     async def send(self, frame: str | bytes) -> None:
         if self._session.over:
@@ -205,8 +325,9 @@ class LocalSocket:
         while not self._answers:
             if self._session.over:
                 raise ConnectionLost("the exchange closed the connection")
-            await self._sleep(TICK_S)
-            self._answers += self._session.due(self._exchange.now_ns())
+            self._answers += await self._due()  # first of all, for a reader that never waits as long as a tick
+            if not self._answers:
+                await self._sleep(TICK_S)
         return self._answers.popleft()
 
     async def ping(self) -> None:
@@ -216,27 +337,35 @@ class LocalSocket:
         self._session.close()
         self._exchange.close()
 
+    async def _due(self) -> list[str | bytes]:
+        now_ns = self._exchange.now_ns()
+        if not self._session.reads_state:
+            return self._session.due(now_ns)
+        # What the thread fetches counts as told: a reader that gives up waiting leaves it to the next one.
+        if self._fetching is None:
+            self._fetching = asyncio.ensure_future(asyncio.to_thread(self._session.due, now_ns))
+        fetching = self._fetching
+        try:
+            return await asyncio.shield(fetching)
+        finally:
+            if fetching.done():
+                self._fetching = None
+
 
 async def dial_local(
     state_dir: str, clock: Clock, path: str, key_id: str, secret: str, encoding: Encoding
 ) -> LocalSocket:
-    """Open a market data connection to the exchange of a state directory, in this process.
+    """Open a connection to the exchange of a state directory, in this process: market data, or ``/stream``.
+
+    The client logs in itself, as over a wire; the key pair here is not looked at.
 
     Raises:
         ConfigError: the state file cannot be used.
         ConnectionLost: the exchange has no such endpoint.
     """
-    if path not in CHANNELS:
-        raise ConnectionLost(f"the offline exchange has no stream at {path}", f"it has {', '.join(CHANNELS)}")
+    if path not in PATHS:
+        raise ConnectionLost(f"the offline exchange has no stream at {path}", f"it has {', '.join(PATHS)}")
     exchange = await asyncio.to_thread(Exchange, state_dir, clock)
-    market = exchange.market()
-    session = MarketSession(
-        path,
-        encoding,
-        Feed(market.tape, market.hours),
-        exchange.account_number,
-        Occupancy(),
-        Limits(),
-        exchange.now_ns(),
-    )
+    headers = {"content-type": f"application/{encoding}"}
+    session = await asyncio.to_thread(open_session, exchange, path, headers, Occupancy(), Limits())
     return LocalSocket(session, exchange)

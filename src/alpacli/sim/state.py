@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from alpacli.errors import ConfigError
 
 STATE_FILE: Final = "sim.sqlite"
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 _BUSY_TIMEOUT_S: Final = 10.0
 
 ORDER_COLUMNS: Final = (
@@ -57,10 +57,14 @@ CREATE TABLE holdings (
 CREATE TABLE watchlists (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, account INTEGER NOT NULL, id TEXT NOT NULL, name TEXT NOT NULL,
     created_ns INTEGER NOT NULL, updated_ns INTEGER NOT NULL, symbols TEXT NOT NULL, UNIQUE (account, name));
+CREATE TABLE events (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, account INTEGER NOT NULL, order_id TEXT NOT NULL, data TEXT NOT NULL);
+CREATE INDEX events_by_account ON events (account, seq);
+CREATE INDEX events_by_order ON events (account, order_id);
 CREATE TABLE sessions (day TEXT PRIMARY KEY, open_ns INTEGER NOT NULL, close_ns INTEGER NOT NULL) WITHOUT ROWID;
 """
 
-_TABLES: Final = ("meta", "accounts", "transfers", "orders", "fills", "holdings", "watchlists", "sessions")
+_TABLES: Final = ("meta", "accounts", "transfers", "orders", "fills", "holdings", "watchlists", "events", "sessions")
 
 
 class Meta(NamedTuple):

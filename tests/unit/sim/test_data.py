@@ -1,6 +1,8 @@
 """Market data over REST is what the sockets sent."""
 
 import json
+from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import pytest
 from tests.support.fakes import ManualClock
 
 from alpacli.sim.exchange import Exchange
-from alpacli.sim.feed import Feed
+from alpacli.sim.feed import DAY_NS, MINUTE_NS, Feed
 from alpacli.sim.rest import HttpRequest, handle
 
 HEADERS = {"apca-api-key-id": "PK", "apca-api-secret-key": "s"}
@@ -59,7 +61,7 @@ def _rfc3339(at_ns: int) -> str:
     ("path", "symbol"), [("/v2/stocks/snapshots", "AAPL"), ("/v1beta3/crypto/us/snapshots", "BTC/USD")]
 )
 def test_a_snapshot_has_the_close_before(exchange: Exchange, path: str, symbol: str) -> None:
-    status, body = get(exchange, path, symbols=f"{symbol},NOPE")
+    status, body = get(exchange, path, symbols=f"{symbol},{'XYZ/USD' if '/' in symbol else 'NOPE'}")
     assert status == 200
     found = body.get("snapshots", body)
     assert list(found) == [symbol]
@@ -68,6 +70,152 @@ def test_a_snapshot_has_the_close_before(exchange: Exchange, path: str, symbol: 
     assert day["c"] == float(exchange.market().tape.previous_close(symbol, exchange.now_ns()))
 
 
-@pytest.mark.parametrize("query", [{"sort": "desc"}, {"timeframe": "1Day"}, {"page_token": "x|y"}, {"start": "soon"}])
-def test_what_it_does_not_have_is_refused(exchange: Exchange, query: dict[str, str]) -> None:
-    assert get(exchange, "/v2/stocks/bars", symbols="AAPL", **query)[0] == 422
+@pytest.mark.parametrize(
+    ("path", "query", "words"),
+    [
+        ("/v2/stocks/bars", {"timeframe": "61Min"}, "timeframe"),
+        ("/v2/stocks/bars", {"timeframe": "5Month"}, "timeframe"),
+        ("/v2/stocks/bars", {"timeframe": "soon"}, "timeframe"),
+        ("/v2/stocks/bars", {"page_token": "x|y"}, "page_token"),
+        ("/v2/stocks/trades", {"start": "soon"}, "start"),
+        ("/v2/stocks/trades", {"start": "2026-01-02", "end": "2026-01-01"}, "end"),
+        ("/v2/stocks/trades", {"limit": "10001"}, "maximum of 10000"),
+        ("/v2/stocks/trades", {"limit": "0"}, "limit"),
+        ("/v2/stocks/trades", {"sort": "sideways"}, "sort"),
+        ("/v2/stocks/trades", {"symbols": ""}, "symbols"),
+        ("/v2/stocks/trades", {"symbols": "BTC USD"}, "symbol"),
+        ("/v1beta3/crypto/us/bars", {"symbols": "BTCUSD"}, "crypto symbols must match"),
+        ("/v1beta1/news", {"limit": "51"}, "maximum of 50"),
+    ],
+)
+def test_what_it_cannot_make_sense_of_is_400(exchange: Exchange, path: str, query: dict[str, str], words: str) -> None:
+    status, body = get(exchange, path, **{"symbols": "AAPL", **query})
+    assert status == 400
+    assert words in body["message"]
+
+
+def pages(exchange: Exchange, path: str, channel: str, **query: str) -> dict[str, list[dict[str, Any]]]:
+    """Read all pages and put them together."""
+    rows: dict[str, list[dict[str, Any]]] = {}
+    token: str | None = ""
+    while token is not None:
+        status, page = get(exchange, path, **query, **({"page_token": token} if token else {}))
+        assert status == 200, page
+        for symbol, elements in page[channel].items():
+            rows.setdefault(symbol, []).extend(elements)
+        token = page["next_page_token"]
+    return rows
+
+
+@pytest.mark.parametrize("channel", ["trades", "quotes", "bars"])
+@pytest.mark.parametrize(("base", "symbols"), [("/v2/stocks", "AAPL,MSFT"), ("/v1beta3/crypto/us", "BTC/USD,ETH/USD")])
+def test_backward_is_forward_reversed_whatever_the_pages(
+    exchange: Exchange, base: str, symbols: str, channel: str
+) -> None:
+    start = _rfc3339(exchange.now_ns() - 25 * MINUTE_NS - 7)
+    forward = pages(exchange, f"{base}/{channel}", channel, symbols=symbols, start=start)
+    backward = pages(exchange, f"{base}/{channel}", channel, symbols=symbols, start=start, sort="desc", limit="17")
+    assert list(forward) == list(backward) == symbols.split(",")
+    assert {symbol: rows[::-1] for symbol, rows in backward.items()} == forward
+    assert all(len(rows) >= 24 for rows in forward.values())
+
+
+def test_a_page_that_costs_too_much_ends_early_and_the_next_goes_on(exchange: Exchange) -> None:
+    start_ns = exchange.now_ns() // MINUTE_NS * MINUTE_NS - 1100 * MINUTE_NS
+    query = {"symbols": "AAPL", "start": _rfc3339(start_ns), "timeframe": "5Min", "limit": "10000"}
+    status, page = get(exchange, "/v2/stocks/bars", **query)
+    assert status == 200
+    assert 0 < len(page["bars"]["AAPL"]) < 220
+    status, rest = get(exchange, "/v2/stocks/bars", **query, page_token=page["next_page_token"])
+    times = [bar["t"] for bar in page["bars"]["AAPL"] + rest["bars"]["AAPL"]]
+    assert len(times) == len(set(times)) == 219
+    assert rest["next_page_token"] is None
+
+
+def test_minutes_that_are_not_over_have_no_bar_yet(exchange: Exchange) -> None:
+    now_ns = exchange.now_ns() // MINUTE_NS * MINUTE_NS
+    found = pages(exchange, "/v2/stocks/bars", "bars", symbols="AAPL", start=_rfc3339(now_ns - 3 * MINUTE_NS))
+    assert [bar["t"] for bar in found["AAPL"]] == [_short(now_ns - n * MINUTE_NS) for n in (3, 2, 1)]
+    five = pages(
+        exchange, "/v2/stocks/bars", "bars", symbols="AAPL", start=_rfc3339(now_ns - 20 * MINUTE_NS), timeframe="5Min"
+    )
+    assert all(bar["t"][14:16] in {f"{minute:02d}" for minute in range(0, 60, 5)} for bar in five["AAPL"])
+    assert 3 <= len(five["AAPL"]) <= 4
+
+
+@pytest.mark.parametrize("hours", ["always", "xnys"])
+@pytest.mark.parametrize("timeframe", ["1Hour", "4H", "1Day", "1W", "1Month", "3M"])
+def test_long_bars_join_and_hold_what_lies_in_them(tmp_path: Path, hours: Any, timeframe: str) -> None:
+    exchange = Exchange(str(tmp_path), ManualClock())
+    exchange.reset(rate_limit=0, hours=hours)
+    days = 3 if timeframe.endswith(("Hour", "H")) else 140 if timeframe == "1Day" else 300
+    start = _rfc3339(exchange.now_ns() - days * DAY_NS)
+    query = {"symbols": "AAPL", "start": start, "timeframe": timeframe}
+    bars = pages(exchange, "/v2/stocks/bars", "bars", **query)["AAPL"]
+    assert pages(exchange, "/v2/stocks/bars", "bars", **query, limit="50", sort="desc")["AAPL"] == bars[::-1]
+    assert [bar["t"] for bar in bars] == sorted({bar["t"] for bar in bars})
+    assert all(bar["l"] <= min(bar["o"], bar["c"]) <= max(bar["o"], bar["c"]) <= bar["h"] for bar in bars)
+    assert all(bar["v"] > 0 and bar["l"] <= bar["vw"] <= bar["h"] for bar in bars)
+    if hours == "always":
+        assert all(bar["c"] == following["o"] for bar, following in pairwise(bars))
+    if timeframe == "1Day":
+        assert len(bars) == 140 if hours == "always" else 90 < len(bars) < 100
+        assert all(bar["t"][11:] in ("04:00:00Z", "05:00:00Z") for bar in bars)
+
+
+def test_while_the_market_is_shut_the_latest_is_the_last_before_it_closed(tmp_path: Path) -> None:
+    sunday = datetime(2026, 5, 31, 15, tzinfo=UTC).timestamp()
+    exchange = Exchange(str(tmp_path), ManualClock(sunday))
+    exchange.reset(rate_limit=0, hours="xnys")
+    for channel in ("trades", "quotes", "bars"):
+        status, body = get(exchange, f"/v2/stocks/{channel}/latest", symbols="AAPL,NOPE")
+        assert status == 200
+        assert list(body[channel]) == ["AAPL"]
+        assert body[channel]["AAPL"]["t"].startswith("2026-05-29T19:59")
+        assert get(exchange, f"/v2/stocks/AAPL/{channel}/latest")[1] == {
+            "symbol": "AAPL",
+            channel.removesuffix("s"): body[channel]["AAPL"],
+        }
+    day = pages(exchange, "/v2/stocks/trades", "trades", symbols="AAPL", start="2026-05-30", end="2026-05-31")
+    assert day == {}
+
+
+def test_one_symbol_in_the_path(exchange: Exchange) -> None:
+    start = _rfc3339(exchange.now_ns() - 5 * MINUTE_NS)
+    many = get(exchange, "/v2/stocks/bars", symbols="AAPL", start=start)[1]
+    one = get(exchange, "/v2/stocks/AAPL/bars", start=start)[1]
+    assert one == {"bars": many["bars"]["AAPL"], "symbol": "AAPL", "next_page_token": None}
+    snapshot = get(exchange, "/v2/stocks/AAPL/snapshot")[1]
+    assert snapshot == {"symbol": "AAPL", **get(exchange, "/v2/stocks/snapshots", symbols="AAPL")[1]["AAPL"]}
+    assert snapshot["dailyBar"]["l"] <= snapshot["latestTrade"]["p"] <= snapshot["dailyBar"]["h"]
+    assert get(exchange, "/v2/stocks/NOPE/snapshot")[0] == 404
+    assert get(exchange, "/v2/stocks/NOPE/trades/latest")[0] == 404
+    assert get(exchange, "/v2/stocks/NOPE/trades")[1] == {"trades": [], "symbol": "NOPE", "next_page_token": None}
+
+
+def test_books_of_coins(exchange: Exchange) -> None:
+    book = get(exchange, "/v1beta3/crypto/us/latest/orderbooks", symbols="BTC/USD")[1]["orderbooks"]["BTC/USD"]
+    assert book.keys() == {"a", "b", "t"}
+    assert max(level["p"] for level in book["b"]) < min(level["p"] for level in book["a"])
+
+
+def test_articles_are_those_that_were_streamed(exchange: Exchange) -> None:
+    now_ns = exchange.now_ns()
+    market = exchange.market()
+    streamed = Feed(market.tape, market.hours).news(now_ns - 3600 * 10**9, now_ns + 1)
+    found: list[dict[str, Any]] = []
+    token: str | None = ""
+    while token is not None:
+        page = get(exchange, "/v1beta1/news", start=_rfc3339(now_ns - 3600 * 10**9), limit="50", page_token=token)[1]
+        found += page["news"]
+        token = page["next_page_token"]
+    assert [item["id"] for item in found] == [item["id"] for item in reversed(streamed)]
+    assert 119 <= len(found) <= 122
+    about = found[0]["symbols"][0]
+    some = get(exchange, "/v1beta1/news", symbols=about, sort="asc", start=_rfc3339(now_ns - 3600 * 10**9))[1]["news"]
+    assert some
+    assert all(about in item["symbols"] for item in some)
+
+
+def _short(at_ns: int) -> str:
+    return f"{_rfc3339(at_ns)[:19]}Z"

@@ -2,6 +2,8 @@
 
 import json
 from decimal import Decimal
+from functools import partial
+from itertools import accumulate, pairwise
 
 import msgpack
 import pytest
@@ -25,6 +27,70 @@ def test_any_split_of_an_interval_gives_the_same_messages(first_ms: int, second_
     middle, end = T0 + first_ms * 1_000_000, T0 + (first_ms + second_ms) * 1_000_000
     for channel in (FEED.trades, FEED.quotes):
         assert channel(symbol, T0, middle) + channel(symbol, middle, end) == channel(symbol, T0, end)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(1, 90_000), max_size=6), st.sampled_from(["AAPL", "BTC/USD"]))
+def test_bars_news_and_books_do_not_depend_on_how_an_interval_is_split(pieces_ms: list[int], symbol: str) -> None:
+    edges = [T0, *(T0 + 1_000_000 * ms for ms in accumulate(pieces_ms)), T0 + 10 * MINUTE_NS]
+    for read in (partial(FEED.bars, symbol), FEED.news, partial(FEED.books, "ETH/USD")):
+        pieces = [message for begin, end in pairwise(edges) for message in read(begin, end)]
+        assert pieces == read(edges[0], edges[-1])
+        assert pieces
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(1, 20_000), max_size=8))
+def test_a_session_tells_the_same_however_often_it_is_asked(pieces_ms: list[int]) -> None:
+    def everything(path: str, command: dict[str, object], moments: list[int]) -> list[str]:
+        client = Client(path)
+        client.log_in()
+        client.say({"action": "subscribe", **command})
+        frames = [frame for moment in moments for frame in client.session.due(moment)]
+        return sorted(json.dumps(message) for frame in frames for message in json.loads(frame))
+
+    end = T0 + 100_000_000_000
+    moments = [T0 + 1_000_000 * ms for ms in accumulate(pieces_ms) if ms < 100_000]
+    for path, command in (
+        ("/v2/iex", {"trades": ["AAPL", "MSFT"], "quotes": ["NVDA"], "bars": ["AAPL", "TSLA"], "dailyBars": ["AAPL"]}),
+        ("/v1beta3/crypto/us", {"trades": ["*"], "orderbooks": ["BTC/USD"]}),
+        ("/v1beta1/news", {"news": ["*"]}),
+    ):
+        told = everything(path, dict(command), [*moments, end])
+        assert told == everything(path, dict(command), [end])
+        assert len(told) == len(set(told)) > 1
+
+
+def test_after_the_machine_has_slept_the_lost_hours_are_not_made_up_for() -> None:
+    client = Client()
+    client.log_in()
+    client.say({"action": "subscribe", "trades": ["AAPL"]})
+    (frame,) = client.session.due(T0 + 3600 * 10**9)
+    assert len(json.loads(frame)) < 200
+
+
+def test_news_is_told_to_those_whom_it_concerns() -> None:
+    first = FEED.news(T0, T0 + MINUTE_NS)[0]
+    about = first["symbols"]
+    assert isinstance(about, list)
+    for symbols, heard in ((about[:1], True), (["*"], True), (["NOPE"], False)):
+        client = Client("/v1beta1/news")
+        client.log_in()
+        assert client.say({"action": "subscribe", "news": symbols})["news"] == symbols
+        frames = client.session.due(T0 + MINUTE_NS)
+        ids = [message["id"] for frame in frames for message in json.loads(frame)]
+        assert (first["id"] in ids) == heard
+
+
+def test_the_day_so_far_holds_its_trades() -> None:
+    day = FEED.day_so_far("AAPL", T0)
+    trades = FEED.trades("AAPL", T0 - MINUTE_NS, T0)
+    assert day is not None
+    assert all(day["l"] <= trade["p"] <= day["h"] for trade in trades)  # type: ignore[operator] # decimals
+    earlier = FEED.day_so_far("AAPL", T0 - MINUTE_NS)
+    assert earlier is not None
+    assert (earlier["o"], earlier["t"]) == (day["o"], day["t"])
+    assert earlier["v"] <= day["v"]  # type: ignore[operator] # whole numbers
 
 
 def test_trades_and_quotes_are_at_the_prices_of_the_tape() -> None:

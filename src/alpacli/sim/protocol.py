@@ -1,0 +1,55 @@
+"""uvicorn's WebSocket protocol with a hand on the TCP connection, for the faults that no ASGI application can commit.
+
+Imported when a server starts: it loads uvicorn and websockets.
+"""
+
+import socket
+import struct
+from typing import Any, cast
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+EXTENSION = "alpacli.connection"
+"""The scope's extension under which an application finds the connection."""
+
+
+class Connection(WebSocketsSansIOProtocol):
+    """One client; the application may silence it, cut it off, or break it in the middle of a frame."""
+
+    _muted = False
+
+    async def run_asgi(self) -> None:
+        extensions = cast("dict[str, object]", self.scope["extensions"])
+        extensions[EXTENSION] = self
+        await super().run_asgi()
+
+    async def send(self, message: Any) -> None:  # Any: uvicorn keeps the type of an event to itself
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and self.close_sent:
+            self.handshake_complete = True  # uvicorn forgets that this ends the handshake too, and reports a defect
+
+    def data_received(self, data: bytes) -> None:
+        if not self._muted:
+            super().data_received(data)
+
+    def mute(self) -> None:
+        """Answer nothing from now on, pings and the end of the conversation included; the connection stays open."""
+        self._muted = True
+        self.stop_keepalive()
+
+    def reset(self) -> None:
+        """Drop the connection so that the client sees a reset, as when a machine goes down."""
+        channel = self.transport.get_extra_info("socket")
+        if channel is not None:
+            channel.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
+
+    def break_off(self, frame: str | bytes) -> None:
+        """Send the first half of a frame and end the connection."""
+        if isinstance(frame, str):
+            self.conn.send_text(frame.encode())
+        else:
+            self.conn.send_binary(frame)
+        output = b"".join(self.conn.data_to_send())
+        self.transport.write(output[: len(output) // 2])
+        self.transport.close()
