@@ -42,6 +42,27 @@ CHANNEL_OF: Final[Mapping[str, str]] = {
 """The list in a subscription that each ``type`` of message comes from."""
 
 
+class Number:
+    """The ``Decimal`` of the text in ``NAME_json``, with every digit that came.
+
+    Raises:
+        ValueError: (when read) it is not a number.
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._json = f"{name}_json"
+
+    def __get__(self, tick: object, owner: type) -> Decimal:
+        return decimal(getattr(tick, self._json))
+
+
+class MaybeNumber(Number):
+    """The same, ``None`` where the feed did not send it."""
+
+    def __get__(self, tick: object, owner: type) -> Decimal | None:  # type: ignore[override] # that is the difference
+        return None if getattr(tick, self._json) is UNSET else decimal(getattr(tick, self._json))
+
+
 class Tick(Struct, gc=False):
     """What every message has. ``type`` is also the JSON field that tells them apart."""
 
@@ -79,13 +100,8 @@ class Trade(Tick, tag_field="type", tag="trade", gc=False):
     tape: Text = UNSET
     taker_side: Text = UNSET
 
-    @property
-    def price(self) -> Decimal:
-        return decimal(self.price_json)
-
-    @property
-    def size(self) -> Decimal:
-        return decimal(self.size_json)
+    price = Number()
+    size = Number()
 
     @property
     def id(self) -> str | None:
@@ -107,21 +123,10 @@ class Quote(Tick, tag_field="type", tag="quote", gc=False):
     conditions: Json = UNSET
     tape: Text = UNSET
 
-    @property
-    def bid_price(self) -> Decimal:
-        return decimal(self.bid_price_json)
-
-    @property
-    def bid_size(self) -> Decimal:
-        return decimal(self.bid_size_json)
-
-    @property
-    def ask_price(self) -> Decimal:
-        return decimal(self.ask_price_json)
-
-    @property
-    def ask_size(self) -> Decimal:
-        return decimal(self.ask_size_json)
+    bid_price = Number()
+    bid_size = Number()
+    ask_price = Number()
+    ask_size = Number()
 
 
 class Bar(Tick, tag_field="type", tag="bar", gc=False):
@@ -137,33 +142,17 @@ class Bar(Tick, tag_field="type", tag="bar", gc=False):
     trade_count_json: Json = field(name="trade_count", default=UNSET)
     vwap_json: Json = field(name="vwap", default=UNSET)
 
-    @property
-    def open(self) -> Decimal:
-        return decimal(self.open_json)
-
-    @property
-    def high(self) -> Decimal:
-        return decimal(self.high_json)
-
-    @property
-    def low(self) -> Decimal:
-        return decimal(self.low_json)
-
-    @property
-    def close(self) -> Decimal:
-        return decimal(self.close_json)
-
-    @property
-    def volume(self) -> Decimal:
-        return decimal(self.volume_json)
+    open = Number()
+    high = Number()
+    low = Number()
+    close = Number()
+    volume = Number()
 
     @property
     def trade_count(self) -> int | None:
         return None if self.trade_count_json is UNSET else int(decimal(self.trade_count_json))
 
-    @property
-    def vwap(self) -> Decimal | None:
-        return None if self.vwap_json is UNSET else decimal(self.vwap_json)
+    vwap = MaybeNumber()
 
 
 class UpdatedBar(Bar, tag_field="type", tag="updated_bar", gc=False):
@@ -200,13 +189,8 @@ class Luld(Tick, tag_field="type", tag="luld", gc=False):
     indicator: Text = UNSET
     tape: Text = UNSET
 
-    @property
-    def limit_up_price(self) -> Decimal:
-        return decimal(self.limit_up_price_json)
-
-    @property
-    def limit_down_price(self) -> Decimal:
-        return decimal(self.limit_down_price_json)
+    limit_up_price = Number()
+    limit_down_price = Number()
 
 
 class Correction(Tick, tag_field="type", tag="correction", gc=False):
@@ -254,13 +238,8 @@ class Level(Struct, gc=False):
     price_json: Raw = field(name="price")
     size_json: Raw = field(name="size")
 
-    @property
-    def price(self) -> Decimal:
-        return decimal(self.price_json)
-
-    @property
-    def size(self) -> Decimal:
-        return decimal(self.size_json)
+    price = Number()
+    size = Number()
 
 
 class OrderBook(Tick, tag_field="type", tag="orderbook"):
@@ -313,20 +292,14 @@ class TradeUpdate(Struct, tag_field="type", tag="trade_update"):
     qty_json: Json = field(name="qty", default=UNSET)
     position_qty_json: Json = field(name="position_qty", default=UNSET)
 
-    @property
-    def price(self) -> Decimal | None:
-        """Return the price of this execution; only fills have one."""
-        return None if self.price_json is UNSET else decimal(self.price_json)
+    price = MaybeNumber()
+    """The price of this execution; only fills have one."""
 
-    @property
-    def qty(self) -> Decimal | None:
-        """Return how much this execution filled; only fills have one."""
-        return None if self.qty_json is UNSET else decimal(self.qty_json)
+    qty = MaybeNumber()
+    """How much this execution filled; only fills have one."""
 
-    @property
-    def position_qty(self) -> Decimal | None:
-        """Return the position after this execution, negative when short; only fills have one."""
-        return None if self.position_qty_json is UNSET else decimal(self.position_qty_json)
+    position_qty = MaybeNumber()
+    """The position after this execution, negative when short; only fills have one."""
 
 
 AnyTick = (
