@@ -27,6 +27,7 @@ _EARLY_NS: Final = 5 * _SECOND  # clocks differ by less; what is further ahead w
 _TRADES_KEPT: Final = 32_768
 _HIDDEN_KEPT: Final = 20_000
 _LATENCY_S: Final = 30
+_SET_BACK_S: Final = 10  # a clock set back by more starts the seconds anew; by less, they wait for it
 _BUCKETS: Final = 512
 _HALTS: Final = frozenset("2HP")
 _RESUMES: Final = frozenset("3T")
@@ -549,11 +550,12 @@ class Board:
         """Once a second: bring the rates up to date, take samples, let old latencies go."""
         second = now_ns // _SECOND
         before = self._second
-        if second == before:
+        if before is None or second < before - _SET_BACK_S:
+            self._second = second
+            return
+        if second <= before:
             return
         self._second = second
-        if before is None or second < before:  # the machine's clock was set back: go on from here
-            return
         elapsed = second - before
         kept = 0.5 ** min(elapsed, 64)
         self._rate = self._rate * kept + self._count / elapsed * (1 - kept)

@@ -255,6 +255,13 @@ def test_the_rate_follows_the_last_seconds_and_fades_when_nothing_comes() -> Non
     assert made.rows(NOW + 99 * SECOND)[0].rate == 0
 
 
+def test_a_clock_that_was_set_back_stops_neither_rates_nor_samples() -> None:
+    made = board(trade(1))
+    for second in (5000, 0, *range(1, 9)):
+        made.apply([quote(1, 2)] * 8, NOW + second * SECOND)
+    assert made.rows(NOW + 9 * SECOND)[0].rate == pytest.approx(8, rel=0.05)
+
+
 def test_the_age_counts_from_the_last_message_whatever_it_was() -> None:
     made = board(trade(1, at=NOW - 3600 * SECOND))
     assert made.rows(NOW + 2500 * MS)[0].age_s == pytest.approx(2.5)
