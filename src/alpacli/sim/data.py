@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Final, NamedTuple
 
 from alpacli.sim.answers import SECOND_NS, Json, bad_parameter, not_found, timestamp
-from alpacli.sim.exchange import Desk
+from alpacli.sim.desk import Desk
 from alpacli.sim.feed import DAY_NS, MINUTE_NS, Feed
 from alpacli.sim.hours import new_york_date, new_york_ns
 from alpacli.sim.listing import LISTINGS

@@ -10,7 +10,8 @@ from typing import Final, NamedTuple
 
 from alpacli.sim import watchlists
 from alpacli.sim.answers import SECOND_NS
-from alpacli.sim.exchange import Desk, Exchange
+from alpacli.sim.desk import Desk
+from alpacli.sim.exchange import Exchange
 from alpacli.sim.hours import new_york_date, new_york_ns
 from alpacli.sim.listing import LISTINGS
 from alpacli.sim.orders import NewOrder, amend, enter, fill_order

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from decimal import Decimal
 from typing import Final, NamedTuple, cast
@@ -18,6 +18,7 @@ from alpacli.errors import ConfigError, UsageError
 from alpacli.ports import Clock
 from alpacli.sim import events
 from alpacli.sim.answers import SECOND_NS, Refusal, identifier
+from alpacli.sim.desk import Account, Desk, Market
 from alpacli.sim.hours import AlwaysOpen, Hours, HoursName, Nyse, Session, nyse_sessions
 from alpacli.sim.ledger import holdings, transfer, worth
 from alpacli.sim.state import STATE_FILE, Meta, State, read_meta, remove
@@ -29,35 +30,6 @@ DEFAULT_CASH: Final = Decimal(100_000)
 DEFAULT_RATE_LIMIT: Final = 200
 _MOST_CASH: Final = 10**12
 _WINDOW_S: Final = 60
-
-
-class Market(NamedTuple):
-    tape: Tape
-    hours: Hours
-
-
-class Account(NamedTuple):
-    """An account's own row; ``number`` is its key in the other tables."""
-
-    number: int
-    id: str
-    account_number: str
-    created_ns: int
-    cash: Decimal
-    configuration: Mapping[str, object]
-
-
-class Desk(NamedTuple):
-    """What serving one request needs: one account, the market, the moment, and a transaction on the state.
-
-    ``tells`` is false where history is made up: what happens at the desk then is no event of the trading stream.
-    """
-
-    db: sqlite3.Connection
-    account: Account
-    market: Market
-    now_ns: int
-    tells: bool = True
 
 
 class Admission(NamedTuple):

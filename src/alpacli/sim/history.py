@@ -21,7 +21,7 @@ from alpacli.sim.answers import (
     decimal_text,
     timestamp,
 )
-from alpacli.sim.exchange import Desk
+from alpacli.sim.desk import Desk
 from alpacli.sim.hours import TradingDay, new_york_date
 from alpacli.sim.ledger import ZERO, market_value
 

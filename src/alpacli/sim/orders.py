@@ -23,7 +23,7 @@ from alpacli.sim.answers import (
     optional_timestamp,
     timestamp,
 )
-from alpacli.sim.exchange import Desk
+from alpacli.sim.desk import Desk
 from alpacli.sim.ledger import ZERO, Fill, book, initial_rate
 from alpacli.sim.listing import LISTINGS, find
 from alpacli.sim.state import ORDER_COLUMNS

@@ -12,7 +12,7 @@ from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 from typing import Final, NamedTuple
 
 from alpacli.sim.answers import Json, Refusal, decimal_text, not_found, timestamp
-from alpacli.sim.exchange import Account, Desk
+from alpacli.sim.desk import Account, Desk
 from alpacli.sim.hours import new_york_date
 from alpacli.sim.ledger import ZERO, Holding, average_entry, cents, holdings, market_value, rewind, worth
 from alpacli.sim.listing import LISTINGS, find

@@ -7,27 +7,24 @@ Paths that are not served answer 404, as Alpaca does. Parameters that are not kn
 
 import json
 import re
-from collections.abc import Callable, Mapping
-from datetime import date, datetime, time, timedelta
+from collections.abc import Mapping
+from datetime import time, timedelta
 from typing import Final, NamedTuple
 
 from alpacli.sim import data, history, listing, orders, reports, watchlists
 from alpacli.sim.answers import (
-    SECOND_NS,
     Json,
     Refusal,
     bad_parameter,
     canonical_identifier,
     timestamp,
 )
-from alpacli.sim.exchange import Admission, Desk, Exchange
+from alpacli.sim.call import Call, Handler
+from alpacli.sim.exchange import Admission, Exchange
 from alpacli.sim.hours import FIRST_DAY, LAST_DAY, new_york_date, new_york_ns, new_york_offset, session_text
 
 KEY_HEADER: Final = "apca-api-key-id"
 SECRET_HEADER: Final = "apca-api-secret-key"  # noqa: S105 the header's name, not a secret
-
-# Nothing happens before 1970 or after this day, and SQLite's integers hold every nanosecond between them.
-_FAR_DAY: Final = date(2100, 1, 1)
 
 
 class HttpRequest(NamedTuple):
@@ -44,65 +41,6 @@ class HttpAnswer(NamedTuple):
     status: int
     headers: dict[str, str]
     body: bytes
-
-
-class Call(NamedTuple):
-    """A request that found its route: the part of the path that varies, and the parameters."""
-
-    desk: Desk
-    item: str
-    query: Mapping[str, str]
-    body: bytes
-
-    def flag(self, name: str) -> bool:
-        return self.query.get(name, "").lower() in ("true", "1", "t")
-
-    def words(self, name: str) -> list[str]:
-        return [word.strip() for word in self.query.get(name, "").split(",") if word.strip()]
-
-    def choice(self, name: str, *allowed: str) -> str:
-        """Return one of the allowed values; the first is the default."""
-        value = self.query.get(name, "") or allowed[0]
-        if value.lower() not in allowed:
-            raise bad_parameter(f"invalid {name}: {value}")
-        return value.lower()
-
-    def number(self, name: str, default: int, most: int) -> int:
-        text = self.query.get(name, "")
-        if not text:
-            return default
-        if not text.isascii() or not text.isdecimal() or not 1 <= int(text[:9]) <= most:
-            raise bad_parameter(f"invalid {name}")
-        return int(text)
-
-    def instant(self, name: str) -> int | None:
-        """Return an RFC 3339 instant or the beginning of a New York day, in nanoseconds."""
-        text = self.query.get(name, "")
-        return parse_instant(name, text) if text else None
-
-    def day(self, name: str) -> date | None:
-        text = self.query.get(name, "")
-        if not text:
-            return None
-        try:
-            return min(max(date.fromisoformat(text[:10]), FIRST_DAY), _FAR_DAY)
-        except ValueError:
-            raise bad_parameter(f"invalid {name}: {text}") from None
-
-    def json(self) -> dict[str, object]:
-        try:
-            value = json.loads(self.body or b"{}")
-            json.dumps(
-                value, ensure_ascii=False
-            ).encode()  # half a surrogate pair parses, and can never be written again
-        except (ValueError, RecursionError):
-            raise Refusal(400, 40010000, "request body format is invalid") from None
-        if not isinstance(value, dict):
-            raise Refusal(400, 40010000, "request body format is invalid")
-        return value
-
-
-Handler = Callable[[Call], Json]
 
 
 class _Route(NamedTuple):
@@ -130,27 +68,6 @@ def handle(exchange: Exchange, request: HttpRequest) -> HttpAnswer:
     except Refusal as refusal:
         return _answer(refusal.status, refusal.body, headers)
     return HttpAnswer(204, headers, b"") if body is None else _answer(200, body, headers)
-
-
-def parse_instant(name: str, text: str) -> int:
-    """Return nanoseconds for RFC 3339 with any offset (none means UTC), or for a date, which is its New York midnight."""
-    matched = _INSTANT.fullmatch(text.strip().replace(" ", "+") if "T" in text else text.strip())
-    if matched is None:
-        raise bad_parameter(f"invalid {name}: {text}")
-    try:
-        if matched["clock"] is None:
-            return new_york_ns(min(max(date.fromisoformat(matched["date"]), FIRST_DAY), _FAR_DAY))
-        zone = {"": "+00:00", "Z": "+00:00", "z": "+00:00"}.get(matched["zone"] or "", matched["zone"])
-        moment = datetime.fromisoformat(f"{matched['date']}T{matched['clock']}{zone}")
-        instant = int(moment.timestamp()) * SECOND_NS + int((matched["fraction"] or "").ljust(9, "0")[:9])
-        return min(max(instant, 0), new_york_ns(_FAR_DAY))
-    except (ValueError, OverflowError):
-        raise bad_parameter(f"invalid {name}: {text}") from None
-
-
-_INSTANT: Final = re.compile(
-    r"(?P<date>\d{4}-\d\d-\d\d)(?:T(?P<clock>\d\d:\d\d(?::\d\d)?)(?:\.(?P<fraction>\d+))?(?P<zone>[Zz]|[+-]\d\d:?\d\d)?)?"
-)
 
 
 def _headers(admission: Admission) -> dict[str, str]:

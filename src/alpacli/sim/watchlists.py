@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from alpacli.sim.answers import Json, bad_parameter, canonical_identifier, identifier, not_found, timestamp
-from alpacli.sim.exchange import Desk
+from alpacli.sim.desk import Desk
 from alpacli.sim.listing import LISTINGS, asset_answer, find
 
 _LONGEST_NAME: Final = 64

@@ -11,7 +11,8 @@ from tests.support.fakes import ManualClock
 from tests.support.sim_account import SimAccount
 
 from alpacli.ports import Request
-from alpacli.sim.rest import HttpRequest, handle, parse_instant
+from alpacli.sim.call import parse_instant
+from alpacli.sim.rest import HttpRequest, handle
 from alpacli.sim.transport import SimTransport
 
 

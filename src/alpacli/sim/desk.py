@@ -1,0 +1,38 @@
+"""The desk at which one account is served: what every part of the exchange is given to answer or to act."""
+
+import sqlite3
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import NamedTuple
+
+from alpacli.sim.hours import Hours
+from alpacli.sim.tape import Tape
+
+
+class Market(NamedTuple):
+    tape: Tape
+    hours: Hours
+
+
+class Account(NamedTuple):
+    """An account's own row; ``number`` is its key in the other tables."""
+
+    number: int
+    id: str
+    account_number: str
+    created_ns: int
+    cash: Decimal
+    configuration: Mapping[str, object]
+
+
+class Desk(NamedTuple):
+    """What serving one request needs: one account, the market, the moment, and a transaction on the state.
+
+    ``tells`` is false where history is made up: what happens at the desk then is no event of the trading stream.
+    """
+
+    db: sqlite3.Connection
+    account: Account
+    market: Market
+    now_ns: int
+    tells: bool = True
