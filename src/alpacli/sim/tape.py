@@ -4,15 +4,17 @@ A price is ``base × (1 + x)`` for positive ``x`` and ``base ÷ (1 − x)`` for 
 a sum of two bounded random paths: a factor that all equities (or all coins) share, times beta, and one of the instrument's
 own. A path is built by midpoint displacement: its values at the ends of blocks of 2²³ seconds (97 days) are hashed, and each
 midpoint is the mean of its neighbors plus a hashed displacement, bounded by an amplitude that shrinks by √2 with each
-halving, down to a sixteenth of a second. So one lookup costs 27 hashes, and the range over any interval is found by
-descending only where the bound on all further displacements still allows a new extreme, never by walking.
+halving, down to a sixteenth of a second. So one lookup costs 27 hashes, and the range over any interval, like the first
+moment at which a price is reached in it, is found by descending only where the bound on all further displacements still
+allows it, never by walking.
 
 All arithmetic is in integers: equal inputs give equal prices on every machine and Python version. The functions from ``x``
 to bid and ask are monotone and the spread is constant, so the extremes of ``x`` are those of bid and ask.
 """
 
 import hashlib
-from decimal import Decimal
+from collections.abc import Callable
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from functools import lru_cache
 from math import isqrt
 from typing import Final, NamedTuple
@@ -49,6 +51,26 @@ class Extremes(NamedTuple):
     bid_high: Decimal
     ask_low: Decimal
     ask_high: Decimal
+
+
+class Trail(NamedTuple):
+    """What following the best price of an interval came to.
+
+    ``at_ns`` is when the price first fell back by the trail, ``None`` when it did not; ``mark`` the best price until then,
+    or until the end of the interval.
+    """
+
+    at_ns: int | None
+    mark: Decimal
+
+
+class _Node(NamedTuple):
+    """A part of the paths, ``2 ** level`` quanta wide, with the values of factor and own path at both of its ends."""
+
+    start: int
+    level: int
+    factor: tuple[int, int]
+    own: tuple[int, int]
 
 
 class _Path(NamedTuple):
@@ -113,6 +135,124 @@ class Tape:
         high = self._extreme(listing, first, last, sign=1)
         return Extremes(*(listing.price(t) for t in (low, high, low + listing.spread, high + listing.spread)))
 
+    def first(self, symbol: str, start_ns: int, end_ns: int, price: Decimal, side: str) -> int | None:
+        """Return the first instant, before ``end_ns``, at which a limit order could trade: at ``price`` or better.
+
+        Prices must move all through the interval: it lies within one trading day, or in a market that never closes.
+        """
+        return self._passage(symbol, start_ns, end_ns, price, "bid" if side == "sell" else "ask", rising=side == "sell")
+
+    def touched(self, symbol: str, start_ns: int, end_ns: int, price: Decimal, side: str) -> int | None:
+        """Return the first instant, before ``end_ns``, at which a stop is reached: bought at a rise, sold at a fall.
+
+        The interval is as in ``first``.
+        """
+        return self._passage(symbol, start_ns, end_ns, price, "ask" if side == "buy" else "bid", rising=side == "buy")
+
+    def trail(
+        self, symbol: str, start_ns: int, end_ns: int, mark: Decimal, stop: Callable[[Decimal], Decimal], side: str
+    ) -> Trail:
+        """Follow the highest bid (``sell``) or lowest ask (``buy``) from ``mark`` on, until ``stop`` of it is reached.
+
+        ``stop`` must not fall where the mark rises. The interval is as in ``first``.
+        """
+        listing = LISTINGS[symbol]
+        first, last = self._quantum(listing, start_ns), self._quantum(listing, end_ns - 1)
+        sign, offset = (1, 0) if side == "sell" else (-1, listing.spread)
+        best = sign * (_ticks(listing, mark, rising=False) - offset)
+
+        def limit(best: int) -> int:
+            price = stop(listing.price(sign * best + offset))
+            return sign * (_ticks(listing, price, rising=sign < 0) - offset)
+
+        factor, own = self._path(listing)
+        reach = _reach(factor.amplitudes, own.amplitudes, abs(listing.beta_percent))
+        stack = self._blocks(listing, first, last)
+        while stack:
+            node = stack.pop()
+            ends = self._ends_of(listing, node)
+            if node.start > last or node.start + (1 << node.level) <= first:
+                continue
+            if node.level == 0:
+                price = sign * self._bid(listing, ends[0])
+                best = max(best, price)
+                if price <= limit(best):
+                    return Trail(self._instant(listing, node.start, start_ns), listing.price(sign * best + offset))
+                continue
+            edges = [
+                sign * self._bid(listing, level)
+                for level in (max(ends) + reach[node.level], min(ends) - reach[node.level])
+            ]
+            highest, lowest = max(edges), min(edges)
+            if highest <= best and lowest > limit(best):
+                continue
+            if lowest > limit(max(best, highest)):  # no end in here, only better prices
+                window = (max(first, node.start), min(last, node.start + (1 << node.level)))
+                best = sign * self._search(listing, *window, sign=sign, stack=[node], best=best)
+                continue
+            stack.extend(reversed(self._halves(listing, node)))
+        return Trail(None, listing.price(sign * best + offset))
+
+    def _passage(self, symbol: str, start_ns: int, end_ns: int, price: Decimal, of: str, *, rising: bool) -> int | None:
+        """Return when bid or ask is first at or beyond a price, by descending from left to right."""
+        if end_ns <= start_ns:
+            return None
+        listing = LISTINGS[symbol]
+        first, last = self._quantum(listing, start_ns), self._quantum(listing, end_ns - 1)
+        sign = 1 if rising else -1
+        wanted = _ticks(listing, price, rising=rising) - (listing.spread if of == "ask" else 0)
+        goal = self._goal(listing, wanted, sign)
+        factor, own = self._path(listing)
+        beta = listing.beta_percent
+        reach = _reach(factor.amplitudes, own.amplitudes, abs(beta))
+        stack = self._blocks(listing, first, last)
+        while stack:
+            node = stack.pop()
+            start, level, (f0, f1), (o0, o1) = node
+            if start > last or start + (1 << level) <= first:
+                continue
+            left = sign * (beta * f0 // 100 + o0)
+            if level == 0:
+                if left >= goal:
+                    return self._instant(listing, start, start_ns)
+                continue
+            if max(left, sign * (beta * f1 // 100 + o1)) + reach[level] >= goal:
+                stack.extend(reversed(self._halves(listing, node)))
+        return None
+
+    def _goal(self, listing: Listing, ticks: int, sign: int) -> int:
+        """Return the least ``sign × level`` whose bid is at or beyond so many ticks; beyond all levels when there is none."""
+        low, high = -(_ONE << 6), _ONE << 6
+        while low < high:
+            middle = (low + high) // 2
+            if sign * self._bid(listing, sign * middle) >= sign * ticks:
+                high = middle
+            else:
+                low = middle + 1
+        return low
+
+    def _instant(self, listing: Listing, quantum: int, start_ns: int) -> int:
+        """Return when a quantum begins, on the clock; not before ``start_ns``, since which prices have moved."""
+        moving_ns = start_ns if listing.crypto else self._hours.trading_ns(start_ns)
+        return start_ns + max(quantum * (SECOND_NS // _QUANTA_PER_SECOND) - moving_ns, 0)
+
+    def _blocks(self, listing: Listing, first: int, last: int) -> list[_Node]:
+        """Return the blocks from ``first`` to ``last``, the earliest at the end."""
+        factor, own = self._path(listing)
+        starts = range(last >> _DEPTH << _DEPTH, (first >> _DEPTH << _DEPTH) - 1, -(1 << _DEPTH))
+        return [_Node(start, _DEPTH, _ends(factor, start), _ends(own, start)) for start in starts]
+
+    def _ends_of(self, listing: Listing, node: _Node) -> tuple[int, int]:
+        (f0, f1), (o0, o1), beta = node.factor, node.own, listing.beta_percent
+        return beta * f0 // 100 + o0, beta * f1 // 100 + o1
+
+    def _halves(self, listing: Listing, node: _Node) -> tuple[_Node, _Node]:
+        factor, own = self._path(listing)
+        start, level, (f0, f1), (o0, o1) = node
+        middle = start + (1 << (level - 1))
+        fm, om = _midpoint(factor, middle, level, f0, f1), _midpoint(own, middle, level, o0, o1)
+        return _Node(start, level - 1, (f0, fm), (o0, om)), _Node(middle, level - 1, (fm, f1), (om, o1))
+
     def _quantum(self, listing: Listing, at_ns: int) -> int:
         moving_ns = at_ns if listing.crypto else self._hours.trading_ns(at_ns)
         return moving_ns * _QUANTA_PER_SECOND // SECOND_NS
@@ -157,14 +297,17 @@ class Tape:
 
     def _extreme(self, listing: Listing, first: int, last: int, *, sign: int) -> int:
         """Return the highest (``sign`` 1) or lowest (-1) bid in ticks over the quanta from ``first`` to ``last``."""
+        best = max(sign * self._bid(listing, self._level(listing, quantum)) for quantum in (first, last))
+        return self._search(listing, first, last, sign=sign, stack=self._blocks(listing, first, last), best=best)
+
+    def _search(self, listing: Listing, first: int, last: int, *, sign: int, stack: list[_Node], best: int) -> int:
+        """Return the most extreme bid in the parts of ``stack`` from ``first`` to ``last``, or ``best`` (both × ``sign``)."""
         factor, own = self._path(listing)
         beta = listing.beta_percent
         reach = _reach(factor.amplitudes, own.amplitudes, abs(beta))
-        best = max(sign * self._bid(listing, self._level(listing, quantum)) for quantum in (first, last))
-        blocks = range(first >> _DEPTH, (last >> _DEPTH) + 1)
-        stack = [(b << _DEPTH, _DEPTH, _ends(factor, b << _DEPTH), _ends(own, b << _DEPTH)) for b in blocks]
         while stack:
-            start, level, (f0, f1), (o0, o1) = stack.pop()
+            node = stack.pop()
+            start, level, (f0, f1), (o0, o1) = node
             end = start + (1 << level)
             left, right = sign * (beta * f0 // 100 + o0), sign * (beta * f1 // 100 + o1)
             for quantum, value in ((start, left), (end, right)):
@@ -173,9 +316,7 @@ class Tape:
             possible = sign * self._bid(listing, sign * (max(left, right) + reach[level]))
             if level == 0 or end <= first or start >= last or possible <= best:
                 continue
-            middle = start + (1 << (level - 1))
-            fm, om = _midpoint(factor, middle, level, f0, f1), _midpoint(own, middle, level, o0, o1)
-            halves = [(start, level - 1, (f0, fm), (o0, om)), (middle, level - 1, (fm, f1), (om, o1))]
+            halves = self._halves(listing, node)
             stack.extend(halves if right >= left else reversed(halves))
         return sign * best
 
@@ -188,6 +329,11 @@ class Tape:
             ppm, following = (_traded_ppm(edge, round_the_clock=round_the_clock) for edge in (minute, minute + 1))
         moved = _mix(self._path(listing)[1].key + day * 1440 + minute) % 41 if minute else 0
         return (ppm + (following - ppm) * moved // 100) * whole // 1_000_000
+
+
+def _ticks(listing: Listing, price: Decimal, *, rising: bool) -> int:
+    """Return a price in ticks; between two of them, the one that is reached from below (``rising``) or above."""
+    return int(price.scaleb(listing.places).to_integral_value(ROUND_CEILING if rising else ROUND_FLOOR))
 
 
 def _mix(value: int) -> int:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from datetime import date
 from decimal import Decimal
 from itertools import pairwise
 
@@ -163,3 +164,100 @@ def test_equities_share_a_factor(tape: Tape) -> None:
 def test_prices_are_decimals(tape: Tape) -> None:
     """No price passes through a float."""
     assert all(isinstance(value, Decimal) for value in tape.quote("AAPL", NOW_NS)[:4])
+
+
+def _walk(tape: Tape, symbol: str, start_ns: int, end_ns: int) -> list[int]:
+    """The instants at which prices may change: the start, and every beginning of a quantum after it."""
+    return [start_ns, *range(start_ns // QUANTUM_NS * QUANTUM_NS + QUANTUM_NS, end_ns, QUANTUM_NS)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    symbol=st.sampled_from(["AAPL", "GS", "TLT", "BTC/USD", "DOGE/USD"]),
+    start_ns=MOMENTS,
+    length_ns=st.integers(1, 40 * 10**9),
+    away=st.integers(-12, 12),
+    side=st.sampled_from(["buy", "sell"]),
+)
+def test_the_first_moment_of_a_price_is_the_one_that_walking_finds(
+    symbol: str, start_ns: int, length_ns: int, away: int, side: str
+) -> None:
+    """For limits and for stops, to the nanosecond."""
+    tape, listing, end_ns = Tape(2026, AlwaysOpen()), LISTINGS[symbol], start_ns + length_ns
+    quote = tape.quote(symbol, start_ns)
+    price = (quote.ask if side == "buy" else quote.bid) + away * listing.price(1)
+    instants = _walk(tape, symbol, start_ns, end_ns)
+    buying = side == "buy"
+    reached = touched = None
+    for at_ns in instants:
+        now = tape.quote(symbol, at_ns)
+        if reached is None and (now.ask <= price if buying else now.bid >= price):
+            reached = at_ns
+        if touched is None and (now.ask >= price if buying else now.bid <= price):
+            touched = at_ns
+    assert tape.first(symbol, start_ns, end_ns, price, side) == reached
+    assert tape.touched(symbol, start_ns, end_ns, price, side) == touched
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    symbol=st.sampled_from(["AAPL", "GS", "TSLA", "BTC/USD", "DOGE/USD"]),
+    start_ns=MOMENTS,
+    length_ns=st.integers(1, 40 * 10**9),
+    trail=st.integers(1, 30),
+    side=st.sampled_from(["buy", "sell"]),
+)
+def test_a_trail_ends_where_walking_says(symbol: str, start_ns: int, length_ns: int, trail: int, side: str) -> None:
+    """The mark follows the best price, and the end is the first fall back from it by the trail."""
+    tape, listing, end_ns = Tape(2026, AlwaysOpen()), LISTINGS[symbol], start_ns + length_ns
+    sign = 1 if side == "sell" else -1
+    back = trail * listing.price(1)
+    quote = tape.quote(symbol, start_ns)
+    begin = mark = quote.bid if side == "sell" else quote.ask
+    ended = None
+    for at_ns in _walk(tape, symbol, start_ns, end_ns):
+        now = tape.quote(symbol, at_ns)
+        price = now.bid if side == "sell" else now.ask
+        mark = max(mark, price) if side == "sell" else min(mark, price)
+        if sign * price <= sign * (mark - sign * back):
+            ended = at_ns
+            break
+    found = tape.trail(symbol, start_ns, end_ns, begin, lambda best: best - sign * back, side)
+    assert (found.at_ns, found.mark) == (ended, mark)
+
+
+def test_searching_weeks_is_the_same_as_searching_them_in_parts() -> None:
+    """A limit that is reached after days, and a trail over them, wherever the interval is cut."""
+    tape = Tape(2026, AlwaysOpen())
+    end_ns = NOW_NS + 14 * 24 * HOUR_NS
+    low = tape.extremes("AAPL", NOW_NS, end_ns).ask_low
+    whole = tape.first("AAPL", NOW_NS, end_ns, low, "buy")
+    assert whole is not None
+    assert tape.quote("AAPL", whole).ask == low
+    cut = (NOW_NS + whole) // 2
+    assert tape.first("AAPL", NOW_NS, cut, low, "buy") is None
+    assert tape.first("AAPL", cut, end_ns, low, "buy") == whole
+    mark = tape.quote("AAPL", NOW_NS).bid
+    once = tape.trail("AAPL", NOW_NS, end_ns, mark, lambda best: best * Decimal("0.95"), "sell")
+    for at_ns in range(NOW_NS, end_ns, 5 * HOUR_NS + 12_345):
+        part = tape.trail(
+            "AAPL", at_ns, min(at_ns + 5 * HOUR_NS + 12_345, end_ns), mark, lambda best: best * Decimal("0.95"), "sell"
+        )
+        mark = part.mark
+        if part.at_ns is not None:
+            break
+    else:
+        part = part._replace(at_ns=None)
+    assert part == once
+
+
+def test_the_real_calendar_has_the_same_answers_within_a_session() -> None:
+    tape = Tape(2026, Nyse(nyse_sessions()))
+    days = Nyse(nyse_sessions()).days(date(2026, 6, 1), date(2026, 6, 1))
+    start_ns, end_ns = days[0].open_ns, days[0].close_ns
+    extremes = tape.extremes("NVDA", start_ns, end_ns - 1)
+    found = tape.first("NVDA", start_ns, end_ns, extremes.bid_high, "sell")
+    assert found is not None
+    assert start_ns <= found < end_ns
+    assert tape.quote("NVDA", found).bid == extremes.bid_high
+    assert tape.first("NVDA", start_ns, end_ns, extremes.bid_high + Decimal("0.01"), "sell") is None
