@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from datetime import date, datetime
+from decimal import Decimal
 from typing import Final, NamedTuple
 
 from alpacli.sim.answers import SECOND_NS, Json, Refusal, bad_parameter
@@ -61,10 +62,11 @@ class Call(NamedTuple):
             raise bad_parameter(f"invalid {name}: {text}") from None
 
     def json(self) -> dict[str, object]:
+        """Return the body, an object; its numbers are exact."""
         try:
-            value = json.loads(self.body or b"{}")
+            value = json.loads(self.body or b"{}", parse_float=Decimal, parse_constant=_no_number)
             # half a surrogate pair parses, and can never be written again
-            json.dumps(value, ensure_ascii=False).encode()
+            json.dumps(value, ensure_ascii=False, default=str).encode()
         except (ValueError, RecursionError):
             raise Refusal(400, 40010000, "request body format is invalid") from None
         if not isinstance(value, dict):
@@ -72,7 +74,17 @@ class Call(NamedTuple):
         return value
 
 
-Handler = Callable[[Call], Json]
+class MultiStatus(NamedTuple):
+    """The answer to a request that was many at once (207): how each of them fared."""
+
+    rows: list[Json]
+
+
+Handler = Callable[[Call], "Json | MultiStatus"]
+
+
+def _no_number(text: str) -> object:
+    raise ValueError(f"{text} is no JSON")
 
 
 def parse_instant(name: str, text: str) -> int:

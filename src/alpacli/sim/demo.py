@@ -11,10 +11,11 @@ from typing import Final, NamedTuple
 from alpacli.sim import watchlists
 from alpacli.sim.answers import SECOND_NS
 from alpacli.sim.desk import Desk
+from alpacli.sim.engine import schedule
 from alpacli.sim.exchange import Exchange
 from alpacli.sim.hours import new_york_date, new_york_ns
 from alpacli.sim.listing import LISTINGS
-from alpacli.sim.orders import NewOrder, amend, enter, fill_order
+from alpacli.sim.orders import NewOrder, amend, enter, fill_order, note
 
 _OPENED_DAYS_AGO: Final = 45
 _GTC_DAYS: Final = timedelta(90)
@@ -105,6 +106,8 @@ def _play(desk: Desk, trade: _Trade) -> None:
             qty = Decimal(trade.qty) * Decimal(part)
             already += qty
             fill_order(desk, order_id, qty, _price(desk, trade, at_ns), at_ns)
+    elif trade.end == "new":
+        _let_work(desk, order_id)
     if trade.end == "canceled":
         at_ns = submitted_ns + 37 * _MINUTE_NS
         amend(desk, order_id, at_ns, status="canceled", canceled_ns=at_ns)
@@ -130,7 +133,15 @@ def _bracket(desk: Desk, trade: _Trade) -> None:
         order_type="stop", stop_price=_on_tick(trade.symbol, price * Decimal("0.75")), leg_index=1, status="held"
     )
     for exit_order in (take_profit, stop_loss):
-        amend(desk, enter(desk, exit_order), filled_ns)
+        leg_id = enter(desk, exit_order)
+        amend(desk, leg_id, filled_ns)
+        _let_work(desk, leg_id)
+
+
+def _let_work(desk: Desk, order_id: str) -> None:
+    """Let an order that is still open meet the market from now on; what it could have met before is not made up."""
+    note(desk, order_id, active_ns=desk.now_ns)
+    schedule(desk, order_id)
 
 
 def _order(desk: Desk, trade: _Trade, submitted_ns: int, filled_ns: list[int]) -> NewOrder:

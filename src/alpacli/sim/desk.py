@@ -9,9 +9,23 @@ from alpacli.sim.hours import Hours
 from alpacli.sim.tape import Tape
 
 
+class Strain(NamedTuple):
+    """How much harsher than Alpaca's paper engine the market treats orders.
+
+    ``latency_ns`` comes on top of every request, ``slippage_bps`` worsens what any-price orders get, ``reject_rate`` is the
+    share of orders that the venue refuses after they were accepted.
+    """
+
+    latency_ns: int = 0
+    slippage_bps: Decimal = Decimal(0)
+    reject_rate: Decimal = Decimal(0)
+
+
 class Market(NamedTuple):
     tape: Tape
     hours: Hours
+    seed: int
+    strain: Strain = Strain()
 
 
 class Account(NamedTuple):

@@ -18,7 +18,7 @@ from alpacli.errors import ConfigError, UsageError
 from alpacli.ports import Clock
 from alpacli.sim import events
 from alpacli.sim.answers import SECOND_NS, Refusal, identifier
-from alpacli.sim.desk import Account, Desk, Market
+from alpacli.sim.desk import Account, Desk, Market, Strain
 from alpacli.sim.hours import AlwaysOpen, Hours, HoursName, Nyse, Session, nyse_sessions
 from alpacli.sim.ledger import holdings, transfer, worth
 from alpacli.sim.state import STATE_FILE, Meta, State, read_meta, remove
@@ -75,7 +75,7 @@ class Exchange:
     def __init__(self, state_dir: str, clock: Clock) -> None:
         self._clock = clock
         self._state = State(state_dir, Meta(DEFAULT_SEED, "always", str(DEFAULT_CASH), DEFAULT_RATE_LIMIT))
-        self._markets: dict[tuple[int, str], Market] = {}
+        self._markets: dict[Meta, Market] = {}
 
     def now_ns(self) -> int:
         return int(self._clock.time() * 1_000_000) * 1000
@@ -115,20 +115,50 @@ class Exchange:
 
     @contextmanager
     def desk(self, number: int, *, changes: bool) -> Iterator[Desk]:
-        """Open a transaction at an account's desk; a ``Refusal`` undoes what was changed."""
-        with self._state.write() if changes else self._state.read() as db:
-            row = db.execute("SELECT * FROM accounts WHERE number = ?", (number,)).fetchone()
-            if row is None:  # another process reset the exchange between admission and now
-                raise Refusal(401, None, "unauthorized.")
-            account = Account(
-                row["number"],
-                row["id"],
-                row["account_number"],
-                row["created_ns"],
-                Decimal(row["cash"]),
-                json.loads(row["configuration"]),
-            )
-            yield Desk(db, account, self._market(db, read_meta(db)), self.now_ns())
+        """Open a transaction at an account's desk; a ``Refusal`` undoes what was changed.
+
+        Open orders have met the market until this moment. Where nothing was due, a reader holds up no writer.
+        """
+        if not changes:
+            with self._state.read() as db:
+                now_ns = self.now_ns()
+                if not _due(db, number, now_ns):
+                    yield self._desk(db, number, now_ns)
+                    return
+        with self._state.write() as db:
+            yield self._settled(db, number)
+
+    def catch_up(self, number: int) -> None:
+        """Let an account's open orders meet the market until now."""
+        with self._state.read() as db:
+            due = _due(db, number, self.now_ns())
+        if due:
+            with self._state.write() as db:
+                self._settled(db, number)
+
+    def _settled(self, db: sqlite3.Connection, number: int) -> Desk:
+        now_ns = self.now_ns()
+        desk = self._desk(db, number, now_ns)
+        if _due(db, number, now_ns):
+            from alpacli.sim.engine import settle
+
+            settle(desk)
+            desk = self._desk(db, number, now_ns)
+        return desk
+
+    def _desk(self, db: sqlite3.Connection, number: int, now_ns: int) -> Desk:
+        row = db.execute("SELECT * FROM accounts WHERE number = ?", (number,)).fetchone()
+        if row is None:  # another process reset the exchange between admission and now
+            raise Refusal(401, None, "unauthorized.")
+        account = Account(
+            row["number"],
+            row["id"],
+            row["account_number"],
+            row["created_ns"],
+            Decimal(row["cash"]),
+            json.loads(row["configuration"]),
+        )
+        return Desk(db, account, self._market(db, read_meta(db)), now_ns)
 
     def market(self) -> Market:
         """Return the market as it is now; a reset makes another one."""
@@ -151,6 +181,8 @@ class Exchange:
 
     def events_after(self, number: int, seq: int) -> list[events.Event] | None:
         """Return what happened to an account's orders since; ``None`` when a reset took the account away."""
+        with suppress(Refusal):  # no such account any more
+            self.catch_up(number)
         with self._state.read() as db:
             return events.after(db, number, seq)
 
@@ -186,6 +218,11 @@ class Exchange:
         return self.status()
 
     def status(self) -> SimStatus:
+        with self._state.read() as db:
+            numbers = [row["number"] for row in db.execute("SELECT number FROM accounts")]
+        for number in numbers:
+            with suppress(Refusal):  # another process has just reset the exchange
+                self.catch_up(number)
         now_ns = self.now_ns()
         with self._state.read() as db:
             meta = read_meta(db)
@@ -220,13 +257,15 @@ class Exchange:
         self._state.close()
 
     def _market(self, db: sqlite3.Connection, meta: Meta) -> Market:
-        market = self._markets.get((meta.seed, meta.hours))
+        meta = meta._replace(cash="", rate_limit=0)  # which are no part of the market
+        market = self._markets.get(meta)
         if market is None:
             hours: Hours = AlwaysOpen()
             if meta.hours == "xnys":
                 rows = db.execute("SELECT day, open_ns, close_ns FROM sessions ORDER BY day").fetchall()
                 hours = Nyse([Session(*row) for row in rows])
-            market = self._markets[meta.seed, meta.hours] = Market(Tape(meta.seed, hours), hours)
+            strain = Strain(meta.latency_ms * 1_000_000, Decimal(meta.slippage_bps), Decimal(meta.reject_rate))
+            market = self._markets[meta] = Market(Tape(meta.seed, hours), hours, meta.seed, strain)
         return market
 
     def _open_account(self, db: sqlite3.Connection, identity: str, label: str, meta: Meta, now_ns: int) -> int:
@@ -238,6 +277,12 @@ class Exchange:
             raise AssertionError("SQLite names every row it inserts")
         transfer(db, number, "JNLC", Decimal(meta.cash), now_ns, "initial paper balance")
         return number
+
+
+def _due(db: sqlite3.Connection, number: int, now_ns: int) -> bool:
+    """Tell whether something happens to an account's open orders until now."""
+    row = db.execute("SELECT 1 FROM orders WHERE account = ? AND next_ns <= ? LIMIT 1", (number, now_ns)).fetchone()
+    return row is not None
 
 
 def reset(

@@ -112,21 +112,21 @@ def book(db: sqlite3.Connection, account: int, fill: Fill) -> Booked:
         "INSERT OR REPLACE INTO holdings (account, symbol, qty, cost, realized) VALUES (?, ?, ?, ?, ?)",
         (account, fill.symbol, *map(_plain, after)),
     )
-    seq = db.execute(
+    execution = identifier("execution", account, fill.order_id, fill.cum_qty.normalize())
+    db.execute(
         "INSERT INTO fills (account, order_id, execution_id, symbol, side, qty, price, cash, cum_qty, leaves_qty,"
-        " order_status, at_ns) VALUES (?, ?, '', ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " order_status, at_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             account,
             fill.order_id,
+            execution,
             fill.symbol,
             fill.side,
             *map(_plain, (fill.qty, fill.price, cash, fill.cum_qty, fill.leaves_qty)),
             fill.status,
             fill.at_ns,
         ),
-    ).lastrowid
-    execution = identifier("execution", account, fill.order_id, seq)
-    db.execute("UPDATE fills SET execution_id = ? WHERE seq = ?", (execution, seq))
+    )
     _add_cash(db, account, cash)
     return Booked(execution, after.qty)
 

@@ -24,19 +24,18 @@ from alpacli.sim.answers import (
     timestamp,
 )
 from alpacli.sim.desk import Desk
-from alpacli.sim.ledger import ZERO, Fill, book, initial_rate
+from alpacli.sim.ledger import Fill, book
 from alpacli.sim.listing import LISTINGS, find
+from alpacli.sim.reserves import WORKING
 from alpacli.sim.state import ORDER_COLUMNS
+from alpacli.sim.terms import stop_rule, water_mark
 
-OPEN: Final = [
-    *("new", "partially_filled", "accepted", "pending_new", "accepted_for_bidding", "pending_cancel"),
-    *("pending_replace", "stopped", "suspended", "calculated", "held"),
-]
+OPEN: Final = [*WORKING, "held"]
 CLOSED: Final = ["filled", "canceled", "expired", "replaced", "rejected", "done_for_day"]
 MAX_LIMIT: Final = 500
 
 _STATUS_FILTERS: Final = {
-    "open": [status for status in OPEN if status != "held"],
+    "open": WORKING,
     "closed": CLOSED,
     "all": OPEN + CLOSED,
 }
@@ -45,7 +44,11 @@ _EVENTS: Final = frozenset(OPEN + CLOSED) - {"partially_filled", "filled", "held
 
 
 class NewOrder(NamedTuple):
-    """An order as it enters the book; prices and quantities are exact, instants in nanoseconds."""
+    """An order as it enters the book; prices and quantities are exact, instants in nanoseconds.
+
+    The market leaves an order alone that has neither ``active_ns``, from when on prices are looked at for it, nor
+    ``arrives_ns``, when the request on its way takes effect. ``pieces`` counts its executions so far.
+    """
 
     symbol: str
     side: str
@@ -67,6 +70,11 @@ class NewOrder(NamedTuple):
     leg_index: int = 0
     status: str = "new"
     expires_ns: int | None = None
+    replaces: str | None = None
+    active_ns: int | None = None
+    arrives_ns: int | None = None
+    triggered_ns: int | None = None
+    pieces: int = 0
 
 
 class Query(NamedTuple):
@@ -108,22 +116,29 @@ def enter(desk: Desk, order: NewOrder) -> str:
         (number, *values.values()),
     )
     if desk.tells and order.parent_id is not None:
-        parent = order_answer(desk, _row(desk, "id", order.parent_id), nested=True)
+        parent = order_answer(desk, order_row(desk, order.parent_id), nested=True)
         events.add_legs(desk.db, number, order.parent_id, parent["legs"])
     if order.status in _EVENTS:
-        _tell(desk, order_id, order.status, order.submitted_ns)
+        tell(desk, order_id, order.status, order.submitted_ns)
     return order_id
 
 
-def fill_order(desk: Desk, order_id: str, qty: Decimal, price: Decimal, at_ns: int) -> None:
-    """Execute part or all of an order: the ledger books it, the order counts it."""
-    row = _row(desk, "id", order_id)
+def fill_order(
+    desk: Desk, order_id: str, qty: Decimal, price: Decimal, at_ns: int, *, done: bool | None = None
+) -> None:
+    """Execute part or all of an order: the ledger books it, the order counts it.
+
+    ``done`` says whether this was the last piece, which an order for an amount of money does not tell by itself. A request
+    that is on its way to the order stays on its way.
+    """
+    row = order_row(desk, order_id)
     filled, value = Decimal(row["filled_qty"]) + qty, Decimal(row["filled_value"]) + qty * price
     ordered = filled if row["qty"] is None else Decimal(row["qty"])
     leaves = ordered - filled
     if leaves < 0:
         raise AssertionError(f"order {order_id} is for {ordered}, not {filled}")
-    status = "partially_filled" if leaves else "filled"
+    done = not leaves if done is None else done
+    status = "filled" if done else "partially_filled"
     booked = book(
         desk.db,
         desk.account.number,
@@ -133,15 +148,15 @@ def fill_order(desk: Desk, order_id: str, qty: Decimal, price: Decimal, at_ns: i
         desk,
         order_id,
         at_ns,
-        status=status,
+        status=row["status"] if not done and row["status"] in ("pending_cancel", "pending_replace") else status,
         filled_qty=format(filled, "f"),
         filled_value=format(value, "f"),
-        filled_ns=at_ns if status == "filled" else None,
+        filled_ns=at_ns if done else None,
     )
-    _tell(
+    tell(
         desk,
         order_id,
-        "partial_fill" if leaves else "fill",
+        "fill" if done else "partial_fill",
         at_ns,
         booked.execution_id,
         {
@@ -157,21 +172,36 @@ def amend(desk: Desk, order_id: str, at_ns: int, **changes: str | int | None) ->
 
     Where an order is replaced, the old one is amended before the new one is entered: that is the order of their events.
     """
-    unknown = changes.keys() - set(ORDER_COLUMNS)
-    if unknown:
-        raise AssertionError(f"orders have no {sorted(unknown)}")
-    before = _row(desk, "id", order_id)["status"]
-    assignments = ", ".join(f"{name} = ?" for name in ("updated_ns", *changes))
-    desk.db.execute(
-        f"UPDATE orders SET {assignments} WHERE account = ? AND id = ?",
-        (at_ns, *changes.values(), desk.account.number, order_id),
-    )
+    before = order_row(desk, order_id)["status"]
+    note(desk, order_id, updated_ns=at_ns, **changes)
     after = changes.get("status", before)
     if after != before and after in _EVENTS:
-        _tell(desk, order_id, str(after), at_ns)
+        tell(desk, order_id, str(after), at_ns)
 
 
-def _tell(
+def note(desk: Desk, order_id: str, **columns: str | int | None) -> None:
+    """Change columns of an order that are the exchange's own business: no event, and ``updated_at`` stays."""
+    unknown = columns.keys() - set(ORDER_COLUMNS)
+    if unknown:
+        raise AssertionError(f"orders have no {sorted(unknown)}")
+    desk.db.execute(
+        f"UPDATE orders SET {', '.join(f'{name} = ?' for name in columns)} WHERE account = ? AND id = ?",
+        (*columns.values(), desk.account.number, order_id),
+    )
+
+
+def order_row(desk: Desk, order_id: str) -> sqlite3.Row:
+    return _row(desk, "id", order_id)
+
+
+def legs_of(desk: Desk, order_id: str) -> list[sqlite3.Row]:
+    return desk.db.execute(
+        "SELECT * FROM orders WHERE account = ? AND parent_id = ? ORDER BY leg_index, seq",
+        (desk.account.number, order_id),
+    ).fetchall()
+
+
+def tell(
     desk: Desk,
     order_id: str,
     event: str,
@@ -182,7 +212,7 @@ def _tell(
     """Record an event with the order as it is now, for whoever listens to the trading stream."""
     if not desk.tells:
         return
-    order = order_answer(desk, _row(desk, "id", order_id), nested=True)
+    order = order_answer(desk, order_row(desk, order_id), nested=True)
     number = desk.account.number
     if execution_id is None:
         execution_id = identifier("event", desk.account.id, order_id, event, at_ns)
@@ -242,54 +272,16 @@ def order_by_client_id(desk: Desk, client_order_id: str) -> dict[str, Json]:
     return order_answer(desk, _row(desk, "client_order_id", client_order_id), nested=True)
 
 
-def held_for_orders(desk: Desk, symbol: str, side: str) -> Decimal:
-    """Return how many units open orders on one side of a symbol still want. Exits that exclude each other count once."""
-    statuses = [status for status in OPEN if status != "held"]
-    rows = desk.db.execute(
-        f"SELECT id, parent_id, qty, filled_qty FROM orders WHERE account = ? AND symbol = ? AND side = ?"
-        f" AND qty IS NOT NULL AND status IN ({', '.join('?' * len(statuses))})",
-        (desk.account.number, symbol, side, *statuses),
-    )
-    wanted: dict[str, Decimal] = {}
-    for row in rows:
-        group = row["parent_id"] or row["id"]
-        wanted[group] = max(wanted.get(group, ZERO), Decimal(row["qty"]) - Decimal(row["filled_qty"]))
-    return sum(wanted.values(), ZERO)
-
-
-def reserved_margin(desk: Desk, quantities: dict[str, Decimal]) -> Decimal:
-    """Return the initial margin that open orders would need if they all filled at their prices.
-
-    Orders that only close a position need none. A market order counts at the last price.
-    """
-    statuses = [status for status in OPEN if status != "held"]
-    reserved = ZERO
-    for row in desk.db.execute(
-        f"SELECT * FROM orders WHERE account = ? AND status IN ({', '.join('?' * len(statuses))}) ORDER BY seq",
-        (desk.account.number, *statuses),
-    ):
-        symbol, held = row["symbol"], quantities.get(row["symbol"], ZERO)
-        if held and (held > 0) == (row["side"] == "sell"):
-            continue
-        if row["notional"] is not None:
-            reserved += Decimal(row["notional"]) * initial_rate(symbol)
-            continue
-        text = row["limit_price"] or row["stop_price"]
-        price = Decimal(text) if text else desk.market.tape.last(symbol, desk.now_ns)
-        reserved += (Decimal(row["qty"]) - Decimal(row["filled_qty"])) * price * initial_rate(symbol)
-    return reserved
-
-
 def order_answer(desk: Desk, row: sqlite3.Row, *, nested: bool) -> dict[str, Json]:
     """Return the order as Alpaca writes it; its legs inside when ``nested`` and there are any, else ``legs`` is null."""
     legs: list[Json] | None = None
     if nested and row["parent_id"] is None and row["order_class"] not in ("", "simple"):
-        rows = desk.db.execute(
-            "SELECT * FROM orders WHERE account = ? AND parent_id = ? ORDER BY leg_index, seq",
-            (desk.account.number, row["id"]),
-        ).fetchall()
-        legs = [order_answer(desk, leg, nested=False) for leg in rows] or None
+        legs = [order_answer(desk, leg, nested=False) for leg in legs_of(desk, row["id"])] or None
     listing = LISTINGS[row["symbol"]]
+    hwm, stop = row["hwm"], row["stop_price"]
+    if hwm is not None and row["triggered_ns"] is None and row["status"] in OPEN:
+        mark = water_mark(desk.market, row, desk.now_ns)
+        hwm, stop = format(mark, "f"), format(stop_rule(row)(mark), "f")
     return {
         "id": row["id"],
         "client_order_id": row["client_order_id"],
@@ -318,13 +310,13 @@ def order_answer(desk: Desk, row: sqlite3.Row, *, nested: bool) -> dict[str, Jso
         "position_intent": row["position_intent"] or f"{row['side']}_to_open",
         "time_in_force": row["time_in_force"],
         "limit_price": optional_decimal(row["limit_price"]),
-        "stop_price": optional_decimal(row["stop_price"]),
+        "stop_price": optional_decimal(stop),
         "status": row["status"],
         "extended_hours": bool(row["extended_hours"]),
         "legs": legs,
         "trail_percent": optional_decimal(row["trail_percent"]),
         "trail_price": optional_decimal(row["trail_price"]),
-        "hwm": optional_decimal(row["hwm"]),
+        "hwm": optional_decimal(hwm),
         "ratio_qty": None,
         "subtag": None,
         "source": None,

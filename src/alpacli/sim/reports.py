@@ -1,13 +1,14 @@
 """What an account is told about itself: balances, positions, configuration.
 
 Everything is worked out from the ledger and the tape at the moment of the request, with Alpaca's published formulas
-(wire reference 4.1 and 4.3). Two choices where those leave room: ``initial_margin`` includes what open orders reserve, so
-buying power already has them taken off; the day begins at the previous close, and within it a position's shares carried
-over are measured from that close, shares added since from their average fill price.
+(wire reference 4.1 and 4.3). Three choices where those leave room: ``initial_margin`` includes what open orders reserve, so
+buying power already has them taken off; at multipliers 1 and 4 it has them taken off too, and at 4 also what was added to
+positions since the previous close; the day begins at the previous close, and within it a position's shares carried over are
+measured from that close, shares added since from their average fill price.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 from typing import Final, NamedTuple
 
@@ -16,7 +17,7 @@ from alpacli.sim.desk import Account, Desk
 from alpacli.sim.hours import new_york_date
 from alpacli.sim.ledger import ZERO, Holding, average_entry, cents, holdings, market_value, rewind, worth
 from alpacli.sim.listing import LISTINGS, find
-from alpacli.sim.orders import held_for_orders, reserved_margin
+from alpacli.sim.reserves import held_for_orders, reserved
 
 _CONFIGURATION: Final[Mapping[str, Json]] = {
     "disable_overnight_trading": False,
@@ -43,14 +44,17 @@ class Balances(NamedTuple):
     last_maintenance_margin: Decimal
     multiplier: int
     buying_power: Decimal
+    without_margin: Decimal
 
 
-def balances(desk: Desk) -> Balances:
+def balances(desk: Desk, *, but: Collection[str] = ()) -> Balances:
+    """Return the account's money now; as if the open orders named in ``but`` were not there."""
     quantities = {symbol: holding.qty for symbol, holding in holdings(desk.db, desk.account.number).items()}
     now = worth(desk.market.tape, quantities, desk.now_ns)
     cash = desk.account.cash
     equity = cash + now.long + now.short
-    initial_margin = now.initial_margin + cents(reserved_margin(desk, quantities))
+    orders = reserved(desk, quantities, but=but)
+    initial_margin = now.initial_margin + cents(orders.margin)
     close_ns = desk.market.hours.previous_close(desk.now_ns)
     past = rewind(desk.db, desk.account.number, cash, close_ns)
     then = worth(desk.market.tape, past.quantities, close_ns)
@@ -60,9 +64,10 @@ def balances(desk: Desk) -> Balances:
     multiplier = int(str(configuration(desk.account)["max_margin_multiplier"]))
     excess = max(equity - initial_margin, ZERO)
     if multiplier == 1:
-        power = max(cash, ZERO)
+        power = max(cash - cents(orders.value), ZERO)
     elif multiplier == 4:
-        power = max(last_equity - then.maintenance_margin, ZERO) * 4
+        added = sum((_added(desk, symbol, qty, past.quantities) for symbol, qty in quantities.items()), ZERO)
+        power = max((last_equity - then.maintenance_margin) * 4 - added - cents(orders.value), ZERO)
     else:
         power = excess * 2
     return Balances(
@@ -76,19 +81,26 @@ def balances(desk: Desk) -> Balances:
         then.maintenance_margin,
         multiplier,
         power,
+        max(min(cash - cents(orders.value), equity - initial_margin), ZERO),
     )
+
+
+def _added(desk: Desk, symbol: str, qty: Decimal, before: Mapping[str, Decimal]) -> Decimal:
+    """Return what a position has grown by since the previous close, at today's price."""
+    kept = before.get(symbol, ZERO)
+    grown = abs(qty) if qty * kept < 0 else max(abs(qty) - abs(kept), ZERO)
+    return market_value(grown, desk.market.tape.last(symbol, desk.now_ns))
 
 
 def account_answer(desk: Desk) -> dict[str, Json]:
     account, money, rules = desk.account, balances(desk), configuration(desk.account)
-    without_margin = max(min(money.cash, money.equity - money.initial_margin), ZERO)
     close_ns = desk.market.hours.previous_close(desk.now_ns)
     amounts = {
         "buying_power": money.buying_power,
         "regt_buying_power": max(money.equity - money.initial_margin, ZERO) * min(money.multiplier, 2),
         "effective_buying_power": money.buying_power,
-        "non_marginable_buying_power": without_margin,
-        "options_buying_power": without_margin,
+        "non_marginable_buying_power": money.without_margin,
+        "options_buying_power": money.without_margin,
         "cash": money.cash,
         "accrued_fees": ZERO,
         "pending_transfer_in": ZERO,

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import time, timedelta
 from typing import Final, NamedTuple
 
-from alpacli.sim import data, history, listing, orders, reports, watchlists
+from alpacli.sim import data, entry, history, listing, orders, reports, watchlists
 from alpacli.sim.answers import (
     Json,
     Refusal,
@@ -19,7 +19,7 @@ from alpacli.sim.answers import (
     canonical_identifier,
     timestamp,
 )
-from alpacli.sim.call import Call, Handler
+from alpacli.sim.call import Call, Handler, MultiStatus
 from alpacli.sim.exchange import Admission, Exchange
 from alpacli.sim.hours import FIRST_DAY, LAST_DAY, new_york_date, new_york_ns, new_york_offset, session_text
 
@@ -67,6 +67,8 @@ def handle(exchange: Exchange, request: HttpRequest) -> HttpAnswer:
             body = handler(Call(desk, item, dict(request.query), request.body))
     except Refusal as refusal:
         return _answer(refusal.status, refusal.body, headers)
+    if isinstance(body, MultiStatus):
+        return _answer(207, body.rows, headers)
     return HttpAnswer(204, headers, b"") if body is None else _answer(200, body, headers)
 
 
@@ -167,6 +169,13 @@ def _by_client_order_id(call: Call) -> Json:
     return orders.order_by_client_id(call.desk, client_order_id)
 
 
+def _exercise(call: Call) -> Json:
+    """Refuse: no options are listed here, so nobody holds any."""
+    if listing.find(call.item) is not None:
+        raise Refusal(422, 42210000, f"{call.item} is not an option contract")
+    raise Refusal(403, 40310000, f"no position found for {call.item}")
+
+
 def _activities(call: Call) -> Json:
     types, category = call.words("activity_types"), call.choice("category", "", "trade_activity", "non_trade_activity")
     if types and category:
@@ -235,7 +244,7 @@ def _remove_from_watchlist(call: Call) -> Json:
 def _on_the_data_host(handler: Handler) -> Handler:
     """Parameters that are wrong are 400 there."""
 
-    def answer(call: Call) -> Json:
+    def answer(call: Call) -> "Json | MultiStatus":
         try:
             return handler(call)
         except Refusal as refusal:
@@ -360,13 +369,39 @@ _PATHS: Final[tuple[tuple[str, Mapping[str, Handler]], ...]] = (
     ),
     ("/v2/account/portfolio/history", {"GET": _portfolio}),
     ("/v2/account/activities(?:/(?P<item>[A-Z]+))?", {"GET": _activities}),
-    ("/v2/positions", {"GET": lambda call: reports.position_answers(call.desk)}),
-    ("/v2/positions/(?P<item>.+)", {"GET": lambda call: reports.one_position(call.desk, call.item)}),
-    ("/v2/orders", {"GET": _orders}),
+    (
+        "/v2/positions",
+        {
+            "GET": lambda call: reports.position_answers(call.desk),
+            "DELETE": lambda call: MultiStatus(entry.close_all(call.desk, cancel_orders=call.flag("cancel_orders"))),
+        },
+    ),
+    ("/v2/positions/(?P<item>.+)/(?:exercise|do-not-exercise)", {"POST": _exercise}),
+    (
+        "/v2/positions/(?P<item>.+)",
+        {
+            "GET": lambda call: reports.one_position(call.desk, call.item),
+            "DELETE": lambda call: entry.close(
+                call.desk, call.item, call.query.get("qty") or None, call.query.get("percentage") or None
+            ),
+        },
+    ),
+    (
+        "/v2/orders",
+        {
+            "GET": _orders,
+            "POST": lambda call: entry.submit(call.desk, call.json()),
+            "DELETE": lambda call: MultiStatus(entry.cancel_all(call.desk)),
+        },
+    ),
     ("/v2/orders:by_client_order_id", {"GET": _by_client_order_id}),
     (
         "/v2/orders/(?P<item>[^/]+)",
-        {"GET": lambda call: orders.one_order(call.desk, call.item, nested=call.flag("nested"))},
+        {
+            "GET": lambda call: orders.one_order(call.desk, call.item, nested=call.flag("nested")),
+            "PATCH": lambda call: entry.replace(call.desk, call.item, call.json()),
+            "DELETE": lambda call: entry.cancel(call.desk, call.item),
+        },
     ),
     ("/v2/assets", {"GET": _assets}),
     ("/v2/assets/(?P<item>.+)", {"GET": lambda call: listing.one_asset(call.item)}),

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from alpacli.errors import ConfigError
 
 STATE_FILE: Final = "sim.sqlite"
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 _BUSY_TIMEOUT_S: Final = 10.0
 
 ORDER_COLUMNS: Final = (
@@ -25,9 +25,10 @@ ORDER_COLUMNS: Final = (
     *("symbol", "notional", "qty", "filled_qty", "filled_value"),
     *("order_class", "order_type", "side", "position_intent", "time_in_force"),
     *("limit_price", "stop_price", "trail_percent", "trail_price", "hwm", "status", "extended_hours"),
+    *("active_ns", "arrives_ns", "triggered_ns", "pieces", "next_ns", "next_step"),
 )
 
-_INTEGERS: Final = ("_ns", "_index", "_hours")
+_INTEGERS: Final = ("_ns", "_index", "_hours", "pieces")
 
 _SCHEMA: Final = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -45,6 +46,8 @@ CREATE TABLE orders (
     {", ".join(f"{name} {'INTEGER' if name.endswith(_INTEGERS) else 'TEXT'}" for name in ORDER_COLUMNS)},
     UNIQUE (account, id), UNIQUE (account, client_order_id));
 CREATE INDEX orders_by_time ON orders (account, submitted_ns, seq);
+CREATE INDEX orders_due ON orders (account, next_ns) WHERE next_ns IS NOT NULL;
+CREATE INDEX orders_by_status ON orders (account, status);
 CREATE INDEX orders_by_parent ON orders (account, parent_id);
 CREATE TABLE fills (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, account INTEGER NOT NULL, order_id TEXT NOT NULL, execution_id TEXT NOT NULL,
@@ -68,12 +71,15 @@ _TABLES: Final = ("meta", "accounts", "transfers", "orders", "fills", "holdings"
 
 
 class Meta(NamedTuple):
-    """What ``reset`` decides: the market's seed and hours, a new account's cash, and requests a minute (0: no limit)."""
+    """What ``reset`` decides: seed and hours, a new account's cash, requests a minute (0: no limit), and strain."""
 
     seed: int
     hours: str
     cash: str
     rate_limit: int
+    latency_ms: int = 0
+    slippage_bps: str = "0"
+    reject_rate: str = "0"
 
 
 class State:
@@ -159,7 +165,15 @@ class State:
 
 def read_meta(db: sqlite3.Connection) -> Meta:
     values = {row["key"]: row["value"] for row in db.execute("SELECT key, value FROM meta")}
-    return Meta(int(values["seed"]), values["hours"], values["cash"], int(values["rate_limit"]))
+    return Meta(
+        int(values["seed"]),
+        values["hours"],
+        values["cash"],
+        int(values["rate_limit"]),
+        int(values["latency_ms"]),
+        values["slippage_bps"],
+        values["reject_rate"],
+    )
 
 
 def remove(path: str) -> None:

@@ -82,14 +82,15 @@ class TradingSession:
             return self.fail(400, "invalid syntax")
         if self._account is None:
             return [_envelope("authorization", status="unauthorized", action="listen")]
-        return self._listen(inner.get("streams"))
+        return self._listen(self._account, inner.get("streams"))
 
-    def _listen(self, streams: object) -> list[str | bytes]:
+    def _listen(self, account: int, streams: object) -> list[str | bytes]:
         if not isinstance(streams, list):
             return self.fail(400, "invalid syntax")
         if _STREAM not in streams:
             self._heard = None
         elif self._heard is None:
+            self._exchange.catch_up(account)
             self._heard = self._exchange.newest_event()
         return [_envelope("listening", streams=[_STREAM] if _STREAM in streams else [])]
 

@@ -1,0 +1,376 @@
+"""How open orders meet the market: computed when somebody looks, the same whoever looks, and however often.
+
+Each order knows when something happens to it next, because the tape can be searched ahead: its stop is touched, its limit is
+met, its piece is filled, its time is over, a request on its way arrives. ``settle`` takes what is due in order of time, and
+plans the order's next step from the moment of the last, never from the moment of looking. Chance (how long a venue takes, one
+fill in ten in parts, refusals) is a hash of seed, order and step.
+
+Fills are Alpaca's paper engine's (wire reference 6): any quantity, at the bid or offer of that moment, a tenth of them in
+parts. Stops look at the quote: a sell stop is touched by the bid, a buy stop by the offer. Trailing stops move in regular
+hours only. What a held leg waits for: its parent to fill, or as the stop of two exits, its own price.
+"""
+
+import hashlib
+import sqlite3
+from decimal import ROUND_DOWN, Decimal
+from typing import Final
+
+from alpacli.sim.desk import Desk
+from alpacli.sim.ledger import ZERO, holdings
+from alpacli.sim.listing import LISTINGS
+from alpacli.sim.orders import OPEN, amend, fill_order, legs_of, note, order_row, tell
+from alpacli.sim.reserves import held_for_orders
+from alpacli.sim.terms import (
+    AT_ONCE,
+    AUCTIONS,
+    NEVER_NS,
+    limit_of,
+    on_tick,
+    opening,
+    spans,
+    stop_rule,
+    waits_for_stop,
+    water_mark,
+)
+
+_MS_NS: Final = 1_000_000
+_DAY_NS: Final = 86_400_000 * _MS_NS
+_LOOK_AHEAD_NS: Final = 7 * _DAY_NS
+_TRAIL_AHEAD_NS: Final = _DAY_NS
+_MOST_PARTS: Final = 3
+"""Pieces after which the rest is filled whole; with at most 300 ms between them, a market order is done within a second."""
+
+_STEP: Final = Decimal("1e-9")
+_BASIS_POINT: Final = Decimal("0.0001")
+_MILLION: Final = 1_000_000
+_ENDED_AT: Final = {"canceled": "canceled_ns", "expired": "expired_ns", "rejected": "failed_ns"}
+
+
+def settle(desk: Desk) -> None:
+    """Bring an account's open orders up to the desk's moment."""
+    while True:
+        row = desk.db.execute(
+            "SELECT * FROM orders WHERE account = ? AND next_ns <= ? ORDER BY next_ns, seq LIMIT 1",
+            (desk.account.number, desk.now_ns),
+        ).fetchone()
+        if row is None:
+            return
+        _take(desk._replace(now_ns=row["next_ns"]), row)
+
+
+def schedule(desk: Desk, order_id: str) -> None:
+    """Plan the next step of an order, from what it is now."""
+    step = _plan(desk, order_row(desk, order_id))
+    note(desk, order_id, next_ns=step[0] if step else None, next_step=step[1] if step else None)
+
+
+def delay_ns(desk: Desk, order_id: str, step: str, least_ms: int = 2, most_ms: int = 40) -> int:
+    """Return how long one step of an order takes: a matter of chance, but of the same chance for everybody."""
+    span_us = (most_ms - least_ms) * 1000
+    return (least_ms * 1000 + _dice(desk, order_id, f"delay {step}") % span_us) * 1000
+
+
+def release(desk: Desk, order_id: str) -> None:
+    """Let an order work from now on: it is on the venue's book, or its parent has been filled."""
+    row, now_ns = order_row(desk, order_id), desk.now_ns
+    if (
+        row["parent_id"] is None
+        and _dice(desk, order_id, "refusal") % _MILLION < desk.market.strain.reject_rate * _MILLION
+    ):
+        finish(desk, order_id, "rejected")
+        return
+    trails = row["order_type"] == "trailing_stop"
+    changes: dict[str, str | int | None] = {"arrives_ns": None}
+    if trails:
+        quote = desk.market.tape.quote(row["symbol"], now_ns)
+        changes["hwm"] = format(quote.bid if row["side"] == "sell" else quote.ask, "f")
+    changes["active_ns"] = now_ns if trails else now_ns + delay_ns(desk, order_id, "work")
+    amend(desk, order_id, now_ns, status="new", **changes)
+    schedule(desk, order_id)
+    if row["order_class"] == "oco" and row["parent_id"] is None:
+        for leg in legs_of(desk, order_id):
+            _watch(desk, leg["id"], int(changes["active_ns"] or 0))
+
+
+def finish(desk: Desk, order_id: str, status: str) -> None:
+    """End an order that was not filled, and with it what depends on it."""
+    row = order_row(desk, order_id)
+    _end(desk, row, status)
+    for relative in _family(desk, row):
+        if relative["status"] in OPEN:
+            _end(desk, relative, status)
+
+
+def swap(desk: Desk, old_id: str, new_id: str) -> None:
+    """Put a replacement in the place of an order; what is filled already counts for it. Refused when that is all it wants."""
+    old, new, now_ns = order_row(desk, old_id), order_row(desk, new_id), desk.now_ns
+    if Decimal(new["qty"]) <= Decimal(old["filled_qty"]):
+        status = "partially_filled" if Decimal(old["filled_qty"]) else "new"
+        note(desk, old_id, status=status, updated_ns=now_ns, arrives_ns=None)
+        _refuse_replacement(desk, old_id)
+        schedule(desk, old_id)
+        return
+    quiet: dict[str, str | int | None] = {"arrives_ns": None, "next_ns": None, "next_step": None}
+    amend(desk, old_id, now_ns, status="replaced", replaced_ns=now_ns, replaced_by=new_id, **quiet)
+    waits = old["status"] == "held" or old["active_ns"] is None
+    active_ns = None if old["active_ns"] is None else now_ns + delay_ns(desk, new_id, "work")
+    changes: dict[str, str | int | None] = {"filled_qty": old["filled_qty"], "filled_value": old["filled_value"]}
+    if old["order_type"] == "trailing_stop":
+        changes["hwm"] = format(water_mark(desk.market, old, now_ns), "f")
+        active_ns = now_ns
+    if old["parent_id"] is not None:
+        changes["qty"] = old["qty"]
+    for leg in legs_of(desk, old_id):
+        note(desk, leg["id"], parent_id=new_id)
+        if new["qty"] != old["qty"]:
+            left = (
+                Decimal(new["qty"]) - Decimal(old["filled_qty"]) if new["order_class"] == "oco" else Decimal(new["qty"])
+            )
+            amend(desk, leg["id"], now_ns, qty=format(left, "f"))
+    changes |= {
+        "active_ns": active_ns,
+        "triggered_ns": old["triggered_ns"],
+        "pieces": old["pieces"],
+        "arrives_ns": None,
+    }
+    amend(desk, new_id, now_ns, status="held" if waits else "new", **changes)
+    schedule(desk, new_id)
+
+
+# ---------------------------------------------------------------------------------------------------- planning
+
+
+def _plan(desk: Desk, row: sqlite3.Row) -> tuple[int, str] | None:
+    """Return when something happens to an order next, and what; ``None`` when nothing ever does by itself."""
+    if row["status"] not in OPEN or (row["active_ns"] is None and row["arrives_ns"] is None):
+        return None
+    ends = [(row["arrives_ns"], "arrive"), (row["expires_ns"], "expire")]
+    end_ns, end = min(((at_ns, what) for at_ns, what in ends if at_ns is not None), default=(NEVER_NS, "expire"))
+    if row["status"] == "pending_new":
+        return end_ns, end
+    if row["time_in_force"] in AUCTIONS and end == "expire":
+        end = "match"
+    listing, extended = LISTINGS[row["symbol"]], bool(row["extended_hours"])
+    if row["status"] == "accepted":
+        begin_ns = opening(desk.market.hours, listing, row["active_ns"], extended=extended)
+        return (begin_ns, "work") if begin_ns <= end_ns else (end_ns, end)
+    if row["time_in_force"] in AUCTIONS:
+        return end_ns, end
+    trails = row["order_type"] == "trailing_stop" and waits_for_stop(row)
+    horizon_ns = row["active_ns"] + (_TRAIL_AHEAD_NS if trails else _LOOK_AHEAD_NS)
+    found = _meeting(desk, row, min(end_ns, horizon_ns))
+    if found is not None:
+        return found
+    return (end_ns, end) if end_ns <= horizon_ns else (horizon_ns, "look")
+
+
+def _meeting(desk: Desk, row: sqlite3.Row, until_ns: int) -> tuple[int, str] | None:
+    """Return when an order next meets the market before ``until_ns``, and whether it triggers or trades."""
+    tape, symbol, side = desk.market.tape, row["symbol"], row["side"]
+    stops, limit = waits_for_stop(row), limit_of(row)
+    trails = stops and row["order_type"] == "trailing_stop"
+    mark = Decimal(row["hwm"]) if trails else ZERO
+    windows = spans(
+        desk.market.hours, LISTINGS[symbol], row["active_ns"], until_ns, extended=bool(row["extended_hours"])
+    )
+    for begin_ns, end_ns in windows:
+        at_ns: int | None = begin_ns
+        if trails:
+            at_ns, mark = tape.trail(symbol, begin_ns, end_ns, mark, stop_rule(row), side)
+        elif stops:
+            at_ns = tape.touched(symbol, begin_ns, end_ns, Decimal(row["stop_price"]), side)
+        elif limit is not None and row["time_in_force"] not in AT_ONCE:
+            at_ns = tape.first(symbol, begin_ns, end_ns, limit, side)
+        if at_ns is not None:
+            return at_ns, "trigger" if stops else "match"
+    return None
+
+
+# ---------------------------------------------------------------------------------------------------- happening
+
+
+def _take(desk: Desk, row: sqlite3.Row) -> None:
+    """Let happen what is due; the desk's moment is when it is."""
+    order_id, step = row["id"], row["next_step"]
+    if step == "work":
+        release(desk, order_id)
+    elif step == "arrive":
+        _arrive(desk, row)
+    elif step == "trigger":
+        _trigger(desk, row)
+    elif step == "match":
+        _match(desk, row)
+    elif step == "expire":
+        finish(desk, order_id, "expired")
+    else:
+        if row["hwm"] is not None:
+            note(desk, order_id, hwm=format(water_mark(desk.market, row, desk.now_ns), "f"))
+        note(desk, order_id, active_ns=desk.now_ns)
+        schedule(desk, order_id)
+
+
+def _arrive(desk: Desk, row: sqlite3.Row) -> None:
+    """Let the request that was on its way take effect: a new order, a cancel, a replacement."""
+    if row["status"] == "pending_cancel":
+        finish(desk, row["id"], "canceled")
+    elif row["status"] == "pending_replace":
+        swap(desk, row["id"], _replacement(desk, row["id"]))
+    else:
+        release(desk, row["id"])
+
+
+def _trigger(desk: Desk, row: sqlite3.Row) -> None:
+    """A stop is touched: the order goes to the market, and the other exit beside it is taken away."""
+    order_id, now_ns = row["id"], desk.now_ns
+    changes: dict[str, str | int | None] = {
+        "triggered_ns": now_ns,
+        "active_ns": now_ns + delay_ns(desk, order_id, "trigger") + desk.market.strain.latency_ns,
+    }
+    if row["order_type"] == "trailing_stop":
+        mark = water_mark(desk.market, row, now_ns)
+        changes |= {"hwm": format(mark, "f"), "stop_price": format(stop_rule(row)(mark), "f")}
+    for relative in _family(desk, row):
+        if relative["status"] in OPEN:
+            _end(desk, relative, "canceled")
+    if row["status"] == "held":
+        amend(desk, order_id, now_ns, status="new", **changes)
+    else:
+        note(desk, order_id, **changes)
+    schedule(desk, order_id)
+
+
+def _match(desk: Desk, row: sqlite3.Row) -> None:
+    """Fill an order, or one time in ten a part of it, at the market's price; end it where its time in force says so."""
+    order_id, now_ns, limit = row["id"], desk.now_ns, limit_of(row)
+    time_in_force, buying = row["time_in_force"], row["side"] == "buy"
+    quote = desk.market.tape.quote(row["symbol"], now_ns)
+    price = quote.ask if buying else quote.bid
+    if limit is not None and (price > limit if buying else price < limit):
+        finish(desk, order_id, "canceled" if time_in_force in AT_ONCE else "expired")
+        return
+    if limit is None:
+        price = _slipped(desk, row, price)
+    whole = time_in_force == "fok" or time_in_force in AUCTIONS
+    qty, done = _piece(desk, row, price, whole=whole)
+    if not qty:
+        finish(desk, order_id, "canceled")  # nothing is left to sell of what was to be sold for an amount
+        return
+    fill_order(desk, order_id, qty, price, now_ns, done=done)
+    if done:
+        _complete(desk, row)
+        return
+    _shrink_others(desk, row)
+    if time_in_force == "ioc":
+        finish(desk, order_id, "canceled")
+        return
+    pieces = row["pieces"] + 1
+    wait_ns = delay_ns(desk, order_id, f"piece {pieces}", 60, 300)
+    note(desk, order_id, pieces=pieces, active_ns=now_ns + wait_ns)
+    schedule(desk, order_id)
+
+
+def _piece(desk: Desk, row: sqlite3.Row, price: Decimal, *, whole: bool) -> tuple[Decimal, bool]:
+    """Return how much of an order is filled now, and whether that is all of the rest."""
+    dice = _dice(desk, row["id"], f"part {row['pieces']}")
+    in_part = not whole and row["pieces"] < _MOST_PARTS and dice % 10 == 0
+    share = Decimal(10 + (dice >> 8) % 81) / 100
+    if row["qty"] is None:
+        money = Decimal(row["notional"]) - Decimal(row["filled_value"])
+        part = (money * share / price).quantize(_STEP, ROUND_DOWN)
+        rest = (money / price).quantize(_STEP, ROUND_DOWN)
+        if row["side"] == "sell":
+            rest = min(rest, _still_owned(desk, row))
+    else:
+        rest = Decimal(row["qty"]) - Decimal(row["filled_qty"])
+        if rest == rest.to_integral_value():
+            part = (rest * share).to_integral_value(ROUND_DOWN)
+        else:
+            part = (rest * share).quantize(_STEP, ROUND_DOWN)
+    return (part, False) if in_part and ZERO < part < rest else (rest, True)
+
+
+def _still_owned(desk: Desk, row: sqlite3.Row) -> Decimal:
+    held = holdings(desk.db, desk.account.number).get(row["symbol"])
+    others = held_for_orders(desk, row["symbol"], "sell", but=(row["id"],))
+    return max(held.qty - others, ZERO) if held is not None else ZERO
+
+
+def _slipped(desk: Desk, row: sqlite3.Row, price: Decimal) -> Decimal:
+    bps = desk.market.strain.slippage_bps
+    if not bps:
+        return price
+    worse = price * (1 + bps * _BASIS_POINT * (1 if row["side"] == "buy" else -1))
+    return max(on_tick(LISTINGS[row["symbol"]], worse), LISTINGS[row["symbol"]].price(1))
+
+
+def _complete(desk: Desk, row: sqlite3.Row) -> None:
+    """See to what depends on an order that is filled: requests that came too late, its exits, the exit beside it."""
+    order_id = row["id"]
+    note(desk, order_id, next_ns=None, next_step=None, arrives_ns=None)
+    if row["status"] == "pending_cancel":
+        tell(desk, order_id, "order_cancel_rejected", desk.now_ns)
+    elif row["status"] == "pending_replace":
+        _refuse_replacement(desk, order_id)
+    entry = row["parent_id"] is None and row["order_class"] in ("bracket", "oto")
+    for relative in _family(desk, row):
+        if relative["status"] not in OPEN:
+            continue
+        if not entry:
+            _end(desk, relative, "canceled")
+        elif row["order_class"] == "bracket" and relative["order_type"] != "limit":
+            _watch(desk, relative["id"], desk.now_ns + delay_ns(desk, relative["id"], "work"))
+        else:
+            release(desk, relative["id"])
+
+
+def _watch(desk: Desk, order_id: str, from_ns: int) -> None:
+    """Look at prices for a stop that stays held until they touch it."""
+    note(desk, order_id, active_ns=from_ns)
+    schedule(desk, order_id)
+
+
+def _shrink_others(desk: Desk, row: sqlite3.Row) -> None:
+    """An exit was filled in part: the one beside it is for the rest only."""
+    if row["parent_id"] is None and row["order_class"] != "oco":
+        return
+    after = order_row(desk, row["id"])
+    rest = Decimal(after["qty"]) - Decimal(after["filled_qty"])
+    for relative in _family(desk, row):
+        if relative["status"] in OPEN:
+            amend(desk, relative["id"], desk.now_ns, qty=format(rest, "f"))
+
+
+def _family(desk: Desk, row: sqlite3.Row) -> list[sqlite3.Row]:
+    """Return the other orders of a bracket, OCO or OTO."""
+    if row["order_class"] in ("", "simple"):
+        return []
+    head = row["parent_id"] or row["id"]
+    members = [order_row(desk, head), *legs_of(desk, head)]
+    return [member for member in members if member["id"] != row["id"]]
+
+
+def _end(desk: Desk, row: sqlite3.Row, status: str) -> None:
+    if row["status"] == "pending_replace":
+        _refuse_replacement(desk, row["id"])
+    changes: dict[str, str | int | None] = {_ENDED_AT[status]: desk.now_ns, "arrives_ns": None}
+    amend(desk, row["id"], desk.now_ns, status=status, next_ns=None, next_step=None, **changes)
+
+
+def _replacement(desk: Desk, order_id: str) -> str:
+    row = desk.db.execute(
+        "SELECT id FROM orders WHERE account = ? AND replaces = ? AND status = 'pending_new'",
+        (desk.account.number, order_id),
+    ).fetchone()
+    return str(row["id"])
+
+
+def _refuse_replacement(desk: Desk, order_id: str) -> None:
+    """The order came to its end, or too far, before its replacement arrived."""
+    new_id = _replacement(desk, order_id)
+    amend(desk, new_id, desk.now_ns, status="rejected", failed_ns=desk.now_ns, arrives_ns=None)
+    tell(desk, order_id, "order_replace_rejected", desk.now_ns)
+
+
+def _dice(desk: Desk, order_id: str, what: str) -> int:
+    text = f"{desk.market.seed}\x1f{order_id}\x1f{what}".encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")

@@ -1,0 +1,304 @@
+"""What a client asks of the exchange: submit, replace, cancel and close. Each is checked whole before anything changes.
+
+A request takes effect a few milliseconds after it came, as at a broker; until then the order is ``pending_cancel`` or
+``pending_replace`` and may still fill, and then the request came too late. An order that no venue works on yet, because it
+waits for the market to open or for its parent, is changed at once.
+"""
+
+import sqlite3
+from collections.abc import Mapping
+from decimal import ROUND_DOWN, Decimal
+from typing import Final
+
+from alpacli.sim.answers import Json, Refusal, bad_parameter, canonical_identifier, not_found
+from alpacli.sim.checks import Stand, admit, check_own_id
+from alpacli.sim.desk import Desk
+from alpacli.sim.engine import delay_ns, finish, release, schedule, swap
+from alpacli.sim.ledger import ZERO, holdings
+from alpacli.sim.listing import LISTINGS, find
+from alpacli.sim.orders import CLOSED, NewOrder, amend, enter, one_order, order_answer, order_row
+from alpacli.sim.reserves import WORKING
+from alpacli.sim.terms import expiry, opening
+from alpacli.sim.tickets import Ticket, amount, check, one_time_in_force, own_id, read, unfit
+
+_PERCENT: Final = Decimal(100)
+_STEP: Final = Decimal("1e-9")
+_IN_FLIGHT: Final = ("pending_new", "pending_cancel", "pending_replace", "accepted")
+
+
+def submit(desk: Desk, body: Mapping[str, object]) -> dict[str, Json]:
+    """Take an order in and answer with it as it arrived, before any venue has it."""
+    ticket = read(body)
+    return _place(desk, ticket, admit(desk, ticket))
+
+
+def replace(desk: Desk, order_id: str, body: Mapping[str, object]) -> dict[str, Json]:
+    """Answer with the order that is to take an order's place."""
+    old = _order(desk, order_id)
+    status = old["status"]
+    if status == "replaced":
+        raise unfit("order already replaced")
+    if status in CLOSED:
+        raise unfit("unable to replace order, order is not open")
+    if status in _IN_FLIGHT:
+        raise unfit(f"cannot replace order in {status} status")
+    ticket = _changed(old, body)
+    if old["parent_id"] is None:
+        admit(desk, ticket, instead_of=old)
+    elif ticket.client_order_id is not None:  # an exit wants what its family holds for it anyway
+        check_own_id(desk, ticket.client_order_id)
+    new_id = enter(
+        desk._replace(tells=False),  # nobody hears of it before it has taken the place
+        NewOrder(
+            old["symbol"],
+            old["side"],
+            old["order_type"],
+            ticket.time_in_force,
+            desk.now_ns,
+            qty=ticket.qty,
+            limit_price=ticket.limit_price,
+            stop_price=None if old["hwm"] is not None else ticket.stop_price,
+            trail_percent=ticket.trail_percent,
+            trail_price=ticket.trail_price,
+            hwm=None if old["hwm"] is None else Decimal(old["hwm"]),
+            order_class=old["order_class"],
+            position_intent=old["position_intent"],
+            extended_hours=bool(old["extended_hours"]),
+            client_order_id=ticket.client_order_id,
+            parent_id=old["parent_id"],
+            leg_index=old["leg_index"],
+            status="pending_new",
+            expires_ns=_expiry(desk, ticket),
+            replaces=old["id"],
+        ),
+    )
+    if status == "held":
+        swap(desk, old["id"], new_id)
+    else:
+        _send(desk, old["id"], "pending_replace")
+    return order_answer(desk, order_row(desk, new_id), nested=True)
+
+
+def cancel(desk: Desk, order_id: str) -> None:
+    """Ask for the end of an order."""
+    row = _order(desk, order_id)
+    if row["status"] in (*CLOSED, "pending_replace") or (row["status"] == "pending_new" and row["replaces"]):
+        raise unfit(f'order is already in "{row["status"]}" state')
+    _cancel(desk, row)
+
+
+def cancel_all(desk: Desk) -> list[Json]:
+    """Ask for the end of every open order; say of each whether it was taken."""
+    answers: list[Json] = []
+    for row in _open(desk):
+        try:
+            cancel(desk, row["id"])
+        except Refusal as refusal:
+            answers.append({"id": row["id"], "status": refusal.status, "body": refusal.body})
+        else:
+            answers.append({"id": row["id"], "status": 200})
+    return answers
+
+
+def close(desk: Desk, symbol_or_id: str, qty: str | None, percentage: str | None) -> dict[str, Json]:
+    """Sell a position, or buy a short one back, at the market: all of it, a quantity, or a percentage."""
+    listing = find(symbol_or_id)
+    if listing is None:
+        raise not_found(f"symbol not found: {symbol_or_id}")
+    holding = holdings(desk.db, desk.account.number).get(listing.symbol)
+    if holding is None:
+        raise not_found("position does not exist")
+    if qty is not None and percentage is not None:
+        raise bad_parameter("only one of qty or percentage is accepted")
+    size = abs(holding.qty)
+    wanted = size
+    if qty is not None:
+        wanted = amount({"qty": qty}, "qty") or ZERO
+    elif percentage is not None:
+        share = amount({"percentage": percentage}, "percentage") or ZERO
+        if not 0 < share <= _PERCENT:
+            raise bad_parameter("percentage must be between 0 and 100")
+        whole = size == size.to_integral_value() and not listing.crypto
+        wanted = (size * share / _PERCENT).quantize(Decimal(1) if whole else _STEP, ROUND_DOWN)
+    ticket = Ticket(listing, "sell" if holding.qty > 0 else "buy", "market", "gtc" if listing.crypto else "day", wanted)
+    check(ticket)
+    return _place(desk, ticket, admit(desk, ticket))
+
+
+def close_all(desk: Desk, *, cancel_orders: bool) -> list[Json]:
+    """Close every position, after ending every open order if that is asked for; say of each how it went."""
+    if cancel_orders:
+        for row in _open(desk):
+            if order_row(desk, row["id"])["status"] not in CLOSED:
+                finish(desk, row["id"], "canceled")
+    answers: list[Json] = []
+    for symbol in holdings(desk.db, desk.account.number):
+        name = LISTINGS[symbol].position_symbol
+        try:
+            order = close(desk, symbol, None, None)
+        except Refusal as refusal:
+            answers.append({"symbol": name, "status": refusal.status, "body": refusal.body})
+        else:
+            answers.append({"symbol": name, "status": 200, "body": order})
+    return answers
+
+
+def _place(desk: Desk, ticket: Ticket, stand: Stand) -> dict[str, Json]:
+    """Put an order that was admitted on the book, with its exits, and on its way to the market."""
+    hours, listing, now_ns = desk.market.hours, ticket.listing, desk.now_ns
+    opens = opening(hours, listing, now_ns, extended=ticket.extended_hours) <= now_ns
+    latency_ns = desk.market.strain.latency_ns
+    mark = None
+    if ticket.order_type == "trailing_stop":
+        quote = desk.market.tape.quote(listing.symbol, now_ns)
+        mark = quote.bid if ticket.side == "sell" else quote.ask
+    order = NewOrder(
+        listing.symbol,
+        ticket.side,
+        ticket.order_type,
+        ticket.time_in_force,
+        now_ns,
+        qty=ticket.qty,
+        notional=ticket.notional,
+        limit_price=ticket.limit_price,
+        stop_price=ticket.stop_price,
+        trail_percent=ticket.trail_percent,
+        trail_price=ticket.trail_price,
+        hwm=mark,
+        order_class=ticket.order_class,
+        position_intent=stand.intent(ticket.side),
+        extended_hours=ticket.extended_hours,
+        client_order_id=ticket.client_order_id,
+        status="pending_new" if opens else "accepted",
+        expires_ns=_expiry(desk, ticket),
+        active_ns=now_ns,
+        arrives_ns=now_ns + latency_ns if opens else None,
+    )
+    order_id = enter(desk, order)
+    for number, leg in enumerate(_legs(ticket, order)):
+        enter(desk, leg._replace(parent_id=order_id, leg_index=number))
+    answer = order_answer(desk, order_row(desk, order_id), nested=True)
+    if opens and not latency_ns:
+        release(desk, order_id)
+    else:
+        schedule(desk, order_id)
+    return answer
+
+
+def _legs(ticket: Ticket, order: NewOrder) -> list[NewOrder]:
+    """Return the exits that wait for an entry, or beside an OCO's target for its stop."""
+    if ticket.order_class == "simple":
+        return []
+    side = ticket.side
+    if ticket.order_class != "oco":
+        side = "sell" if ticket.side == "buy" else "buy"
+    leg = order._replace(
+        side=side,
+        position_intent=f"{side}_to_close",
+        client_order_id=None,
+        status="held",
+        active_ns=None,
+        arrives_ns=None,
+        limit_price=None,
+        stop_price=None,
+    )
+    legs = []
+    if ticket.take_profit is not None and ticket.order_class != "oco":
+        legs.append(leg._replace(order_type="limit", limit_price=ticket.take_profit.limit_price))
+    loss = ticket.stop_loss
+    if loss is not None:
+        kind = "stop" if loss.limit_price is None else "stop_limit"
+        legs.append(leg._replace(order_type=kind, stop_price=loss.stop_price, limit_price=loss.limit_price))
+    return legs
+
+
+def _changed(old: sqlite3.Row, body: Mapping[str, object]) -> Ticket:
+    """Return the order with the changes of ``PATCH /v2/orders/{id}``, held against the rules again."""
+    if old["notional"] is not None:
+        raise unfit("notional orders cannot be replaced")
+    qty, trail = amount(body, "qty"), amount(body, "trail")
+    before = _ticket(old)
+    if qty is not None:
+        if qty <= 0:
+            raise bad_parameter("qty must be > 0")
+        if qty != qty.to_integral_value() and not before.listing.crypto:
+            raise bad_parameter("qty must be integer")
+        if before.fractional and qty != before.qty:
+            raise unfit("qty of fractional orders cannot be changed")
+        if old["parent_id"] is not None and qty != before.qty:
+            raise unfit("qty of a leg cannot be changed")
+        if qty <= Decimal(old["filled_qty"]):
+            raise unfit("qty must be > filled_qty")
+    limit_price, stop_price = amount(body, "limit_price"), amount(body, "stop_price")
+    if trail is not None and before.order_type != "trailing_stop":
+        raise bad_parameter("trail is for trailing stop orders")
+    after = before._replace(
+        qty=before.qty if qty is None else qty,
+        time_in_force=one_time_in_force(body) or before.time_in_force,
+        limit_price=before.limit_price if limit_price is None else limit_price,
+        stop_price=before.stop_price if stop_price is None else stop_price,
+        trail_price=trail if trail is not None and before.trail_price is not None else before.trail_price,
+        trail_percent=trail if trail is not None and before.trail_percent is not None else before.trail_percent,
+    )
+    if after == before:
+        raise unfit("order parameters are not changed")
+    if old["order_class"] not in ("", "simple") and after.time_in_force not in ("day", "gtc"):
+        raise unfit(f"{old['order_class']} orders must be DAY or GTC orders")
+    after = after._replace(client_order_id=own_id(body))
+    check(after)
+    return after
+
+
+def _ticket(row: sqlite3.Row) -> Ticket:
+    """Return an order on the book as a request, without its family: that was checked when it came."""
+
+    def exact(name: str) -> Decimal | None:
+        return None if row[name] is None else Decimal(row[name])
+
+    return Ticket(
+        LISTINGS[row["symbol"]],
+        row["side"],
+        row["order_type"],
+        row["time_in_force"],
+        exact("qty"),
+        None,
+        exact("limit_price"),
+        None if row["hwm"] is not None else exact("stop_price"),
+        exact("trail_price"),
+        exact("trail_percent"),
+        bool(row["extended_hours"]),
+    )
+
+
+def _send(desk: Desk, order_id: str, status: str) -> None:
+    """Put a request on its way to an order."""
+    way_ns = delay_ns(desk, order_id, f"{status} {desk.now_ns}", 2, 25) + desk.market.strain.latency_ns
+    amend(desk, order_id, desk.now_ns, status=status, arrives_ns=desk.now_ns + way_ns)
+    schedule(desk, order_id)
+
+
+def _cancel(desk: Desk, row: sqlite3.Row) -> None:
+    if row["status"] in ("accepted", "pending_new") or row["active_ns"] is None:
+        finish(desk, row["id"], "canceled")
+    elif row["status"] != "pending_cancel":
+        _send(desk, row["id"], "pending_cancel")
+
+
+def _expiry(desk: Desk, ticket: Ticket) -> int | None:
+    return expiry(desk.market.hours, ticket.listing, ticket.time_in_force, desk.now_ns, extended=ticket.extended_hours)
+
+
+def _open(desk: Desk) -> list[sqlite3.Row]:
+    marks = ", ".join("?" * len(WORKING))
+    return desk.db.execute(
+        f"SELECT * FROM orders WHERE account = ? AND status IN ({marks}) ORDER BY seq",
+        (desk.account.number, *WORKING),
+    ).fetchall()
+
+
+def _order(desk: Desk, order_id: str) -> sqlite3.Row:
+    canonical = canonical_identifier(order_id)
+    if canonical is None:
+        raise bad_parameter(f"invalid order id {order_id}")
+    one_order(desk, canonical, nested=False)  # says that there is none
+    return order_row(desk, canonical)

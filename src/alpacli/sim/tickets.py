@@ -1,0 +1,334 @@
+"""What an order request says, and the rules that need nothing but the request and the instrument.
+
+Texts and codes are Alpaca's (wire reference 3.4, 3.5 and 5): 40010001 where a parameter is wrong by itself, 42210000 where
+parameters do not go together. Numbers may be JSON numbers or strings, and are exact either way.
+"""
+
+import re
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Final, NamedTuple
+
+from alpacli.sim.answers import Refusal, bad_parameter, decimal_text
+from alpacli.sim.listing import MIN_CRYPTO_ORDER, Listing, find
+
+UNFIT: Final = 42210000
+
+_SIDES: Final = ("buy", "sell")
+_TYPES: Final = ("market", "limit", "stop", "stop_limit", "trailing_stop")
+_TIMES: Final = ("day", "gtc", "opg", "cls", "ioc", "fok")
+_CLASSES: Final = ("", "simple", "bracket", "oco", "oto", "mleg")
+_INTENTS: Final = ("buy_to_open", "buy_to_close", "sell_to_open", "sell_to_close")
+_OPTION: Final = re.compile(r"[A-Z]{1,6}\d{6}[CP]\d{8}")
+_LARGEST: Final = Decimal(10**10)
+_QTY_PLACES: Final = -9
+_LONGEST_ID: Final = 128
+
+
+class Exit(NamedTuple):
+    """One of the two ways out of a position; the stop-loss has a stop price, and may have a limit too."""
+
+    limit_price: Decimal | None = None
+    stop_price: Decimal | None = None
+
+
+class Ticket(NamedTuple):
+    """An order request as it was understood. ``order_class`` is never empty."""
+
+    listing: Listing
+    side: str
+    order_type: str
+    time_in_force: str
+    qty: Decimal | None = None
+    notional: Decimal | None = None
+    limit_price: Decimal | None = None
+    stop_price: Decimal | None = None
+    trail_price: Decimal | None = None
+    trail_percent: Decimal | None = None
+    extended_hours: bool = False
+    order_class: str = "simple"
+    take_profit: Exit | None = None
+    stop_loss: Exit | None = None
+    position_intent: str | None = None
+    client_order_id: str | None = None
+
+    @property
+    def fractional(self) -> bool:
+        """Whether it asks for parts of shares; coins are divisible anyway."""
+        if self.listing.crypto:
+            return False
+        return self.notional is not None or (self.qty is not None and self.qty != self.qty.to_integral_value())
+
+
+def unfit(message: str, **extra: str) -> Refusal:
+    return Refusal(422, UNFIT, message, **extra)
+
+
+def read(body: Mapping[str, object]) -> Ticket:
+    """Understand the body of ``POST /v2/orders``, and hold it against the rules."""
+    order_class = _one_of(body, "order_class", "order_class", _CLASSES, "") or "simple"
+    if order_class == "mleg":
+        raise _spread(body)
+    order_type = _one_of(body, "type", "order type", _TYPES)
+    time_in_force = _one_of(body, "time_in_force", "time_in_force", _TIMES)
+    symbol = body.get("symbol")
+    if not isinstance(symbol, str) or not symbol:
+        raise bad_parameter("symbol is required")
+    side = _one_of(body, "side", "side", _SIDES)
+    qty, notional = amount(body, "qty"), amount(body, "notional")
+    if (qty is None) == (notional is None):
+        raise bad_parameter("qty or notional is required" if qty is None else "only one of qty or notional is accepted")
+    take_profit, stop_loss = _exit(body, "take_profit"), _exit(body, "stop_loss")
+    extended = body.get("extended_hours")
+    if extended is not None and not isinstance(extended, bool):
+        raise bad_parameter("invalid extended_hours")
+    limit_price = amount(body, "limit_price")
+    if order_class == "oco" and take_profit is not None:
+        limit_price = take_profit.limit_price
+    client_order_id = own_id(body)
+    listing = find(symbol)
+    if listing is None:
+        raise unfit(
+            f"option contract {symbol} not found" if _OPTION.fullmatch(symbol) else f'asset "{symbol}" not found'
+        )
+    intent = _one_of(body, "position_intent", "position_intent", _INTENTS, "") or None
+    ticket = Ticket(
+        listing,
+        side,
+        order_type,
+        time_in_force,
+        qty,
+        notional,
+        limit_price,
+        amount(body, "stop_price"),
+        amount(body, "trail_price"),
+        amount(body, "trail_percent"),
+        bool(extended),
+        order_class,
+        take_profit,
+        stop_loss,
+        intent,
+        client_order_id,
+    )
+    check(ticket)
+    return ticket
+
+
+def check(ticket: Ticket) -> None:
+    """Refuse a combination that no market would take."""
+    _check_amounts(ticket)
+    _check_prices(ticket)
+    if ticket.listing.crypto:
+        _check_coin(ticket)
+    elif ticket.time_in_force not in ("day", "gtc") and ticket.order_type not in ("market", "limit"):
+        raise unfit(f"{ticket.time_in_force} orders must be market or limit orders")
+    if ticket.extended_hours and (
+        ticket.order_type != "limit" or ticket.time_in_force not in ("day", "gtc") or ticket.order_class != "simple"
+    ):
+        raise unfit("extended hours order must be DAY or GTC limit orders")
+    if ticket.fractional:
+        if ticket.time_in_force != "day":
+            raise unfit("fractional orders must be DAY orders")
+        if ticket.order_class != "simple":
+            raise unfit("fractional orders must be simple orders")
+        if ticket.order_type == "trailing_stop":
+            raise unfit("fractional orders must be market, limit, stop or stop_limit orders")
+    if ticket.order_class == "simple":
+        if ticket.take_profit is not None or ticket.stop_loss is not None:
+            raise bad_parameter("order_class must be bracket, oco or oto for take_profit and stop_loss")
+    else:
+        _check_exits(ticket)
+    for name, price in _named_prices(ticket):
+        check_tick(ticket.listing, name, price)
+
+
+def amount(body: Mapping[str, object], name: str, shown: str | None = None) -> Decimal | None:
+    """Return a number of the request, exactly; ``None`` when it is absent or null."""
+    value = body.get(name)
+    if value is None or value == "":
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | str | Decimal):
+        raise bad_parameter(f"invalid {shown or name}")
+    try:
+        number = Decimal(value)
+    except (InvalidOperation, ValueError):
+        raise bad_parameter(f"invalid {shown or name}") from None
+    if not number.is_finite() or abs(number) >= _LARGEST:
+        raise bad_parameter(f"invalid {shown or name}")
+    exponent = number.as_tuple().exponent
+    if isinstance(exponent, int) and exponent < -18:
+        raise bad_parameter(f"invalid {shown or name}")
+    return number.normalize()
+
+
+def own_id(body: Mapping[str, object]) -> str | None:
+    value = body.get("client_order_id")
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str):
+        raise bad_parameter("invalid client_order_id")
+    if len(value) > _LONGEST_ID:
+        raise bad_parameter(f"client_order_id must be no more than {_LONGEST_ID} characters")
+    return value
+
+
+def one_time_in_force(body: Mapping[str, object]) -> str:
+    return _one_of(body, "time_in_force", "time_in_force", _TIMES, "")
+
+
+def check_tick(listing: Listing, name: str, price: Decimal) -> None:
+    """Refuse a price between two ticks: a cent, a hundredth of one below a dollar, a coin's own increment."""
+    places = listing.places if listing.crypto or price >= 1 else 4
+    if price != round(price, places):
+        what = "sub-penny increment does not fulfill minimum pricing criteria"
+        raise unfit(f"invalid {name} {decimal_text(price)}. {what}")
+
+
+def _check_amounts(ticket: Ticket) -> None:
+    qty, notional = ticket.qty, ticket.notional
+    if qty is not None and qty <= 0:
+        raise bad_parameter("qty must be > 0")
+    if notional is not None:
+        if notional <= 0:
+            raise bad_parameter("notional must be > 0")
+        if notional < 1:
+            raise unfit("notional must be >= 1.00")
+    for name, value in (("qty", qty), ("notional", notional)):
+        if value is not None and value != round(value, -_QTY_PLACES):
+            raise bad_parameter(f"{name} must be limited to {-_QTY_PLACES} decimal places")
+
+
+# What each type must have, and how Alpaca says so; and how it names what a type must not have.
+_NEEDS: Final = {
+    "limit": (("limit_price",), "limit orders require a limit price"),
+    "stop": (("stop_price",), "stop orders require a stop price"),
+    "stop_limit": (("limit_price", "stop_price"), "stop limit orders require both stop and limit price"),
+}
+_SUPERFLUOUS: Final = {
+    "market": "market orders require no stop or limit price",
+    "limit": "limit orders require no stop price",
+    "stop": "stop orders require no limit price",
+    "trailing_stop": "trailing stop orders require no stop or limit price",
+}
+
+
+def _check_prices(ticket: Ticket) -> None:
+    kind, given = ticket.order_type, {"limit_price": ticket.limit_price, "stop_price": ticket.stop_price}
+    present = {name for name, price in given.items() if price is not None}
+    needed, complaint = _NEEDS.get(kind, ((), ""))
+    if not present.issuperset(needed):
+        raise bad_parameter(complaint)
+    if present - set(needed):
+        raise bad_parameter(_SUPERFLUOUS[kind])
+    trails = [value for value in (ticket.trail_price, ticket.trail_percent) if value is not None]
+    if trails and kind != "trailing_stop":
+        raise bad_parameter(f"{kind.replace('_', ' ')} orders must not have {_trail_name(ticket)}")
+    if kind == "trailing_stop" and len(trails) != 1:
+        raise bad_parameter("trailing stop orders must specify one of trail_price or trail_percent")
+    if ticket.trail_percent is not None and not Decimal("0.1") <= ticket.trail_percent < 100:
+        raise bad_parameter("trail_percent must be >= 0.1")
+    for name, price in _named_prices(ticket):
+        if price <= 0:
+            raise bad_parameter(f"{name.replace('_', ' ')} must be > 0")
+
+
+def _trail_name(ticket: Ticket) -> str:
+    return "trail_price" if ticket.trail_price is not None else "trail_percent"
+
+
+def _check_coin(ticket: Ticket) -> None:
+    if ticket.time_in_force not in ("gtc", "ioc"):
+        raise unfit("invalid crypto time_in_force")
+    if ticket.order_type not in ("market", "limit", "stop_limit"):
+        raise unfit("invalid order type for crypto order")
+    if ticket.order_class != "simple":
+        raise unfit("crypto orders must be simple orders")
+    if ticket.qty is not None and ticket.qty < MIN_CRYPTO_ORDER:
+        raise Refusal(403, 40310000, f"qty must be >= minimal qty of order {decimal_text(MIN_CRYPTO_ORDER)}")
+
+
+def _check_exits(ticket: Ticket) -> None:
+    kind, profit, loss = ticket.order_class, ticket.take_profit, ticket.stop_loss
+    if ticket.time_in_force not in ("day", "gtc"):
+        raise unfit(f"{kind} orders must be DAY or GTC orders")
+    if ticket.order_type == "trailing_stop" or (kind == "oco" and ticket.order_type != "limit"):
+        raise unfit(f"{kind} orders must be {'limit' if kind == 'oco' else 'market, limit, stop or stop_limit'} orders")
+    if kind == "oto":
+        if (profit is None) == (loss is None):
+            raise bad_parameter("oto orders require one of take_profit or stop_loss")
+    elif profit is None or loss is None:
+        missing = "take_profit.limit_price" if profit is None else "stop_loss.stop_price"
+        raise bad_parameter(f"{kind} orders require {missing}")
+    if profit is not None and (profit.limit_price is None or profit.stop_price is not None):
+        raise bad_parameter("take_profit.limit_price is required")
+    if loss is not None and loss.stop_price is None:
+        raise bad_parameter("stop_loss.stop_price is required")
+    if profit is not None and loss is not None and profit.limit_price is not None and loss.stop_price is not None:
+        above, sign = (ticket.side == "buy") != (kind == "oco"), ">"
+        if not above:
+            sign = "<"
+        if not (profit.limit_price > loss.stop_price if above else profit.limit_price < loss.stop_price):
+            raise unfit(f"take_profit.limit_price must be {sign} stop_loss.stop_price")
+
+
+def check_base(ticket: Ticket, base: Decimal) -> None:
+    """Refuse exits on the wrong side of the price at which the position begins, or for an OCO of the market's."""
+    tick = ticket.listing.price(1)
+    rising = (ticket.side == "buy") != (ticket.order_class == "oco")
+    profit = ticket.take_profit.limit_price if ticket.take_profit and ticket.order_class != "oco" else None
+    loss = ticket.stop_loss.stop_price if ticket.stop_loss else None
+    for name, price, up in (("take_profit.limit_price", profit, rising), ("stop_loss.stop_price", loss, not rising)):
+        if price is not None and (price < base + tick if up else price > base - tick):
+            bound = f">= base_price + {tick}" if up else f"<= base_price - {tick}"
+            raise unfit(f"{name} must be {bound}", base_price=decimal_text(base))
+
+
+def _named_prices(ticket: Ticket) -> list[tuple[str, Decimal]]:
+    profit, loss = ticket.take_profit or Exit(), ticket.stop_loss or Exit()
+    prices = (
+        ("limit_price", ticket.limit_price),
+        ("stop_price", ticket.stop_price),
+        ("trail_price", ticket.trail_price),
+        ("take_profit.limit_price", profit.limit_price),
+        ("stop_loss.stop_price", loss.stop_price),
+        ("stop_loss.limit_price", loss.limit_price),
+    )
+    return [(name, price) for name, price in prices if price is not None]
+
+
+def _exit(body: Mapping[str, object], name: str) -> Exit | None:
+    value = body.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise bad_parameter(f"invalid {name}")
+    return Exit(amount(value, "limit_price", f"{name}.limit_price"), amount(value, "stop_price", f"{name}.stop_price"))
+
+
+def _spread(body: Mapping[str, object]) -> Refusal:
+    """Say what is wrong with an order of several legs: at the least that no options are listed here."""
+    legs = body.get("legs")
+    if body.get("symbol"):
+        return bad_parameter("symbol is not allowed for mleg order")
+    if not isinstance(legs, list) or not 2 <= len(legs) <= 4 or not all(isinstance(leg, dict) for leg in legs):
+        return unfit("legs must be 2 to 4")
+    symbols = [str(leg.get("symbol")) for leg in legs]
+    if len(set(symbols)) < len(symbols):
+        return unfit("symbols must be unique")
+    for number, leg in enumerate(legs):
+        if leg.get("position_intent") not in _INTENTS:
+            return unfit(f"leg.{number} position intent is required")
+    if body.get("type") == "limit" and amount(body, "limit_price") is None:
+        return unfit("limit price required")
+    return unfit(f"option contract {symbols[0]} not found")
+
+
+def _one_of(
+    body: Mapping[str, object], name: str, shown: str, allowed: tuple[str, ...], default: str | None = None
+) -> str:
+    value = body.get(name)
+    if value is None and default is not None:
+        return default
+    if not isinstance(value, str) or value not in (*allowed, default):
+        raise bad_parameter(f"invalid {shown}" if value else f"{shown} is required")
+    return value
