@@ -344,12 +344,13 @@ class LocalSocket:
         # What the thread fetches counts as told: a reader that gives up waiting leaves it to the next one.
         if self._fetching is None:
             self._fetching = asyncio.ensure_future(asyncio.to_thread(self._session.due, now_ns))
-        fetching = self._fetching
         try:
-            return await asyncio.shield(fetching)
-        finally:
-            if fetching.done():
-                self._fetching = None
+            answers = await asyncio.shield(self._fetching)
+        except Exception:
+            self._fetching = None
+            raise
+        self._fetching = None  # not where the reader was cancelled, though the thread may have finished in that moment
+        return answers
 
 
 async def dial_local(
