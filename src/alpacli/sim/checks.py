@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from alpacli.sim.answers import Refusal, bad_parameter, decimal_text
 from alpacli.sim.desk import Desk
 from alpacli.sim.ledger import ZERO, cents, holdings
-from alpacli.sim.reports import balances, configuration
+from alpacli.sim.reports import configuration, spendable
 from alpacli.sim.reserves import WORKING, held_for_orders, unit_cost
 from alpacli.sim.terms import AUCTIONS, auction_shut
 from alpacli.sim.tickets import Ticket, check_base, unfit
@@ -183,7 +183,7 @@ def _check_money(desk: Desk, ticket: Ticket, instead_of: sqlite3.Row | None) -> 
     cost = cents(cost)
     if listing.crypto and cost < _LEAST_COIN_COST:
         raise forbidden(f"cost basis must be >= minimal amount of order {_LEAST_COIN_COST}")
-    money = balances(desk, but=() if instead_of is None else (instead_of["id"],))
-    power = money.without_margin if listing.crypto else money.buying_power
+    with_margin, without = spendable(desk, but=() if instead_of is None else (instead_of["id"],))
+    power = without if listing.crypto else with_margin
     if cost > power:
         raise forbidden("insufficient buying power", buying_power=decimal_text(power), cost_basis=decimal_text(cost))

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from alpacli.sim.answers import Json, Refusal, decimal_text, not_found, timestamp
 from alpacli.sim.desk import Account, Desk
 from alpacli.sim.hours import new_york_date
-from alpacli.sim.ledger import ZERO, Holding, average_entry, cents, holdings, market_value, rewind, worth
+from alpacli.sim.ledger import ZERO, Holding, Worth, average_entry, cents, holdings, market_value, rewind, worth
 from alpacli.sim.listing import LISTINGS, find
 from alpacli.sim.reserves import held_for_orders, reserved
 
@@ -53,36 +53,60 @@ def balances(desk: Desk, *, but: Collection[str] = ()) -> Balances:
     now = worth(desk.market.tape, quantities, desk.now_ns)
     cash = desk.account.cash
     equity = cash + now.long + now.short
-    orders = reserved(desk, quantities, but=but)
-    initial_margin = now.initial_margin + cents(orders.margin)
     close_ns = desk.market.hours.previous_close(desk.now_ns)
     past = rewind(desk.db, desk.account.number, cash, close_ns)
     then = worth(desk.market.tape, past.quantities, close_ns)
     last_equity = past.cash + then.long + then.short
     if desk.account.created_ns > close_ns:  # a new account began the day with the money it was given
         last_equity = rewind(desk.db, desk.account.number, cash, desk.account.created_ns).transferred
-    multiplier = int(str(configuration(desk.account)["max_margin_multiplier"]))
-    excess = max(equity - initial_margin, ZERO)
-    if multiplier == 1:
-        power = max(cash - cents(orders.value), ZERO)
-    elif multiplier == 4:
+    means = _means(desk, quantities, now, but)
+    power = means.power
+    if means.multiplier == 4:
         added = sum((_added(desk, symbol, qty, past.quantities) for symbol, qty in quantities.items()), ZERO)
-        power = max((last_equity - then.maintenance_margin) * 4 - added - cents(orders.value), ZERO)
-    else:
-        power = excess * 2
+        power = max((last_equity - then.maintenance_margin) * 4 - added - means.on_order, ZERO)
     return Balances(
         cash,
         now.long,
         now.short,
         equity,
         last_equity,
-        initial_margin,
+        means.initial_margin,
         now.maintenance_margin,
         then.maintenance_margin,
-        multiplier,
+        means.multiplier,
         power,
-        max(min(cash - cents(orders.value), equity - initial_margin), ZERO),
+        means.without_margin,
     )
+
+
+def spendable(desk: Desk, *, but: Collection[str] = ()) -> tuple[Decimal, Decimal]:
+    """Return buying power, with and without margin, as ``balances`` does; the past is looked at only where it matters."""
+    if configuration(desk.account)["max_margin_multiplier"] == "4":
+        money = balances(desk, but=but)
+        return money.buying_power, money.without_margin
+    quantities = {symbol: holding.qty for symbol, holding in holdings(desk.db, desk.account.number).items()}
+    means = _means(desk, quantities, worth(desk.market.tape, quantities, desk.now_ns), but)
+    return means.power, means.without_margin
+
+
+class _Means(NamedTuple):
+    """What can be spent, as far as the present tells; with multiplier 4 ``power`` is for the past to tell."""
+
+    initial_margin: Decimal
+    on_order: Decimal
+    multiplier: int
+    power: Decimal
+    without_margin: Decimal
+
+
+def _means(desk: Desk, quantities: Mapping[str, Decimal], now: Worth, but: Collection[str]) -> _Means:
+    orders, cash = reserved(desk, quantities, but=but), desk.account.cash
+    equity, on_order = cash + now.long + now.short, cents(orders.value)
+    initial_margin = now.initial_margin + cents(orders.margin)
+    multiplier = int(str(configuration(desk.account)["max_margin_multiplier"]))
+    power = max(cash - on_order, ZERO) if multiplier == 1 else max(equity - initial_margin, ZERO) * 2
+    without_margin = max(min(cash - on_order, equity - initial_margin), ZERO)
+    return _Means(initial_margin, on_order, multiplier, power, without_margin)
 
 
 def _added(desk: Desk, symbol: str, qty: Decimal, before: Mapping[str, Decimal]) -> Decimal:

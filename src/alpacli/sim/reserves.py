@@ -22,6 +22,10 @@ WORKING: Final = [
 ]
 """Open statuses; ``held`` is open too, but such a leg waits for its parent or its sibling."""
 
+_COLUMNS: Final = (
+    "id, parent_id, replaces, status, symbol, side, qty, notional, filled_qty, filled_value, limit_price, stop_price,"
+    " active_ns"
+)
 _SHORT_COLLAR: Final = Decimal("1.03")
 
 
@@ -76,7 +80,7 @@ def unit_cost(desk: Desk, symbol: str, side: str, limit: Decimal | str | None, s
 def _open_orders(desk: Desk, condition: str, *values: str) -> Iterator[sqlite3.Row]:
     marks = ", ".join("?" * len(WORKING))
     yield from desk.db.execute(
-        f"SELECT * FROM orders WHERE account = ? AND status IN ({marks}, 'held') AND {condition} ORDER BY seq",
+        f"SELECT {_COLUMNS} FROM orders WHERE account = ? AND status IN ({marks}, 'held') AND {condition} ORDER BY seq",
         (desk.account.number, *WORKING, *values),
     ).fetchall()
 
