@@ -35,6 +35,9 @@ class Sim(Model):
     hours: str
     cash: Amount
     rate_limit: int
+    latency_ms: int
+    slippage_bps: Amount
+    reject_rate: Amount
     is_open: bool
     timestamp: str
     accounts: list[SimAccount]
@@ -109,6 +112,11 @@ def reset(
     rate_limit: Annotated[
         int | None, typer.Option(metavar="N", help="Requests per minute; 0 is no limit.", min=0, show_default=False)
     ] = None,
+    latency_ms: Annotated[int, typer.Option(metavar="MS", help="What every order takes longer.", min=0)] = 0,
+    slippage_bps: Annotated[
+        str, typer.Option(metavar="N", help="Basis points that orders without a limit do worse.")
+    ] = "0",
+    reject_rate: Annotated[str, typer.Option(metavar="N", help="Share of orders the venue refuses, 0 to 1.")] = "0",
 ) -> None:
     """Begin again with an empty exchange: accounts, positions and orders go."""
     view = View(Sim, _sim_table)
@@ -117,11 +125,16 @@ def reset(
         return
     from alpacli.domain.values import exact
     from alpacli.sim import exchange
+    from alpacli.sim.desk import Strain
 
     try:
         amount = None if cash is None else exact(cash)
     except ValueError as error:
         raise UsageError(f"--cash is {cash!r}", "give an amount in USD, like 25000") from error
+    try:
+        strain = Strain(latency_ms * 1_000_000, exact(slippage_bps), exact(reject_rate))
+    except ValueError as error:
+        raise UsageError("--slippage-bps and --reject-rate are numbers", "like 2.5 and 0.01") from error
     settings = _settings(run)
     if run.options.dry_run:
         before = exchange.status(settings.state_dir, run.clock)
@@ -129,7 +142,9 @@ def reset(
         run.show_value(view, _report(before))
         return
     run.confirm([f"empty the offline exchange in {settings.state_dir}: every account, its positions and its orders"])
-    after = exchange.reset(settings.state_dir, run.clock, seed=seed, hours=hours, cash=amount, rate_limit=rate_limit)
+    after = exchange.reset(
+        settings.state_dir, run.clock, seed=seed, hours=hours, cash=amount, rate_limit=rate_limit, strain=strain
+    )
     _forget_cached(run)
     run.show_value(view, _report(after))
 
@@ -225,6 +240,9 @@ def _report(state: "SimStatus") -> Sim:
         hours=state.hours,
         cash=state.cash,
         rate_limit=state.rate_limit,
+        latency_ms=state.strain.latency_ns // 1_000_000,
+        slippage_bps=state.strain.slippage_bps,
+        reject_rate=state.strain.reject_rate,
         is_open=state.is_open,
         timestamp=timestamp(state.now_ns),
         accounts=[

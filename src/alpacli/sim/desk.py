@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from alpacli.sim.hours import Hours
 from alpacli.sim.tape import Tape
@@ -21,11 +21,14 @@ class Strain(NamedTuple):
     reject_rate: Decimal = Decimal(0)
 
 
+NO_STRAIN: Final = Strain()
+
+
 class Market(NamedTuple):
     tape: Tape
     hours: Hours
     seed: int
-    strain: Strain = Strain()
+    strain: Strain = NO_STRAIN
 
 
 class Account(NamedTuple):

@@ -18,7 +18,7 @@ from alpacli.errors import ConfigError, UsageError
 from alpacli.ports import Clock
 from alpacli.sim import events
 from alpacli.sim.answers import SECOND_NS, Refusal, identifier
-from alpacli.sim.desk import Account, Desk, Market, Strain
+from alpacli.sim.desk import NO_STRAIN, Account, Desk, Market, Strain
 from alpacli.sim.hours import AlwaysOpen, Hours, HoursName, Nyse, Session, nyse_sessions
 from alpacli.sim.ledger import holdings, transfer, worth
 from alpacli.sim.state import STATE_FILE, Meta, State, read_meta, remove
@@ -60,6 +60,7 @@ class SimStatus(NamedTuple):
     hours: HoursName
     cash: Decimal
     rate_limit: int
+    strain: Strain
     is_open: bool
     now_ns: int
     accounts: tuple[AccountStatus, ...]
@@ -193,6 +194,7 @@ class Exchange:
         hours: HoursName | None = None,
         cash: Decimal | None = None,
         rate_limit: int | None = None,
+        strain: Strain = NO_STRAIN,
     ) -> SimStatus:
         """Forget every account and begin again; what is not given takes its default."""
         meta = Meta(
@@ -200,6 +202,7 @@ class Exchange:
             hours or "always",
             str(DEFAULT_CASH if cash is None else cash),
             DEFAULT_RATE_LIMIT if rate_limit is None else rate_limit,
+            *_as_meta(strain),
         )
         amount = Decimal(meta.cash)
         if not amount.is_finite() or not 0 <= amount <= _MOST_CASH or meta.rate_limit < 0:
@@ -248,6 +251,7 @@ class Exchange:
             cast("HoursName", meta.hours),
             Decimal(meta.cash),
             meta.rate_limit,
+            market.strain,
             market.hours.is_open(now_ns),
             now_ns,
             tuple(accounts),
@@ -293,22 +297,29 @@ def reset(
     hours: HoursName | None = None,
     cash: Decimal | None = None,
     rate_limit: int | None = None,
+    strain: Strain = NO_STRAIN,
 ) -> SimStatus:
     """Begin again with an empty exchange, also where the state file is damaged or of another version: it is replaced."""
     try:
-        return _reset(state_dir, clock, seed, hours, cash, rate_limit)
+        return _reset(state_dir, clock, seed, hours, cash, rate_limit, strain)
     except ConfigError:
         with suppress(OSError):  # the second try says what is wrong with the directory
             remove(os.path.join(state_dir, STATE_FILE))
-        return _reset(state_dir, clock, seed, hours, cash, rate_limit)
+        return _reset(state_dir, clock, seed, hours, cash, rate_limit, strain)
 
 
 def _reset(
-    state_dir: str, clock: Clock, seed: int | None, hours: HoursName | None, cash: Decimal | None, limit: int | None
+    state_dir: str,
+    clock: Clock,
+    seed: int | None,
+    hours: HoursName | None,
+    cash: Decimal | None,
+    limit: int | None,
+    strain: Strain,
 ) -> SimStatus:
     exchange = Exchange(state_dir, clock)
     try:
-        return exchange.reset(seed=seed, hours=hours, cash=cash, rate_limit=limit)
+        return exchange.reset(seed=seed, hours=hours, cash=cash, rate_limit=limit, strain=strain)
     finally:
         exchange.close()
 
@@ -320,6 +331,17 @@ def status(state_dir: str, clock: Clock) -> SimStatus:
         return exchange.status()
     finally:
         exchange.close()
+
+
+def _as_meta(strain: Strain) -> tuple[int, str, str]:
+    latency_ms = strain.latency_ns // 1_000_000
+    bps, rate = strain.slippage_bps, strain.reject_rate
+    if not (0 <= latency_ms <= 60_000 and bps.is_finite() and 0 <= bps <= 1000 and rate.is_finite() and 0 <= rate <= 1):
+        raise UsageError(
+            f"a market cannot have {latency_ms} ms latency, {bps} basis points slippage and refuse a share of {rate}",
+            "latency goes to 60000 ms, slippage to 1000 basis points, and the share refused from 0 to 1",
+        )
+    return latency_ms, str(bps), str(rate)
 
 
 def _identity(key_id: str, secret: str) -> str:

@@ -10,6 +10,8 @@ import pytest
 from tests.support.fakes import ManualClock
 from tests.support.sim_account import SimAccount
 
+from alpacli.errors import UsageError
+from alpacli.sim.desk import Strain
 from alpacli.sim.tape import Quote
 from alpacli.sim.updates import TradingSession
 
@@ -380,3 +382,25 @@ def test_half_a_position_is_closed(account: SimAccount) -> None:
     assert account.send("DELETE", "/v2/positions/MSFT").status == 404
     assert account.send("POST", "/v2/positions/AAPL/exercise").status == 422
     assert account.send("POST", "/v2/positions/AAPL260619C00300000/exercise").status == 403
+
+
+def test_a_harsher_market(account: SimAccount) -> None:
+    """Latency, slippage and refusals: chosen at a reset, the same for every process."""
+    account.exchange.reset(rate_limit=0, strain=Strain(500_000_000, Decimal(10), Decimal(0)))
+    order = submit(account)
+    account.clock.advance(0.4)
+    assert status(account, order) == "pending_new"
+    account.clock.advance(3)
+    for row in fills(account):
+        offered = account.exchange.market().tape.quote("AAPL", at_ns(account, row["transaction_time"])).ask
+        assert Decimal(row["price"]) == round(offered * Decimal("1.001"), 2)
+    account.exchange.reset(rate_limit=0, strain=Strain(0, Decimal(0), Decimal("0.5")))
+    for _ in range(60):
+        submit(account, "F", qty="1")
+    account.clock.advance(2)
+    rows = account.get("/v2/orders", status="all", limit="500")
+    refused = [row for row in rows if row["status"] == "rejected"]
+    assert 15 < len(refused) < 45
+    assert all(row["failed_at"] for row in refused)
+    with pytest.raises(UsageError):
+        account.exchange.reset(strain=Strain(0, Decimal(0), Decimal(2)))

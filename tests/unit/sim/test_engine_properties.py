@@ -1,6 +1,7 @@
 """Whatever is ordered, canceled, replaced and closed: the books add up, and looking changes nothing."""
 
 import json
+import random
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
@@ -202,6 +203,58 @@ def test_the_books_add_up(tmp_path_factory: pytest.TempPathFactory, steps: list[
         check_events(trader)
     finally:
         trader.account.exchange.close()
+
+
+def wander(seed: int) -> list[tuple[str, Any]]:
+    """Return a long story that ``random`` thought up: hypothesis prefers short ones."""
+    dice = random.Random(seed)
+    steps: list[tuple[str, Any]] = []
+    for _ in range(45):
+        kind = dice.choices(["submit", "cancel", "replace", "close", "clear", "wait"], [45, 7, 10, 3, 1, 34])[0]
+        order = {
+            "order_class": "simple",
+            **dice.choice(SHAPES),
+            "symbol": dice.choice(["AAPL", "AAPL", "F", "F", "BTC/USD"]),
+            "side": dice.choice(["buy", "buy", "sell", "out"]),
+            "size": dice.choice(["1", "7", "40", "40", "150", "1000", "0.5", "$250.5"]),
+            "offset": dice.randint(-150, 150),
+            "width": dice.randint(2, 100),
+        }
+        what = {
+            "submit": order,
+            "cancel": dice.randint(0, 9),
+            "replace": (dice.randint(0, 9), dice.randint(1, 60), dice.randint(-200, 200)),
+            "close": dice.choice(SYMBOLS),
+            "clear": None,
+            "wait": dice.choice([1, 3_000, 20_000, 60_000, 400_000, 2 * 10**7, 6 * 10**8, 15 * 10**9, 10**11]),
+        }
+        steps.append((kind, what[kind]))
+    return steps
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 10**9), hours=st.sampled_from(["always", "xnys"]), looks=st.integers(2, 6))
+def test_long_stories_add_up_however_often_they_are_looked_at(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, hours: str, looks: int
+) -> None:
+    traders = [Trader(tmp_path_factory.mktemp("sim"), hours, count) for count in (1, looks)]
+    try:
+        for step in wander(seed):
+            before = traders[0].account.get("/v2/account")
+            for trader in traders:
+                trader.do(step)
+            if step[0] == "submit":
+                check_money(before, traders[0].account.get("/v2/account"))
+            check_positions(traders[0])
+        for trader in traders:
+            trader.do(("wait", 2 * 86_400 * 10**6))
+        check_positions(traders[0])
+        check_orders(traders[0])
+        check_events(traders[0])
+        assert traders[0].books() == traders[1].books()
+    finally:
+        for trader in traders:
+            trader.account.exchange.close()
 
 
 def check_money(before: Any, after: Any) -> None:
