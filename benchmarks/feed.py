@@ -127,6 +127,7 @@ class _Connection(asyncio.Protocol):
         self._feed = feed
         self._unread = b""
         self._upgraded = False
+        self._channels: dict[str, set[str]] = {}
         self._room = asyncio.Event()
         self._room.set()
 
@@ -203,10 +204,15 @@ class _Connection(asyncio.Protocol):
     def _obey(self, command: dict[str, Any]) -> None:
         if command["action"] == "auth":
             self.say({"T": "success", "msg": "authenticated"})
-        elif command["action"] == "subscribe":
-            self.say({"T": "subscription", **{n: s for n, s in command.items() if isinstance(s, list | tuple)}})
-            self.subscribed = True
-            if self._feed.beats_at_once:
+        elif command["action"] in ("subscribe", "unsubscribe"):
+            added = command["action"] == "subscribe"
+            for channel, symbols in command.items():
+                if isinstance(symbols, list | tuple):
+                    had = self._channels.get(channel, set())
+                    self._channels[channel] = had | set(symbols) if added else had - set(symbols)
+            self.say({"T": "subscription", **{name: sorted(symbols) for name, symbols in self._channels.items()}})
+            self.subscribed = any(self._channels.values())
+            if added and self._feed.beats_at_once:
                 self.write(_beat(self.encoding))
 
 
