@@ -2,11 +2,13 @@
 
 Alpaca allows one market data connection per account, so all processes of a user share one. What members want is merged and
 trimmed upstream. A message is decoded once and written as a line once for all members that want the same; a member that does
-not read holds up nobody: it is cut off when too much waits for it, and learns of the gap when it comes back.
+not read holds up nobody: it is cut off when too much waits for it, and learns of the gap when it comes back. Only when all of
+them are behind is the connection read no further for a while, as a slow reader's own connection would not be.
 """
 
 import asyncio
 import socket
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol
 
@@ -27,6 +29,13 @@ FLUSH_S: Final = 0.004
 MOST_WAITING_BYTES: Final = 64 << 20
 """A member that leaves this much unread is cut off."""
 
+BEHIND_BYTES: Final = 2 << 20
+"""A member for which this much waits is behind."""
+
+HOLD_S: Final = 5.0
+"""How long all members may be behind, none of them catching up, before the connection is read again all the same."""
+
+_AT_ONCE_BYTES: Final = 256 << 10
 _MOST_COMMAND_BYTES: Final = 4 << 20
 
 
@@ -44,6 +53,10 @@ class Shared(Protocol):
 
     def forget(self, interest: Interest) -> None: ...
 
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
     def watch_for_silence(self, stale_after_s: float) -> None: ...
 
 
@@ -60,10 +73,14 @@ class Member(asyncio.Protocol):
         self._hub = hub
         self._transport: asyncio.Transport | None = None
         self._unread = b""
+        self._waiting: deque[bytes] = deque()  # shared with the members that want the same
+        self._waiting_bytes = 0
+        self._has_room = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if isinstance(transport, asyncio.Transport):
             self._transport = transport
+            transport.set_write_buffer_limits(high=0)
         self._hub.joined(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -83,20 +100,53 @@ class Member(asyncio.Protocol):
                 self.cut_off()  # not one of ours
                 return
 
+    def pause_writing(self) -> None:
+        self._has_room = False
+
+    def resume_writing(self) -> None:
+        self._has_room = True
+        was_behind = self.behind
+        while self._waiting and self._has_room and self._transport is not None:
+            self._transport.write(self._next())
+        if was_behind and not self.behind:
+            self._hub.caught_up()
+
+    @property
+    def behind(self) -> bool:
+        return self._waiting_bytes > BEHIND_BYTES
+
     def send(self, packed: bytes) -> None:
         if self._transport is None:
             return
-        self._transport.write(packed)
-        if self._transport.get_write_buffer_size() > MOST_WAITING_BYTES:
+        if self._has_room:
+            self._transport.write(packed)
+            return
+        self._waiting.append(packed)
+        self._waiting_bytes += len(packed)
+        if self._waiting_bytes > MOST_WAITING_BYTES:
             self.cut_off()
 
+    def _next(self) -> bytes:
+        """Take what waits, small pieces together."""
+        parts = [self._waiting.popleft()]
+        size = len(parts[0])
+        while self._waiting and size + len(self._waiting[0]) <= _AT_ONCE_BYTES:
+            parts.append(self._waiting.popleft())
+            size += len(parts[-1])
+        self._waiting_bytes -= size
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
     def cut_off(self) -> None:
+        self._waiting.clear()
+        self._waiting_bytes = 0
         if self._transport is not None:
             self._transport.abort()
 
     def end(self) -> None:
         """Close once everything is sent."""
         if self._transport is not None:
+            self._transport.writelines(self._waiting)
+            self._waiting.clear()
             self._transport.close()
 
 
@@ -117,6 +167,8 @@ class Hub:
         self._flush_timer: asyncio.TimerHandle | None = None
         self._flushed_at = 0.0
         self._leaving: asyncio.TimerHandle | None = None
+        self._held: asyncio.TimerHandle | None = None
+        self._hold_allowed = True
 
     async def serve(self, listener: socket.socket) -> None:
         """Serve on a listening unix socket. Returns when it is over; the socket is closed then."""
@@ -141,10 +193,12 @@ class Hub:
         if self._leaving is not None:
             self._leaving.cancel()
             self._leaving = None
+        self._balance()
 
     def left(self, member: Member) -> None:
         self._members.pop(member, None)
         self._trim()
+        self._balance()
         if not self._members and self._leaving is None and not self._over.is_set():
             self._leaving = asyncio.get_running_loop().call_later(self._linger_s, self._over.set)
 
@@ -220,6 +274,32 @@ class Hub:
             if member.asking:
                 member.live, member.asking = True, False
                 member.send(pack_event(Live({n: tuple(s) for n, s in member.interest.as_dict().items()}, shared=True)))
+
+    # ------------------------------------------------------------------------------------------ slow members
+
+    def caught_up(self) -> None:
+        """Take note that a member is no longer behind."""
+        self._hold_allowed = True
+        self._balance()
+
+    def _balance(self) -> None:
+        """Read no further while everybody is behind: who comes too late for the server is told so by the server."""
+        upstream = self._upstream
+        if upstream is None:
+            return
+        if self._members and all(member.behind for member in self._members):
+            if self._held is None and self._hold_allowed:
+                upstream.pause()
+                self._held = asyncio.get_running_loop().call_later(HOLD_S, self._hold_no_longer)
+        elif self._held is not None:
+            self._held.cancel()
+            self._held = None
+            upstream.resume()
+
+    def _hold_no_longer(self) -> None:
+        self._held, self._hold_allowed = None, False
+        if self._upstream is not None:
+            self._upstream.resume()
 
     # --------------------------------------------------------------------------------------------- upstream
 
@@ -307,6 +387,7 @@ class Hub:
                 packed = pack(LINES, encode_lines(wanted))
                 for member in members:
                     member.send(packed)
+        self._balance()
 
 
 async def _try(change: Awaitable[None]) -> None:
