@@ -150,6 +150,16 @@ class Member(asyncio.Protocol):
             self._transport.close()
 
 
+class _Alike:
+    """Members that want the same, and the lines that wait for them. ``all_of_it`` when that is everything that comes."""
+
+    def __init__(self, interest: Interest, *, all_of_it: bool) -> None:
+        self.interest = interest
+        self.all_of_it = all_of_it
+        self.members: list[Member] = []
+        self.lines: list[bytes] = []
+
+
 class Hub:
     """Serves members until nobody has been there for ``linger_s``, or the upstream connection ends for good."""
 
@@ -163,7 +173,7 @@ class Hub:
         self._over = asyncio.Event()
         self._live: Live | None = None
         self._condition: Event | None = None
-        self._waiting: list[Message] = []
+        self._alike: list[_Alike] | None = None
         self._flush_timer: asyncio.TimerHandle | None = None
         self._flushed_at = 0.0
         self._leaving: asyncio.TimerHandle | None = None
@@ -197,6 +207,7 @@ class Hub:
 
     def left(self, member: Member) -> None:
         self._members.pop(member, None)
+        self._regroup()
         self._trim()
         self._balance()
         if not self._members and self._leaving is None and not self._over.is_set():
@@ -208,6 +219,7 @@ class Hub:
         Raises:
             KeyError, TypeError, AttributeError: it makes no sense.
         """
+        self._regroup()
         channels = msgspec.convert(command["interest"], dict[str, list[str]])
         interest = Interest(channels)
         if what == "hello":
@@ -315,7 +327,18 @@ class Hub:
             self._over.set()
 
     def batch(self, batch: Batch) -> None:
-        self._waiting += batch.messages or ()
+        """Write the messages as lines at once, while they are in the processor's cache, and deliver them when it is time."""
+        messages = batch.messages or ()
+        subjects: list[tuple[str, str]] | None = None
+        for alike in self._groups():
+            wanted: Sequence[Message] = messages
+            if not alike.all_of_it:
+                if subjects is None:
+                    subjects = [subject(message) for message in messages]
+                wants = {about: alike.interest.wants(*about) for about in set(subjects)}
+                wanted = [message for message, about in zip(messages, subjects, strict=True) if wants[about]]
+            if wanted:
+                alike.lines.append(encode_lines(wanted))
         if self._flush_timer is not None:
             return
         loop = asyncio.get_running_loop()
@@ -326,7 +349,7 @@ class Hub:
             self._flush_timer = loop.call_later(due_in_s, self._flush)
 
     def event(self, event: Event) -> None:
-        self._flush()
+        self._regroup()
         if isinstance(event, Live):
             self._live = event
             self._greet_the_live()
@@ -363,30 +386,37 @@ class Hub:
                 member.send(pack_event(event))
         self._greet_the_live()
 
+    def _groups(self) -> list[_Alike]:
+        if self._alike is None:
+            upstream = self._upstream
+            settled = upstream is not None and upstream.settled  # else there may be messages that nobody wants any more
+            found: dict[Interest, _Alike] = {}
+            for member in self._members:
+                if member.live:
+                    interest = member.interest
+                    if interest not in found:
+                        all_of_it = settled and upstream is not None and interest == upstream.wanted
+                        found[interest] = _Alike(interest, all_of_it=all_of_it)
+                    found[interest].members.append(member)
+            self._alike = list(found.values())
+        return self._alike
+
+    def _regroup(self) -> None:
+        """Deliver what waits: who is live, or what somebody or all together want, is about to change."""
+        self._flush()
+        self._alike = None
+
     def _flush(self) -> None:
         if self._flush_timer is not None:
             self._flush_timer.cancel()
             self._flush_timer = None
-        messages, self._waiting = self._waiting, []
-        if not messages:
-            return
-        self._flushed_at = asyncio.get_running_loop().time()
-        alike: dict[Interest, list[Member]] = {}
-        for member in self._members:
-            if member.live:
-                alike.setdefault(member.interest, []).append(member)
-        subjects: list[tuple[str, str]] | None = None
-        for interest, members in alike.items():
-            wanted: Sequence[Message] = messages
-            if self._upstream is None or interest != self._upstream.wanted or len(alike) > 1:
-                if subjects is None:
-                    subjects = [subject(message) for message in messages]
-                wants = {about: interest.wants(*about) for about in set(subjects)}
-                wanted = [message for message, about in zip(messages, subjects, strict=True) if wants[about]]
-            if wanted:
-                packed = pack(LINES, encode_lines(wanted))
-                for member in members:
+        for alike in self._alike or ():
+            if alike.lines:
+                packed = pack(LINES, b"".join(alike.lines))
+                alike.lines.clear()
+                for member in alike.members:
                     member.send(packed)
+                self._flushed_at = asyncio.get_running_loop().time()
         self._balance()
 
 
