@@ -35,7 +35,9 @@ BEHIND_BYTES: Final = 2 << 20
 HOLD_S: Final = 5.0
 """How long all members may be behind, none of them catching up, before the connection is read again all the same."""
 
-_AT_ONCE_BYTES: Final = 256 << 10
+_AT_ONCE_BYTES: Final = 64 << 10
+"""Pieces are put together up to this size; more at once is memory that the system takes back and has to give again."""
+
 _MOST_COMMAND_BYTES: Final = 4 << 20
 
 
@@ -127,14 +129,9 @@ class Member(asyncio.Protocol):
             self.cut_off()
 
     def _next(self) -> bytes:
-        """Take what waits, small pieces together."""
-        parts = [self._waiting.popleft()]
-        size = len(parts[0])
-        while self._waiting and size + len(self._waiting[0]) <= _AT_ONCE_BYTES:
-            parts.append(self._waiting.popleft())
-            size += len(parts[-1])
-        self._waiting_bytes -= size
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        pieces = _take_together(self._waiting)
+        self._waiting_bytes -= len(pieces)
+        return pieces
 
     def cut_off(self) -> None:
         self._waiting.clear()
@@ -157,7 +154,7 @@ class _Alike:
         self.interest = interest
         self.all_of_it = all_of_it
         self.members: list[Member] = []
-        self.lines: list[bytes] = []
+        self.lines: deque[bytes] = deque()
 
 
 class Hub:
@@ -412,12 +409,23 @@ class Hub:
             self._flush_timer = None
         for alike in self._alike or ():
             if alike.lines:
-                packed = pack(LINES, b"".join(alike.lines))
-                alike.lines.clear()
+                self._flushed_at = asyncio.get_running_loop().time()
+            while alike.lines:
+                packed = pack(LINES, _take_together(alike.lines))
                 for member in alike.members:
                     member.send(packed)
-                self._flushed_at = asyncio.get_running_loop().time()
         self._balance()
+
+
+def _take_together(pieces: deque[bytes]) -> bytes:
+    """Take the first piece, and small ones after it."""
+    first = pieces.popleft()
+    size = len(first)
+    parts = [first]
+    while pieces and size + len(pieces[0]) <= _AT_ONCE_BYTES:
+        size += len(pieces[0])
+        parts.append(pieces.popleft())
+    return first if len(parts) == 1 else b"".join(parts)
 
 
 async def _try(change: Awaitable[None]) -> None:
