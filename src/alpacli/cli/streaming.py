@@ -21,7 +21,18 @@ from alpacli.ports import async_sleep
 from alpacli.runtime import fetch_previous_closes, open_backfill, open_source
 from alpacli.streams.batch import Batch
 from alpacli.streams.client import Reception
-from alpacli.streams.events import Connecting, Event, Filled, Gap, Lagging, Live, Reconnecting, Refused, Status
+from alpacli.streams.events import (
+    Connecting,
+    Event,
+    Filled,
+    Gap,
+    Health,
+    Lagging,
+    Live,
+    Reconnecting,
+    Refused,
+    Status,
+)
 from alpacli.streams.feeds import Feed
 from alpacli.streams.recording import Recorder, Replay
 from alpacli.streams.session import Action, refusal
@@ -80,6 +91,7 @@ class _Streaming:
         self._conflated_said = 0
         self._conflated_said_at = float("-inf")
         self._been_live = False
+        self._health = Health(0, 0)
         self._fetching: set[asyncio.Future[None]] = set()
         self._board: Board | None = None
         self._screen: Screen | None = None
@@ -227,8 +239,10 @@ class _Streaming:
         if self._recorder is not None:
             self._recorder.close()
         self._say_conflated(last=True)
+        self._say_left_out()
         if self._pipe.broken:
             discard_stdout()
+            self._failure = self._failure or self._pipe.failure
             if self._failure is None:
                 raise OutputClosed
 
@@ -318,6 +332,8 @@ class _Streaming:
                 "the server says that this reader is slow (407)" if event.by == "server" else "this reader was too slow"
             )
             self._notice(f"{who}: messages may have been lost")
+        elif isinstance(event, Health):
+            self._health = event
 
     def _went_live(self, event: Live) -> None:
         if not self._been_live:
@@ -353,6 +369,13 @@ class _Streaming:
         if last or now - self._conflated_said_at > _REPORT_CONFLATED_EVERY_S:
             self._conflated_said, self._conflated_said_at = self._pipe.conflated, now
             self._notice(f"the reader is slow: {self._conflated_said} quotes were left out for newer ones")
+
+    def _say_left_out(self) -> None:
+        unknown, bad = self._health
+        parts = [f"{unknown} messages of unknown types"] if unknown else []
+        parts += [f"{bad} that could not be read"] if bad else []
+        if parts:
+            self._notice(f"left out: {' and '.join(parts)}")
 
     # ---------------------------------------------------------------------------------------- standard input
 
