@@ -6,6 +6,7 @@ not read holds up nobody: it is cut off when too much waits for it, and learns o
 """
 
 import asyncio
+import logging
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol
@@ -28,6 +29,7 @@ MOST_WAITING_BYTES: Final = 64 << 20
 """A member that leaves this much unread is cut off."""
 
 _MOST_COMMAND_BYTES: Final = 4 << 20
+_log = logging.getLogger(__name__)
 
 
 class Shared(Protocol):
@@ -57,6 +59,7 @@ class Member(asyncio.Protocol):
         self.live = False
         self.asking = False
         self.missed_some = False
+        self.left_out_before = Health(0, 0)
         self._hub = hub
         self._transport: asyncio.Transport | None = None
         self._unread = b""
@@ -113,6 +116,7 @@ class Hub:
         self._over = asyncio.Event()
         self._live: Live | None = None
         self._condition: Event | None = None
+        self._health = Health(0, 0)
         self._waiting: list[Message] = []
         self._flush_timer: asyncio.TimerHandle | None = None
         self._flushed_at = 0.0
@@ -162,6 +166,7 @@ class Hub:
                 return
             member.greeted = member.asking = True
             member.interest = interest
+            member.left_out_before = self._health
             member.stale_after_s = msgspec.convert(command["stale_after"], float)
             self._watch_for_silence()
             if self._condition is not None and self._live is None:
@@ -227,12 +232,19 @@ class Hub:
         try:
             await upstream.run(self)
         except AlpacliError as error:
-            self._flush()
-            for member in list(self._members):
-                member.send(pack_failure(error))
-                member.end()
+            self._fail(error)
+        except Exception as error:  # noqa: BLE001 # a defect: those who wait would only start the next hub for it
+            _log.exception("the shared connection failed")
+            text = f"a defect in the process that holds the shared connection: {type(error).__name__}: {error}"
+            self._fail(AlpacliError(text, "--no-hub connects without it"))
         finally:
             self._over.set()
+
+    def _fail(self, error: AlpacliError) -> None:
+        self._flush()
+        for member in list(self._members):
+            member.send(pack_failure(error))
+            member.end()
 
     def batch(self, batch: Batch) -> None:
         self._waiting += batch.messages or ()
@@ -254,6 +266,9 @@ class Hub:
         if isinstance(event, Refused):
             self._refuse(event)
             return
+        if isinstance(event, Health):
+            self._count(event)
+            return
         if isinstance(event, Reconnecting):
             if not self._members:
                 self._over.set()
@@ -262,7 +277,7 @@ class Hub:
             for member in self._members:
                 member.missed_some |= member.live
                 member.live, member.asking = False, member.greeted
-        if not isinstance(event, Health | Gap):
+        if not isinstance(event, Gap):
             self._condition = event
         packed = pack_event(event)
         for member in self._members:
@@ -272,6 +287,15 @@ class Hub:
                     member.send(packed)
             elif member.greeted:
                 member.send(packed)
+
+    def _count(self, health: Health) -> None:
+        """Tell each member what was left out since it came."""
+        self._health = health
+        for member in self._members:
+            if member.greeted:
+                before = member.left_out_before
+                counts = Health(health.unknown - before.unknown, health.bad_frames - before.bad_frames)
+                member.send(pack_event(counts))
 
     def _refuse(self, event: Refused) -> None:
         refused = Interest(event.channels)
