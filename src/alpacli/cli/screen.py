@@ -1,6 +1,7 @@
 """The terminal while a stream is watched: redraws the table, at most ten times a second, and obeys keys."""
 
 import asyncio
+import errno
 import os
 import signal
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+from alpacli.cli.output import discard_stdout
 from alpacli.domain.board import Board, Row
 from alpacli.errors import AlpacliError
 from alpacli.ports import Clock
@@ -78,17 +80,22 @@ class Screen:
 
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGWINCH, self._at_once)
+        with_keys = sys.stdin.isatty()
         try:
             with _keys_unechoed(), Live(console=self._console, screen=True, auto_refresh=False) as live:
-                if sys.stdin.isatty():
+                if with_keys:
                     loop.add_reader(sys.stdin.fileno(), self._read_keys)
                 while not self._stopped:
                     self._wake.clear()
                     self._urgent = False
                     live.update(self._draw(), refresh=True)
                     await self._until_due()
+        except (OSError, termios.error) as error:
+            if error.args[0] != errno.EIO:
+                raise
+            discard_stdout()  # the terminal is gone: nobody is left to show anything to
         finally:
-            if sys.stdin.isatty():
+            if with_keys:
                 loop.remove_reader(sys.stdin.fileno())
             loop.remove_signal_handler(signal.SIGWINCH)
 
