@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
 
 CONNECTED = {"T": "success", "msg": "connected"}
 AUTHENTICATED = {"T": "success", "msg": "authenticated"}
@@ -39,6 +40,23 @@ class Conversation:
         command: dict[str, Any] = json.loads(await self.socket.recv())
         self.feed.asked.append(command)
         return command
+
+    @property
+    def updates(self) -> bool:
+        """Tell whether this is about order updates."""
+        return self.socket.request is not None and self.socket.request.path == "/stream"
+
+    async def tell(self, stream: str, **data: Any) -> None:
+        """Say something in the trading stream's way."""
+        await self.socket.send(json.dumps({"stream": stream, "data": data}).encode())
+
+    def go(self, half_a_frame: bytes = b"") -> None:
+        """Leave without a word, or in the middle of a frame that was announced to be longer."""
+        if half_a_frame:
+            self.socket.transport.write(b"\x81\x7e\x0f\xff" + half_a_frame)
+            self.socket.transport.close()
+        else:
+            self.socket.transport.abort()
 
     async def greet(self) -> None:
         """Get as far as being authenticated."""
@@ -81,15 +99,19 @@ async def steadily(conversation: Conversation) -> None:
 
 
 class Feed:
-    """Serves each connection with the next of the scripts; the last one serves all that follow."""
+    """Serves each connection with the next of the scripts; the last one serves all that follow.
 
-    def __init__(self, *scripts: Script) -> None:
+    ``status`` answers every request with that HTTP status instead.
+    """
+
+    def __init__(self, *scripts: Script, status: int | None = None) -> None:
         self.asked: list[dict[str, Any]] = []
         self.connections = 0
         self.open_now = 0
         self.most_open = 0
         self.sent = 0
         self.url = ""
+        self._status = status
         self._scripts = scripts or (steadily,)
         self._ready = threading.Event()
         self._loop = asyncio.new_event_loop()
@@ -113,11 +135,25 @@ class Feed:
         self._loop.close()
 
     async def _serve(self) -> None:
-        async with serve(self._converse, "127.0.0.1", 0, ping_interval=None, close_timeout=0.2) as server:
+        async with serve(
+            self._converse,
+            "127.0.0.1",
+            0,
+            process_request=self._reject if self._status is not None else None,
+            ping_interval=None,
+            close_timeout=0.2,
+        ) as server:
             port = next(iter(server.sockets)).getsockname()[1]
             self.url = f"ws://127.0.0.1:{port}"
             self._ready.set()
             await self._stop.wait()
+
+    def _reject(self, connection: ServerConnection, request: Request) -> Response:
+        self.connections += 1
+        answer = connection.respond(self._status or 0, "no\n")
+        if self._status in (301, 302):
+            answer.headers["Location"] = "ws://127.0.0.2:1/"
+        return answer
 
     async def _converse(self, socket: ServerConnection) -> None:
         script = self._scripts[min(self.connections, len(self._scripts) - 1)]
