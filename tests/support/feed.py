@@ -83,17 +83,20 @@ Script = Callable[[Conversation], Awaitable[None]]
 
 
 async def steadily(conversation: Conversation) -> None:
-    """Send a trade of each subscribed symbol every 10 ms, numbered on through all connections."""
+    """Send a trade of each subscribed symbol every 10 ms; numbers go on while nobody is connected: those are missed."""
+    feed = conversation.feed
     await conversation.greet()
     await conversation.obey()
+    feed.begin_to_tick()
+    sent = feed.sent
     changes = asyncio.ensure_future(conversation.serve_subscriptions())
     try:
         while not changes.done():  # it ends when the client has gone
-            conversation.feed.sent += 1
-            symbols = sorted(conversation.channels["trades"])
-            if symbols:
-                await conversation.say(*(trade(conversation.feed.sent, symbol) for symbol in symbols))
             await asyncio.sleep(0.01)
+            for number in range(sent + 1, feed.sent + 1):
+                sent = number
+                if symbols := sorted(conversation.channels["trades"]):
+                    await conversation.say(*(trade(number, symbol) for symbol in symbols))
     finally:
         changes.cancel()
 
@@ -118,6 +121,19 @@ class Feed:
         self._server: Server | None = None
         self._stop = asyncio.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
+        self._tasks: set[asyncio.Task[None] | None] = set()
+        self._ticking: asyncio.Task[None] | None = None
+
+    def begin_to_tick(self) -> None:
+        """Count ``sent`` on from now, every 10 ms, whoever is connected."""
+        if self._ticking is None:
+            self._ticking = asyncio.get_running_loop().create_task(self._tick())
+            self._tasks.add(self._ticking)
+
+    async def _tick(self) -> None:
+        while True:
+            self.sent += 1
+            await asyncio.sleep(0.01)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -147,6 +163,9 @@ class Feed:
             self.url = f"ws://127.0.0.1:{port}"
             self._ready.set()
             await self._stop.wait()
+            for task in self._tasks:  # scripts sleep long, and the server would wait for them
+                if task is not None:
+                    task.cancel()
 
     def _reject(self, connection: ServerConnection, request: Request) -> Response:
         self.connections += 1
@@ -157,6 +176,8 @@ class Feed:
 
     async def _converse(self, socket: ServerConnection) -> None:
         script = self._scripts[min(self.connections, len(self._scripts) - 1)]
+        task = asyncio.current_task()
+        self._tasks.add(task)
         self.connections += 1
         self.open_now += 1
         self.most_open = max(self.most_open, self.open_now)
@@ -166,3 +187,4 @@ class Feed:
             pass
         finally:
             self.open_now -= 1
+            self._tasks.discard(task)

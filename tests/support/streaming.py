@@ -35,6 +35,7 @@ def start(
         stdin=stdin,
         stdout=stdout,
         stderr=subprocess.PIPE,
+        bufsize=0,  # what readline has read ahead, communicate would not give back
     )
 
 
