@@ -123,13 +123,18 @@ def assert_given_up(processes: list[Process], reason: str) -> None:
         assert re.search(rf"alpacli: .*({reason}).*; trying again in 0\.\d s \(attempt 1\)", ended.errors)
 
 
+def assert_attempts(connections: int, each: int) -> None:
+    """Each of ``all_ways`` connected so often; a hub may try once more before it notices that nobody is left."""
+    assert 4 * each <= connections <= 4 * each + (2 if each > 1 else 0)
+
+
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.__name__)
 def test_a_server_that_goes_during_the_handshake_is_tried_again_and_then_given_up(tmp_path: Path, step: Script) -> None:
     with Feed(step) as feed:
         processes = all_ways(user_of(feed.url, tmp_path), "--json", "--reconnect", "1")
         reason = "going away" if step is gone_when_authenticated else "the connection broke"
         assert_given_up(processes, reason)
-        assert feed.connections == 2 * len(processes)
+        assert_attempts(feed.connections, 2)
         assert eventually(lambda: hubs_are_gone(tmp_path))
 
 
@@ -140,7 +145,7 @@ def test_a_server_that_goes_before_there_is_a_websocket_is_tried_again_and_then_
     with BrokenServer(step) as server:
         processes = all_ways(user_of(server.url, tmp_path), "--json", "--reconnect", "1")
         assert_given_up(processes, "no WebSocket server answered|cannot connect: Connection reset by peer")
-        assert server.connections == 2 * len(processes)
+        assert_attempts(server.connections, 2)
 
 
 def test_a_server_that_is_not_there_is_tried_again_and_then_given_up(tmp_path: Path) -> None:
@@ -219,7 +224,7 @@ def test_an_error_of_the_server_has_its_exit_code_and_hint_everywhere(
             assert error["code"] == code
             assert error["hint"]
             assert f"no ({code})" in error["message"]
-        assert feed.connections == 4 * (2 if exit_code == 6 else 1)
+        assert_attempts(feed.connections, 2 if exit_code == 6 else 1)
 
 
 def test_keys_that_the_trading_stream_refuses_are_a_matter_of_configuration(tmp_path: Path) -> None:
@@ -246,7 +251,7 @@ def test_an_http_status_instead_of_a_websocket_has_its_exit_code_everywhere(
             error = error_of(ended)
             assert f"HTTP {status}" in error["message"]
             assert error["hint"]
-        assert feed.connections == 4 * (2 if exit_code == 6 else 1)
+        assert_attempts(feed.connections, 2 if exit_code == 6 else 1)
 
 
 def test_407_is_reported_and_the_stream_goes_on(tmp_path: Path) -> None:

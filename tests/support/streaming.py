@@ -1,5 +1,6 @@
 """``alpacli stream`` as a process of a user who has a runtime directory, and so a hub, of their own."""
 
+import atexit
 import fcntl
 import json
 import os
@@ -20,6 +21,7 @@ def user_of(url: str, tmp_path: Path, **env: str) -> Alpacli:
     runtime.mkdir(parents=True)
     short = Path("/tmp") / f"alpacli-test-{os.getpid()}-{abs(hash(tmp_path)) % 10**8}"
     short.symlink_to(runtime)
+    atexit.register(short.unlink, missing_ok=True)
     http = url.replace("ws://", "http://")
     places = {"ALPACA_STREAM_URL": url, "ALPACA_BASE_URL": http, "ALPACA_DATA_URL": http}
     return Alpacli(tmp_path, {**KEYS, **places, "ALPACLI_HUB_LINGER": "0.5", "XDG_RUNTIME_DIR": str(short), **env})

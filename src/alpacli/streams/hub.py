@@ -29,6 +29,7 @@ MOST_WAITING_BYTES: Final = 64 << 20
 """A member that leaves this much unread is cut off."""
 
 _MOST_COMMAND_BYTES: Final = 4 << 20
+_COME_WITH_TRADES: Final = ("corrections", "cancelErrors")
 _log = logging.getLogger(__name__)
 
 
@@ -115,6 +116,7 @@ class Hub:
         self._changes: set[asyncio.Task[None]] = set()
         self._over = asyncio.Event()
         self._live: Live | None = None
+        self._confirmed = Interest()
         self._condition: Event | None = None
         self._health = Health(0, 0)
         self._waiting: list[Message] = []
@@ -261,6 +263,7 @@ class Hub:
         self._flush()
         if isinstance(event, Live):
             self._live = event
+            self._confirmed = Interest(event.channels)
             self._greet_the_live()
             return
         if isinstance(event, Refused):
@@ -322,7 +325,7 @@ class Hub:
         subjects: list[tuple[str, str]] | None = None
         for interest, members in alike.items():
             wanted: Sequence[Message] = messages
-            if self._upstream is None or interest != self._upstream.wanted or len(alike) > 1:
+            if not _covers(interest, self._confirmed):
                 if subjects is None:
                     subjects = [subject(message) for message in messages]
                 wants = {about: interest.wants(*about) for about in set(subjects)}
@@ -331,6 +334,18 @@ class Hub:
                 packed = pack(LINES, encode_lines(wanted))
                 for member in members:
                     member.send(packed)
+
+
+def _covers(interest: Interest, confirmed: Interest) -> bool:
+    """Tell whether all that the server sends is wanted.
+
+    What it confirmed decides, not what was asked for: while a change is on its way, the symbols of those who have left come.
+    """
+    for channel, symbols in confirmed.channels.items():
+        wanted = interest.channels.get(channel, frozenset())
+        if channel not in _COME_WITH_TRADES and "*" not in wanted and not symbols <= wanted:
+            return False
+    return True
 
 
 async def _try(change: Awaitable[None]) -> None:

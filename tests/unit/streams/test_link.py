@@ -44,10 +44,12 @@ def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 class Told:
     def __init__(self, until: Callable[[Event], bool] = lambda _: False) -> None:
         self.events: list[Event] = []
+        self.symbols: list[str] = []
         self.over = asyncio.Event()
         self._until = until
 
-    def batch(self, batch: Batch) -> None: ...
+    def batch(self, batch: Batch) -> None:
+        self.symbols += [tick.symbol for tick in batch.ticks()[0]]
 
     def event(self, event: Event) -> None:
         self.events.append(event)
@@ -128,18 +130,21 @@ def test_a_hub_that_is_just_ending_costs_no_attempt(place: str) -> None:
 class Fails:
     """An upstream connection that tells something and then fails."""
 
-    def __init__(self, error: Exception, *events: Event) -> None:
+    def __init__(self, error: Exception, *says: Event | Batch) -> None:
         self.wanted = WANTED
         self._error = error
-        self._events = events
+        self._says = says
 
     @property
     def settled(self) -> bool:
         return True
 
     async def run(self, sink: Sink) -> None:
-        for event in self._events:
-            sink.event(event)
+        for said in self._says:
+            if isinstance(said, Batch):
+                sink.batch(said)
+            else:
+                sink.event(said)
         await asyncio.sleep(0.05)
         raise self._error
 
@@ -195,6 +200,20 @@ def test_members_are_told_what_was_left_out_since_they_came(place: str) -> None:
     told = Told()
     through_a_hub(place, told, Fails(StreamLost("over"), Health(2, 0), Health(2, 1)))
     assert [event for event in told.events if isinstance(event, Health)] == [Health(2, 0), Health(2, 1)]
+
+
+def test_a_member_never_gets_the_symbols_of_those_who_have_left(place: str) -> None:
+    """Until the server has confirmed that they are not wanted any more, it goes on sending them."""
+
+    def ticks() -> Batch:
+        rest = {"timestamp": "2026-01-02T15:00:00.000000000Z", "price": 1, "size": 1}
+        return Batch.of_ticks([{"type": "trade", "symbol": symbol, **rest} for symbol in ("A", "B")])
+
+    told = Told()
+    confirmed = Live({"trades": ("A", "B"), "corrections": ("A", "B"), "quotes": ()})
+    less = Live({"trades": ("A",), "corrections": ("A",), "quotes": ()})
+    through_a_hub(place, told, Fails(StreamLost("over"), confirmed, ticks(), less, ticks()))
+    assert told.symbols == ["A", "A", "B"]  # after the confirmation nothing is looked at: what comes is wanted
 
 
 def test_the_path_is_the_users_alone(place: str) -> None:
