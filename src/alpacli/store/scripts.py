@@ -217,7 +217,7 @@ local function queue()
   for i = 1, #all, 2 do
     local seq, expires, wakes, since, is_urgent, name = string.match(all[i + 1], '^(%d+) (%S+) (%S+) (%S+) (%d) (.*)$')
     expires = tonumber(expires)
-    if expires < now or expires > now + liveness + 1 then
+    if not expires or expires < now or expires > now + liveness + 1 then
       redis.call('HDEL', WAITING, all[i])
     else
       table.insert(living, {id = all[i], seq = tonumber(seq), since = since, urgent = is_urgent == '1', label = name,
