@@ -89,9 +89,9 @@ def test_a_waiter_in_a_form_that_cannot_be_read_is_dropped(server: valkey.Server
     """What another version left there may not fail every request until it expires."""
     store = RedisStore(server.url)
     with server.client() as client:
-        client.hset("alpaca:{fp}:waiting", "old", "7 soon now 0 another version")
+        client.hset("alpaca:{fp}:~waiting", "old", "7 soon now 0 another version")
         assert isinstance(store.admit(RULES, Ticket("t", "job")), Granted)
-        assert not client.hexists("alpaca:{fp}:waiting", "old")
+        assert not client.hexists("alpaca:{fp}:~waiting", "old")
     store.close()
 
 
