@@ -67,6 +67,13 @@ class Terminal:
             self._read()
         return True
 
+    @property
+    def times_entered(self) -> int:
+        """How often the program has taken the whole screen; between two times it has given it back."""
+        entered, left = self._raw.count(b"\x1b[?1049h"), self._raw.count(b"\x1b[?1049l")
+        assert entered - left in (0, 1)
+        return entered
+
     def ended(self, code: int = 0) -> bool:
         """Tell whether it ended with this code and left the terminal as it was."""
         give_up_at = time.monotonic() + 10
@@ -139,6 +146,40 @@ def test_a_signal_leaves_the_terminal_as_it_was(open_terminal: Callable[..., Ter
     assert terminal.shows(_has("AAPL"))
     terminal.process.send_signal(number)
     assert terminal.ended()
+
+
+def test_the_selected_symbol_stays_selected_when_the_order_changes(open_terminal: Callable[..., Terminal]) -> None:
+    terminal = open_terminal("stream", "TSLA", "AAPL", "MSFT", "--sim")
+    assert terminal.shows(_has("MSFT"))
+    assert terminal.shows(lambda lines: "1/3" in lines[-2])
+    terminal.press("s")  # by symbol: TSLA goes from the first row to the last
+    assert terminal.shows(lambda lines: "sort (symbol)" in lines[-1] and "3/3" in lines[-2])
+    terminal.press("d")
+    assert terminal.shows(lambda lines: not any(line.startswith("TSLA") for line in lines))
+    assert _has("AAPL")(terminal.lines)
+    assert _has("MSFT")(terminal.lines)
+    terminal.press("q")
+    assert terminal.ended()
+
+
+def test_suspending_gives_the_terminal_back_and_coming_back_takes_it_again(
+    open_terminal: Callable[..., Terminal],
+) -> None:
+    terminal = open_terminal("stream", "AAPL", "--sim")
+    assert terminal.shows(_has("AAPL"))
+    terminal.process.send_signal(signal.SIGTSTP)
+    assert terminal.shows(lambda _: terminal.times_entered == 2)
+    terminal.press("s")
+    assert terminal.shows(lambda lines: "sort (symbol)" in lines[-1])
+    terminal.press("q")
+    assert terminal.ended()
+
+
+def test_order_updates_are_told_line_by_line(open_terminal: Callable[..., Terminal]) -> None:
+    terminal = open_terminal("stream", "--updates", "--sim", "--verbose", "--duration", "3")
+    assert terminal.shows(lambda lines: any("OFFLINE EXCHANGE" in line for line in lines))
+    assert terminal.process.wait(20) == 0
+    assert terminal.times_entered == 0
 
 
 def test_an_unknown_feed_or_lost_stream_is_told_after_the_table_is_gone(open_terminal: Callable[..., Terminal]) -> None:
