@@ -11,6 +11,7 @@ from tests.support.sim_account import SimAccount
 
 from alpacli.errors import ConnectionLost
 from alpacli.ports import Socket, SystemClock
+from alpacli.sim.exchange import reset
 from alpacli.sim.sockets import PATHS, LocalSocket, dial_local
 
 STREAM = "/stream"
@@ -119,3 +120,19 @@ def test_an_impatient_reader_gets_all_updates_once_and_in_order(tmp_path: Path) 
 def test_a_path_that_the_exchange_does_not_have_is_a_lost_connection(tmp_path: Path) -> None:
     with pytest.raises(ConnectionLost, match="no stream at /v2/nope"):
         asyncio.run(dial(tmp_path, "/v2/nope"))
+
+
+def test_a_reset_ends_the_stream_of_the_old_market(tmp_path: Path) -> None:
+    async def conversation() -> None:
+        socket = await dial(tmp_path, "/v2/iex")
+        assert json.loads(await socket.recv())[0]["msg"] == "connected"
+        await ask(socket, action="auth", key="SIM", secret="s")
+        await ask(socket, action="subscribe", trades=["AAPL"])
+        reset(str(tmp_path), SystemClock(), seed=7)
+        with pytest.raises(ConnectionLost, match="the exchange was reset"):
+            while True:
+                await asyncio.wait_for(socket.recv(), 10)
+        with pytest.raises(ConnectionLost):
+            await socket.send("{}")
+
+    asyncio.run(conversation())
