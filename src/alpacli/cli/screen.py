@@ -89,8 +89,9 @@ class Screen:
                 while not self._stopped:
                     self._wake.clear()
                     self._urgent = False
+                    began = self._clock.monotonic()
                     live.update(self._draw(), refresh=True)
-                    await self._until_due()
+                    await self._until_due(began)
         finally:
             if sys.stdin.isatty():
                 loop.remove_reader(sys.stdin.fileno())
@@ -115,8 +116,8 @@ class Screen:
         keys.quieten()
         self._at_once()
 
-    async def _until_due(self) -> None:
-        began = self._clock.monotonic()
+    async def _until_due(self, began: float) -> None:
+        """Wait for something new, and until a tenth of a second after the last redraw began, however long that took."""
         try:
             async with asyncio.timeout(_AGES_S):
                 await self._wake.wait()

@@ -129,9 +129,13 @@ def test_a_reset_ends_the_stream_of_the_old_market(tmp_path: Path) -> None:
         await ask(socket, action="auth", key="SIM", secret="s")
         await ask(socket, action="subscribe", trades=["AAPL"])
         reset(str(tmp_path), SystemClock(), seed=7)
-        with pytest.raises(ConnectionLost, match="the exchange was reset"):
+
+        async def listen_on() -> None:
             while True:
-                await asyncio.wait_for(socket.recv(), 10)
+                await socket.recv()
+
+        with pytest.raises(ConnectionLost, match="the exchange was reset"):
+            await asyncio.wait_for(listen_on(), 20)
         with pytest.raises(ConnectionLost):
             await socket.send("{}")
 
