@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, NamedTuple, Protocol
 
-from alpacli.errors import ConfigError, ConnectionLost
+from alpacli.errors import ConnectionLost
 from alpacli.ports import Clock, async_sleep
 from alpacli.sim.exchange import Exchange
 from alpacli.sim.feed import MINUTE_NS, TEST_SYMBOL, Feed
@@ -26,7 +26,6 @@ TICK_S: Final = 0.05
 
 _LOGIN_WITHIN_NS: Final = 10_000_000_000
 _MOST_BACKLOG_NS: Final = 120_000_000_000  # after the machine has slept, the hours before are not made up for
-_LOOK_EVERY_NS: Final = 1_000_000_000
 _BAR_DELAY_NS: Final = 200_000_000
 _STOCKS: Final = (
     *("trades", "quotes", "bars", "updatedBars", "dailyBars", "statuses", "lulds", "imbalances"),
@@ -315,8 +314,6 @@ class LocalSocket:
     ) -> None:
         self._session = session
         self._exchange = exchange
-        self._market = exchange.market()
-        self._look_at_ns = 0
         self._sleep = sleep
         self._answers: deque[str | bytes] = deque(session.begin())
         self._fetching: asyncio.Future[list[str | bytes]] | None = None
@@ -342,19 +339,8 @@ class LocalSocket:
         self._session.close()
         self._exchange.close()
 
-    def _is_another_market(self) -> bool:
-        try:
-            return self._exchange.market() is not self._market
-        except ConfigError:  # whoever needs the state reports it
-            return False
-
     async def _due(self) -> list[str | bytes]:
         now_ns = self._exchange.now_ns()
-        if now_ns >= self._look_at_ns:
-            self._look_at_ns = now_ns + _LOOK_EVERY_NS
-            if await asyncio.to_thread(self._is_another_market):
-                self._session.close()
-                raise ConnectionLost("the exchange was reset: this is another market now")
         if not self._session.reads_state:
             return self._session.due(now_ns)
         # What the thread fetches counts as told: a reader that gives up waiting leaves it to the next one.

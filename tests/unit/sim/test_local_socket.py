@@ -11,7 +11,6 @@ from tests.support.sim_account import SimAccount
 
 from alpacli.errors import ConnectionLost
 from alpacli.ports import Socket, SystemClock
-from alpacli.sim.exchange import reset
 from alpacli.sim.sockets import PATHS, LocalSocket, dial_local
 
 STREAM = "/stream"
@@ -120,23 +119,3 @@ def test_an_impatient_reader_gets_all_updates_once_and_in_order(tmp_path: Path) 
 def test_a_path_that_the_exchange_does_not_have_is_a_lost_connection(tmp_path: Path) -> None:
     with pytest.raises(ConnectionLost, match="no stream at /v2/nope"):
         asyncio.run(dial(tmp_path, "/v2/nope"))
-
-
-def test_a_reset_ends_the_stream_of_the_old_market(tmp_path: Path) -> None:
-    async def conversation() -> None:
-        socket = await dial(tmp_path, "/v2/iex")
-        assert json.loads(await socket.recv())[0]["msg"] == "connected"
-        await ask(socket, action="auth", key="SIM", secret="s")
-        await ask(socket, action="subscribe", trades=["AAPL"])
-        reset(str(tmp_path), SystemClock(), seed=7)
-
-        async def listen_on() -> None:
-            while True:
-                await socket.recv()
-
-        with pytest.raises(ConnectionLost, match="the exchange was reset"):
-            await asyncio.wait_for(listen_on(), 20)
-        with pytest.raises(ConnectionLost):
-            await socket.send("{}")
-
-    asyncio.run(conversation())
