@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Callable
 
-from benchmarks import sharing, starts
+from benchmarks import sharing, starts, streams
 from benchmarks.measure import Row
 
 
@@ -25,6 +25,11 @@ ROWS: dict[str, Callable[[int], list[Row]]] = {
     "budget": sharing.budget,
     "redis": sharing.redis,
     "day": _day,
+    "lines": streams.lines,
+    "watching": streams.watching,
+    "first": streams.first,
+    "many": streams.many,
+    "memory": streams.memory,
 }
 
 

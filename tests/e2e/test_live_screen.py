@@ -68,6 +68,41 @@ def test_a_signal_leaves_the_terminal_as_it_was(open_terminal: Callable[..., Ter
     assert terminal.ended()
 
 
+def test_the_selected_symbol_stays_selected_when_the_order_changes(open_terminal: Callable[..., Terminal]) -> None:
+    terminal = open_terminal("stream", "TSLA", "AAPL", "MSFT", "--sim")
+    assert terminal.shows(_has("MSFT"))
+    assert terminal.shows(lambda lines: "1/3" in lines[-2])
+    terminal.press("s")  # by symbol: TSLA goes from the first row to the last
+    assert terminal.shows(lambda lines: "sort (symbol)" in lines[-1])
+    assert terminal.shows(lambda lines: "3/3" in lines[-2])
+    terminal.press("d")
+    assert terminal.shows(lambda lines: not any(line.startswith("TSLA") for line in lines))
+    assert terminal.shows(_has("AAPL"))
+    assert terminal.shows(_has("MSFT"))
+    terminal.press("q")
+    assert terminal.ended()
+
+
+def test_suspending_gives_the_terminal_back_and_coming_back_takes_it_again(
+    open_terminal: Callable[..., Terminal],
+) -> None:
+    terminal = open_terminal("stream", "AAPL", "--sim")
+    assert terminal.shows(_has("AAPL"))
+    terminal.process.send_signal(signal.SIGTSTP)
+    assert terminal.shows(lambda _: terminal.times_entered == 2)
+    terminal.press("s")
+    assert terminal.shows(lambda lines: "sort (symbol)" in lines[-1])
+    terminal.press("q")
+    assert terminal.ended()
+
+
+def test_order_updates_are_told_line_by_line(open_terminal: Callable[..., Terminal]) -> None:
+    terminal = open_terminal("stream", "--updates", "--sim", "--verbose", "--duration", "3")
+    assert terminal.shows(lambda lines: any("OFFLINE EXCHANGE" in line for line in lines))
+    assert terminal.process.wait(20) == 0
+    assert terminal.times_entered == 0
+
+
 def test_an_unknown_feed_or_lost_stream_is_told_after_the_table_is_gone(open_terminal: Callable[..., Terminal]) -> None:
     terminal = open_terminal("stream", "AAPL", "--no-hub", "--reconnect", "0")
     assert terminal.process.wait(20) == 3  # no keys

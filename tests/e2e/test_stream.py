@@ -8,7 +8,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -259,7 +259,7 @@ def test_a_reader_that_leaves_ends_it_quietly(feed: Feed, tmp_path: Path) -> Non
     assert (process.returncode, errors) == (0, b"")
 
 
-def _flood(messages: int, symbols: int) -> Callable[[Conversation], object]:
+def _flood(messages: int, symbols: int) -> Callable[[Conversation], Awaitable[None]]:
     async def flood(conversation: Conversation) -> None:
         await conversation.greet()
         await conversation.obey()
@@ -277,7 +277,7 @@ def _flood(messages: int, symbols: int) -> Callable[[Conversation], object]:
 
 
 def test_a_slow_reader_gets_every_trade_and_the_latest_quote_of_each_symbol(tmp_path: Path) -> None:
-    with Feed(_flood(40_000, 7)) as feed:  # type: ignore[arg-type]
+    with Feed(_flood(40_000, 7)) as feed:
         process = start(user_of(feed.url, tmp_path), "--all-symbols", "--no-hub", "--buffer", "6000")
         assert eventually(lambda: feed.sent > 0, 20)
         time.sleep(1.0)
@@ -308,7 +308,7 @@ def test_a_slow_reader_gets_every_trade_and_the_latest_quote_of_each_symbol(tmp_
 
 
 def test_no_conflate_ends_with_an_error_and_what_waited_is_written(tmp_path: Path) -> None:
-    with Feed(_flood(40_000, 7)) as feed:  # type: ignore[arg-type]
+    with Feed(_flood(40_000, 7)) as feed:
         process = start(user_of(feed.url, tmp_path), "--all-symbols", "--no-hub", "--buffer", "6000", "--no-conflate")
         assert eventually(lambda: feed.sent > 0, 20)
         time.sleep(1.0)

@@ -257,7 +257,10 @@ def test_a_message_over_many_lines_is_one_line(breaks: str) -> None:
 @given(st.binary(max_size=60), st.sampled_from(["json", "msgpack"]))
 def test_no_bytes_can_do_more_than_be_refused(frame: bytes, encoding: frames.Encoding) -> None:
     with contextlib.suppress(BadFrame):
-        frames.encode_lines(decode(frame, encoding).ticks)
+        read = decode(frame, encoding).ticks
+        lines = frames.encode_lines(read).splitlines()
+        assert len(lines) == len(read)
+        assert all(isinstance(json.loads(line), dict) for line in lines)
 
 
 def test_the_servers_control_messages() -> None:
