@@ -120,7 +120,10 @@ class Screen:
 
     def _resumed(self, keys: "_Keys") -> None:
         """After a stop that could not be prepared for (``kill -STOP``) the shell has set its own modes."""
-        keys.quieten()
+        try:
+            keys.quieten()
+        except termios.error:
+            self.stop()  # the terminal is gone: whoever is hung up on is also told to go on
         self._at_once()
 
     async def _until_due(self, began: float) -> None:
