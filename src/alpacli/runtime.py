@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from alpacli.streams.supervisor import Source, Supervisor
     from alpacli.wire.frames import Message
 
-_SIM_PATHS = (*("/v2/iex", "/v2/sip", "/v2/delayed_sip", "/v2/test", "/v1beta3/crypto/us", "/v1beta1/news", "/stream"),)
 Warn = Callable[[str], None]
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -177,11 +176,13 @@ def open_source(
         UsageError: the in-process exchange does not have this feed.
     """
     clock = SystemClock()
-    if settings.sim and feed.path not in _SIM_PATHS:
-        raise UsageError(
-            f"the offline exchange has no {feed.name} feed",
-            "it has iex, sip, delayed_sip, test, crypto, news and updates",
-        )
+    if settings.sim:
+        from alpacli.sim.sockets import PATHS
+        from alpacli.streams.feeds import FEEDS
+
+        if feed.path not in PATHS:
+            known = ", ".join(name for name, other in FEEDS.items() if other.path in PATHS)
+            raise UsageError(f"the offline exchange has no {feed.name} feed", f"it has {known}")
     if hub and not settings.sim:
         from alpacli.streams.link import HubLink
 
@@ -287,26 +288,35 @@ def open_backfill(settings: Settings, feed: "Feed", *, warn: Warn = _warn_on_std
         return None
 
     async def backfill(interest: "Interest", from_ns: int, until_ns: int) -> "Sequence[Message]":
-        from alpacli.wire import market
-
         missed: list[dict[str, object]] = []
         client = open_async_client(settings, label="backfill", warn=warn)
         try:
             for channel in ("trades", "bars"):
                 symbols = sorted(interest.channels.get(channel, frozenset()) - {"*"})
-                token: str | None = None
-                while symbols:
-                    call = market.between(channel, symbols, from_ns, until_ns, feed=feed.name, token=token)
-                    page = (await client.read(call, use_cache=False)).value
-                    missed += page.ticks
-                    token = page.token
-                    if token is None:
-                        break
+                if symbols:
+                    missed += await _all_pages(client, channel, symbols, from_ns, until_ns, feed.name)
         finally:
             await client.close()
         return sorted(missed, key=lambda tick: str(tick.get("timestamp", "")))
 
     return backfill
+
+
+async def _all_pages(
+    client: "AsyncAlpacaClient", channel: str, symbols: "Sequence[str]", from_ns: int, until_ns: int, feed: str
+) -> "list[dict[str, object]]":
+    from alpacli.wire import market
+
+    found: list[dict[str, object]] = []
+    token: str | None = None
+    more = True
+    while more:
+        call = market.between(channel, symbols, from_ns, until_ns, feed=feed, token=token)
+        page = (await client.read(call, use_cache=False)).value
+        found += page.ticks
+        more = page.token not in (None, token)  # a server that repeats itself would never end
+        token = page.token
+    return found
 
 
 async def fetch_previous_closes(
@@ -336,6 +346,7 @@ def serve_hub(path: str) -> None:
     import fcntl
     import signal
     import socket
+    from contextlib import suppress
 
     import msgspec
 
@@ -356,7 +367,7 @@ def serve_hub(path: str) -> None:
             clock.sleep(0.02)
         else:
             break
-    if os.path.exists(path):
+    with suppress(FileNotFoundError):
         os.unlink(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     os.umask(0o177)
@@ -372,7 +383,8 @@ def serve_hub(path: str) -> None:
         except asyncio.CancelledError:
             pass
         finally:
-            os.unlink(path)
+            with suppress(FileNotFoundError):
+                os.unlink(path)
 
     asyncio.run(serve())
 

@@ -1,6 +1,7 @@
 """``alpacli stream``: a live table on a terminal, one JSON object a line anywhere else."""
 
 import json
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -92,14 +93,14 @@ def stream(
     chosen = [name for name, wanted in zip(_CHANNELS, flags, strict=True) if wanted]
     if speed is not None and replay is None:
         raise UsageError("--speed without --replay", "it sets how fast a recording is played")
-    found, interest = choose(
-        list(symbols or ()), chosen, feed, updates=updates, all_symbols=all_symbols, replay=replay is not None
-    )
+    named = split_symbols(symbols or ())
+    found, interest = choose(named, chosen, feed, updates=updates, all_symbols=all_symbols, replay=replay is not None)
     run_stream(
         run,
         Plan(
             feed=found,
             interest=interest,
+            symbols=named or ["*"],
             messages=_at_least("--count", count, 1),
             duration_s=_seconds("--duration", duration),
             record=record,
@@ -113,6 +114,12 @@ def stream(
             hub=not no_hub,
         ),
     )
+
+
+def split_symbols(texts: Iterable[str]) -> list[str]:
+    """Return the symbols in their order, each once; ``AAPL,MSFT`` is two."""
+    symbols = (symbol.strip().upper() for text in texts for symbol in text.split(","))
+    return list(dict.fromkeys(symbol for symbol in symbols if symbol))
 
 
 def choose(
@@ -132,7 +139,7 @@ def choose(
     from alpacli.domain.ticks import Interest
     from alpacli.streams.feeds import check_interest, find_feed
 
-    symbols = [symbol.strip().upper() for text in symbols for symbol in text.split(",") if symbol.strip()]
+    symbols = split_symbols(symbols)
     if updates or feed_name == "updates":
         if symbols or channels or all_symbols or feed_name not in (None, "updates"):
             raise UsageError(

@@ -7,6 +7,7 @@ them are behind is the connection read no further for a while, as a slow reader'
 """
 
 import asyncio
+import logging
 import socket
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -39,6 +40,8 @@ _AT_ONCE_BYTES: Final = 64 << 10
 """Pieces are put together up to this size; more at once is memory that the system takes back and has to give again."""
 
 _MOST_COMMAND_BYTES: Final = 4 << 20
+_COME_WITH_TRADES: Final = ("corrections", "cancelErrors")
+_log = logging.getLogger(__name__)
 
 
 class Shared(Protocol):
@@ -72,6 +75,7 @@ class Member(asyncio.Protocol):
         self.live = False
         self.asking = False
         self.missed_some = False
+        self.left_out_before = Health(0, 0)
         self._hub = hub
         self._transport: asyncio.Transport | None = None
         self._unread = b""
@@ -125,7 +129,7 @@ class Member(asyncio.Protocol):
             return
         self._waiting.append(packed)
         self._waiting_bytes += len(packed)
-        if self._waiting_bytes > MOST_WAITING_BYTES:
+        if self._waiting_bytes > self._hub.most_waiting_bytes:
             self.cut_off()
 
     def _next(self) -> bytes:
@@ -160,7 +164,16 @@ class _Alike:
 class Hub:
     """Serves members until nobody has been there for ``linger_s``, or the upstream connection ends for good."""
 
-    def __init__(self, make_upstream: Callable[[Interest], Shared], linger_s: float) -> None:
+    def __init__(
+        self,
+        make_upstream: Callable[[Interest], Shared],
+        linger_s: float,
+        *,
+        hold_s: float = HOLD_S,
+        most_waiting_bytes: int = MOST_WAITING_BYTES,
+    ) -> None:
+        self.most_waiting_bytes = most_waiting_bytes
+        self._hold_s = hold_s
         self._make_upstream = make_upstream
         self._linger_s = linger_s
         self._members: dict[Member, None] = {}
@@ -169,8 +182,10 @@ class Hub:
         self._changes: set[asyncio.Task[None]] = set()
         self._over = asyncio.Event()
         self._live: Live | None = None
+        self._confirmed = Interest()
         self._condition: Event | None = None
         self._alike: list[_Alike] | None = None
+        self._health = Health(0, 0)
         self._flush_timer: asyncio.TimerHandle | None = None
         self._flushed_at = 0.0
         self._leaving: asyncio.TimerHandle | None = None
@@ -225,6 +240,7 @@ class Hub:
                 return
             member.greeted = member.asking = True
             member.interest = interest
+            member.left_out_before = self._health
             member.stale_after_s = msgspec.convert(command["stale_after"], float)
             self._watch_for_silence()
             if self._condition is not None and self._live is None:
@@ -299,7 +315,7 @@ class Hub:
         if self._members and all(member.behind for member in self._members):
             if self._held is None and self._hold_allowed:
                 upstream.pause()
-                self._held = asyncio.get_running_loop().call_later(HOLD_S, self._hold_no_longer)
+                self._held = asyncio.get_running_loop().call_later(self._hold_s, self._hold_no_longer)
         elif self._held is not None:
             self._held.cancel()
             self._held = None
@@ -316,12 +332,19 @@ class Hub:
         try:
             await upstream.run(self)
         except AlpacliError as error:
-            self._flush()
-            for member in list(self._members):
-                member.send(pack_failure(error))
-                member.end()
+            self._fail(error)
+        except Exception as error:  # noqa: BLE001 # a defect: those who wait would only start the next hub for it
+            _log.exception("the shared connection failed")
+            text = f"a defect in the process that holds the shared connection: {type(error).__name__}: {error}"
+            self._fail(AlpacliError(text, "--no-hub connects without it"))
         finally:
             self._over.set()
+
+    def _fail(self, error: AlpacliError) -> None:
+        self._flush()
+        for member in list(self._members):
+            member.send(pack_failure(error))
+            member.end()
 
     def batch(self, batch: Batch) -> None:
         """Write the messages as lines at once, while they are in the processor's cache, and deliver them when it is time."""
@@ -349,10 +372,14 @@ class Hub:
         self._regroup()
         if isinstance(event, Live):
             self._live = event
+            self._confirmed = Interest(event.channels)
             self._greet_the_live()
             return
         if isinstance(event, Refused):
             self._refuse(event)
+            return
+        if isinstance(event, Health):
+            self._count(event)
             return
         if isinstance(event, Reconnecting):
             if not self._members:
@@ -362,7 +389,7 @@ class Hub:
             for member in self._members:
                 member.missed_some |= member.live
                 member.live, member.asking = False, member.greeted
-        if not isinstance(event, Health | Gap):
+        if not isinstance(event, Gap):
             self._condition = event
         packed = pack_event(event)
         for member in self._members:
@@ -372,6 +399,15 @@ class Hub:
                     member.send(packed)
             elif member.greeted:
                 member.send(packed)
+
+    def _count(self, health: Health) -> None:
+        """Tell each member what was left out since it came."""
+        self._health = health
+        for member in self._members:
+            if member.greeted:
+                before = member.left_out_before
+                counts = Health(health.unknown - before.unknown, health.bad_frames - before.bad_frames)
+                member.send(pack_event(counts))
 
     def _refuse(self, event: Refused) -> None:
         refused = Interest(event.channels)
@@ -385,15 +421,12 @@ class Hub:
 
     def _groups(self) -> list[_Alike]:
         if self._alike is None:
-            upstream = self._upstream
-            settled = upstream is not None and upstream.settled  # else there may be messages that nobody wants any more
             found: dict[Interest, _Alike] = {}
             for member in self._members:
                 if member.live:
                     interest = member.interest
                     if interest not in found:
-                        all_of_it = settled and upstream is not None and interest == upstream.wanted
-                        found[interest] = _Alike(interest, all_of_it=all_of_it)
+                        found[interest] = _Alike(interest, all_of_it=_covers(interest, self._confirmed))
                     found[interest].members.append(member)
             self._alike = list(found.values())
         return self._alike
@@ -426,6 +459,18 @@ def _take_together(pieces: deque[bytes]) -> bytes:
         size += len(pieces[0])
         parts.append(pieces.popleft())
     return first if len(parts) == 1 else b"".join(parts)
+
+
+def _covers(interest: Interest, confirmed: Interest) -> bool:
+    """Tell whether all that the server sends is wanted.
+
+    What it confirmed decides, not what was asked for: while a change is on its way, the symbols of those who have left come.
+    """
+    for channel, symbols in confirmed.channels.items():
+        wanted = interest.channels.get(channel, frozenset())
+        if channel not in _COME_WITH_TRADES and "*" not in wanted and not symbols <= wanted:
+            return False
+    return True
 
 
 async def _try(change: Awaitable[None]) -> None:
