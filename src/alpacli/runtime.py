@@ -1,6 +1,7 @@
 """The composition root: settings become a client with its clock, store and transport. Only here real ones are chosen.
 
-alpaca-py loads when the first request really goes out, so that an answer from the cache never pays for it.
+alpaca-py loads when the first request really goes out, so that an answer from the cache never pays for it; and a stream and
+its hub, which send no requests, load nothing of those.
 """
 
 import os
@@ -9,12 +10,9 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from alpacli.broker.flow import Pipeline
-from alpacli.broker.functions import FunctionCache
 from alpacli.errors import UsageError
 from alpacli.ports import BudgetRules, Request, Response, Socket, Store, SystemClock, SystemRandomness, Transport
 from alpacli.settings import Flags, Settings, load
-from alpacli.store import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,6 +20,7 @@ if TYPE_CHECKING:
 
     from alpacli.broker.async_client import AsyncAlpacaClient
     from alpacli.broker.client import AlpacaClient, OnWait
+    from alpacli.broker.flow import Pipeline
     from alpacli.domain.ticks import Interest
     from alpacli.streams.client import Backfill, Stream
     from alpacli.streams.feeds import Feed
@@ -79,7 +78,10 @@ def _transport(settings: Settings) -> Transport:
     return AlpacaTransport(settings.require_keys(), settings.base_url, settings.data_url)
 
 
-def _parts(settings: Settings, label: str, warn: Warn) -> tuple[Pipeline, Transport]:
+def _parts(settings: Settings, label: str, warn: Warn) -> "tuple[Pipeline, Transport]":
+    from alpacli.broker.flow import Pipeline
+    from alpacli.store import open_store
+
     settings.require_keys()
     clock, rng = SystemClock(), SystemRandomness()
     store: Store = open_store(settings, clock, rng, warn)
@@ -398,6 +400,9 @@ def cached(ttl: float, *, key: str | None = None) -> Callable[[Callable[P, R]], 
     Raises:
         ConfigError: as ``connect``.
     """
+    from alpacli.broker.functions import FunctionCache
+    from alpacli.store import open_store
+
     settings = _load(Flags())
     clock, rng = SystemClock(), SystemRandomness()
     store = open_store(settings, clock, rng, _warn_on_stderr)
