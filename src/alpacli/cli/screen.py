@@ -68,8 +68,9 @@ class Screen:
         self._doing: set[asyncio.Future[None]] = set()
         self._ascii = not _can_draw(console)
 
-    def changed(self) -> None:
-        """There is something new to show, within a tenth of a second."""
+    def changed(self, *, at_once: bool = False) -> None:
+        """There is something new to show, within a tenth of a second or ``at_once``."""
+        self._urgent |= at_once
         self._wake.set()
 
     def stop(self) -> None:

@@ -47,6 +47,8 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _REPORT_CONFLATED_EVERY_S: Final = 5.0
 _CLOSES_EVERY_S: Final = 900.0
 _NEW_SYMBOLS_S: Final = 0.5
+_FIRST_TICKS_S: Final = 1.0
+_AFTER_FIRST_S: Final = 0.1
 _LAST_LINES_S: Final = 1.0
 """How long a reader has to take what waits when Ctrl-C or SIGTERM ends the stream."""
 
@@ -99,6 +101,8 @@ class _Streaming:
         self._conflated_said = 0
         self._conflated_said_at = float("-inf")
         self._been_live = False
+        self._has_ticked = False
+        self._has_shown = asyncio.Event()
         self._health = Health(0, 0)
         self._beside: set[asyncio.Future[None]] = set()
         self._board: Board | None = None
@@ -204,8 +208,12 @@ class _Streaming:
     async def _keep_closes(self) -> None:
         """Know what changes are measured against, also when a new day begins; the table does without where there is none.
 
-        A symbol that was just added is asked for within a second.
+        A symbol that was just added is asked for within a second. The first ticks come first: loading what fetches the
+        closes takes longer than all that leads up to them.
         """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_TICKS_S):
+                await self._has_shown.wait()
         asked: set[str] = set()
         ask_all_at = self._clock.monotonic()
         while self._board is not None:
@@ -331,7 +339,10 @@ class _Streaming:
             board.apply(batch.messages, now_ns)
         else:
             board.apply_lines(batch.lines, now_ns)
-        screen.changed()
+        screen.changed(at_once=not self._has_ticked)
+        if not self._has_ticked:
+            self._has_ticked = True
+            self._loop.call_later(_AFTER_FIRST_S, self._has_shown.set)
 
     def _for_people(self, lines: bytes) -> bytes:
         from alpacli.render.live_lines import told
