@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from alpacli.errors import UsageError
@@ -192,6 +193,27 @@ def open_source(
     return _supervise(
         upstream(settings, feed), wanted, stale_after_s, sim_dir=settings.state_dir if settings.sim else ""
     )
+
+
+def start_sharing(settings: Settings, feed: "Feed") -> None:
+    """Have the process that shares a feed's connection started, if there is none, while the caller loads what it needs.
+
+    Whoever opens the source then waits for it, or starts it where this failed.
+
+    Raises:
+        ConfigError: there is no key pair.
+    """
+    if settings.sim:
+        return
+    from alpacli.streams.local import meeting, start_hub
+
+    shared = upstream(settings, feed)
+
+    def start() -> None:
+        with suppress(OSError):
+            start_hub(shared, meeting(shared))
+
+    threading.Thread(target=start, name="alpacli hub", daemon=True).start()
 
 
 def upstream(settings: Settings, feed: "Feed") -> "Upstream":

@@ -87,29 +87,36 @@ def stream(
 
         run.printer.write((json.dumps(schema(), indent=2 if run.printer.on_terminal else None) + "\n").encode())
         return
-    from alpacli.cli.streaming import Plan, run_stream
-
     flags = (trades, quotes, bars, updated_bars, daily_bars, statuses, lulds, imbalances, orderbooks, news)
     chosen = [name for name, wanted in zip(_CHANNELS, flags, strict=True) if wanted]
     if speed is not None and replay is None:
         raise UsageError("--speed without --replay", "it sets how fast a recording is played")
     named = split_symbols(symbols or ())
     found, interest = choose(named, chosen, feed, updates=updates, all_symbols=all_symbols, replay=replay is not None)
+    messages, duration_s = _at_least("--count", count, 1), _seconds("--duration", duration)
+    factor, most = _speed(speed), _at_least("--buffer", buffer, 1) or buffer
+    attempts, stale_after_s = _reconnect(reconnect), _seconds("--stale-after", stale_after) or 30.0
+    if not no_hub and replay is None:
+        from alpacli.runtime import start_sharing
+
+        start_sharing(run.settings(), found)
+    from alpacli.cli.streaming import Plan, run_stream
+
     run_stream(
         run,
         Plan(
             feed=found,
             interest=interest,
             symbols=named or ["*"],
-            messages=_at_least("--count", count, 1),
-            duration_s=_seconds("--duration", duration),
+            messages=messages,
+            duration_s=duration_s,
             record=record,
             replay=replay,
-            speed=_speed(speed),
-            buffer=_at_least("--buffer", buffer, 1) or buffer,
+            speed=factor,
+            buffer=most,
             conflate=not no_conflate,
-            reconnect=_reconnect(reconnect),
-            stale_after_s=_seconds("--stale-after", stale_after) or 30.0,
+            reconnect=attempts,
+            stale_after_s=stale_after_s,
             backfill=backfill,
             hub=not no_hub,
         ),

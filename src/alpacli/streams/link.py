@@ -17,6 +17,7 @@ from alpacli.streams.supervisor import FIRST_PAUSE_S, HEALTHY_S, LONGEST_PAUSE_S
 
 _MEET_S: Final = 10.0
 _LOOK_AGAIN_S: Final = 0.02
+_STARTING_S: Final = 0.005
 _MOST_SILENT_HUBS: Final = 20
 
 
@@ -164,7 +165,7 @@ class HubLink:
                         "--no-hub connects without it",
                     ) from None
                 if not await asyncio.to_thread(start_hub, self._upstream, self._place):
-                    await async_sleep(_LOOK_AGAIN_S)
+                    await async_sleep(_STARTING_S)
                 continue
             self._transport = transport
             if self._paused:
