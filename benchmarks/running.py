@@ -129,8 +129,8 @@ class Place:
         )
 
     def stream(self, symbols: Sequence[str], *options: str, rows: int | None = None) -> Reader:
-        """Start ``alpacli stream`` for these, and for what the feed itself sends."""
-        return Reader([alpacli(), "stream", *symbols, BEAT, MARK, *options], self.env, rows=rows)
+        """Start ``alpacli stream`` for what the feed itself sends, at the top of a table, and for these."""
+        return Reader([alpacli(), "stream", MARK, BEAT, *symbols, *options], self.env, rows=rows)
 
     def hub(self) -> int | None:
         """Return the hub's process id; ``None`` when there is none, or the platform does not tell."""
