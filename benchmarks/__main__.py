@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Callable
 
-from benchmarks import sharing, starts
+from benchmarks import sharing, starts, streams
 from benchmarks.measure import Row
 
 
@@ -25,6 +25,11 @@ ROWS: dict[str, Callable[[int], list[Row]]] = {
     "budget": sharing.budget,
     "redis": sharing.redis,
     "day": _day,
+    "ndjson": streams.ndjson,
+    "live-table": streams.live_table,
+    "first-tick": streams.first_tick,
+    "many": streams.many,
+    "memory": streams.memory,
 }
 
 

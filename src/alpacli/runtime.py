@@ -1,20 +1,19 @@
 """The composition root: settings become a client with its clock, store and transport. Only here real ones are chosen.
 
-alpaca-py loads when the first request really goes out, so that an answer from the cache never pays for it.
+alpaca-py loads when the first request really goes out, so that an answer from the cache never pays for it; and a stream and
+its hub, which send no requests, load nothing of those.
 """
 
 import os
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from alpacli.broker.flow import Pipeline
-from alpacli.broker.functions import FunctionCache
 from alpacli.errors import UsageError
 from alpacli.ports import BudgetRules, Request, Response, Socket, Store, SystemClock, SystemRandomness, Transport
 from alpacli.settings import Flags, Settings, load
-from alpacli.store import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
     from alpacli.broker.async_client import AsyncAlpacaClient
     from alpacli.broker.client import AlpacaClient, OnWait
+    from alpacli.broker.flow import Pipeline
     from alpacli.domain.ticks import Interest
     from alpacli.streams.client import Backfill, Stream
     from alpacli.streams.feeds import Feed
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from alpacli.streams.supervisor import Source, Supervisor
     from alpacli.wire.frames import Message
 
-_SIM_PATHS = (*("/v2/iex", "/v2/sip", "/v2/delayed_sip", "/v2/test", "/v1beta3/crypto/us", "/v1beta1/news", "/stream"),)
 Warn = Callable[[str], None]
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -80,7 +79,10 @@ def _transport(settings: Settings) -> Transport:
     return AlpacaTransport(settings.require_keys(), settings.base_url, settings.data_url)
 
 
-def _parts(settings: Settings, label: str, warn: Warn) -> tuple[Pipeline, Transport]:
+def _parts(settings: Settings, label: str, warn: Warn) -> "tuple[Pipeline, Transport]":
+    from alpacli.broker.flow import Pipeline
+    from alpacli.store import open_store
+
     settings.require_keys()
     clock, rng = SystemClock(), SystemRandomness()
     store: Store = open_store(settings, clock, rng, warn)
@@ -177,11 +179,13 @@ def open_source(
         UsageError: the in-process exchange does not have this feed.
     """
     clock = SystemClock()
-    if settings.sim and feed.path not in _SIM_PATHS:
-        raise UsageError(
-            f"the offline exchange has no {feed.name} feed",
-            "it has iex, sip, delayed_sip, test, crypto, news and updates",
-        )
+    if settings.sim:
+        from alpacli.sim.sockets import PATHS
+        from alpacli.streams.feeds import FEEDS
+
+        if feed.path not in PATHS:
+            known = ", ".join(name for name, other in FEEDS.items() if other.path in PATHS)
+            raise UsageError(f"the offline exchange has no {feed.name} feed", f"it has {known}")
     if hub and not settings.sim:
         from alpacli.streams.link import HubLink
 
@@ -189,6 +193,27 @@ def open_source(
     return _supervise(
         upstream(settings, feed), wanted, stale_after_s, sim_dir=settings.state_dir if settings.sim else ""
     )
+
+
+def start_sharing(settings: Settings, feed: "Feed") -> None:
+    """Have the process that shares a feed's connection started, if there is none, while the caller loads what it needs.
+
+    Whoever opens the source then waits for it, or starts it where this failed.
+
+    Raises:
+        ConfigError: there is no key pair.
+    """
+    if settings.sim:
+        return
+    from alpacli.streams.local import meeting, start_hub
+
+    shared = upstream(settings, feed)
+
+    def start() -> None:
+        with suppress(OSError):
+            start_hub(shared, meeting(shared))
+
+    threading.Thread(target=start, name="alpacli hub", daemon=True).start()
 
 
 def upstream(settings: Settings, feed: "Feed") -> "Upstream":
@@ -287,26 +312,35 @@ def open_backfill(settings: Settings, feed: "Feed", *, warn: Warn = _warn_on_std
         return None
 
     async def backfill(interest: "Interest", from_ns: int, until_ns: int) -> "Sequence[Message]":
-        from alpacli.wire import market
-
         missed: list[dict[str, object]] = []
         client = open_async_client(settings, label="backfill", warn=warn)
         try:
             for channel in ("trades", "bars"):
                 symbols = sorted(interest.channels.get(channel, frozenset()) - {"*"})
-                token: str | None = None
-                while symbols:
-                    call = market.between(channel, symbols, from_ns, until_ns, feed=feed.name, token=token)
-                    page = (await client.read(call, use_cache=False)).value
-                    missed += page.ticks
-                    token = page.token
-                    if token is None:
-                        break
+                if symbols:
+                    missed += await _all_pages(client, channel, symbols, from_ns, until_ns, feed.name)
         finally:
             await client.close()
         return sorted(missed, key=lambda tick: str(tick.get("timestamp", "")))
 
     return backfill
+
+
+async def _all_pages(
+    client: "AsyncAlpacaClient", channel: str, symbols: "Sequence[str]", from_ns: int, until_ns: int, feed: str
+) -> "list[dict[str, object]]":
+    from alpacli.wire import market
+
+    found: list[dict[str, object]] = []
+    token: str | None = None
+    more = True
+    while more:
+        call = market.between(channel, symbols, from_ns, until_ns, feed=feed, token=token)
+        page = (await client.read(call, use_cache=False)).value
+        found += page.ticks
+        more = page.token not in (None, token)  # a server that repeats itself would never end
+        token = page.token
+    return found
 
 
 async def fetch_previous_closes(
@@ -336,6 +370,7 @@ def serve_hub(path: str) -> None:
     import fcntl
     import signal
     import socket
+    from contextlib import suppress
 
     import msgspec
 
@@ -356,7 +391,7 @@ def serve_hub(path: str) -> None:
             clock.sleep(0.02)
         else:
             break
-    if os.path.exists(path):
+    with suppress(FileNotFoundError):
         os.unlink(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     os.umask(0o177)
@@ -372,7 +407,8 @@ def serve_hub(path: str) -> None:
         except asyncio.CancelledError:
             pass
         finally:
-            os.unlink(path)
+            with suppress(FileNotFoundError):
+                os.unlink(path)
 
     asyncio.run(serve())
 
@@ -386,6 +422,9 @@ def cached(ttl: float, *, key: str | None = None) -> Callable[[Callable[P, R]], 
     Raises:
         ConfigError: as ``connect``.
     """
+    from alpacli.broker.functions import FunctionCache
+    from alpacli.store import open_store
+
     settings = _load(Flags())
     clock, rng = SystemClock(), SystemRandomness()
     store = open_store(settings, clock, rng, _warn_on_stderr)

@@ -10,7 +10,7 @@ import pytest
 from tests.support import valkey
 
 from alpacli.errors import ConfigError, StoreUnavailable
-from alpacli.ports import BudgetRules, Outcome, Store, Ticket
+from alpacli.ports import BudgetRules, Granted, Outcome, Store, Ticket
 from alpacli.store.redis import RedisStore
 
 KEY = "alpaca:{fp}:account"
@@ -83,6 +83,16 @@ def test_a_new_process_pays_only_its_connection(server: valkey.Server) -> None:
     assert seen == ["EVALSHA"] * len(seen)
     warm.close()
     cold.close()
+
+
+def test_a_waiter_in_a_form_that_cannot_be_read_is_dropped(server: valkey.Server) -> None:
+    """What another version left there may not fail every request until it expires."""
+    store = RedisStore(server.url)
+    with server.client() as client:
+        client.hset("alpaca:{fp}:~waiting", "old", "7 soon now 0 another version")
+        assert isinstance(store.admit(RULES, Ticket("t", "job")), Granted)
+        assert not client.hexists("alpaca:{fp}:~waiting", "old")
+    store.close()
 
 
 def test_nothing_is_left_without_an_expiry(server: valkey.Server) -> None:

@@ -8,17 +8,16 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from tests.support.alpacli import PROGRAM, Alpacli
+from tests.support.alpacli import PROGRAM
 from tests.support.feed import Conversation, Feed, quote, steadily, trade
+from tests.support.streaming import KEYS, eventually, parsed, start, user_of
 
 from alpacli.streams.local import Upstream, meeting
-
-KEYS = {"ALPACA_API_KEY": "PKTEST", "ALPACA_SECRET_KEY": "secret"}
 
 
 @pytest.fixture
@@ -27,45 +26,9 @@ def feed() -> Iterator[Feed]:
         yield running
 
 
-def user_of(feed: Feed, tmp_path: Path, **env: str) -> Alpacli:
-    runtime = tmp_path / "run"
-    runtime.mkdir()
-    short = Path("/tmp") / f"alpacli-test-{os.getpid()}-{abs(hash(tmp_path)) % 10**8}"
-    short.symlink_to(runtime)
-    return Alpacli(
-        tmp_path,
-        {**KEYS, "ALPACA_STREAM_URL": feed.url, "ALPACLI_HUB_LINGER": "0.5", "XDG_RUNTIME_DIR": str(short), **env},
-    )
-
-
-def start(user: Alpacli, *args: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [PROGRAM, "stream", *args],
-        env=user.environment(None),
-        cwd=user.cwd,
-        stdin=stdin,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-
-
-def parsed(out: bytes) -> list[dict[str, object]]:
-    assert out.endswith(b"\n") or not out
-    return [json.loads(line) for line in out.splitlines()]
-
-
-def eventually(holds: Callable[[], bool], seconds: float = 10.0) -> bool:
-    give_up_at = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > give_up_at:
-            return False
-        time.sleep(0.02)
-    return True
-
-
 @pytest.mark.parametrize("sharing", [(), ("--no-hub",)])
 def test_lines_with_full_names_until_the_count(feed: Feed, tmp_path: Path, sharing: tuple[str, ...]) -> None:
-    ended = user_of(feed, tmp_path)("stream", "AAPL", "--count", "5", *sharing)
+    ended = user_of(feed.url, tmp_path)("stream", "AAPL", "--count", "5", *sharing)
     assert ended.code == 0, ended.errors
     ticks = parsed(ended.out)
     assert len(ticks) == 5
@@ -84,13 +47,13 @@ def test_the_duration_counts_from_the_confirmation(tmp_path: Path) -> None:
             await asyncio.sleep(0.01)
 
     with Feed(late) as feed:
-        ended = user_of(feed, tmp_path)("stream", "AAPL", "--no-hub", "--duration", "0.5")
+        ended = user_of(feed.url, tmp_path)("stream", "AAPL", "--no-hub", "--duration", "0.5")
         assert ended.code == 0
         assert len(parsed(ended.out)) > 10
 
 
 def test_streams_share_one_connection_each_with_its_own_symbols(feed: Feed, tmp_path: Path) -> None:
-    user = user_of(feed, tmp_path)
+    user = user_of(feed.url, tmp_path)
     running = [start(user, symbol, "--trades", "--duration", "1.5") for symbol in ("AAPL", "MSFT", "AAPL", "GOOG")]
     for process, symbol in zip(running, ("AAPL", "MSFT", "AAPL", "GOOG"), strict=True):
         out, errors = process.communicate(timeout=30)
@@ -106,7 +69,7 @@ def test_streams_share_one_connection_each_with_its_own_symbols(feed: Feed, tmp_
 
 
 def test_the_first_stream_may_end_and_the_others_lose_nothing(feed: Feed, tmp_path: Path) -> None:
-    user = user_of(feed, tmp_path)
+    user = user_of(feed.url, tmp_path)
     first = start(user, "AAPL", "--trades")
     assert first.stdout is not None
     first.stdout.readline()
@@ -124,7 +87,7 @@ def test_the_first_stream_may_end_and_the_others_lose_nothing(feed: Feed, tmp_pa
 def test_when_the_process_that_holds_the_connection_is_killed_another_takes_over_within_a_second(
     feed: Feed, tmp_path: Path
 ) -> None:
-    user = user_of(feed, tmp_path)
+    user = user_of(feed.url, tmp_path)
     watching = start(user, "AAPL", "--trades", "--duration", "3")
     assert watching.stdout is not None
     watching.stdout.readline()
@@ -144,7 +107,7 @@ def test_when_the_process_that_holds_the_connection_is_killed_another_takes_over
 def test_commands_on_standard_input_change_the_subscription_and_its_end_changes_nothing(
     feed: Feed, tmp_path: Path
 ) -> None:
-    process = start(user_of(feed, tmp_path), "AAPL", "--trades", "--duration", "1.5", stdin=subprocess.PIPE)
+    process = start(user_of(feed.url, tmp_path), "AAPL", "--trades", "--duration", "1.5", stdin=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdin is not None
     process.stdout.readline()
@@ -182,7 +145,7 @@ def test_what_will_not_heal_ends_at_once(
         await asyncio.sleep(5)
 
     with Feed(refuse) as feed:
-        ended = user_of(feed, tmp_path)("stream", "AAPL", "--json", *sharing)
+        ended = user_of(feed.url, tmp_path)("stream", "AAPL", "--json", *sharing)
         assert ended.code == exit_code
         assert ended.out == b""
         error = json.loads(ended.err)["error"]
@@ -199,12 +162,12 @@ async def _full(conversation: Conversation) -> None:
 
 def test_a_place_that_is_taken_is_asked_for_again_and_then_given_up(tmp_path: Path) -> None:
     with Feed(_full, steadily) as feed:
-        ended = user_of(feed, tmp_path)("stream", "AAPL", "--count", "2")
+        ended = user_of(feed.url, tmp_path)("stream", "AAPL", "--count", "2")
         assert ended.code == 0
         assert b"406" in ended.err
     with Feed(_full) as feed:
         (tmp_path / "2").mkdir()
-        ended = user_of(feed, tmp_path / "2")("stream", "AAPL", "--reconnect", "1")
+        ended = user_of(feed.url, tmp_path / "2")("stream", "AAPL", "--reconnect", "1")
         assert ended.code == 6
         assert b"another program holds" in ended.err
         assert feed.connections == 2
@@ -220,7 +183,7 @@ def test_a_lost_connection_is_replaced_and_the_gap_reported(tmp_path: Path, shar
         conversation.socket.transport.abort()
 
     with Feed(drop, steadily) as feed:
-        ended = user_of(feed, tmp_path)("stream", "AAPL", "--trades", "--count", "5", *sharing)
+        ended = user_of(feed.url, tmp_path)("stream", "AAPL", "--trades", "--count", "5", *sharing)
         assert ended.code == 0, ended.errors
         assert len(parsed(ended.out)) == 5
         assert re.search(r"gap: what happened from 20\S+Z to 20\S+Z", ended.errors)
@@ -242,7 +205,7 @@ def test_a_mute_connection_is_replaced_and_a_quiet_one_is_not(tmp_path: Path) ->
         await asyncio.sleep(20)
 
     with Feed(mute, quiet) as feed:
-        ended = user_of(feed, tmp_path)(
+        ended = user_of(feed.url, tmp_path)(
             "stream", "AAPL", "--trades", "--no-hub", "--count", "2", "--stale-after", "0.8"
         )
         assert ended.code == 0
@@ -263,7 +226,7 @@ def test_garbage_and_unknown_messages_are_left_out_and_the_stream_goes_on(tmp_pa
         await asyncio.sleep(5)
 
     with Feed(garble) as feed:
-        ended = user_of(feed, tmp_path)("stream", "AAPL", "--trades", "--no-hub", "--count", "2")
+        ended = user_of(feed.url, tmp_path)("stream", "AAPL", "--trades", "--no-hub", "--count", "2")
         assert ended.code == 0
         assert [tick["id"] for tick in parsed(ended.out)] == [1, 2]
         assert feed.connections == 1
@@ -276,7 +239,7 @@ def test_a_signal_ends_it_well_at_any_step(tmp_path: Path, number: signal.Signal
         await asyncio.sleep(30)
 
     with Feed(hang if when == "connecting" else steadily) as feed:
-        process = start(user_of(feed, tmp_path), "AAPL", "--trades")
+        process = start(user_of(feed.url, tmp_path), "AAPL", "--trades")
         assert eventually(lambda: feed.connections == 1 and (when == "connecting" or feed.sent > 20))
         time.sleep(0.2)
         process.send_signal(number)
@@ -287,7 +250,7 @@ def test_a_signal_ends_it_well_at_any_step(tmp_path: Path, number: signal.Signal
 
 
 def test_a_reader_that_leaves_ends_it_quietly(feed: Feed, tmp_path: Path) -> None:
-    process = start(user_of(feed, tmp_path), "AAPL")
+    process = start(user_of(feed.url, tmp_path), "AAPL")
     assert process.stdout is not None
     process.stdout.readline()
     process.stdout.close()
@@ -296,7 +259,7 @@ def test_a_reader_that_leaves_ends_it_quietly(feed: Feed, tmp_path: Path) -> Non
     assert (process.returncode, errors) == (0, b"")
 
 
-def _flood(messages: int, symbols: int) -> Callable[[Conversation], object]:
+def _flood(messages: int, symbols: int) -> Callable[[Conversation], Awaitable[None]]:
     async def flood(conversation: Conversation) -> None:
         await conversation.greet()
         await conversation.obey()
@@ -314,8 +277,8 @@ def _flood(messages: int, symbols: int) -> Callable[[Conversation], object]:
 
 
 def test_a_slow_reader_gets_every_trade_and_the_latest_quote_of_each_symbol(tmp_path: Path) -> None:
-    with Feed(_flood(40_000, 7)) as feed:  # type: ignore[arg-type]
-        process = start(user_of(feed, tmp_path), "--all-symbols", "--no-hub", "--buffer", "6000")
+    with Feed(_flood(40_000, 7)) as feed:
+        process = start(user_of(feed.url, tmp_path), "--all-symbols", "--no-hub", "--buffer", "6000")
         assert eventually(lambda: feed.sent > 0, 20)
         time.sleep(1.0)
         collected: list[bytes] = []
@@ -345,8 +308,8 @@ def test_a_slow_reader_gets_every_trade_and_the_latest_quote_of_each_symbol(tmp_
 
 
 def test_no_conflate_ends_with_an_error_and_what_waited_is_written(tmp_path: Path) -> None:
-    with Feed(_flood(40_000, 7)) as feed:  # type: ignore[arg-type]
-        process = start(user_of(feed, tmp_path), "--all-symbols", "--no-hub", "--buffer", "6000", "--no-conflate")
+    with Feed(_flood(40_000, 7)) as feed:
+        process = start(user_of(feed.url, tmp_path), "--all-symbols", "--no-hub", "--buffer", "6000", "--no-conflate")
         assert eventually(lambda: feed.sent > 0, 20)
         time.sleep(1.0)
         out, errors = process.communicate(timeout=20)
@@ -358,7 +321,7 @@ def test_no_conflate_ends_with_an_error_and_what_waited_is_written(tmp_path: Pat
 
 
 def test_a_recording_has_all_lines_and_can_be_played_again(feed: Feed, tmp_path: Path) -> None:
-    user = user_of(feed, tmp_path)
+    user = user_of(feed.url, tmp_path)
     first = user("stream", "AAPL", "--trades", "--count", "20", "--record", "day.ndjson")
     recorded = (user.cwd / "day.ndjson").read_bytes()
     assert [line for line in recorded.splitlines() if b'"mark"' not in line] == first.out.splitlines()
@@ -374,7 +337,7 @@ def test_a_recording_has_all_lines_and_can_be_played_again(feed: Feed, tmp_path:
 
 
 def test_a_full_disk_ends_the_stream_with_an_error_and_the_recording_whole(feed: Feed, tmp_path: Path) -> None:
-    user = user_of(feed, tmp_path)
+    user = user_of(feed.url, tmp_path)
     process = subprocess.Popen(
         ["bash", "-c", f"trap '' XFSZ; ulimit -f 4; exec {PROGRAM} stream AAPL --trades --record day.ndjson --no-hub"],
         env=user.environment({"PYTHONDONTWRITEBYTECODE": "1"}),  # bytecode is cut off as well, for all who come after
@@ -411,7 +374,7 @@ def test_a_full_disk_ends_the_stream_with_an_error_and_the_recording_whole(feed:
 def test_wrong_usage_says_what_to_do_and_connects_nowhere(
     feed: Feed, tmp_path: Path, args: list[str], said: str
 ) -> None:
-    ended = user_of(feed, tmp_path)("stream", *args)
+    ended = user_of(feed.url, tmp_path)("stream", *args)
     assert ended.code == 2, ended.errors
     assert said in ended.errors
     assert "hint" in ended.errors
@@ -419,7 +382,7 @@ def test_wrong_usage_says_what_to_do_and_connects_nowhere(
 
 
 def test_the_socket_is_the_users_alone(feed: Feed, tmp_path: Path) -> None:
-    user_of(feed, tmp_path)("stream", "AAPL", "--count", "1")
+    user_of(feed.url, tmp_path)("stream", "AAPL", "--count", "1")
     folder = tmp_path / "run" / "alpacli"
     assert folder.stat().st_mode & 0o077 == 0
     assert all(file.stat().st_mode & 0o077 == 0 for file in folder.iterdir())

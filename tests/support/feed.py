@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
 
 CONNECTED = {"T": "success", "msg": "connected"}
 AUTHENTICATED = {"T": "success", "msg": "authenticated"}
@@ -40,6 +41,23 @@ class Conversation:
         self.feed.asked.append(command)
         return command
 
+    @property
+    def updates(self) -> bool:
+        """Tell whether this is about order updates."""
+        return self.socket.request is not None and self.socket.request.path == "/stream"
+
+    async def tell(self, stream: str, **data: Any) -> None:
+        """Say something in the trading stream's way."""
+        await self.socket.send(json.dumps({"stream": stream, "data": data}).encode())
+
+    def go(self, half_a_frame: bytes = b"") -> None:
+        """Leave without a word, or in the middle of a frame that was announced to be longer."""
+        if half_a_frame:
+            self.socket.transport.write(b"\x81\x7e\x0f\xff" + half_a_frame)
+            self.socket.transport.close()
+        else:
+            self.socket.transport.abort()
+
     async def greet(self) -> None:
         """Get as far as being authenticated."""
         await self.say(CONNECTED)
@@ -65,37 +83,57 @@ Script = Callable[[Conversation], Awaitable[None]]
 
 
 async def steadily(conversation: Conversation) -> None:
-    """Send a trade of each subscribed symbol every 10 ms, numbered on through all connections."""
+    """Send a trade of each subscribed symbol every 10 ms; numbers go on while nobody is connected: those are missed."""
+    feed = conversation.feed
     await conversation.greet()
     await conversation.obey()
+    feed.begin_to_tick()
+    sent = feed.sent
     changes = asyncio.ensure_future(conversation.serve_subscriptions())
     try:
         while not changes.done():  # it ends when the client has gone
-            conversation.feed.sent += 1
-            symbols = sorted(conversation.channels["trades"])
-            if symbols:
-                await conversation.say(*(trade(conversation.feed.sent, symbol) for symbol in symbols))
             await asyncio.sleep(0.01)
+            for number in range(sent + 1, feed.sent + 1):
+                sent = number
+                if symbols := sorted(conversation.channels["trades"]):
+                    await conversation.say(*(trade(number, symbol) for symbol in symbols))
     finally:
         changes.cancel()
 
 
 class Feed:
-    """Serves each connection with the next of the scripts; the last one serves all that follow."""
+    """Serves each connection with the next of the scripts; the last one serves all that follow.
 
-    def __init__(self, *scripts: Script) -> None:
+    ``status`` answers every request with that HTTP status instead.
+    """
+
+    def __init__(self, *scripts: Script, status: int | None = None) -> None:
         self.asked: list[dict[str, Any]] = []
         self.connections = 0
         self.open_now = 0
         self.most_open = 0
         self.sent = 0
         self.url = ""
+        self._status = status
         self._scripts = scripts or (steadily,)
         self._ready = threading.Event()
         self._loop = asyncio.new_event_loop()
         self._server: Server | None = None
         self._stop = asyncio.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
+        self._tasks: set[asyncio.Task[None] | None] = set()
+        self._ticking: asyncio.Task[None] | None = None
+
+    def begin_to_tick(self) -> None:
+        """Count ``sent`` on from now, every 10 ms, whoever is connected."""
+        if self._ticking is None:
+            self._ticking = asyncio.get_running_loop().create_task(self._tick())
+            self._tasks.add(self._ticking)
+
+    async def _tick(self) -> None:
+        while True:
+            self.sent += 1
+            await asyncio.sleep(0.01)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -113,14 +151,33 @@ class Feed:
         self._loop.close()
 
     async def _serve(self) -> None:
-        async with serve(self._converse, "127.0.0.1", 0, ping_interval=None, close_timeout=0.2) as server:
+        async with serve(
+            self._converse,
+            "127.0.0.1",
+            0,
+            process_request=self._reject if self._status is not None else None,
+            ping_interval=None,
+            close_timeout=0.2,
+        ) as server:
             port = next(iter(server.sockets)).getsockname()[1]
             self.url = f"ws://127.0.0.1:{port}"
             self._ready.set()
             await self._stop.wait()
+            for task in self._tasks:  # scripts sleep long, and the server would wait for them
+                if task is not None:
+                    task.cancel()
+
+    def _reject(self, connection: ServerConnection, request: Request) -> Response:
+        self.connections += 1
+        answer = connection.respond(self._status or 0, "no\n")
+        if self._status in (301, 302):
+            answer.headers["Location"] = "ws://127.0.0.2:1/"
+        return answer
 
     async def _converse(self, socket: ServerConnection) -> None:
         script = self._scripts[min(self.connections, len(self._scripts) - 1)]
+        task = asyncio.current_task()
+        self._tasks.add(task)
         self.connections += 1
         self.open_now += 1
         self.most_open = max(self.most_open, self.open_now)
@@ -130,3 +187,4 @@ class Feed:
             pass
         finally:
             self.open_now -= 1
+            self._tasks.discard(task)

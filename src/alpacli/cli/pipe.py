@@ -2,15 +2,19 @@
 
 Up to ``buffer`` messages wait for the reader. Beyond that, of the quotes that wait only the latest of each symbol is kept;
 everything else is kept, and when that alone is too much the stream is read no further until the reader has caught up.
+A reader that leaves is no error; a disk that is full is one.
 """
 
 import os
+import select
 import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Final
 
 import msgspec
+
+from alpacli.errors import AlpacliError
 
 _MOST_AT_ONCE_BYTES: Final = 1 << 20
 
@@ -26,8 +30,9 @@ _about = msgspec.json.Decoder(_About).decode
 class LinePipe:
     """Writes blocks of lines to a file descriptor in order.
 
-    ``closed`` is called once, from the writing thread, when the reader has gone; ``full`` and ``drained`` from either side
-    when the stream should pause and go on. ``conflate`` off means that too much waiting calls ``overflow`` instead.
+    ``closed`` is called once, from the writing thread, when nothing more can be written: ``broken`` then, and ``failure``
+    says why unless the reader has just gone. ``full`` and ``drained`` are called from either side when the stream should
+    pause and go on. ``conflate`` off means that too much waiting calls ``overflow`` instead.
     """
 
     def __init__(
@@ -52,6 +57,8 @@ class LinePipe:
         self._is_full = False
         self._ending = False
         self.broken = False
+        self.failure: AlpacliError | None = None
+        self._is_terminal = os.isatty(descriptor)
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._write_all, name="alpacli pipe", daemon=True)
         self._thread.start()
@@ -78,7 +85,7 @@ class LinePipe:
 
     @property
     def ended(self) -> bool:
-        """Tell whether everything is written, or the reader has gone."""
+        """Tell whether everything is written, or nothing more can be."""
         return not self._thread.is_alive()
 
     def finish(self) -> None:
@@ -120,10 +127,11 @@ class LinePipe:
                         count += more_count
                     block = b"".join(parts)
             try:
-                view = memoryview(block)
-                while view:
-                    view = view[os.write(self._descriptor, view[:_MOST_AT_ONCE_BYTES]) :]
-            except OSError:  # the reader has gone: a pipe's end is no error
+                self._write(block)
+            except OSError as error:
+                if not isinstance(error, ConnectionError) and not self._is_terminal:  # else the reader has gone
+                    message = f"cannot write the output: {error.strerror or error}"
+                    self.failure = AlpacliError(message, "make room, or write somewhere else")
                 self.broken = True
                 self._closed()
                 return
@@ -133,3 +141,11 @@ class LinePipe:
                 if self._is_full and self._conflate and self._waiting <= self._buffer // 2:
                     self._is_full = False
                     self._drained()
+
+    def _write(self, block: bytes) -> None:
+        view = memoryview(block)
+        while view:
+            try:
+                view = view[os.write(self._descriptor, view[:_MOST_AT_ONCE_BYTES]) :]
+            except BlockingIOError:  # whoever shares the pipe has set it so
+                select.select((), (self._descriptor,), ())

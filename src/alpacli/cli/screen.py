@@ -1,14 +1,15 @@
 """The terminal while a stream is watched: redraws the table, at most ten times a second, and obeys keys."""
 
 import asyncio
+import errno
 import os
 import signal
 import sys
 import termios
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
+from alpacli.cli.output import discard_stdout
 from alpacli.domain.board import Board, Row
 from alpacli.errors import AlpacliError
 from alpacli.ports import Clock
@@ -17,6 +18,7 @@ from alpacli.streams.events import Status
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+    from rich.live import Live
 
 FRAME_S: Final = 0.1
 _AGES_S: Final = 1.0
@@ -57,15 +59,18 @@ class Screen:
         self._on_remove = on_remove
         self._look = Look()
         self._rows: list[Row] = []
+        self._selected = ""
         self._error = ""
+        self._defect: BaseException | None = None
         self._stopped = False
         self._wake = asyncio.Event()
         self._urgent = False
         self._doing: set[asyncio.Future[None]] = set()
         self._ascii = not _can_draw(console)
 
-    def changed(self) -> None:
-        """There is something new to show, within a tenth of a second."""
+    def changed(self, *, at_once: bool = False) -> None:
+        """There is something new to show, within a tenth of a second or ``at_once``."""
+        self._urgent |= at_once
         self._wake.set()
 
     def stop(self) -> None:
@@ -78,22 +83,52 @@ class Screen:
 
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGWINCH, self._at_once)
+        with_keys = sys.stdin.isatty()
         try:
-            with _keys_unechoed(), Live(console=self._console, screen=True, auto_refresh=False) as live:
-                if sys.stdin.isatty():
+            with _Keys() as keys, Live(console=self._console, screen=True, auto_refresh=False) as live:
+                loop.add_signal_handler(signal.SIGTSTP, self._suspend, loop, keys, live)
+                loop.add_signal_handler(signal.SIGCONT, self._resumed, keys)
+                if with_keys:
                     loop.add_reader(sys.stdin.fileno(), self._read_keys)
                 while not self._stopped:
                     self._wake.clear()
                     self._urgent = False
+                    began = self._clock.monotonic()
                     live.update(self._draw(), refresh=True)
-                    await self._until_due()
+                    await self._until_due(began)
+        except (OSError, termios.error) as error:
+            if error.args[0] != errno.EIO:
+                raise
+            discard_stdout()  # the terminal is gone: nobody is left to show anything to
         finally:
-            if sys.stdin.isatty():
+            if with_keys:
                 loop.remove_reader(sys.stdin.fileno())
-            loop.remove_signal_handler(signal.SIGWINCH)
+            for number in (signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT):
+                loop.remove_signal_handler(number)
+        if self._defect is not None:
+            raise self._defect
 
-    async def _until_due(self) -> None:
-        began = self._clock.monotonic()
+    def _suspend(self, loop: asyncio.AbstractEventLoop, keys: "_Keys", live: "Live") -> None:
+        """Ctrl-Z: give the terminal back to the shell, stop, and take it again when the user comes back."""
+        live.stop()
+        keys.restore()
+        loop.remove_signal_handler(signal.SIGTSTP)  # back to what the system does with it: this process stops here
+        signal.raise_signal(signal.SIGTSTP)
+        loop.add_signal_handler(signal.SIGTSTP, self._suspend, loop, keys, live)
+        keys.quieten()
+        live.start()
+        self._at_once()
+
+    def _resumed(self, keys: "_Keys") -> None:
+        """After a stop that could not be prepared for (``kill -STOP``) the shell has set its own modes."""
+        try:
+            keys.quieten()
+        except termios.error:
+            self.stop()  # the terminal is gone: whoever is hung up on is also told to go on
+        self._at_once()
+
+    async def _until_due(self, began: float) -> None:
+        """Wait for something new, and until a tenth of a second after the last redraw began, however long that took."""
         try:
             async with asyncio.timeout(_AGES_S):
                 await self._wake.wait()
@@ -111,7 +146,9 @@ class Screen:
         now_ns = int(self._clock.time() * 1_000_000) * 1000
         if not self._look.paused:
             self._rows = sort_rows(self._board.rows(now_ns), self._look.sort)
-        self._look = self._look._replace(selected=max(0, min(self._look.selected, len(self._rows) - 1)))
+        symbols = [row.symbol for row in self._rows]
+        place = symbols.index(self._selected) if self._selected in symbols else self._look.selected
+        self._select(place)  # the symbol stays selected wherever the order takes it
         status = self._status()
         if self._error:
             status = status._replace(message=self._error)
@@ -161,9 +198,7 @@ class Screen:
         elif key == b"a":
             self._look = look._replace(adding="")
         elif key == b"d" and self._rows:
-            symbol = self._rows[look.selected].symbol
-            self._board.remove(symbol)
-            self._do(self._on_remove(symbol))
+            self._do(self._remove(self._rows[look.selected].symbol))
         elif key == b"s":
             self._look = look._replace(sort=SORTS[(SORTS.index(look.sort) + 1) % len(SORTS)])
         elif key == b"p":
@@ -185,12 +220,24 @@ class Screen:
     def _move(self, where: str) -> None:
         page = visible_rows(self._console.size.height)
         steps = {"up": -1, "down": 1, "page up": -page, "page down": page, "home": -(10**9), "end": 10**9}
-        place = max(0, min(self._look.selected + steps[where], len(self._rows) - 1))
+        self._select(self._look.selected + steps[where])
+
+    def _select(self, place: int) -> None:
+        place = max(0, min(place, len(self._rows) - 1))
         self._look = self._look._replace(selected=place)
+        self._selected = self._rows[place].symbol if self._rows else ""
 
     async def _add(self, symbol: str) -> None:
         await self._on_add(symbol)
         self._board.add(symbol)
+
+    async def _remove(self, symbol: str) -> None:
+        self._board.remove(symbol)
+        try:
+            await self._on_remove(symbol)
+        except AlpacliError:
+            self._board.add(symbol)  # its ticks still come
+            raise
 
     def _do(self, change: Awaitable[None]) -> None:
         doing = asyncio.ensure_future(change)
@@ -203,7 +250,8 @@ class Screen:
         if isinstance(error, AlpacliError):
             self._error = error.message
         elif error is not None:
-            raise error
+            self._defect = error
+            self._stopped = True
         self._at_once()
 
 
@@ -215,18 +263,25 @@ def _can_draw(console: "Console") -> bool:
     return True
 
 
-@contextmanager
-def _keys_unechoed() -> Iterator[None]:
-    """Have keys come at once and unseen. Ctrl-C still interrupts; Ctrl-Z is off, it would leave the table on the screen."""
-    if not sys.stdin.isatty():
-        yield
-        return
-    before = termios.tcgetattr(sys.stdin)
-    quiet = termios.tcgetattr(sys.stdin)
-    quiet[3] &= ~(termios.ICANON | termios.ECHO)
-    quiet[6][termios.VSUSP] = b"\0"
-    termios.tcsetattr(sys.stdin, termios.TCSADRAIN, quiet)
-    try:
-        yield
-    finally:
-        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+class _Keys:
+    """Has keys come at once and unseen while it is entered. Ctrl-C still interrupts, Ctrl-Z still stops."""
+
+    def __init__(self) -> None:
+        self._before = termios.tcgetattr(sys.stdin) if sys.stdin.isatty() else None
+
+    def __enter__(self) -> "_Keys":
+        self.quieten()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.restore()
+
+    def quieten(self) -> None:
+        if self._before is not None:
+            quiet = termios.tcgetattr(sys.stdin)
+            quiet[3] &= ~(termios.ICANON | termios.ECHO)
+            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, quiet)
+
+    def restore(self) -> None:
+        if self._before is not None:
+            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._before)

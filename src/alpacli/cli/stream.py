@@ -1,6 +1,7 @@
 """``alpacli stream``: a live table on a terminal, one JSON object a line anywhere else."""
 
 import json
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -86,33 +87,46 @@ def stream(
 
         run.printer.write((json.dumps(schema(), indent=2 if run.printer.on_terminal else None) + "\n").encode())
         return
-    from alpacli.cli.streaming import Plan, run_stream
-
     flags = (trades, quotes, bars, updated_bars, daily_bars, statuses, lulds, imbalances, orderbooks, news)
     chosen = [name for name, wanted in zip(_CHANNELS, flags, strict=True) if wanted]
     if speed is not None and replay is None:
         raise UsageError("--speed without --replay", "it sets how fast a recording is played")
-    found, interest = choose(
-        list(symbols or ()), chosen, feed, updates=updates, all_symbols=all_symbols, replay=replay is not None
-    )
+    named = split_symbols(symbols or ())
+    found, interest = choose(named, chosen, feed, updates=updates, all_symbols=all_symbols, replay=replay is not None)
+    messages, duration_s = _at_least("--count", count, 1), _seconds("--duration", duration)
+    factor, most = _speed(speed), _at_least("--buffer", buffer, 1) or buffer
+    attempts, stale_after_s = _reconnect(reconnect), _seconds("--stale-after", stale_after) or 30.0
+    if not no_hub and replay is None:
+        from alpacli.runtime import start_sharing
+
+        start_sharing(run.settings(), found)
+    from alpacli.cli.streaming import Plan, run_stream
+
     run_stream(
         run,
         Plan(
             feed=found,
             interest=interest,
-            messages=_at_least("--count", count, 1),
-            duration_s=_seconds("--duration", duration),
+            symbols=named or ["*"],
+            messages=messages,
+            duration_s=duration_s,
             record=record,
             replay=replay,
-            speed=_speed(speed),
-            buffer=_at_least("--buffer", buffer, 1) or buffer,
+            speed=factor,
+            buffer=most,
             conflate=not no_conflate,
-            reconnect=_reconnect(reconnect),
-            stale_after_s=_seconds("--stale-after", stale_after) or 30.0,
+            reconnect=attempts,
+            stale_after_s=stale_after_s,
             backfill=backfill,
             hub=not no_hub,
         ),
     )
+
+
+def split_symbols(texts: Iterable[str]) -> list[str]:
+    """Return the symbols in their order, each once; ``AAPL,MSFT`` is two."""
+    symbols = (symbol.strip().upper() for text in texts for symbol in text.split(","))
+    return list(dict.fromkeys(symbol for symbol in symbols if symbol))
 
 
 def choose(
@@ -132,7 +146,7 @@ def choose(
     from alpacli.domain.ticks import Interest
     from alpacli.streams.feeds import check_interest, find_feed
 
-    symbols = [symbol.strip().upper() for text in symbols for symbol in text.split(",") if symbol.strip()]
+    symbols = split_symbols(symbols)
     if updates or feed_name == "updates":
         if symbols or channels or all_symbols or feed_name not in (None, "updates"):
             raise UsageError(

@@ -6,8 +6,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from alpacli.cli.failures import OutputClosed
@@ -21,7 +22,18 @@ from alpacli.ports import async_sleep
 from alpacli.runtime import fetch_previous_closes, open_backfill, open_source
 from alpacli.streams.batch import Batch
 from alpacli.streams.client import Reception
-from alpacli.streams.events import Connecting, Event, Filled, Gap, Lagging, Live, Reconnecting, Refused, Status
+from alpacli.streams.events import (
+    Connecting,
+    Event,
+    Filled,
+    Gap,
+    Health,
+    Lagging,
+    Live,
+    Reconnecting,
+    Refused,
+    Status,
+)
 from alpacli.streams.feeds import Feed
 from alpacli.streams.recording import Recorder, Replay
 from alpacli.streams.session import Action, refusal
@@ -33,15 +45,23 @@ if TYPE_CHECKING:
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _REPORT_CONFLATED_EVERY_S: Final = 5.0
+_CLOSES_EVERY_S: Final = 900.0
+_NEW_SYMBOLS_S: Final = 0.5
+_FIRST_TICKS_S: Final = 1.0
+_AFTER_FIRST_S: Final = 0.1
 _LAST_LINES_S: Final = 1.0
 """How long a reader has to take what waits when Ctrl-C or SIGTERM ends the stream."""
 
 
 class Plan(NamedTuple):
-    """What the command line asked for. ``speed`` ``None`` is as fast as possible; ``reconnect`` ``None`` is without limit."""
+    """What the command line asked for: ``symbols`` are those of ``interest`` in the order of the user.
+
+    ``speed`` ``None`` is as fast as possible; ``reconnect`` ``None`` is without limit.
+    """
 
     feed: Feed
     interest: Interest
+    symbols: list[str]
     messages: int | None
     duration_s: float | None
     record: str | None
@@ -76,11 +96,15 @@ class _Streaming:
         self._left = plan.messages
         self._hurried = False
         self._failure: AlpacliError | None = None
+        self._defect: BaseException | None = None
         self._answers_due = 0
         self._conflated_said = 0
         self._conflated_said_at = float("-inf")
         self._been_live = False
-        self._fetching: set[asyncio.Future[None]] = set()
+        self._has_ticked = False
+        self._has_shown = asyncio.Event()
+        self._health = Health(0, 0)
+        self._beside: set[asyncio.Future[None]] = set()
         self._board: Board | None = None
         self._screen: Screen | None = None
         self._watching: asyncio.Future[None] | None = None
@@ -93,7 +117,8 @@ class _Streaming:
         self._over = asyncio.Event()
         self._source = self._open_source()
         self._recorder = Recorder(self._plan.record, self._clock) if self._plan.record is not None else None
-        self._change_lines = _line_changer(self._run)
+        self._tells_people = self._run.printer.draws_tables and self._plan.feed.name in ("news", "updates")
+        self._change_lines = self._for_people if self._tells_people else _line_changer(self._run)
         self._pipe = LinePipe(
             sys.stdout.fileno(),
             self._plan.buffer,
@@ -103,7 +128,10 @@ class _Streaming:
             full=lambda: self._from_thread(self._source.pause),
             drained=lambda: self._from_thread(self._source.resume),
         )
-        if self._run.printer.redraws and self._plan.feed.name not in ("news", "updates") and not self._changes_lines():
+        if self._tells_people:
+            if self._run.options.sim:
+                self._run.printer.notice("OFFLINE EXCHANGE: no real orders, no real news")
+        elif self._run.printer.redraws and self._run.options.fields is None:
             self._watch()
         for number in _SIGNALS:
             self._loop.add_signal_handler(number, self._hurry)
@@ -124,10 +152,14 @@ class _Streaming:
         try:
             await self._over.wait()
         finally:
-            if self._watching is not None and self._screen is not None:
-                self._screen.stop()
-                await self._watching
-            await self._end(receiving)
+            try:
+                if self._watching is not None and self._screen is not None:
+                    self._screen.stop()
+                    await self._watching
+            finally:
+                await self._end(receiving)
+        if self._defect is not None:
+            raise self._defect
         if self._failure is not None:
             raise self._failure
 
@@ -142,15 +174,11 @@ class _Streaming:
             self._run.printer.notice(f"no connection can be shared ({error}); this stream opens its own")
             return open_source(settings, plan.feed, plan.interest, hub=False, stale_after_s=plan.stale_after_s)
 
-    def _changes_lines(self) -> bool:
-        return self._run.options.fields is not None
-
     def _watch(self) -> None:
         """Show a table instead of lines."""
         from alpacli.cli.screen import Screen
 
-        symbols = sorted(self._plan.interest.symbols)
-        self._board = Board(symbols or ["*"])
+        self._board = Board(self._plan.symbols)
         self._screen = Screen(
             self._board,
             self._run.printer.console,
@@ -159,33 +187,56 @@ class _Streaming:
             on_add=lambda symbol: self._change_symbol("subscribe", symbol),
             on_remove=lambda symbol: self._change_symbol("unsubscribe", symbol),
         )
-        if self._plan.replay is None:
-            self._learn_closes(symbols)
+        if self._plan.replay is None and self._plan.feed.name in ("iex", "sip", "delayed_sip", "crypto"):
+            self._begin(self._keep_closes())
         self._watching = asyncio.ensure_future(self._screen.run())
         self._watching.add_done_callback(lambda _: self._over.set())
 
-    def _learn_closes(self, symbols: list[str]) -> None:
-        """Fetch what changes are measured against, while the ticks come; the table does without where there is none."""
-        task = asyncio.ensure_future(self._fetch_closes([symbol for symbol in symbols if symbol != "*"]))
-        self._fetching.add(task)
-        task.add_done_callback(self._fetching.discard)
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something while the ticks come; it is given up when the stream ends."""
+        task = asyncio.ensure_future(work)
+        self._beside.add(task)
+        task.add_done_callback(self._is_done)
 
-    async def _fetch_closes(self, symbols: list[str]) -> None:
-        if self._plan.feed.name not in ("iex", "sip", "delayed_sip", "crypto") or not symbols:
-            return
+    def _is_done(self, task: "asyncio.Future[None]") -> None:
+        self._beside.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and self._defect is None:
+            self._defect = error
+            self._over.set()
+
+    async def _keep_closes(self) -> None:
+        """Know what changes are measured against, also when a new day begins; the table does without where there is none.
+
+        A symbol that was just added is asked for within a second. The first ticks come first: loading what fetches the
+        closes takes longer than all that leads up to them.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_TICKS_S):
+                await self._has_shown.wait()
+        asked: set[str] = set()
+        ask_all_at = self._clock.monotonic()
+        while self._board is not None:
+            if self._clock.monotonic() >= ask_all_at:
+                asked = set()
+                ask_all_at += _CLOSES_EVERY_S
+            symbols = [symbol for symbol in self._board.symbols if symbol not in asked and symbol != "*"]
+            asked.update(symbols)
+            if symbols:
+                await self._fetch_closes(self._board, symbols)
+            await async_sleep(_NEW_SYMBOLS_S)
+
+    async def _fetch_closes(self, board: Board, symbols: list[str]) -> None:
         try:
             closes = await fetch_previous_closes(
                 self._run.settings(), self._plan.feed, symbols, warn=self._run.printer.notice
             )
         except AlpacliError as error:
             self._notice(f"no previous closes: {error.message}")
-            return
-        if self._board is not None:
-            self._board.set_previous_closes(closes)
+        else:
+            board.set_previous_closes(closes)
 
     async def _change_symbol(self, action: Action, symbol: str) -> None:
-        if action == "subscribe":
-            self._learn_closes([symbol])
         interest = Interest({channel: [symbol] for channel in self._plan.interest.channels})
         self._interest = self._interest | interest if action == "subscribe" else self._interest - interest
         await self._source.change(action, interest)
@@ -211,7 +262,7 @@ class _Streaming:
                 self._failure = self._failure or error
             elif error is not None:
                 raise error
-        for task in self._fetching:
+        for task in self._beside:
             task.cancel()
         receiving.cancel()
         with suppress(asyncio.CancelledError, AlpacliError):
@@ -227,8 +278,10 @@ class _Streaming:
         if self._recorder is not None:
             self._recorder.close()
         self._say_conflated(last=True)
+        self._say_left_out()
         if self._pipe.broken:
             discard_stdout()
+            self._failure = self._failure or self._pipe.failure
             if self._failure is None:
                 raise OutputClosed
 
@@ -262,31 +315,44 @@ class _Streaming:
     def batch(self, batch: Batch) -> None:
         if self._over.is_set():
             return
-        lines, count = batch.lines, batch.count
         if self._left is not None:
-            if count >= self._left:
-                lines, count = _first_lines(lines, self._left), self._left
+            if batch.count >= self._left:
+                batch = Batch.of_lines(_first_lines(batch.lines, self._left))
                 self._over.set()
-            self._left -= count
+            self._left -= batch.count
         try:
             if self._recorder is not None:
-                self._recorder.write(lines)
-            if self._change_lines is not None:
-                lines = self._change_lines(lines)
+                self._recorder.write(batch.lines)
+            if self._board is not None and self._screen is not None:
+                self._show(self._board, self._screen, batch)
+            else:
+                lines = batch.lines if self._change_lines is None else self._change_lines(batch.lines)
+                self._pipe.put(lines, batch.count)
         except AlpacliError as error:
             self._fail(error)
-            return
-        if self._board is not None and self._screen is not None:
-            now_ns = int(self._clock.time() * 1_000_000) * 1000
-            if batch.messages is not None:
-                self._board.apply(batch.messages, now_ns)
-            else:
-                self._board.apply_lines(lines, now_ns)
-            self._screen.changed()
-            return
-        self._pipe.put(lines, count)
         if self._pipe.conflated != self._conflated_said:
             self._say_conflated()
+
+    def _show(self, board: Board, screen: "Screen", batch: Batch) -> None:
+        now_ns = int(self._clock.time() * 1_000_000) * 1000
+        if batch.messages is not None:
+            board.apply(batch.messages, now_ns)
+        else:
+            board.apply_lines(batch.lines, now_ns)
+        screen.changed(at_once=not self._has_ticked)
+        if not self._has_ticked:
+            self._has_ticked = True
+            self._loop.call_later(_AFTER_FIRST_S, self._has_shown.set)
+
+    def _for_people(self, lines: bytes) -> bytes:
+        from alpacli.render.live_lines import told
+
+        console = self._run.printer.console
+        texts = [told(tick, self._run.printer.zone()) for tick in Batch.of_lines(lines).ticks()[0]]
+        with console.capture() as captured:
+            for text in texts:
+                console.print(text, soft_wrap=True)
+        return captured.get().encode(console.encoding, "replace")
 
     def event(self, event: Event) -> None:
         if isinstance(event, Live):
@@ -318,6 +384,8 @@ class _Streaming:
                 "the server says that this reader is slow (407)" if event.by == "server" else "this reader was too slow"
             )
             self._notice(f"{who}: messages may have been lost")
+        elif isinstance(event, Health):
+            self._health = event
 
     def _went_live(self, event: Live) -> None:
         if not self._been_live:
@@ -354,6 +422,13 @@ class _Streaming:
             self._conflated_said, self._conflated_said_at = self._pipe.conflated, now
             self._notice(f"the reader is slow: {self._conflated_said} quotes were left out for newer ones")
 
+    def _say_left_out(self) -> None:
+        unknown, bad = self._health
+        parts = [f"{unknown} messages of unknown types"] if unknown else []
+        parts += [f"{bad} that could not be read"] if bad else []
+        if parts:
+            self._notice(f"left out: {' and '.join(parts)}")
+
     # ---------------------------------------------------------------------------------------- standard input
 
     def _listen_to_standard_input(self) -> None:
@@ -374,7 +449,7 @@ class _Streaming:
             *lines, unread = (unread + data).split(b"\n")
             for line in lines:
                 if line.strip():
-                    self._from_thread(lambda line=line: self._obey(line))  # type: ignore[misc]
+                    self._from_thread(partial(self._obey, line))
 
     def _obey(self, line: bytes) -> None:
         try:
@@ -388,8 +463,7 @@ class _Streaming:
         added = action == "subscribe"
         self._interest = self._interest | interest if added else self._interest - interest
         self._answers_due += 1
-        changing = asyncio.ensure_future(self._change("subscribe" if added else "unsubscribe", interest))
-        changing.add_done_callback(lambda _: None)
+        self._begin(self._change("subscribe" if added else "unsubscribe", interest))
 
     async def _change(self, action: Action, interest: Interest) -> None:
         with suppress(AlpacliError):  # the connection is lost: the next one asks for all that is wanted
@@ -448,7 +522,7 @@ def _line_changer(run: Run) -> Callable[[bytes], bytes] | None:
     if options.fields is not None and not names:
         raise UsageError("--fields names no field", "give names separated by commas, like --fields symbol,price")
     if options.jq is not None:
-        machine.jq("{}", f"try ({options.jq}) catch empty")  # a program that does not compile is wrong usage, at once
+        machine.check_jq(options.jq)  # before anything is connected
 
     def change(lines: bytes) -> bytes:
         changed: list[str] = []

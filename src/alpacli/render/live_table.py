@@ -17,6 +17,10 @@ _HEADER_LINES: Final = 1
 _FOOTER_LINES: Final = 2
 _SPARKS: Final = "▁▂▃▄▅▆▇█"
 _TREND: Final = "Trend"
+_SYMBOL: Final = 9
+_LONGEST_SYMBOL: Final = 24
+"""An option's symbol has 21 characters and has to be read to its end."""
+
 _LEAST_TREND: Final = 8
 _MOST_TREND: Final = 60
 
@@ -40,18 +44,29 @@ class _Column(NamedTuple):
 def _number(value: float | None) -> str:
     if value is None:
         return ""
+    if abs(value) >= 9_999_999.995:
+        return _rounded(value)
     if abs(value) >= 1 or value == 0:
         return f"{value:,.2f}"
+    if abs(value) < 0.0001:
+        return f"{value:.3g}"
     return f"{value:.6f}".rstrip("0").ljust(4, "0")
 
 
 def _count(value: float | None) -> str:
     if value is None:
         return ""
-    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if abs(value) >= limit:
-            return f"{value / (1e3 if unit == 'k' else limit):,.2f}{unit}"
+    if abs(value) >= 1e4:
+        return _rounded(value)
     return f"{value:,.0f}" if value == int(value) else f"{value:.3g}"
+
+
+def _rounded(value: float) -> str:
+    """Write five digits and a unit: the next one as soon as rounding gets there, so never 1,000.00k."""
+    for scale, unit in ((1e3, "k"), (1e6, "M"), (1e9, "G")):
+        if abs(value) / scale < 999.995:
+            return f"{value / scale:.2f}{unit}"
+    return f"{value / 1e12:.4g}T"
 
 
 def _tone(value: float | None) -> str:
@@ -75,7 +90,7 @@ def _age(seconds: float | None) -> str:
 
 
 _COLUMNS: Final = (
-    _Column("Symbol", 9, lambda row: (row.symbol + (" H" if row.halted else ""), "bold"), left=True),
+    _Column("Symbol", _SYMBOL, lambda row: (row.symbol, "bold"), left=True),
     _Column("Last", 10, lambda row: (_number(row.last), "")),
     _Column("Change", 9, lambda row: _signed(row.change, f"{row.change or 0:+,.2f}")),
     _Column("%", 8, lambda row: _signed(row.change_ratio, f"{(row.change_ratio or 0) * 100:+.2f}%")),
@@ -90,6 +105,11 @@ _COLUMNS: Final = (
 _BY_IMPORTANCE: Final = (
     *("Symbol", "Last", "%", "Age", "Bid × size", "Ask × size", "Change", "Spread bp", "Volume", "Msg/s", "VWAP"),
 )
+
+
+def visible_text(text: str) -> str:
+    """Return foreign text in a form that a terminal only shows: one line, no control characters."""
+    return "".join(letter if letter.isprintable() else "�" for letter in text)
 
 
 def sort_rows(rows: Sequence[Row], sort: str) -> list[Row]:
@@ -114,7 +134,7 @@ def live_table(
     rows: Sequence[Row], totals: Totals, status: Status, look: Look, *, width: int, height: int, ascii_only: bool
 ) -> Group:
     """Return the whole screen: header, the rows around the selected one, footer; no line is longer than ``width``."""
-    columns = _chosen(width)
+    columns = _chosen(width, _symbol_width(rows))
     used = sum(column.width for column in columns) + 2 * (len(columns) - 1)
     trend = min(width - used - 2, _MOST_TREND)
     trend = 0 if ascii_only or len(columns) < len(_COLUMNS) or trend < _LEAST_TREND else trend
@@ -122,7 +142,7 @@ def live_table(
     first = max(0, min(look.selected - room // 2, len(rows) - room))
     lines = [_header(columns, trend, width)]
     for place, row in enumerate(rows[first : first + room], first):
-        line = _line(columns, row, trend)
+        line = _line(columns, row, trend, "~" if ascii_only else "…")
         if place == look.selected:
             line.stylize("reverse")
         line.truncate(width)
@@ -132,23 +152,30 @@ def live_table(
     lines += [Text()] * (height - _FOOTER_LINES - len(lines))
     lines += [_state(rows, totals, status, look), _keys(status, look)]
     for line in lines[-_FOOTER_LINES:]:
-        line.truncate(width, overflow="ellipsis")
+        line.truncate(width, overflow="crop" if ascii_only else "ellipsis")
     for line in lines:
         line.no_wrap = True
     return Group(*lines)
 
 
-def _chosen(width: int) -> list[_Column]:
+def _symbol_width(rows: Sequence[Row]) -> int:
+    """Return what the longest symbol needs: of all rows, so that scrolling moves no column."""
+    longest = max((len(row.symbol) + (2 if row.halted else 0) for row in rows), default=0)
+    return max(_SYMBOL, min(longest, _LONGEST_SYMBOL))
+
+
+def _chosen(width: int, symbol_width: int) -> list[_Column]:
     left = width
     names: set[str] = set()
+    all_columns = [_COLUMNS[0]._replace(width=symbol_width), *_COLUMNS[1:]]
     for name in _BY_IMPORTANCE:
-        column = next(column for column in _COLUMNS if column.title == name)
+        column = next(column for column in all_columns if column.title == name)
         needed = column.width + (2 if names else 0)
         if needed > left:
             break
         names.add(name)
         left -= needed
-    return [column for column in _COLUMNS if column.title in names]
+    return [column for column in all_columns if column.title in names]
 
 
 def _header(columns: Sequence[_Column], trend: int, width: int) -> Text:
@@ -160,16 +187,29 @@ def _header(columns: Sequence[_Column], trend: int, width: int) -> Text:
     return text
 
 
-def _line(columns: Sequence[_Column], row: Row, trend: int) -> Text:
+def _line(columns: Sequence[_Column], row: Row, trend: int, mark: str) -> Text:
     line = Text()
     for place, column in enumerate(columns):
         text, style = column.cell(row)
-        text = text[: column.width]
+        if column.left:
+            text = _symbol(visible_text(text), column.width, mark, halted=bool(row.halted))
+        elif len(text) > column.width:  # the leading digits without the rest would be another number
+            text = mark * column.width
         line.append("  " if place else "")
         line.append(text.ljust(column.width) if column.left else text.rjust(column.width), style)
     if trend:
         line.append("  " + sparkline(row.samples, trend), _tone(row.change))
     return line
+
+
+def _symbol(text: str, width: int, mark: str, *, halted: bool) -> str:
+    """Cut a symbol that is too long in its middle: options of one stock differ at their ends."""
+    flag = " H" if halted else ""
+    room = width - len(flag)
+    if len(text) > room:
+        tail = (room - 1) // 2
+        text = text[: room - 1 - tail] + mark + text[len(text) - tail :]
+    return text + flag
 
 
 def sparkline(samples: Sequence[float], width: int) -> str:
@@ -211,7 +251,7 @@ def _keys(status: Status, look: Look) -> Text:
     if look.adding is not None:
         return Text(f"add symbol: {look.adding}_   Enter adds, Esc cancels", "bold")
     if status.message:
-        return Text(status.message, "yellow")
+        return Text(visible_text(status.message), "yellow")
     return Text(
         f"q quit  a add  d remove  arrows select  s sort ({look.sort})  p {'go on' if look.paused else 'pause'}", "dim"
     )

@@ -149,14 +149,32 @@ def jq(text: str, expression: str) -> str:
     try:
         results = engine.compile(expression).input_text(text).text()
     except ValueError as error:
-        first = str(error).strip().splitlines()[0].removeprefix("jq: error: ")
-        raise UsageError(f"--jq: {first}", "the language is jq's: https://jqlang.org/manual") from None
+        raise _not_jq(error) from None
     spellings = _spellings(text, engine)
     lines = []
     for line in results.splitlines():
         exact = _NUMBER_OR_STRING.sub(lambda found: _restore(found[0], spellings), line)
         lines.append(json.loads(exact) if exact.startswith('"') else dump(parse(exact.encode())))
     return "".join(line + "\n" for line in lines)
+
+
+def check_jq(expression: str) -> None:
+    """Compile a jq program without running it.
+
+    Raises:
+        UsageError: it does not compile.
+    """
+    import jq as engine
+
+    try:
+        engine.compile(expression)
+    except ValueError as error:
+        raise _not_jq(error) from None
+
+
+def _not_jq(error: ValueError) -> UsageError:
+    first = str(error).strip().splitlines()[0].removeprefix("jq: error: ")
+    return UsageError(f"--jq: {first}", "the language is jq's: https://jqlang.org/manual")
 
 
 def _spellings(text: str, engine: Any) -> dict[str, str | None]:

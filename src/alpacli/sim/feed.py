@@ -24,6 +24,10 @@ TEST_SYMBOL: Final = "FAKEPACA"
 
 DAY_NS: Final = 24 * 60 * MINUTE_NS
 _NEWS_SLOT_NS: Final = 30 * SECOND_NS
+_BANDS_NS: Final = 30 * SECOND_NS
+_REFERENCE_NS: Final = 5 * MINUTE_NS
+_BAND: Final = Decimal("0.05")
+_CENT: Final = Decimal("0.01")
 _STAND_IN: Final = "AAPL"
 _JITTER_NS: Final = 200_000_000
 _Message = dict[str, object]
@@ -201,6 +205,24 @@ class Feed:
             "b": [{"p": quote.bid - level * tick, "s": quote.bid_size * (level + 1)} for level in range(3)],
             "a": [{"p": quote.ask + level * tick, "s": quote.ask_size * (level + 1)} for level in range(3)],
         }
+
+    def bands(self, symbol: str, from_ns: int, until_ns: int) -> list[_Message]:
+        """Return an equity's limit-up limit-down bands, told every thirty seconds while it trades.
+
+        Five percent around the price at the start of the five minutes, as the plan has it for the stocks that are here;
+        prices that move less than that never touch them, so nothing is ever halted.
+        """
+        listing = LISTINGS[symbol]
+        first = -(-from_ns // _BANDS_NS) * _BANDS_NS
+        found: list[_Message] = []
+        for at_ns in range(first, until_ns, _BANDS_NS):
+            if not self._moves(symbol, at_ns):
+                continue
+            reference = self._tape.last(listing.symbol, at_ns // _REFERENCE_NS * _REFERENCE_NS)
+            width = (reference * _BAND).quantize(_CENT)
+            band = {"u": reference + width, "d": reference - width, "i": "B"}
+            found.append({"T": "l", "S": symbol, **band, "t": at_ns, "z": "C"})
+        return found
 
     def previous_close(self, symbol: str, at_ns: int) -> Decimal:
         return self._tape.previous_close(_listed(symbol), at_ns)

@@ -195,6 +195,8 @@ class MarketSession:
         if news := self._wanted.get("news"):
             items = self._feed.news(from_ns, now_ns)
             messages += [item for item in items if "*" in news or news.intersection(_symbols_of(item))]
+        for symbol in sorted(self._named("lulds")):
+            messages += self._feed.bands(symbol, from_ns, now_ns)
         for symbol in sorted(self._named("orderbooks")):
             messages += self._feed.books(symbol, from_ns, now_ns)
         return messages

@@ -216,12 +216,12 @@ local function queue()
   local all, living = redis.call('HGETALL', WAITING), {}
   for i = 1, #all, 2 do
     local seq, expires, wakes, since, is_urgent, name = string.match(all[i + 1], '^(%d+) (%S+) (%S+) (%S+) (%d) (.*)$')
-    expires = tonumber(expires)
-    if expires < now or expires > now + liveness + 1 then
+    expires, wakes = tonumber(expires), tonumber(wakes)
+    if not expires or not wakes or expires < now or expires > now + liveness + 1 then
       redis.call('HDEL', WAITING, all[i])
     else
       table.insert(living, {id = all[i], seq = tonumber(seq), since = since, urgent = is_urgent == '1', label = name,
-                            wakes = tonumber(wakes)})
+                            wakes = wakes})
     end
   end
   table.sort(living, function(a, b) return a.seq < b.seq end)

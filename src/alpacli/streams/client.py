@@ -55,9 +55,9 @@ class Reception:
         self._wanted = wanted
         self._attempts = 0
         self._began_ns = 0
-        self._gave_up: asyncio.Future[AlpacliError] | None = None
+        self._gave_up: asyncio.Future[BaseException] | None = None
         self._filling: asyncio.Task[None] | None = None
-        self._held: list[Batch] = []
+        self._held: deque[Batch | Gap] = deque()
         self._recent: deque[tuple[float, Batch]] = deque()
         self._seen: set[object] = set()
         self._seen_until = 0.0
@@ -105,17 +105,26 @@ class Reception:
                 self._sink.event(event)
             return
         self._sink.event(event)
-        if isinstance(event, Gap) and self._backfill is not None and self._filling is None:
+        if isinstance(event, Gap) and self._backfill is not None:
+            if self._filling is not None:
+                self._held.append(event)
+                return
             self._filling = asyncio.ensure_future(self._fill(self._backfill, event))
+            self._filling.add_done_callback(self._filling_ended)
 
     def _give_up(self, event: Reconnecting) -> None:
-        if self._gave_up is not None and not self._gave_up.done():
-            after = f" after {self._reconnect} attempts to reconnect" if self._reconnect else ""
-            error = StreamLost(
+        attempts = "1 attempt" if self._reconnect == 1 else f"{self._reconnect} attempts"
+        after = f" after {attempts} to reconnect" if self._reconnect else ""
+        self._end(
+            StreamLost(
                 f"the stream is lost{after}: {event.reason}",
                 event.hint or "--reconnect forever keeps trying",
                 code=event.code,
             )
+        )
+
+    def _end(self, error: BaseException) -> None:
+        if self._gave_up is not None and not self._gave_up.done():
             self._gave_up.set_result(error)
 
     # ----------------------------------------------------------------------------------------------- filling
@@ -134,7 +143,21 @@ class Reception:
             self._sink.batch(batch)
 
     async def _fill(self, backfill: Backfill, gap: Gap) -> None:
-        self._seen = {key for _, batch in self._recent for key in _keys(batch)}
+        """Fill a gap, and those that come meanwhile, each in its place among what is held back."""
+        following: Gap | None = gap
+        while following is not None:
+            await self._fill_one(backfill, following)
+            following = self._let_go()
+        self._filling = None
+
+    def _filling_ended(self, filling: asyncio.Task[None]) -> None:
+        """End the run when filling failed as it must not: else what is held would be held for ever."""
+        error = None if filling.cancelled() else filling.exception()
+        if error is not None:
+            self._end(error)
+
+    async def _fill_one(self, backfill: Backfill, gap: Gap) -> None:
+        self._seen |= {key for _, batch in self._recent for key in _keys(batch)}
         try:
             # Not from before the stream began: nobody asked for that.
             from_ns = max(gap.from_ns - _OVERLAP_NS, self._began_ns)
@@ -147,11 +170,16 @@ class Reception:
                 self._sink.batch(found)
             filled = Filled(gap.from_ns, gap.until_ns, found.count)
         self._sink.event(filled)
-        held, self._held = self._held, []
-        self._filling = None
         self._seen_until = self._clock.monotonic() + _REMEMBER_S
-        for batch in held:
-            self._deliver(batch)
+
+    def _let_go(self) -> Gap | None:
+        """Deliver what was held back up to the next gap, and return that."""
+        while self._held:
+            held = self._held.popleft()
+            if isinstance(held, Gap):
+                return held
+            self._deliver(held)
+        return None
 
     def _without_doubles(self, batch: Batch) -> Batch:
         kept: list[bytes] = []

@@ -1,21 +1,24 @@
 """A member's side of the hub: finds it, starts it when there is none, and finds it again when it is gone."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
 
 from alpacli.domain.ticks import Interest
 from alpacli.errors import AlpacliError, StreamLost
-from alpacli.ports import Clock
+from alpacli.ports import Clock, async_sleep
 from alpacli.streams.batch import Batch
 from alpacli.streams.events import Connecting, Gap, Live, Reconnecting
 from alpacli.streams.local import HEADER_BYTES, LINES, VERSION, Meeting, Upstream, meeting, start_hub, unpack_event
 from alpacli.streams.session import Action
-from alpacli.streams.supervisor import Sink
+from alpacli.streams.supervisor import FIRST_PAUSE_S, HEALTHY_S, LONGEST_PAUSE_S, Sink
 
 _MEET_S: Final = 10.0
 _LOOK_AGAIN_S: Final = 0.02
+_STARTING_S: Final = 0.005
+_MOST_SILENT_HUBS: Final = 20
 
 
 class _Wire(asyncio.Protocol):
@@ -23,11 +26,13 @@ class _Wire(asyncio.Protocol):
 
     def __init__(self, link: "HubLink", sink: Sink) -> None:
         self.over: asyncio.Future[AlpacliError | None] = asyncio.get_running_loop().create_future()
+        self.heard_anything = False
         self._link = link
         self._sink = sink
         self._unread = bytearray()
 
     def data_received(self, data: bytes) -> None:
+        self.heard_anything = True
         unread = self._unread
         unread += data
         start = 0
@@ -66,20 +71,30 @@ class HubLink:
         OSError: there is no directory in which a private socket could be.
     """
 
-    def __init__(self, upstream: Upstream, wanted: Interest, *, clock: Clock, stale_after_s: float = 30.0) -> None:
+    def __init__(
+        self,
+        upstream: Upstream,
+        wanted: Interest,
+        *,
+        clock: Clock,
+        stale_after_s: float = 30.0,
+        sleep: Callable[[float], Awaitable[None]] = async_sleep,
+    ) -> None:
         self.wanted = wanted
         self._upstream = upstream
         self._place: Meeting = meeting(upstream)
         self._clock = clock
+        self._sleep = sleep
         self._stale_after_s = stale_after_s
         self._transport: asyncio.Transport | None = None
         self._paused = False
         self._heard_ns = 0
         self._lost_ns: int | None = None
-        self._was_live = False
+        self._live_at: float | None = None
 
     async def run(self, sink: Sink) -> None:
         sink.event(Connecting("connecting"))
+        attempt = silent = 0
         while True:
             wire = await self._meet(sink)
             try:
@@ -90,10 +105,20 @@ class HubLink:
                     self._transport = None
             if failed is not None:
                 raise failed
-            if self._was_live and self._lost_ns is None:
-                self._lost_ns = self._heard_ns
-            self._was_live = False
-            sink.event(Reconnecting(1, 0.0, "the process that held the shared connection ended"))
+            if not wire.heard_anything and silent < _MOST_SILENT_HUBS:
+                silent += 1  # it was about to end when we came: nothing is lost, and the next one is met at once
+                await self._sleep(_LOOK_AGAIN_S)
+                continue
+            if self._live_at is not None:
+                if self._lost_ns is None:
+                    self._lost_ns = self._heard_ns
+                if self._clock.monotonic() - self._live_at >= HEALTHY_S:
+                    attempt = 0
+            self._live_at, silent = None, 0
+            attempt += 1
+            wait_s = 0.0 if attempt == 1 else min(FIRST_PAUSE_S * 2.0 ** min(attempt - 2, 10), LONGEST_PAUSE_S)
+            sink.event(Reconnecting(attempt, wait_s, "the process that held the shared connection ended"))
+            await self._sleep(wait_s)
 
     async def change(self, action: Action, interest: Interest) -> None:
         self.wanted = self.wanted | interest if action == "subscribe" else self.wanted - interest
@@ -118,7 +143,8 @@ class HubLink:
         self._heard_ns = self._now_ns()
 
     def went_live(self, sink: Sink) -> None:
-        self._was_live = True
+        if self._live_at is None:
+            self._live_at = self._clock.monotonic()
         if self._lost_ns is not None:
             sink.event(Gap(self._lost_ns, self._now_ns()))
             self._lost_ns = None
@@ -139,7 +165,7 @@ class HubLink:
                         "--no-hub connects without it",
                     ) from None
                 if not await asyncio.to_thread(start_hub, self._upstream, self._place):
-                    await _look_again()
+                    await async_sleep(_STARTING_S)
                 continue
             self._transport = transport
             if self._paused:
@@ -168,9 +194,3 @@ class HubLink:
 
     def _now_ns(self) -> int:
         return int(self._clock.time() * 1_000_000) * 1000
-
-
-async def _look_again() -> None:
-    from alpacli.ports import async_sleep
-
-    await async_sleep(_LOOK_AGAIN_S)

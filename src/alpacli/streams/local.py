@@ -16,7 +16,14 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 
-from alpacli.errors import AlpacliError, AuthenticationError, StreamLost, StreamRefused
+from alpacli.errors import (
+    AlpacliError,
+    AuthenticationError,
+    ConfigError,
+    RedirectRefused,
+    StreamLost,
+    StreamRefused,
+)
 from alpacli.streams import events
 from alpacli.streams.events import Event
 
@@ -38,8 +45,10 @@ _EVENTS: Final[dict[str, type[Event]]] = {
     )
 }
 _FAILURES: Final[dict[str, type[AlpacliError]]] = {
-    kind.__name__: kind for kind in (AuthenticationError, StreamRefused, StreamLost)
+    kind.__name__: kind
+    for kind in (AlpacliError, AuthenticationError, ConfigError, RedirectRefused, StreamRefused, StreamLost)
 }
+"""All that can end the hub's connection for good; another one's exit code would be lost on the way."""
 
 
 class Upstream(NamedTuple):

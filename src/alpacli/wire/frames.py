@@ -83,6 +83,8 @@ _INSTANT: Final = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?(?:([Zz])|([+-])(\d\d):?(\d\d))", re.ASCII
 )
 
+_CODE: Final = re.compile(r"-?\d{1,9}", re.ASCII)
+
 
 class BadFrame(ValueError):
     """Bytes that are no frame of this protocol. The message tells how, without the content."""
@@ -180,6 +182,8 @@ _envelope: Final = msgspec.json.Decoder(dict[str, Raw])
 _text: Final = msgspec.json.Decoder(str)
 _lists: Final = msgspec.json.Decoder(list[str])
 _lines: Final = msgspec.json.Encoder(decimal_format="number")
+_NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_BREAKS: Final = str.maketrans("\r\n", "  ")
 _BAR_TICKS: Final[Mapping[type, type[Bar]]] = {_Bar: Bar, _UpdatedBar: UpdatedBar, _DailyBar: DailyBar}
 
 
@@ -190,15 +194,16 @@ def decode(frame: str | bytes, encoding: Encoding = "json") -> Frame:
         BadFrame: it is not an array of messages. Nothing of it is delivered.
     """
     if encoding == "json":
+        text = _one_line(frame)
         try:
-            return Frame(_decode_typed(frame), [], 0)
+            return Frame(_decode_typed(text), [], 0)
         except msgspec.ValidationError:
             pass  # well-formed as far as it was read: something else than trades, quotes and bars as documented
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except _NOT_JSON as error:
             raise BadFrame(f"not JSON ({len(frame)} bytes)") from error
         try:
-            messages: Sequence[Mapping[str, object]] = _loose.decode(frame)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            messages: Sequence[Mapping[str, object]] = _loose.decode(text)
+        except _NOT_JSON as error:
             raise BadFrame(f"not an array of JSON objects ({len(frame)} bytes)") from error
     else:
         messages = _unpack(frame)
@@ -219,7 +224,20 @@ def decode(frame: str | bytes, encoding: Encoding = "json") -> Frame:
     return result._replace(unknown=unknown)
 
 
-def _decode_typed(frame: str | bytes) -> list[Message]:
+def _one_line(frame: str | bytes) -> str:
+    """Return the frame as text without line breaks: values are copied as they are, and a tick has to stay one line.
+
+    Raises:
+        BadFrame: it is not UTF-8.
+    """
+    try:
+        text = frame if isinstance(frame, str) else frame.decode()
+    except UnicodeDecodeError as error:
+        raise BadFrame(f"not UTF-8 ({len(frame)} bytes)") from error
+    return text.translate(_BREAKS) if "\n" in text or "\r" in text else text
+
+
+def _decode_typed(frame: str) -> list[Message]:
     ticks: list[Message] = []
     add = ticks.append
     for m in _typed.decode(frame):
@@ -304,7 +322,7 @@ def _plain(value: object) -> object:
 
 def _number(value: object) -> int:
     plain = bytes(value).decode() if isinstance(value, Raw) else str(value)
-    return int(plain) if plain.removeprefix("-").isdecimal() else 0
+    return int(plain) if _CODE.fullmatch(plain) else 0
 
 
 def _control(kind: object, message: Mapping[str, object]) -> Control | None:
@@ -336,7 +354,10 @@ def _unpack(frame: str | bytes) -> Sequence[Mapping[str, object]]:
         raise BadFrame(f"not msgpack ({len(frame)} bytes)") from error
     if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
         raise BadFrame("not an array of msgpack maps")
-    return [{str(name): _unpacked(value) for name, value in message.items()} for message in messages]
+    try:
+        return [{str(name): _unpacked(value) for name, value in message.items()} for message in messages]
+    except (ValueError, ArithmeticError, RecursionError) as error:
+        raise BadFrame("msgpack that no line can hold") from error
 
 
 def _unpacked(value: object) -> object:
@@ -386,8 +407,8 @@ def decode_update(frame: str | bytes) -> Frame:
         BadFrame: it is not a JSON object.
     """
     try:
-        envelope = _envelope.decode(frame)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        envelope = _envelope.decode(_one_line(frame))
+    except _NOT_JSON as error:
         raise BadFrame(f"not a JSON object ({len(frame)} bytes)") from error
     stream = _plain(envelope.get("stream"))
     try:
@@ -434,7 +455,7 @@ def _order(order: Raw) -> Raw:
 
     try:
         return Raw(to_json(Order.model_validate(from_json(bytes(order)))))
-    except (ValidationError, ValueError):
+    except (ValidationError, ValueError, RecursionError):
         return order  # what Alpaca sent is passed on, whatever it is
 
 

@@ -54,11 +54,14 @@ def between(
         rows = tree.get(channel) or {}
         if not isinstance(rows, Mapping):
             raise _unreadable(channel)
-        ticks = [
-            tick_from_element(letter, symbol, element)
-            for symbol, elements in rows.items()
-            for element in elements or ()
-        ]
+        try:
+            ticks = [
+                tick_from_element(letter, symbol, element)
+                for symbol, elements in rows.items()
+                for element in elements or ()
+            ]
+        except (TypeError, AttributeError) as error:  # not lists of objects
+            raise _unreadable(channel) from error
         return Page(ticks, tree.get("next_page_token"))
 
     return Call(

@@ -18,6 +18,7 @@ from websockets.exceptions import (
     InvalidURI,
     SecurityError,
 )
+from websockets.frames import CloseCode
 
 from alpacli.errors import (
     AuthenticationError,
@@ -135,8 +136,12 @@ def _refused(status: int) -> Exception:
 
 
 def _lost(closed: ConnectionClosed) -> ConnectionLost:
-    received = closed.rcvd
-    if received is None:
+    received, sent = closed.rcvd, closed.sent
+    if sent is not None and not closed.rcvd_then_sent and sent.code == CloseCode.MESSAGE_TOO_BIG:
+        how = f"the server sent a frame of more than {MOST_FRAME_BYTES >> 20} MB"
+    elif sent is not None and not closed.rcvd_then_sent:
+        how = f"the server broke the protocol{': ' + sent.reason if sent.reason else ''}"
+    elif received is None:
         how = "the connection broke"
     else:
         how = f"the server closed the connection ({received.code}{': ' + received.reason if received.reason else ''})"

@@ -26,7 +26,7 @@ def board(symbols: int) -> Board:
     return made
 
 
-def screen(symbols: int, width: int, height: int, look: Look = Look(), status: Status = STATUS) -> list[str]:  # noqa: B008
+def screen(symbols: int, width: int, height: int, look: Look = Look(), status: Status = STATUS) -> list[str]:  # noqa: B008 # a NamedTuple: the one default cannot be changed by anybody
     made = board(symbols)
     rows = sort_rows(made.rows(NOW), look.sort)
     drawn = live_table(rows, made.totals(NOW), status, look, width=width, height=height, ascii_only=False)
@@ -96,3 +96,55 @@ def test_only_visible_rows_are_built() -> None:
     lines = [line for line in drawn.renderables if isinstance(line, Text)]
     assert len(lines) == 20
     assert visible_rows(20) == 17
+
+
+def row_of(symbol: str, *, last: str = "100.25", size: str = "100", status: str = "") -> list[str]:
+    made = Board(["*"])
+    time = "2026-01-02T15:00:00Z"
+    made.apply(
+        decode(
+            f'[{{"T":"t","S":"{symbol}","p":{last},"s":{size},"i":1,"t":"{time}"}},'
+            f'{{"T":"q","S":"{symbol}","bp":{last},"bs":{size},"ap":{last},"as":{size},"t":"{time}"}}{status}]'
+        ).ticks,
+        NOW,
+    )
+    drawn = live_table(made.rows(NOW), made.totals(NOW), STATUS, Look(), width=80, height=6, ascii_only=False)
+    return [str(line) for line in drawn.renderables][1].split()
+
+
+def test_an_option_is_told_from_its_neighbour_at_any_width() -> None:
+    assert row_of("AAPL260116C00190000")[0] == "AAPL260116C00190000"
+    assert row_of("A" * 15 + "B" * 15)[0] == "A" * 12 + "…" + "B" * 11
+
+
+def test_a_halt_is_marked_on_the_longest_symbol_too() -> None:
+    halt = (
+        ',{"T":"s","S":"AAPL260116C00190000","sc":"H","sm":"Halt","rc":"","rm":"","t":"2026-01-02T15:00:00Z","z":"C"}'
+    )
+    assert row_of("AAPL260116C00190000", status=halt)[:2] == ["AAPL260116C00190000", "H"]
+
+
+@pytest.mark.parametrize(
+    ("last", "shown"),
+    [
+        ("0.00000012", "1.2e-07"),
+        ("0.0125", "0.0125"),
+        ("104345.67", "104,345.67"),
+        ("12345678.9", "12.35M"),
+        ("1e15", "1000T"),
+    ],
+)
+def test_a_price_is_never_cut(last: str, shown: str) -> None:
+    assert row_of("X", last=last)[1] == shown
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"), [("9999", "9,999"), ("999999", "1.00M"), ("12345", "12.35k"), ("999994999", "999.99M")]
+)
+def test_a_size_takes_the_next_unit_when_rounding_gets_there(size: str, shown: str) -> None:
+    assert shown in row_of("X", size=size)
+
+
+def test_control_characters_of_a_symbol_or_a_message_do_not_reach_the_terminal() -> None:
+    assert row_of("A\\u001b[31mB")[0] == "A�[31mB"
+    assert screen(1, 80, 6, Look(), STATUS._replace(message="a\x1b[2Jb\nc"))[-1] == "a�[2Jb�c"

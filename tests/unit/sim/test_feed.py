@@ -33,7 +33,7 @@ def test_any_split_of_an_interval_gives_the_same_messages(first_ms: int, second_
 @given(st.lists(st.integers(1, 90_000), max_size=6), st.sampled_from(["AAPL", "BTC/USD"]))
 def test_bars_news_and_books_do_not_depend_on_how_an_interval_is_split(pieces_ms: list[int], symbol: str) -> None:
     edges = [T0, *(T0 + 1_000_000 * ms for ms in accumulate(pieces_ms)), T0 + 10 * MINUTE_NS]
-    for read in (partial(FEED.bars, symbol), FEED.news, partial(FEED.books, "ETH/USD")):
+    for read in (partial(FEED.bars, symbol), FEED.news, partial(FEED.books, "ETH/USD"), partial(FEED.bands, "AAPL")):
         pieces = [message for begin, end in pairwise(edges) for message in read(begin, end)]
         assert pieces == read(edges[0], edges[-1])
         assert pieces
@@ -221,3 +221,13 @@ def test_msgpack_has_the_type_first_and_times_as_an_extension() -> None:
     message = msgpack.unpackb(frame)[0]
     assert next(iter(message)) == "T"
     assert isinstance(message["t"], msgpack.Timestamp)
+
+
+def test_bands_are_five_percent_around_a_price_of_the_last_five_minutes() -> None:
+    for band in FEED.bands("AAPL", T0, T0 + 10 * MINUTE_NS):
+        at_ns = band["t"]
+        assert isinstance(at_ns, int)
+        before = [TAPE.last("AAPL", at_ns - at_ns % (5 * MINUTE_NS))]
+        assert band["u"] == before[0] + (before[0] * Decimal("0.05")).quantize(Decimal("0.01"))
+        assert band["u"] + band["d"] == 2 * before[0]  # type: ignore[operator] # decimals, in a message of anything
+    assert len(FEED.bands("AAPL", T0, T0 + 10 * MINUTE_NS)) == 20

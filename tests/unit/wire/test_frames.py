@@ -190,10 +190,77 @@ def test_what_is_no_msgpack_frame_is_refused(frame: bytes) -> None:
         decode(frame, "msgpack")
 
 
+_DEEP = "[" * 100_000 + "]" * 100_000
+
+
+def _nested(depth: int) -> bytes:
+    """Return a msgpack trade with a value of so many arrays, one in the other."""
+    return b"\x91\x83\xa1T\xa1t\xa1S\xa1A\xa2zz" + b"\x91" * depth + b"\xc0"
+
+
+@pytest.mark.parametrize("frame", [f'[{{"T":"t","S":"A","zz":{_DEEP}}}]', f'[{{"T":"zz","zz":{_DEEP}}}]', _DEEP])
+def test_what_is_nested_without_end_is_refused(frame: str) -> None:
+    with pytest.raises(BadFrame):
+        decode(frame)
+    with pytest.raises(BadFrame):
+        frames.decode_update(f'{{"stream":"trade_updates","data":{{"event":"fill","order":{frame}}}}}')
+
+
+@pytest.mark.parametrize("depth", [500, 900, 1020, 100_000])
+def test_msgpack_that_is_nested_deeply_is_refused_or_written(depth: int) -> None:
+    with contextlib.suppress(BadFrame):
+        decode(_nested(depth), "msgpack")
+    with pytest.raises(BadFrame):
+        decode(_nested(100_000), "msgpack")
+
+
+def test_a_time_that_no_calendar_has_is_refused() -> None:
+    far = msgpack.packb([{"T": "t", "S": "A", "t": msgpack.Timestamp(2**62, 0)}])
+    with pytest.raises(BadFrame):
+        decode(far, "msgpack")
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b'[{"T":"t","S":"A","zz":"\xff","p":1,"s":1}]',
+        b'[{"T":"error","code":"\xff","msg":"x"}]',
+        b'[{"T":"subscription","trades":["\xff"]}]',
+    ],
+)
+def test_bytes_that_are_not_utf_8_never_reach_a_line(frame: bytes) -> None:
+    with pytest.raises(BadFrame):
+        decode(frame)
+    with pytest.raises(BadFrame):
+        frames.decode_update(b'{"stream":"trade_updates","data":%b}' % frame[1:-1])
+
+
+@pytest.mark.parametrize("code", ["1" * 5000, '"402"', "4.02", "null", "[]"])
+def test_an_error_whose_code_is_no_number_is_an_error_all_the_same(code: str) -> None:
+    assert [type(control) for control in decode(f'[{{"T":"error","code":{code},"msg":"no"}}]').controls] == [
+        frames.Failure
+    ]
+
+
+@pytest.mark.parametrize("breaks", ["\n", "\r\n", "\r"])
+def test_a_message_over_many_lines_is_one_line(breaks: str) -> None:
+    pretty = json.dumps([{**json.loads(TRADE), "c": ["@", "I"], "late": {"a": [1]}}], indent=1).replace("\n", breaks)
+    (line,) = lines(pretty)
+    assert "\r" not in line
+    assert json.loads(line)["conditions"] == ["@", "I"]
+    update = json.dumps({"stream": "trade_updates", "data": {"event": "fill", "late": [1, [2]]}}, indent=1)
+    written = frames.encode_lines(frames.decode_update(update.replace("\n", breaks).encode()).ticks)
+    assert written.count(b"\n") == 1
+    assert len(written.splitlines()) == 1
+
+
 @given(st.binary(max_size=60), st.sampled_from(["json", "msgpack"]))
 def test_no_bytes_can_do_more_than_be_refused(frame: bytes, encoding: frames.Encoding) -> None:
     with contextlib.suppress(BadFrame):
-        frames.encode_lines(decode(frame, encoding).ticks)
+        read = decode(frame, encoding).ticks
+        lines = frames.encode_lines(read).splitlines()
+        assert len(lines) == len(read)
+        assert all(isinstance(json.loads(line), dict) for line in lines)
 
 
 def test_the_servers_control_messages() -> None:

@@ -1,0 +1,76 @@
+"""Recordings that were cut off: what is whole is played, and nothing else."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from tests.support.fakes import ManualClock
+
+from alpacli.domain.ticks import Interest
+from alpacli.streams.batch import Batch
+from alpacli.streams.events import Event, Health
+from alpacli.streams.recording import Recorder, Replay
+
+LINES = [
+    b'{"type":"trade","symbol":"%b","timestamp":"2026-01-02T15:00:00.%09dZ","price":1.50,"size":1,"id":%d}\n'
+    % (symbol, number, number)
+    for number, symbol in enumerate((b"AAPL", b"MSFT", "ÄÖ".encode(), b"AAPL"))
+]
+
+
+class Played:
+    def __init__(self) -> None:
+        self.lines = b""
+        self.bad = 0
+
+    def batch(self, batch: Batch) -> None:
+        self.lines += batch.lines
+
+    def event(self, event: Event) -> None:
+        if isinstance(event, Health):
+            self.bad = event.bad_frames
+
+
+def play(path: Path, speed: float | None = None) -> Played:
+    played = Played()
+    clock = ManualClock()
+    asyncio.run(Replay(str(path), Interest(), speed=speed, clock=clock, sleep=clock.sleep_async).run(played))
+    return played
+
+
+@pytest.mark.parametrize("speed", [None, 1.0])
+def test_a_recording_that_was_cut_anywhere_plays_its_whole_lines(tmp_path: Path, speed: float | None) -> None:
+    path = tmp_path / "day.ndjson"
+    clock = ManualClock()
+    recorder = Recorder(str(path), clock)
+    for line in LINES:
+        recorder.write(line)
+        clock.advance(1.0)
+    recorder.close()
+    whole = path.read_bytes()
+    assert whole.count(b'"mark"') == len(LINES)
+    for length in range(len(whole) + 1):
+        path.write_bytes(whole[:length])
+        played = play(path, speed)
+        kept = [line for line in LINES if line in whole[:length]]
+        assert played.lines == b"".join(kept)
+        assert played.bad == (0 if length == 0 or whole[length - 1 : length] == b"\n" else 1)
+
+
+def test_recording_goes_on_after_the_last_whole_line(tmp_path: Path) -> None:
+    path = tmp_path / "day.ndjson"
+    path.write_bytes(LINES[0] + LINES[1][:-20])
+    recorder = Recorder(str(path), ManualClock())
+    recorder.write(LINES[2])
+    recorder.close()
+    assert play(path).lines == LINES[0] + LINES[2]
+
+
+def test_holes_and_noise_in_the_middle_cost_only_themselves(tmp_path: Path) -> None:
+    path = tmp_path / "day.ndjson"
+    path.write_bytes(
+        LINES[0] + b"\0" * 5000 + b"\n\xff\xfe\n[1]\n" + LINES[1] + b'{"type":"mark","received_at":5}\n' + LINES[3]
+    )
+    played = play(path)
+    assert played.lines == LINES[0] + LINES[1] + LINES[3]
+    assert played.bad == 4
