@@ -14,10 +14,13 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from alpacli.broker.async_client import AsyncAlpacaClient
     from alpacli.broker.client import AlpacaClient
+    from alpacli.broker.desk import Preview, Unresolved
     from alpacli.broker.flow import Reading
+    from alpacli.broker.trading import AsyncTrading, OrderExecutor, Trading
     from alpacli.domain.account import Account, Activity, PortfolioHistory, Position, Watchlist
     from alpacli.domain.market import Asset, CalendarDay, MarketClock
     from alpacli.domain.orders import Order
+    from alpacli.domain.tickets import Leg, OrderTicket
     from alpacli.errors import (
         AlpacaAPIError,
         AlpacliError,
@@ -26,7 +29,9 @@ if TYPE_CHECKING:
         CircuitOpen,
         ConfigError,
         ConnectionLost,
+        FateUnknown,
         NotFound,
+        OrderRefused,
         OrderRejected,
         RateLimited,
         RequestTimeout,
@@ -43,7 +48,10 @@ _HOMES = {
     "alpacli.broker.flow": ("Reading",),
     "alpacli.domain.account": ("Account", "Activity", "PortfolioHistory", "Position", "Watchlist"),
     "alpacli.domain.market": ("Asset", "CalendarDay", "MarketClock"),
+    "alpacli.broker.desk": ("Preview", "Unresolved"),
+    "alpacli.broker.trading": ("AsyncTrading", "OrderExecutor", "Trading"),
     "alpacli.domain.orders": ("Order",),
+    "alpacli.domain.tickets": ("Leg", "OrderTicket"),
     "alpacli.errors": (
         "AlpacaAPIError",
         "AlpacliError",
@@ -52,7 +60,9 @@ _HOMES = {
         "CircuitOpen",
         "ConfigError",
         "ConnectionLost",
+        "FateUnknown",
         "NotFound",
+        "OrderRefused",
         "OrderRejected",
         "RateLimited",
         "RequestTimeout",
@@ -73,24 +83,33 @@ __all__ = [
     "AlpacliError",
     "Asset",
     "AsyncAlpacaClient",
+    "AsyncTrading",
     "AuthenticationError",
     "BudgetExhausted",
     "CalendarDay",
     "CircuitOpen",
     "ConfigError",
     "ConnectionLost",
+    "FateUnknown",
+    "Leg",
     "MarketClock",
     "NotFound",
     "Order",
+    "OrderExecutor",
+    "OrderRefused",
     "OrderRejected",
+    "OrderTicket",
     "PortfolioHistory",
     "Position",
+    "Preview",
     "RateLimited",
     "Reading",
     "RequestTimeout",
     "ServerError",
+    "Trading",
     "Unavailable",
     "UnreadableAnswer",
+    "Unresolved",
     "UsageError",
     "Watchlist",
     "cached",

@@ -11,6 +11,8 @@ AlpacliError
 │   ├── StreamRefused             a stream's 400, 405, 409 … : asking again would not help
 │   ├── RateLimited               429                                                        exit 5
 │   └── ServerError               5xx                                                        exit 6
+├── OrderRefused                  a rule here said no; nothing was sent                      exit 4
+├── FateUnknown                   an order was sent, and nobody knows what became of it      exit 7
 ├── BudgetExhausted               our own share of the rate limit is spent                   exit 5
 ├── Unavailable                   no usable answer came                                      exit 6
 │   ├── RequestTimeout            nothing within the connect or read timeout
@@ -33,6 +35,8 @@ class AlpacliError(Exception):
 
     exit_code = 1
     retryable = False
+    nothing_sent = False
+    """Whether it is certain that the broker never saw the request: no connection came about."""
 
     def __init__(
         self,
@@ -126,6 +130,25 @@ class RateLimited(AlpacaAPIError):
 class ServerError(AlpacaAPIError):
     exit_code = 6
     retryable = True
+
+
+class OrderRefused(AlpacliError):
+    """An order breaks a rule of Alpaca's or of the user's own, found before anything was sent; ``rule`` names it."""
+
+    exit_code = 4
+
+    rule = ""
+
+
+class FateUnknown(AlpacliError):
+    """An order was sent, no answer came, and the broker could not be asked: it may be on the book, once, or not.
+
+    ``client_order_id`` is what finds it, then or later.
+    """
+
+    exit_code = 7
+
+    client_order_id = ""
 
 
 class BudgetExhausted(AlpacliError):

@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 
     from alpacli.broker.async_client import AsyncAlpacaClient
     from alpacli.broker.client import AlpacaClient, OnWait
+    from alpacli.broker.desk import Desk, Who
     from alpacli.broker.flow import Pipeline
     from alpacli.domain.ticks import Interest
+    from alpacli.store.halt import HaltSwitch
+    from alpacli.store.journal import Journal
     from alpacli.streams.client import Backfill, Stream
     from alpacli.streams.feeds import Feed
     from alpacli.streams.local import Upstream
@@ -99,6 +102,58 @@ def _parts(settings: Settings, label: str, warn: Warn) -> "tuple[Pipeline, Trans
     return pipeline, LazyTransport(lambda: _transport(settings))
 
 
+def open_journal(settings: Settings) -> "Journal":
+    """Open the record of this account's order actions on this machine."""
+    from alpacli.store.journal import Journal
+
+    return Journal(os.path.join(settings.state_dir, "orders", f"{settings.fingerprint}.jsonl"))
+
+
+def open_halt(settings: Settings, warn: Warn) -> "HaltSwitch":
+    """Open the stop of this account: on this machine, and with Redis on every machine."""
+    from alpacli.store.halt import HaltSwitch
+
+    shared = None
+    if settings.redis_url:
+        from alpacli.store.redis import RedisStore
+
+        shared = RedisStore(settings.redis_url.reveal())
+    path = os.path.join(settings.state_dir, "orders", f"{settings.fingerprint}.halt")
+    return HaltSwitch(path, f"{settings.scope}:~halt", shared, warn)
+
+
+def whoami(label: str) -> "Who":
+    """Return who acts here, for the journal."""
+    import getpass
+    import socket
+
+    from alpacli.broker.desk import Who
+
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # no name for this user number, in a container for one
+        user = str(os.getuid())
+    return Who(user, socket.gethostname(), os.getpid(), label)
+
+
+def open_desk(settings: Settings, pipeline: "Pipeline", label: str, warn: Warn) -> "Desk":
+    """Put together what orders go through."""
+    from alpacli.broker.desk import Desk
+    from alpacli.broker.risk import read_rules
+
+    halt = open_halt(settings, warn)
+    return Desk(
+        pipeline,
+        SystemClock(),
+        SystemRandomness(),
+        journal=open_journal(settings),
+        rules=lambda: read_rules(settings.config_dir, settings.profile),
+        halted=halt.state,
+        who=whoami(label),
+        warn=warn,
+    )
+
+
 def open_client(
     settings: Settings, *, label: str = "library", warn: Warn = _warn_on_stderr, on_wait: "OnWait | None" = None
 ) -> "AlpacaClient":
@@ -120,6 +175,7 @@ def open_client(
         connect_timeout_s=settings.connect_timeout_s,
         read_timeout_s=settings.read_timeout_s,
         on_wait=on_wait,
+        open_desk=lambda: open_desk(settings, pipeline, label, warn),
     )
 
 
@@ -136,6 +192,7 @@ def open_async_client(
         connect_timeout_s=settings.connect_timeout_s,
         read_timeout_s=settings.read_timeout_s,
         on_wait=on_wait,
+        open_desk=lambda: open_desk(settings, pipeline, label, warn),
     )
 
 

@@ -5,10 +5,11 @@ that does not need it 12 ms.
 """
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import date, datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from alpacli.broker.client import ClientBase
 from alpacli.broker.flow import Do, Flow, Pipeline, Reading, Send, T
@@ -18,6 +19,9 @@ from alpacli.domain.orders import Order
 from alpacli.ports import Transport, async_sleep
 from alpacli.wire import rest
 from alpacli.wire.rest import Call
+
+if TYPE_CHECKING:
+    from alpacli.broker.trading import AsyncTrading
 
 
 class AsyncAlpacaClient(ClientBase):
@@ -70,6 +74,13 @@ class AsyncAlpacaClient(ClientBase):
         except StopIteration as stop:
             value: T = stop.value
             return value
+
+    @functools.cached_property
+    def trading(self) -> "AsyncTrading":
+        """Order entry: place, replace, cancel, close."""
+        from alpacli.broker.trading import AsyncTrading
+
+        return AsyncTrading(self.desk, self._run)
 
     async def read(self, call: Call[T], *, use_cache: bool = True, max_age: float | None = None) -> Reading[T]:
         """Read any endpoint of ``alpacli.wire.rest``; the reading also tells its age and holds the JSON."""

@@ -3,19 +3,24 @@
 ``async_client`` is its twin for event loops; ``tests/unit/broker/test_parity.py`` keeps the two alike.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from alpacli.broker.flow import Do, Flow, Pause, Pipeline, Reading, Send, T
 from alpacli.domain.account import Account, Activity, PortfolioHistory, Position, Watchlist
 from alpacli.domain.market import Asset, CalendarDay, MarketClock
 from alpacli.domain.orders import Order
-from alpacli.errors import UsageError
+from alpacli.errors import ConfigError, UsageError
 from alpacli.ports import CacheStats, Clock, LimitsReport, Request, Response, Transport
 from alpacli.wire import rest
 from alpacli.wire.rest import Call
+
+if TYPE_CHECKING:
+    from alpacli.broker.desk import Desk
+    from alpacli.broker.trading import Trading
 
 CACHED: Final = ("account", "positions", "orders")
 """What ``invalidate_cache`` and ``alpacli cache clear`` can name."""
@@ -41,13 +46,18 @@ class ClientBase:
         connect_timeout_s: float = 5.0,
         read_timeout_s: float = 10.0,
         on_wait: OnWait | None = None,
+        open_desk: "Callable[[], Desk] | None" = None,
     ) -> None:
-        """Take the parts; ``runtime.connect`` puts them together for the usual case."""
+        """Take the parts; ``runtime.connect`` puts them together for the usual case.
+
+        ``open_desk`` makes what orders need, once one is placed; without it the client only reads.
+        """
         self._pipeline = pipeline
         self._transport = transport
         self._connect_timeout_s = connect_timeout_s
         self._read_timeout_s = read_timeout_s
         self._on_wait = on_wait
+        self._open_desk = open_desk
         self.cached = pipeline.functions.cached
 
     def _send(self, request: Request) -> Response:
@@ -58,6 +68,17 @@ class ClientBase:
     def _announce(self, pause: Pause) -> None:
         if self._on_wait is not None:
             self._on_wait(pause.seconds, pause.reason)
+
+    @functools.cached_property
+    def desk(self) -> "Desk":
+        """What orders go through: their checks, the journal, the rules.
+
+        Raises:
+            ConfigError: the client was made to read only.
+        """
+        if self._open_desk is None:
+            raise ConfigError("this client only reads", "`connect()` makes one that trades")
+        return self._open_desk()
 
     def _drop(self, names: tuple[str, ...]) -> int:
         _check_cached(names)
@@ -122,6 +143,13 @@ class AlpacaClient(ClientBase):
         except StopIteration as stop:
             value: T = stop.value
             return value
+
+    @functools.cached_property
+    def trading(self) -> "Trading":
+        """Order entry: place, replace, cancel, close."""
+        from alpacli.broker.trading import Trading
+
+        return Trading(self.desk, self._run)
 
     def read(self, call: Call[T], *, use_cache: bool = True, max_age: float | None = None) -> Reading[T]:
         """Read any endpoint of ``alpacli.wire.rest``; the reading also tells its age and holds the JSON."""

@@ -9,7 +9,7 @@ at the broker (POST, PATCH) is repeated only after a 429, which Alpaca sends bef
 """
 
 import functools
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from alpacli.broker.functions import FunctionCache
@@ -184,7 +184,7 @@ class Pipeline:
         return reading
 
     def _fetch(self, call: Call[T], patience: Patience) -> Flow[Reading[T]]:
-        response = yield from self._exchange(call.request, patience, urgent=call.urgent)
+        response = yield from self.exchange(call.request, patience, urgent=call.urgent)
         value = call.decode(response.body)
         if call.next_page is not None:
             rows: Any = value
@@ -192,7 +192,7 @@ class Pipeline:
             request = call.request
             while (following := call.next_page(request, page, rows)) is not None:
                 request = following
-                response = yield from self._exchange(request, patience, urgent=call.urgent)
+                response = yield from self.exchange(request, patience, urgent=call.urgent)
                 page = call.decode(response.body)
                 rows = [*rows, *page]
             value = rows
@@ -204,21 +204,28 @@ class Pipeline:
         """Send something that changes the account's state, and forget what the cache knew of it."""
         patience = Patience(self._clock, self._max_wait_s)
         try:
-            response = yield from self._exchange(call.request, patience, urgent=call.urgent)
+            response = yield from self.exchange(call.request, patience, urgent=call.urgent)
             if response is GONE and call.shows is not None:
-                response = yield from self._exchange(call.shows, patience, urgent=call.urgent)
+                response = yield from self.exchange(call.shows, patience, urgent=call.urgent)
         except BaseException:
-            # It may have happened all the same. Directly: a flow that is being closed may not yield.
-            for name in call.changes:
-                self.store.drop(f"{self.rules.scope}:{name}")
+            self.forget(call.changes)  # it may have happened all the same
             raise
         for name in call.changes:
             yield Do(functools.partial(self.store.drop, f"{self.rules.scope}:{name}"))
         return call.decode(response.body)
 
+    def forget(self, names: Iterable[str]) -> None:
+        """Drop what a change made stale; at once, since a flow that is being closed may not yield."""
+        for name in names:
+            self.store.drop(f"{self.rules.scope}:{name}")
+
+    def patience(self) -> Patience:
+        """Return the waiting that one more call may do."""
+        return Patience(self._clock, self._max_wait_s)
+
     # ------------------------------------------------------------------------------------------------ budget, sending
 
-    def _exchange(self, request: Request, patience: Patience, *, urgent: bool) -> Flow[Response]:
+    def exchange(self, request: Request, patience: Patience, *, urgent: bool) -> Flow[Response]:
         """Send one request, at most three times, and return its good answer or raise what the last one was."""
         sent = 0
         doubtful = False
@@ -244,7 +251,7 @@ class Pipeline:
             if not limited and request.method in ("POST", "PATCH"):
                 raise failure
             doubtful = doubtful or not limited
-            pause_s = self._pause_s(sent, failure)
+            pause_s = self.pause_s(sent, failure)
             if limited and pause_s > patience.left_s:
                 raise failure  # earlier than it was told to come back there is only another no
             with patience:
@@ -295,7 +302,7 @@ class Pipeline:
         yield Do(lambda: self.store.settle(self.rules, ticket, outcome))
         return good, failure
 
-    def _pause_s(self, sent: int, failure: AlpacliError) -> float:
+    def pause_s(self, sent: int, failure: AlpacliError) -> float:
         if isinstance(failure, RateLimited) and failure.retry_after is not None:
             return failure.retry_after
         from tenacity import RetryCallState, wait_exponential

@@ -17,6 +17,7 @@ from alpacli.cli.failures import OutputClosed, report
 from alpacli.cli.options import Kind, Options, command, hoist
 
 _READ: Final = "Read"
+_TRADE: Final = "Trade"
 _LIVE: Final = "Market data"
 _LOCAL: Final = "Local"
 _CONTEXT: Final = {"help_option_names": ["--help", "-h"], "max_content_width": 100}
@@ -52,6 +53,22 @@ COMMANDS: Final[Mapping[str, Entry]] = {
             "add": Entry("Add symbols to a watchlist.", "watchlists:add", kind="change"),
             "remove": Entry("Remove symbols from a watchlist.", "watchlists:remove", kind="change"),
             "delete": Entry("Delete a watchlist.", "watchlists:delete", kind="change"),
+        },
+    ),
+    "buy": Entry("Buy: at the market, or with a limit, a stop, exits.", "trade:buy", _TRADE, kind="change"),
+    "sell": Entry("Sell what is held, or sell short.", "trade:sell", _TRADE, kind="change"),
+    "submit": Entry("Place an order with any field, or many from a file.", "trade:submit", _TRADE, kind="change"),
+    "replace": Entry("Change an open order.", "trade:replace", _TRADE, kind="change"),
+    "cancel": Entry("Cancel orders, or all of them.", "trade:cancel", _TRADE, kind="change"),
+    "close": Entry("Close a position, or all of them.", "trade:close", _TRADE, kind="change"),
+    "halt": Entry("Refuse new risk from now on; cancels and closes pass.", "safety:halt", _TRADE, kind="change"),
+    "resume": Entry("Let orders through again after a halt.", "safety:resume", _TRADE, kind="change"),
+    "audit": Entry(
+        "Show and check the record of every order action.",
+        panel=_TRADE,
+        commands={
+            "list": Entry("Show the last order actions.", "safety:audit_list", kind="local"),
+            "verify": Entry("Check that no line was changed or removed.", "safety:audit_verify", kind="local"),
         },
     ),
     "stream": Entry("Watch trades and quotes as they happen.", "stream:stream", _LIVE, kind="stream"),

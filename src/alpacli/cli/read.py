@@ -60,8 +60,16 @@ def orders(
     symbols: Annotated[str | None, typer.Option(metavar="A,B", help="Only these symbols.", show_default=False)] = None,
     side: Annotated[str | None, typer.Option(metavar="buy|sell", help="Only this side.", show_default=False)] = None,
     nested: Annotated[bool, typer.Option("--nested", help="Show legs inside their parents.")] = False,  # noqa: FBT002 # a flag
+    unresolved: Annotated[  # noqa: FBT002 # a flag
+        bool, typer.Option("--unresolved", help="Find out about orders whose answer was lost.")
+    ] = False,
 ) -> None:
     """Show orders, open and done."""
+    if unresolved:
+        from alpacli.cli.following import show_unresolved
+
+        show_unresolved(run)
+        return
     call = rest.orders(
         status=status,
         limit=_limit(limit),
@@ -76,11 +84,18 @@ def orders(
 
 
 def order(
-    run: Run, order_id: Annotated[str, typer.Argument(metavar="ID", help="Alpaca's ID, or your client order ID.")]
+    run: Run,
+    order_id: Annotated[str, typer.Argument(metavar="ID", help="Alpaca's ID, or your client order ID.")],
+    follow: Annotated[bool, typer.Option("--follow", help="Go on until it is done.")] = False,  # noqa: FBT002 # a flag
 ) -> None:
     """Show one order by its ID, with its legs."""
     by_id = _UUID.fullmatch(order_id) is not None
     call = rest.order(order_id.lower(), nested=True) if by_id else rest.order_by_client_order_id(order_id)
+    if follow and not run.options.schema:
+        from alpacli.cli.following import follow_order
+
+        follow_order(run, call)
+        return
     run.show(View(Order, "order"), lambda client: run.read(client, call))
 
 

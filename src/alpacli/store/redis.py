@@ -62,6 +62,8 @@ _SHA: Final = {
         scripts.SETTLE,
         scripts.LEAVE,
         scripts.LIMITS,
+        scripts.NOTE,
+        scripts.SET_NOTE,
     )
 }
 _HINT: Final = (
@@ -161,6 +163,17 @@ class RedisStore:
         return CacheStats(
             hits, misses, entries, size, float(oldest) if oldest else None, float(newest) if newest else None
         )
+
+    # -------------------------------------------------------------------------------------------------- notes
+
+    def note(self, key: str) -> bytes | None:
+        """Return a small value that stays until it is removed; it is no cache entry."""
+        found = self._run(scripts.NOTE, 1, key)
+        return found if isinstance(found, bytes) else None
+
+    def set_note(self, key: str, value: bytes | None) -> None:
+        """Keep a small value, or with ``None`` remove it."""
+        self._run(scripts.SET_NOTE, 1, key, *(() if value is None else (value,)))
 
     # ------------------------------------------------------------------------------------------------- budget
 

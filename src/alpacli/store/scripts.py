@@ -404,3 +404,12 @@ end
 return answer
 """
 )
+
+# ---------------------------------------------------------------------------------------------------------- notes
+
+NOTE: Final = "return redis.call('GET', KEYS[1])"
+
+SET_NOTE: Final = """
+if ARGV[1] then redis.call('SET', KEYS[1], ARGV[1]) else redis.call('DEL', KEYS[1]) end
+return 1
+"""

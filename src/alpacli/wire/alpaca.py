@@ -20,7 +20,7 @@ import requests
 from alpaca.common.rest import RESTClient
 from requests.adapters import HTTPAdapter
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import HTTPError, ReadTimeoutError
+from urllib3.exceptions import HTTPError, NewConnectionError, ReadTimeoutError
 
 from alpacli import __version__
 from alpacli.errors import AlpacliError, ConnectionLost, RequestTimeout, UnreadableAnswer
@@ -125,6 +125,7 @@ class _OneRequest(RESTClient):
                 return Response(answer.status_code, names, body)
         except (requests.RequestException, HTTPError, OSError) as error:
             failure = self._failure(error, outgoing)
+            failure.nothing_sent = any(isinstance(cause, _NO_CONNECTION) for cause in _causes(error))
         raise failure  # outside the handler: the cause may hold the request with its headers
 
     def _read(self, answer: requests.Response) -> bytes:
@@ -146,6 +147,10 @@ class _OneRequest(RESTClient):
         if isinstance(error, requests.exceptions.ContentDecodingError):
             return UnreadableAnswer(f"{self._host} sent a body whose compression is broken", _HINT)
         return ConnectionLost(f"the connection to {self._host} failed: {_reason(causes)}", _HINT)
+
+
+_NO_CONNECTION: Final = (requests.ConnectTimeout, NewConnectionError, socket.gaierror, ConnectionRefusedError)
+"""What goes wrong before there is a connection to send anything on."""
 
 
 def _keep_headers(prepared: requests.PreparedRequest) -> requests.PreparedRequest:

@@ -57,17 +57,17 @@ class Call(NamedTuple, Generic[T]):
 
 
 def account() -> Call[Account]:
-    return Call("account", Request("GET", "/v2/account"), _one(Account, "the account"), "account", 5.0)
+    return Call("account", Request("GET", "/v2/account"), reads_one(Account, "the account"), "account", 5.0)
 
 
 def positions() -> Call[list[Position]]:
-    return Call("positions", Request("GET", "/v2/positions"), _many(Position, "positions"), "positions", 3.0)
+    return Call("positions", Request("GET", "/v2/positions"), reads_many(Position, "positions"), "positions", 3.0)
 
 
 def position(symbol: str) -> Call[Position]:
-    part = _symbol_part(symbol)
+    part = symbol_part(symbol)
     request = Request("GET", f"/v2/positions/{part}")
-    return Call("positions", request, _one(Position, "the position"), f"positions:{part}", 3.0)
+    return Call("positions", request, reads_one(Position, "the position"), f"positions:{part}", 3.0)
 
 
 def portfolio_history(
@@ -97,7 +97,7 @@ def portfolio_history(
         cashflow_types=_joined("cashflow_types", cashflow_types),
     )
     request = Request("GET", "/v2/account/portfolio/history", query)
-    return Call("portfolio", request, _one(PortfolioHistory, "the portfolio history"), _key("portfolio", query))
+    return Call("portfolio", request, reads_one(PortfolioHistory, "the portfolio history"), _key("portfolio", query))
 
 
 def activities(
@@ -138,7 +138,7 @@ def activities(
         return _distinct(rows)[:limit]
 
     key = _key(f"activities:{limit or 'all'}", filters)
-    return Call("activities", request, _many(Activity, "activities"), key, 0.0, next_page, trim)
+    return Call("activities", request, reads_many(Activity, "activities"), key, 0.0, next_page, trim)
 
 
 # ------------------------------------------------------------------------------------------------------ orders
@@ -194,7 +194,7 @@ def orders(
     return Call(
         "orders",
         Request("GET", "/v2/orders", (*filters, *first, *bounds)),
-        _many(Order, "orders"),
+        reads_many(Order, "orders"),
         _key(f"orders:{status}:{limit or 'all'}", (*filters[1:], *bounds)),
         next_page=next_page if paged else None,
         trim=trim if paged else None,
@@ -202,9 +202,9 @@ def orders(
 
 
 def order(order_id: str, *, nested: bool = False) -> Call[Order]:
-    part = _part("order id", order_id)
+    part = path_part("order id", order_id)
     request = Request("GET", f"/v2/orders/{part}", _query(nested="true" if nested else None))
-    return Call("orders", request, _one(Order, "the order"), f"orders:id:{part}{':nested' if nested else ''}")
+    return Call("orders", request, reads_one(Order, "the order"), f"orders:id:{part}{':nested' if nested else ''}")
 
 
 def order_by_client_order_id(client_order_id: str) -> Call[Order]:
@@ -212,14 +212,14 @@ def order_by_client_order_id(client_order_id: str) -> Call[Order]:
         raise UsageError("the client order id is empty", "give the id that the order was sent with")
     query = _query(client_order_id=client_order_id)
     request = Request("GET", "/v2/orders:by_client_order_id", query)
-    return Call("orders", request, _one(Order, "the order"), _key("orders:client", query))
+    return Call("orders", request, reads_one(Order, "the order"), _key("orders:client", query))
 
 
 # ------------------------------------------------------------------------------------------------------ market
 
 
 def clock() -> Call[MarketClock]:
-    return Call("clock", Request("GET", "/v2/clock"), _one(MarketClock, "the market clock"), "clock")
+    return Call("clock", Request("GET", "/v2/clock"), reads_one(MarketClock, "the market clock"), "clock")
 
 
 def calendar(start: dt.date | None = None, end: dt.date | None = None) -> Call[list[CalendarDay]]:
@@ -230,7 +230,7 @@ def calendar(start: dt.date | None = None, end: dt.date | None = None) -> Call[l
         start=None if start is None else _date("start", start), end=None if end is None else _date("end", end)
     )
     request = Request("GET", "/v2/calendar", query)
-    return Call("calendar", request, _many(CalendarDay, "the calendar"), _key("calendar", query), 3600.0)
+    return Call("calendar", request, reads_many(CalendarDay, "the calendar"), _key("calendar", query), 3600.0)
 
 
 def assets(
@@ -248,31 +248,33 @@ def assets(
         attributes=_joined("attributes", attributes),
     )
     request = Request("GET", "/v2/assets", query)
-    return Call("assets", request, _many(Asset, "assets"), _key("assets:list", query), 3600.0)
+    return Call("assets", request, reads_many(Asset, "assets"), _key("assets:list", query), 3600.0)
 
 
 def asset(symbol: str) -> Call[Asset]:
-    part = _symbol_part(symbol)
-    return Call("assets", Request("GET", f"/v2/assets/{part}"), _one(Asset, "the asset"), f"assets:one:{part}", 3600.0)
+    part = symbol_part(symbol)
+    return Call(
+        "assets", Request("GET", f"/v2/assets/{part}"), reads_one(Asset, "the asset"), f"assets:one:{part}", 3600.0
+    )
 
 
 # -------------------------------------------------------------------------------------------------- watchlists
 
 
 def watchlists() -> Call[list[Watchlist]]:
-    return Call("watchlists", Request("GET", "/v2/watchlists"), _many(Watchlist, "watchlists"), "watchlists")
+    return Call("watchlists", Request("GET", "/v2/watchlists"), reads_many(Watchlist, "watchlists"), "watchlists")
 
 
 def watchlist(watchlist_id: str) -> Call[Watchlist]:
-    part = _part("watchlist id", watchlist_id)
+    part = path_part("watchlist id", watchlist_id)
     request = Request("GET", f"/v2/watchlists/{part}")
-    return Call("watchlists", request, _one(Watchlist, "the watchlist"), f"watchlists:id:{part}")
+    return Call("watchlists", request, reads_one(Watchlist, "the watchlist"), f"watchlists:id:{part}")
 
 
 def watchlist_by_name(name: str) -> Call[Watchlist]:
     query = _query(name=_watchlist_name(name))
     request = Request("GET", "/v2/watchlists:by_name", query)
-    return Call("watchlists", request, _one(Watchlist, "the watchlist"), _key("watchlists:name", query))
+    return Call("watchlists", request, reads_one(Watchlist, "the watchlist"), _key("watchlists:name", query))
 
 
 def create_watchlist(name: str, symbols: Sequence[str] = ()) -> Call[Watchlist]:
@@ -282,36 +284,36 @@ def create_watchlist(name: str, symbols: Sequence[str] = ()) -> Call[Watchlist]:
 
 def update_watchlist(watchlist_id: str, name: str, symbols: Sequence[str]) -> Call[Watchlist]:
     body = {"name": _watchlist_name(name), "symbols": _symbols(symbols)}
-    return _watchlist_change("PUT", f"/v2/watchlists/{_part('watchlist id', watchlist_id)}", body)
+    return _watchlist_change("PUT", f"/v2/watchlists/{path_part('watchlist id', watchlist_id)}", body)
 
 
 def add_to_watchlist(watchlist_id: str, symbol: str) -> Call[Watchlist]:
     body = {"symbol": _symbols([symbol])[0]}
-    return _watchlist_change("POST", f"/v2/watchlists/{_part('watchlist id', watchlist_id)}", body)
+    return _watchlist_change("POST", f"/v2/watchlists/{path_part('watchlist id', watchlist_id)}", body)
 
 
 def remove_from_watchlist(watchlist_id: str, symbol: str) -> Call[Watchlist]:
-    path = f"/v2/watchlists/{_part('watchlist id', watchlist_id)}"
-    call = _watchlist_change("DELETE", f"{path}/{_symbol_part(symbol)}", None)
+    path = f"/v2/watchlists/{path_part('watchlist id', watchlist_id)}"
+    call = _watchlist_change("DELETE", f"{path}/{symbol_part(symbol)}", None)
     return call._replace(shows=Request("GET", path))
 
 
 def delete_watchlist(watchlist_id: str) -> Call[None]:
-    request = Request("DELETE", f"/v2/watchlists/{_part('watchlist id', watchlist_id)}")
-    return Call("watchlists", request, _nothing, changes=("watchlists",))
+    request = Request("DELETE", f"/v2/watchlists/{path_part('watchlist id', watchlist_id)}")
+    return Call("watchlists", request, reads_nothing, changes=("watchlists",))
 
 
 def _watchlist_change(
     method: Literal["POST", "PUT", "DELETE"], path: str, body: Mapping[str, object] | None
 ) -> Call[Watchlist]:
     request = Request(method, path, body=None if body is None else to_json(dict(body)))
-    return Call("watchlists", request, _one(Watchlist, "the watchlist"), changes=("watchlists",))
+    return Call("watchlists", request, reads_one(Watchlist, "the watchlist"), changes=("watchlists",))
 
 
 # ---------------------------------------------------------------------------------------------------- decoding
 
 
-def _one(model: type[M], what: str) -> Callable[[bytes], M]:
+def reads_one(model: type[M], what: str) -> Callable[[bytes], M]:
     def decode(body: bytes) -> M:
         value = _parsed(body, what)
         if not isinstance(value, dict):
@@ -321,7 +323,7 @@ def _one(model: type[M], what: str) -> Callable[[bytes], M]:
     return decode
 
 
-def _many(model: type[M], what: str) -> Callable[[bytes], list[M]]:
+def reads_many(model: type[M], what: str) -> Callable[[bytes], list[M]]:
     def decode(body: bytes) -> list[M]:
         value = _parsed(body, what)
         if not isinstance(value, list):
@@ -331,7 +333,7 @@ def _many(model: type[M], what: str) -> Callable[[bytes], list[M]]:
     return decode
 
 
-def _nothing(_: bytes) -> None:
+def reads_nothing(_: bytes) -> None:
     return None
 
 
@@ -450,7 +452,7 @@ def _date(name: str, value: dt.date) -> str:
     return value.isoformat()
 
 
-def _part(name: str, value: str) -> str:
+def path_part(name: str, value: str) -> str:
     """Return one percent-encoded path segment; a dot segment would name another resource."""
     value = value.strip()
     if value in ("", ".", ".."):
@@ -465,8 +467,8 @@ def _text(name: str, value: str) -> str:
     return value
 
 
-def _symbol_part(symbol: str) -> str:
-    return _part("symbol", symbol.replace("/", ""))
+def symbol_part(symbol: str) -> str:
+    return path_part("symbol", symbol.replace("/", ""))
 
 
 def _symbols(symbols: Sequence[str]) -> list[str]:

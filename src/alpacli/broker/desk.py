@@ -1,0 +1,637 @@
+"""Orders that cannot go wrong: checked before they are sent, recorded before they are sent, never sent twice, never lost.
+
+Alpaca knows an order by the client order ID that its sender chose, takes each ID once, and can be asked for it. So an ID is
+made and written to the journal before anything is sent; when the answer gets lost, the ID is looked up, and only an order
+that is not there is sent again, with the same ID. If that cannot be found out either, ``FateUnknown`` says so, and the
+journal keeps the question.
+"""
+
+import datetime as dt
+import functools
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import ROUND_DOWN, Decimal
+from typing import Any, Final, NamedTuple, Protocol
+
+from alpacli.broker.flow import REQUESTS_AT_MOST, Do, Flow, Patience, Pause, Pipeline, T
+from alpacli.broker.risk import RiskRules, risk_violations
+from alpacli.domain.account import Position
+from alpacli.domain.order_rules import (
+    Facts,
+    Quote,
+    Violation,
+    account_violations,
+    buying_power_needed,
+    estimated_value,
+    held,
+    market_warning,
+    reduces,
+    violations,
+)
+from alpacli.domain.orders import Order
+from alpacli.domain.tickets import OrderTicket
+from alpacli.domain.values import MaybeAmount, Model
+from alpacli.errors import (
+    AlpacaAPIError,
+    AlpacliError,
+    AuthenticationError,
+    BudgetExhausted,
+    CircuitOpen,
+    ConfigError,
+    ConnectionLost,
+    FateUnknown,
+    NotFound,
+    OrderRefused,
+    OrderRejected,
+    RateLimited,
+    RequestTimeout,
+    ServerError,
+    UnreadableAnswer,
+    UsageError,
+)
+from alpacli.ports import Clock, Randomness
+from alpacli.wire import market, rest, trading
+from alpacli.wire.rest import Call
+from alpacli.wire.trading import Cancellation
+
+_CLOCK_AGE_S: Final = 60.0
+_SETTLED_AFTER_S: Final = 120.0
+"""An order that is not found this long after it was sent is not on its way any more."""
+_HELD_PATIENCE_S: Final = 5.0
+_LOOK_AGAIN_S: Final = 0.5
+_DOUBTFUL: Final = (RequestTimeout, ConnectionLost, ServerError, UnreadableAnswer)
+_LARGEST_SHARE: Final = Decimal(100)
+_SHARE_STEP: Final = Decimal("0.000000001")
+
+
+class Halted(Protocol):
+    """Since when, why and by whom trading is halted."""
+
+    @property
+    def at(self) -> float: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def by(self) -> str: ...
+
+
+class Record(Protocol):
+    """The journal, as far as orders need it."""
+
+    def append(self, record: Mapping[str, Any]) -> int: ...
+
+    def records(self) -> Iterator[dict[str, Any]]: ...
+
+    def since(self, at: float) -> list[dict[str, Any]]: ...
+
+
+class Who(NamedTuple):
+    """Who acts, for the journal."""
+
+    user: str
+    host: str
+    pid: int
+    program: str
+
+
+class Preview(Model):
+    """An order that was not sent: the exact request, what it would cost and what would be left, in USD."""
+
+    dry_run: bool = True
+    method: str
+    url: str
+    body: dict[str, Any]
+    estimated_cost: MaybeAmount = None
+    buying_power: MaybeAmount = None
+    buying_power_left: MaybeAmount = None
+    warnings: tuple[str, ...] = ()
+
+
+class Unresolved(Model):
+    """An order whose answer got lost, and what the broker says of it now.
+
+    ``outcome`` is ``placed`` (``order`` shows it), ``not placed``, ``in flight`` (its process still runs) or ``unknown``.
+    """
+
+    client_order_id: str
+    action: str
+    sent_at: str
+    outcome: str
+    request: dict[str, Any]
+    order: Order | None = None
+
+
+class Closing(Model):
+    """What became of closing one position: ``status`` 200 and the order, or the error. Source: DELETE /v2/positions, 207."""
+
+    symbol: str
+    status: int
+    body: Any = None
+
+
+class OrderExecutor(Protocol):
+    """Whoever can carry out orders. Errors: ``OrderRefused`` and ``FateUnknown``, and what every request can raise."""
+
+    def place(self, ticket: OrderTicket) -> Order: ...
+
+    def replace(self, order_id: str, changes: Mapping[str, Any]) -> Order: ...
+
+    def cancel(self, order_id: str) -> None: ...
+
+    def close(self, symbol: str, *, qty: Decimal | None = None, percent: Decimal | None = None) -> Order: ...
+
+
+class Desk:
+    """The rules of order entry as flows, for both clients."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        clock: Clock,
+        rng: Randomness,
+        *,
+        journal: Record,
+        rules: Callable[[], RiskRules],
+        halted: Callable[[], Halted | None],
+        who: Who,
+        warn: Callable[[str], None],
+    ) -> None:
+        self._pipeline = pipeline
+        self._clock = clock
+        self._rng = rng
+        self._journal = journal
+        self._rules = rules
+        self._halted = halted
+        self._who = who
+        self._warn = warn
+
+    # ------------------------------------------------------------------------------------------------ placing
+
+    def place(self, ticket: OrderTicket) -> Flow[Order]:
+        """Check, record and send one order; return it as the broker has it."""
+        return (yield from self._place(ticket, "place"))
+
+    def _place(self, ticket: OrderTicket, action: str) -> Flow[Order]:
+        client_order_id = ticket.client_order_id or f"alpacli-{self._rng.token()}"
+        call = trading.submit_order(ticket.body(client_order_id))
+        try:
+            _refuse(violations(ticket))
+            if action != "close":
+                yield from self._obey_own_rules(ticket)
+        except OrderRefused as no:
+            self._note(action, call, client_order_id, phase="refused", rule=no.rule, message=no.message)
+            raise
+        return (yield from self._send_once(action, call, client_order_id))
+
+    def check(self, ticket: OrderTicket) -> Flow[tuple[str, ...]]:
+        """Hold an order against Alpaca's rules, the account and the market; return what is worth a warning.
+
+        Raises:
+            OrderRefused: a rule is broken; the message names it and the hint says what to do.
+        """
+        facts = yield from self._judged(ticket)
+        warning = market_warning(ticket, facts.clock)
+        return (warning,) if warning else ()
+
+    def _judged(self, ticket: OrderTicket) -> Flow[Facts]:
+        _refuse(violations(ticket))
+        facts = yield from self._facts(ticket)
+        _refuse(account_violations(ticket, facts))
+        return facts
+
+    def preview(self, ticket: OrderTicket, base_url: str = "") -> Flow[Preview]:
+        """Check an order against every rule, the account and the market, and send nothing.
+
+        Raises:
+            OrderRefused: a rule is broken; the message names it and the hint says what to do.
+        """
+        facts = yield from self._judged(ticket)
+        yield from self._obey_own_rules(ticket, facts)
+        warning = market_warning(ticket, facts.clock)
+        needed = buying_power_needed(ticket, facts)
+        power = facts.account.buying_power if facts.account else None
+        body = ticket.body(ticket.client_order_id or "(made when it is sent)")
+        return Preview(
+            method="POST",
+            url=f"{base_url}/v2/orders",
+            body=body,
+            estimated_cost=estimated_value(ticket, facts.quote),
+            buying_power=power,
+            buying_power_left=None if power is None or needed is None else power - needed,
+            warnings=(warning,) if warning else (),
+        )
+
+    def _obey_own_rules(self, ticket: OrderTicket, known: Facts | None = None) -> Flow[None]:
+        rules = yield Do(self._rules)
+        halted = yield Do(self._halted)
+        if halted is None and not rules.any:
+            return
+        facts = known or Facts()
+        if facts.positions is None:
+            positions = yield from self._maybe(rest.positions())
+            facts = facts._replace(positions=positions)
+        if halted is not None and not (facts.positions and reduces(ticket, facts.positions)):
+            raise refused(
+                "halt",
+                f"trading is halted: {halted.reason or 'no reason was given'}",
+                "`alpacli resume` ends the halt; cancels, closes and what makes a position smaller pass",
+            )
+        if rules.needs_account and facts.account is None:
+            facts = facts._replace(account=(yield from self._maybe(rest.account())))
+        if rules.needs_price and facts.quote is None and ticket.limit_price is None and ticket.notional is None:
+            facts = facts._replace(quote=(yield from self._quote(ticket)))
+        if (rules.max_position_notional or rules.max_position_percent) and facts.open_orders is None:
+            facts = facts._replace(open_orders=(yield from self._maybe(rest.orders(limit=500))))
+        if rules.market_hours_only and facts.clock is None:
+            facts = facts._replace(clock=(yield from self._maybe(rest.clock(), _CLOCK_AGE_S)))
+        recent = 0
+        if rules.max_orders_per_minute is not None:
+            since = self._clock.time() - 60
+            lines = yield Do(lambda: self._journal.since(since))
+            recent = sum(line.get("phase") == "sent" and line.get("action") in ("place", "replace") for line in lines)
+        _refuse(risk_violations(rules, ticket, facts, recent))
+
+    def _facts(self, ticket: OrderTicket) -> Flow[Facts]:
+        facts = Facts(
+            account=(yield from self._maybe(rest.account())),
+            positions=(yield from self._maybe(rest.positions())),
+            clock=(yield from self._maybe(rest.clock(), _CLOCK_AGE_S)),
+        )
+        if ticket.symbol is None or ticket.asset_class == "us_option":
+            return facts
+        asset = yield from self._asset(ticket.symbol)
+        return facts._replace(asset=asset, quote=(yield from self._quote(ticket)))
+
+    def _asset(self, symbol: str) -> Flow[Any]:
+        try:
+            return (yield from self._pipeline.read(rest.asset(symbol), use_cache=True, max_age=3600.0)).value
+        except NotFound:
+            raise refused("asset", f"there is no asset {symbol}", "`alpacli assets` lists what can be traded") from None
+        except AlpacliError as error:
+            self._pass(error)
+            return None
+
+    def _quote(self, ticket: OrderTicket) -> Flow[Quote | None]:
+        if ticket.symbol is None or ticket.asset_class == "us_option":
+            return None
+        symbol = ticket.symbol
+        if ticket.asset_class == "crypto" and "/" not in symbol:
+            base = next(coin for coin in ("USDT", "USDC", "USD") if symbol.endswith(coin))
+            symbol = f"{symbol.removesuffix(base)}/{base}"
+        prices = yield from self._maybe(market.market_price(symbol))
+        return None if prices is None else Quote(prices.get("bid"), prices.get("ask"), prices.get("last"))
+
+    def _maybe(self, call: Call[T], max_age: float | None = None) -> Flow[T | None]:
+        """Read what helps to judge an order; what cannot be learned is left to the broker to judge."""
+        try:
+            return (yield from self._pipeline.read(call, use_cache=True, max_age=max_age)).value
+        except AlpacliError as error:
+            self._pass(error)
+            return None
+
+    def _pass(self, error: AlpacliError) -> None:
+        if isinstance(error, AuthenticationError | ConfigError | UsageError | BudgetExhausted):
+            raise error
+        self._warn(f"not checked: {error.message}")
+
+    # -------------------------------------------------------------------------------------------- sending once
+
+    def _send_once(self, action: str, call: Call[Order], client_order_id: str) -> Flow[Order]:
+        note = functools.partial(self._note, action, call, client_order_id)
+        yield Do(functools.partial(self._record, action, call, client_order_id, phase="sent"))
+        patience = self._pipeline.patience()
+        doubtful, tries = False, 0
+        try:
+            while True:
+                tries += 1
+                order: Order | None = None
+                failure: AlpacliError | None = None
+                request_id: str | None = None
+                try:
+                    response = yield from self._pipeline.exchange(call.request, patience, urgent=True)
+                    request_id = response.headers.get("x-request-id")
+                    order = _of_ours(call.decode(response.body), client_order_id)
+                except _DOUBTFUL as error:
+                    failure = error
+                    doubtful = doubtful or not error.nothing_sent
+                except AlpacliError as error:
+                    if not doubtful:
+                        outcome = (
+                            "not sent" if isinstance(error, BudgetExhausted | CircuitOpen | RateLimited) else "refused"
+                        )
+                        note(phase="answered", outcome=outcome, error=error)
+                        raise
+                    failure = error
+                if order is None and doubtful:
+                    order = yield from self._look_up(client_order_id, patience, note, failure)
+                if order is not None:
+                    note(phase="answered", outcome="placed", order=order, request_id=request_id)
+                    return order
+                assert failure is not None  # noqa: S101 # without an order there was a failure
+                if tries == REQUESTS_AT_MOST or not isinstance(failure, _DOUBTFUL):
+                    if not doubtful:
+                        note(phase="answered", outcome="not sent", error=failure)
+                        raise failure
+                    raise self._unknown(client_order_id, note, failure)
+                with patience:
+                    yield Pause(min(self._pipeline.pause_s(tries, failure), patience.left_s), failure.message)
+        finally:
+            self._pipeline.forget(call.changes)
+
+    def _look_up(
+        self, client_order_id: str, patience: Patience, note: Callable[..., None], failure: AlpacliError | None
+    ) -> Flow[Order | None]:
+        call = rest.order_by_client_order_id(client_order_id)
+        try:
+            response = yield from self._pipeline.exchange(call.request, patience, urgent=True)
+            return _of_ours(call.decode(response.body), client_order_id)
+        except NotFound:
+            return None
+        except AlpacliError as error:
+            raise self._unknown(client_order_id, note, failure or error) from None
+
+    def _unknown(self, client_order_id: str, note: Callable[..., None], failure: AlpacliError) -> FateUnknown:
+        note(phase="answered", outcome="unknown", error=failure)
+        unknown = FateUnknown(
+            f"the order was sent, and whether it was taken is unknown: {failure.message}",
+            f"`alpacli orders --unresolved` finds out; its client order ID is {client_order_id}",
+        )
+        unknown.client_order_id = client_order_id
+        return unknown
+
+    # ------------------------------------------------------------------------------------ replacing, cancelling
+
+    def replace(self, order_id: str, changes: Mapping[str, Any]) -> Flow[Order]:
+        """Change an open order; return the new one that replaces it."""
+        halted = yield Do(self._halted)
+        rules = yield Do(self._rules)
+        client_order_id = str(changes.get("client_order_id") or f"alpacli-{self._rng.token()}")
+        call = trading.replace_order(order_id, {**changes, "client_order_id": client_order_id})
+        if halted is not None or rules.any:
+            old = yield from self._pipeline.read(rest.order(order_id), use_cache=False, max_age=None)
+            try:
+                yield from self._obey_own_rules(_as_ticket(old.value, changes))
+            except OrderRefused as no:
+                self._note("replace", call, client_order_id, phase="refused", rule=no.rule, message=no.message)
+                raise
+        return (yield from self._send_once("replace", call, client_order_id))
+
+    def cancel(self, order_id: str) -> Flow[None]:
+        """Ask for the cancellation of one order; asking again does no harm, so it is repeated until there is an answer."""
+        call = trading.cancel_order(order_id)
+        yield from self._change("cancel", call, order_id)
+
+    def cancel_all(self) -> Flow[list[Cancellation]]:
+        """Ask for the cancellation of every open order."""
+        return (yield from self._change("cancel all", trading.cancel_all_orders(), None))
+
+    def _change(self, action: str, call: Call[T], order_id: str | None) -> Flow[T]:
+        self._note(action, call, None, phase="sent", order_id=order_id)
+        try:
+            value = yield from self._pipeline.change(call)
+        except OrderRejected as error:
+            if order_id is not None and (yield from self._is_canceled(order_id)):
+                self._note(action, call, None, phase="answered", order_id=order_id, outcome="done")
+                return call.decode(b"")
+            self._note(action, call, None, phase="answered", order_id=order_id, outcome="refused", error=error)
+            raise
+        except AlpacliError as error:
+            known = isinstance(error, AlpacaAPIError) and not isinstance(error, ServerError)
+            outcome = "refused" if known else "unknown"
+            self._note(action, call, None, phase="answered", order_id=order_id, outcome=outcome, error=error)
+            raise
+        self._note(action, call, None, phase="answered", order_id=order_id, outcome="done")
+        return value
+
+    def _is_canceled(self, order_id: str) -> Flow[bool]:
+        """Tell whether what was to be reached is reached: a lost answer makes the second request meet a canceled order."""
+        order = yield from self._maybe(rest.order(order_id))
+        return order is not None and order.status in ("canceled", "pending_cancel")
+
+    # ------------------------------------------------------------------------------------------------- closing
+
+    def closing_ticket(
+        self, symbol: str, qty: Decimal | None = None, percent: Decimal | None = None
+    ) -> Flow[OrderTicket]:
+        """Return the market order that closes a position, or ``qty`` or ``percent`` of it."""
+        if qty is not None and percent is not None:
+            raise UsageError("--qty and --percent exclude each other", "give one of the two")
+        if percent is not None and not 0 < percent <= _LARGEST_SHARE:
+            raise UsageError(f"{percent} is not a percentage to close", "give more than 0 and at most 100")
+        reading = yield from self._pipeline.read(rest.positions(), use_cache=False, max_age=None)
+        position = held(reading.value, symbol)
+        if position is None:
+            names = ", ".join(sorted(item.symbol for item in reading.value))
+            raise NotFound(f"there is no open position in {symbol}", f"held: {names}" if names else "nothing is held")
+        return (yield from self._closing(position, qty, percent))
+
+    def _closing(self, position: Position, qty: Decimal | None, percent: Decimal | None) -> Flow[OrderTicket]:
+        size = abs(position.qty)
+        amount = qty if qty is not None else size
+        if percent is not None and percent != _LARGEST_SHARE:
+            amount = (size * percent / 100).quantize(_SHARE_STEP, ROUND_DOWN).normalize()
+            if amount != amount.to_integral_value() and not (yield from self._divisible(position)):
+                amount = amount.to_integral_value(ROUND_DOWN)
+        if not 0 < amount <= size:
+            raise refused(
+                "position", f"{amount} of a position of {size} {position.symbol} cannot be closed", f"give up to {size}"
+            )
+        coin = position.asset_class == "crypto"
+        return OrderTicket(
+            symbol=position.symbol,
+            side="sell" if position.qty > 0 else "buy",
+            qty=amount,
+            time_in_force="gtc" if coin else "day",
+        )
+
+    def _divisible(self, position: Position) -> Flow[bool]:
+        if position.asset_class == "crypto" or position.qty != position.qty.to_integral_value():
+            return True
+        if position.qty < 0 or position.asset_class != "us_equity":
+            return False
+        asset = yield from self._maybe(rest.asset(position.symbol), 3600.0)
+        return asset is not None and asset.fractionable
+
+    def close(self, symbol: str, *, qty: Decimal | None = None, percent: Decimal | None = None) -> Flow[Order]:
+        """Close a position, or a part of it, with a market order."""
+        ticket = yield from self.closing_ticket(symbol, qty, percent)
+        return (yield from self._place(ticket, "close"))
+
+    def close_all(self, *, cancel_orders: bool = False) -> Flow[list[Closing]]:
+        """Close every position; with ``cancel_orders`` what holds the shares is canceled first."""
+        if cancel_orders:
+            yield from self.cancel_all()
+        found = (yield from self._pipeline.read(rest.positions(), use_cache=False, max_age=None)).value
+        if cancel_orders:
+            found = yield from self._released(found)
+        closings: list[Closing] = []
+        for position in found:
+            try:
+                ticket = yield from self._closing(position, None, None)
+                order = yield from self._place(ticket, "close")
+                closings.append(Closing(symbol=position.symbol, status=200, body=order))
+            except AlpacliError as error:
+                if isinstance(error, AuthenticationError | ConfigError):
+                    raise
+                closings.append(Closing(symbol=position.symbol, status=error.status or 500, body=error.as_dict()))
+        return closings
+
+    def _released(self, found: list[Position]) -> Flow[list[Position]]:
+        """Wait for canceled orders to let go of the shares."""
+        give_up_at = self._clock.monotonic() + _HELD_PATIENCE_S
+        while any(position.qty_held for position in found) and self._clock.monotonic() < give_up_at:
+            yield Pause(_LOOK_AGAIN_S, "canceled orders still hold shares")
+            found = (yield from self._pipeline.read(rest.positions(), use_cache=False, max_age=None)).value
+        return found
+
+    # ----------------------------------------------------------------------------------------------- unresolved
+
+    def unresolved(self) -> Flow[list[Unresolved]]:
+        """Find out what became of every order whose answer was lost, also to processes that were killed."""
+        waiting = yield Do(self._unanswered)
+        results: list[Unresolved] = []
+        for client_order_id, line in waiting.items():
+            order: Order | None = None
+            outcome = "in flight" if self._in_flight(line) else "unknown"
+            if outcome == "unknown":
+                call = rest.order_by_client_order_id(client_order_id)
+                try:
+                    order = (yield from self._pipeline.read(call, use_cache=False, max_age=None)).value
+                    outcome = "placed"
+                except NotFound:
+                    if self._clock.time() - line["at"] > _SETTLED_AFTER_S:
+                        outcome = "not placed"
+            if outcome in ("placed", "not placed"):
+                note = {"outcome": outcome, "order_id": order.id if order else None}
+                self._append({"action": "resolve", "phase": "answered", "client_order_id": client_order_id, **note})
+            results.append(
+                Unresolved(
+                    client_order_id=client_order_id,
+                    action=line["action"],
+                    sent_at=line["time"],
+                    outcome=outcome,
+                    request=line.get("request") or {},
+                    order=order,
+                )
+            )
+        return results
+
+    def _unanswered(self) -> dict[str, dict[str, Any]]:
+        waiting: dict[str, dict[str, Any]] = {}
+        for line in self._journal.records():
+            client_order_id = line.get("client_order_id")
+            if not isinstance(client_order_id, str):
+                continue
+            if line.get("phase") == "sent":
+                waiting[client_order_id] = line
+            elif line.get("phase") == "answered":
+                if line.get("outcome") == "unknown":
+                    waiting[client_order_id] = {**waiting.get(client_order_id, line), "ended": True}
+                else:
+                    waiting.pop(client_order_id, None)
+        return waiting
+
+    def _in_flight(self, line: Mapping[str, Any]) -> bool:
+        """Tell whether the process that sent it is still there to hear the answer."""
+        if (
+            line.get("ended")
+            or line.get("host") != self._who.host
+            or self._clock.time() - line["at"] > _SETTLED_AFTER_S
+        ):
+            return False
+        try:
+            os.kill(int(line["pid"]), 0)
+        except ProcessLookupError:
+            return False
+        except (OSError, ValueError, KeyError):
+            return True
+        return int(line["pid"]) != self._who.pid
+
+    # -------------------------------------------------------------------------------------------------- journal
+
+    def note_halt(self, action: str, reason: str) -> None:
+        """Record that trading was halted or resumed."""
+        self._append({"action": action, "phase": "answered", "outcome": "done", "message": reason})
+
+    def _record(self, action: str, call: Call[Any], client_order_id: str | None, **more: Any) -> None:
+        self._journal.append(self._line(action, call, client_order_id, more))
+
+    def _note(self, action: str, call: Call[Any], client_order_id: str | None, **more: Any) -> None:
+        """Record what has happened already, or must happen all the same: a full disk may not undo it."""
+        order, error = more.pop("order", None), more.pop("error", None)
+        if order is not None:
+            more |= {"order_id": order.id, "order_status": order.status}
+        if error is not None:
+            more |= {
+                "error": type(error).__name__,
+                "message": error.message,
+                "status": error.status,
+                "code": error.code,
+            }
+            more["request_id"] = error.request_id
+        self._append(self._line(action, call, client_order_id, more))
+
+    def _append(self, line: Mapping[str, Any]) -> None:
+        try:
+            self._journal.append({**self._stamp(), **line})
+        except ConfigError as error:
+            self._warn(error.message)
+
+    def _line(
+        self, action: str, call: Call[Any], client_order_id: str | None, more: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        request: dict[str, Any] = {"method": call.request.method, "path": call.request.path}
+        if call.request.body is not None and more.get("phase") != "answered":
+            request["body"] = call.request.body.decode()
+        return {
+            **self._stamp(),
+            "action": action,
+            "client_order_id": client_order_id,
+            "request": request,
+            **{name: value for name, value in more.items() if value is not None},
+        }
+
+    def _stamp(self) -> dict[str, Any]:
+        now = self._clock.time()
+        return {"at": now, "time": dt.datetime.fromtimestamp(now, dt.UTC).isoformat().replace("+00:00", "Z")} | (
+            self._who._asdict()
+        )
+
+
+def refused(rule: str, message: str, fix: str) -> OrderRefused:
+    error = OrderRefused(message, fix)
+    error.rule = rule
+    return error
+
+
+def _of_ours(order: Order, client_order_id: str) -> Order:
+    """Refuse the answer to somebody else's order, as a server or proxy that answers twice makes one arrive."""
+    if order.client_order_id != client_order_id:
+        raise UnreadableAnswer("the answer is about another order", "a proxy may stand between")
+    return order
+
+
+def _refuse(found: Sequence[Violation]) -> None:
+    if found:
+        first, more = found[0], len(found) - 1
+        others = f" (and {more} more: {', '.join(item.rule for item in found[1:])})" if more else ""
+        raise refused(first.rule, f"{first.message}{others}", first.fix)
+
+
+def _as_ticket(order: Order, changes: Mapping[str, Any]) -> OrderTicket:
+    """Return what an order would be after a change, for the rules."""
+
+    def changed(name: str, old: Decimal | None) -> Decimal | None:
+        return Decimal(changes[name]) if name in changes else old
+
+    filled = order.filled_qty or Decimal(0)
+    qty = changed("qty", order.qty)
+    return OrderTicket(
+        symbol=order.symbol,
+        side=order.side,
+        type=order.type or order.order_type or "market",
+        qty=None if qty is None else qty - filled,
+        notional=order.notional,
+        limit_price=changed("limit_price", order.limit_price),
+        stop_price=changed("stop_price", order.stop_price),
+    )

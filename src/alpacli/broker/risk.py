@@ -1,0 +1,174 @@
+"""The user's own rules, ``risk.toml`` in the configuration directory: what no order of this account may do.
+
+max_order_notional = 5000            # for every profile
+[profiles.swing]                     # and for one of them; its values win
+allowed_symbols = ["AAPL", "MSFT"]
+blocked_symbols = ["GME"]
+max_order_qty = 100
+max_position_notional = 20000        # USD
+max_position_percent = 25            # of equity
+max_daily_loss = 1000                # USD below the last close's equity
+max_orders_per_minute = 10
+market_hours_only = true
+
+Checked in the library before anything is sent, so every face obeys. What only makes a position smaller always passes.
+"""
+
+import tomllib
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from alpacli.domain.order_rules import Facts, Violation, estimated_value, held, reduces
+from alpacli.domain.tickets import OrderTicket
+from alpacli.errors import ConfigError
+
+FILE_NAME: Final = "risk.toml"
+
+
+class RiskRules(BaseModel):
+    """The rules of one profile; ``None`` is no limit. Amounts in USD."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    allowed_symbols: tuple[str, ...] | None = None
+    blocked_symbols: tuple[str, ...] = ()
+    max_order_qty: Decimal | None = Field(None, gt=0)
+    max_order_notional: Decimal | None = Field(None, gt=0)
+    max_position_notional: Decimal | None = Field(None, gt=0)
+    max_position_percent: Decimal | None = Field(None, gt=0)
+    max_daily_loss: Decimal | None = Field(None, gt=0)
+    max_orders_per_minute: int | None = Field(None, ge=1)
+    market_hours_only: bool = False
+
+    @property
+    def needs_price(self) -> bool:
+        return any((self.max_order_notional, self.max_position_notional, self.max_position_percent))
+
+    @property
+    def needs_account(self) -> bool:
+        return any((self.max_daily_loss, self.max_position_percent))
+
+    @property
+    def any(self) -> bool:
+        return self != RiskRules()
+
+
+def read_rules(config_dir: str, profile: str | None) -> RiskRules:
+    """Return the rules of a profile: those for every profile, changed by its own.
+
+    Raises:
+        ConfigError: the file cannot be read or understood. Then no order is sent: a rule with a typo must not be no rule.
+    """
+    path = Path(config_dir) / FILE_NAME
+    try:
+        tree: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8-sig"), parse_float=Decimal)
+    except FileNotFoundError:
+        return RiskRules()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read {path}: {error}", "correct it, or move it away; no order was sent") from None
+    profiles = tree.pop("profiles", {})
+    try:
+        rules = RiskRules.model_validate(tree)
+        merged = rules
+        for name, own in profiles.items() if isinstance(profiles, dict) else [("", profiles)]:
+            checked = RiskRules.model_validate(own)  # a mistake in another profile is found now, not on its bad day
+            if name == profile:
+                merged = rules.model_copy(update={key: getattr(checked, key) for key in checked.model_fields_set})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{path}: {where}: {first['msg']}", "correct this rule; no order was sent") from None
+    return merged
+
+
+def risk_violations(rules: RiskRules, ticket: OrderTicket, facts: Facts, recent_orders: int) -> list[Violation]:
+    """Return every rule of the user's that the order breaks; ``recent_orders`` were sent within the last minute.
+
+    A rule that needs a fact which could not be learned refuses too.
+    """
+    if facts.positions is not None and reduces(ticket, facts.positions):
+        return []
+    return [*_symbols(rules, ticket), *_sizes(rules, ticket, facts), *_moments(rules, ticket, facts, recent_orders)]
+
+
+def _symbols(rules: RiskRules, ticket: OrderTicket) -> Iterator[Violation]:
+    symbols = [ticket.symbol] if ticket.symbol else [leg.symbol for leg in ticket.legs]
+    for symbol in symbols:
+        names = {symbol, symbol.replace("/", "")}
+        if names & {name.upper() for name in rules.blocked_symbols}:
+            yield _broken("blocked_symbols", f"{symbol} is blocked")
+        if rules.allowed_symbols is not None and not names & {name.upper() for name in rules.allowed_symbols}:
+            yield _broken("allowed_symbols", f"{symbol} is not among the allowed symbols")
+
+
+def _sizes(rules: RiskRules, ticket: OrderTicket, facts: Facts) -> Iterator[Violation]:
+    if rules.max_order_qty is not None and ticket.qty is not None and ticket.qty > rules.max_order_qty:
+        yield _broken("max_order_qty", f"{ticket.qty} is more than the largest order, {rules.max_order_qty}")
+    if not rules.needs_price:
+        return
+    value = estimated_value(ticket, facts.quote)
+    if value is None:
+        yield _broken("max_order_notional", "no price is known, so the order's value cannot be checked")
+        return
+    if rules.max_order_notional is not None and value > rules.max_order_notional:
+        yield _broken("max_order_notional", f"about {value:,.2f} USD is more than {rules.max_order_notional:,} USD")
+    if rules.max_position_notional is None and rules.max_position_percent is None:
+        return
+    if facts.positions is None:
+        yield _broken("max_position_notional", "the positions are not known, so the rule cannot be checked")
+        return
+    position = held(facts.positions, ticket.symbol or "")
+    now = (position.market_value or position.cost_basis) if position else Decimal(0)
+    waiting = sum((_waiting_value(order, ticket) for order in facts.open_orders or ()), Decimal(0))
+    after = abs(now + (value if ticket.side == "buy" else -value) + waiting)
+    if rules.max_position_notional is not None and after > rules.max_position_notional:
+        yield _broken(
+            "max_position_notional",
+            f"the position would be worth about {after:,.2f} USD, and {rules.max_position_notional:,} USD are allowed",
+        )
+    equity = facts.account.equity if facts.account else None
+    if rules.max_position_percent is not None:
+        if not equity:
+            yield _broken("max_position_percent", "the equity is not known, so the rule cannot be checked")
+        elif after * 100 > rules.max_position_percent * equity:
+            share = after * 100 / equity
+            yield _broken(
+                "max_position_percent",
+                f"the position would be {share:.1f} % of equity, and {rules.max_position_percent} % are allowed",
+            )
+
+
+def _waiting_value(order: Any, ticket: OrderTicket) -> Decimal:
+    """Return what an open order of the same symbol and side would add to the position."""
+    if order.symbol != ticket.symbol or order.side != ticket.side:
+        return Decimal(0)
+    price = order.limit_price or order.stop_price
+    left = order.remaining_qty
+    value = order.notional or (left * price if left is not None and price is not None else Decimal(0))
+    return value if ticket.side == "buy" else -value
+
+
+def _moments(rules: RiskRules, ticket: OrderTicket, facts: Facts, recent_orders: int) -> Iterator[Violation]:
+    if rules.max_orders_per_minute is not None and recent_orders >= rules.max_orders_per_minute:
+        yield _broken(
+            "max_orders_per_minute", f"{recent_orders} orders were sent within a minute", "wait, or raise the limit in"
+        )
+    if rules.max_daily_loss is not None:
+        day_pl = facts.account.day_pl if facts.account else None
+        if day_pl is None:
+            yield _broken("max_daily_loss", "the day's gain is not known, so the rule cannot be checked")
+        elif day_pl <= -rules.max_daily_loss:
+            yield _broken("max_daily_loss", f"the day's loss is {-day_pl:,.2f} USD of {rules.max_daily_loss:,} USD")
+    if rules.market_hours_only and ticket.asset_class != "crypto":
+        if facts.clock is None:
+            yield _broken("market_hours_only", "it is not known whether the market is open")
+        elif not facts.clock.is_open:
+            yield _broken("market_hours_only", "the market is closed", "wait for the opening, or change the rule in")
+
+
+def _broken(rule: str, message: str, fix: str = "order less or something else, or change the rule in") -> Violation:
+    return Violation(rule, f"your own rule {rule}: {message}", f"{fix} {FILE_NAME}")

@@ -1,0 +1,193 @@
+"""Many orders from a file: read everything, check everything, then place one after the other, with a result for each."""
+
+import csv
+import hashlib
+import io
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alpacli.broker.desk import Preview
+from alpacli.cli.output import View
+from alpacli.cli.run import Run
+from alpacli.domain.order_rules import violations
+from alpacli.domain.orders import Order
+from alpacli.domain.tickets import OrderTicket, read_ticket
+from alpacli.domain.values import MaybeAmount, Model, from_json
+from alpacli.errors import AlpacliError, FateUnknown, OrderRefused, OrderRejected, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from alpacli.render.text import Frame
+
+_TAKEN = 40010001
+
+
+class Placed(Model):
+    """What became of one order of a file: ``placed``, ``placed before``, ``refused``, ``unknown`` or ``not sent``."""
+
+    line: int
+    symbol: str | None
+    side: str | None
+    qty: MaybeAmount = None
+    outcome: str
+    client_order_id: str
+    order: Order | None = None
+    error: dict[str, Any] | None = None
+
+
+def submit_many(run: Run, source: str) -> None:
+    """Place every order of a JSON array, JSON lines or CSV file; nothing is sent when one of them cannot be right.
+
+    An order without a client order ID gets one made of the file, its line and the day, so that the same file sent again on
+    the same day places only what is missing.
+
+    Raises:
+        UsageError, OrderRefused: the file or an order in it is wrong; nothing was sent.
+        AlpacliError: some orders were not placed; the results were printed.
+    """
+    view = View(list[Placed], _table)
+    if run.options.schema:
+        run.printer.schema(View(list[Preview], "") if run.options.dry_run else view)
+        return
+    content = _content(source)
+    base = f"alpacli-{datetime.fromtimestamp(run.clock.time(), UTC):%Y%m%d}-{hashlib.sha256(content).hexdigest()[:12]}"
+    tickets = list(_tickets(content, base))
+    if not tickets:
+        raise UsageError(f"{source} holds no orders", "one object or row for each order")
+    with run.client() as client:
+        if run.options.dry_run:
+            from alpacli.cli.trade import previews_table
+
+            base_url = run.settings().base_url
+            previews = [client.trading.preview(ticket, base_url) for _, ticket in tickets]
+            run.show_value(View(list[Preview], previews_table), previews)
+            return
+        results, failures = [], []
+        for line, ticket in _with_progress(run, tickets):
+            result, failure = _place(client, line, ticket)
+            results.append(result)
+            if failure is not None:
+                failures.append(failure)
+                if failure.exit_code not in (4, 7):
+                    break  # no keys, no network: the rest would fail alike
+    run.show_value(view, results)
+    if failures:
+        worst = max(failures, key=lambda error: error.exit_code)
+        placed = sum(item.outcome.startswith("placed") for item in results)
+        worst.message = f"{placed} of {len(tickets)} orders were placed; {worst.message}"
+        raise worst
+
+
+def _place(client: Any, line: int, ticket: OrderTicket) -> tuple[Placed, AlpacliError | None]:
+    order, failure, outcome = None, None, "placed"
+    try:
+        order = client.trading.place(ticket)
+    except AlpacliError as error:
+        failure = error
+        outcome = "unknown" if isinstance(error, FateUnknown) else "refused" if error.exit_code == 4 else "not sent"
+        if isinstance(error, OrderRejected) and error.code == _TAKEN and "unique" in error.message:
+            order = client.get_order_by_client_order_id(ticket.client_order_id, use_cache=False)
+            outcome, failure = "placed before", None
+    return (
+        Placed(
+            line=line,
+            symbol=ticket.symbol,
+            side=ticket.side,
+            qty=ticket.qty,
+            outcome=outcome,
+            client_order_id=ticket.client_order_id or "",
+            order=order,
+            error=failure.as_dict() if failure else None,
+        ),
+        failure,
+    )
+
+
+def _content(source: str) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+    except OSError as error:
+        raise UsageError(
+            f"cannot read {source}: {error.strerror}", "give a file of orders, or - for standard input"
+        ) from None
+
+
+def _tickets(content: bytes, base: str) -> Iterator[tuple[int, OrderTicket]]:
+    for line, fields in _rows(content):
+        try:
+            ticket = read_ticket(fields)
+        except UsageError as error:
+            raise UsageError(f"order {line}: {error.message}", f"{error.hint}; nothing was sent") from None
+        if ticket.client_order_id is None:
+            ticket = ticket._replace(client_order_id=f"{base}-{line}")
+        found = violations(ticket)
+        if found:
+            raise OrderRefused(f"order {line}: {found[0].message}", f"{found[0].fix}; nothing was sent")
+        yield line, ticket
+
+
+def _rows(content: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Return the orders of a JSON array, of JSON lines, or of CSV with a header, numbered from 1."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UsageError("the orders are not UTF-8 text", "save the file as UTF-8") from None
+    start = text.lstrip()[:1]
+    try:
+        if start == "[":
+            rows: Iterable[Any] = from_json(text.encode())
+        elif start == "{":
+            rows = [from_json(line.encode()) for line in text.splitlines() if line.strip()]
+        else:
+            rows = list(csv.DictReader(io.StringIO(text), strict=True))
+    except (ValueError, csv.Error) as error:
+        raise UsageError(
+            f"the orders cannot be read: {error}", "a JSON array, JSON lines, or CSV with a header"
+        ) from None
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict) or None in row:
+            raise UsageError(f"order {number} has not the shape of an order", "one object or row for each order")
+        yield number, {name.strip(): _cell(value) for name, value in row.items()}
+
+
+def _cell(value: Any) -> Any:
+    """Return a value; a CSV cell that holds a JSON list or object (legs) is read as that."""
+    if isinstance(value, str) and value[:1] in ("[", "{"):
+        try:
+            return json.loads(value, parse_float=str)
+        except ValueError:
+            return value
+    return value
+
+
+def _with_progress(run: Run, tickets: list[tuple[int, OrderTicket]]) -> Iterable[tuple[int, OrderTicket]]:
+    if run.options.quiet or not sys.stderr.isatty():
+        return tickets
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(tickets, "placing orders", console=Console(stderr=True))
+
+
+def _table(value: list[Placed], frame: "Frame") -> "RenderableType":
+    from alpacli.render.grid import Column, grid, number, page
+    from alpacli.render.text import words
+
+    columns = [Column("Line"), Column("Symbol"), Column("Side"), number("Qty"), Column("Result"), Column("ID", 5)]
+    rows = [
+        (
+            str(item.line),
+            words(item.symbol),
+            words(item.side),
+            "" if item.qty is None else f"{item.qty}",
+            words(item.outcome if item.error is None else f"{item.outcome}: {item.error['message']}"),
+            words(item.order.id if item.order else item.client_order_id),
+        )
+        for item in value
+    ]
+    return page(grid(columns, rows, frame), frame)

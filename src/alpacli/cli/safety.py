@@ -1,0 +1,199 @@
+"""The commands that stop trading and that prove what was done: halt, resume, audit."""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from alpacli.cli.output import View
+from alpacli.cli.run import Run
+from alpacli.domain.values import Model
+from alpacli.errors import OrderRefused
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from alpacli.render.text import Frame
+
+
+class HaltState(Model):
+    """Whether trading is halted, since when (RFC 3339), why, and by whom."""
+
+    halted: bool
+    since: str | None = None
+    reason: str | None = None
+    by: str | None = None
+
+
+class AuditLine(Model):
+    """One line of the order journal; ``hash`` seals it and the line before it (``prev``)."""
+
+    seq: int
+    time: str
+    action: str
+    phase: str
+    outcome: str | None = None
+    client_order_id: str | None = None
+    order_id: str | None = None
+    order_status: str | None = None
+    request: dict[str, Any] | None = None
+    status: int | None = None
+    code: int | None = None
+    error: str | None = None
+    message: str | None = None
+    request_id: str | None = None
+    rule: str | None = None
+    user: str | None = None
+    host: str | None = None
+    pid: int | None = None
+    program: str | None = None
+    prev: str
+    hash: str
+
+
+class Verdict(Model):
+    """What ``audit verify`` found: how many lines there are, and which are not as they were written."""
+
+    ok: bool
+    lines: int
+    faults: tuple[dict[str, Any], ...]
+
+
+def halt(
+    run: Run,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; shown to whoever wants to trade.")] = "",
+) -> None:
+    """Refuse new risk from now on; cancels and closes pass."""
+    view = View(HaltState, _halt_table)
+    if run.options.schema:
+        run.printer.schema(view)
+        return
+    from alpacli.runtime import open_halt, whoami
+    from alpacli.store.halt import Halt
+
+    settings = run.settings()
+    settings.require_keys()
+    who = whoami("alpacli halt")
+    state = Halt(run.clock.time(), reason, f"{who.user}@{who.host}")
+    if not run.options.dry_run:
+        open_halt(settings, run.printer.notice).set(state)
+        with run.client() as client:
+            client.desk.note_halt("halt", reason)
+    run.show_value(view, _state(state))
+
+
+def resume(run: Run) -> None:
+    """Let orders through again after a halt."""
+    view = View(HaltState, _halt_table)
+    if run.options.schema:
+        run.printer.schema(view)
+        return
+    from alpacli.runtime import open_halt
+
+    settings = run.settings()
+    settings.require_keys()
+    switch = open_halt(settings, run.printer.notice)
+    before = switch.state()
+    if before is None:
+        run.printer.notice("trading was not halted")
+    elif run.options.dry_run:
+        run.show_value(view, _state(before))
+        return
+    else:
+        switch.clear()
+        with run.client() as client:
+            client.desk.note_halt("resume", before.reason)
+    run.show_value(view, HaltState(halted=False))
+
+
+def audit_list(
+    run: Run,
+    limit: Annotated[int, typer.Option(metavar="N", help="How many of the last lines.", min=1)] = 100,
+) -> None:
+    """Show the last order actions, oldest first."""
+    view = View(list[AuditLine], _audit_table)
+    if run.options.schema:
+        run.printer.schema(view)
+        return
+    from alpacli.runtime import open_journal
+
+    settings = run.settings()
+    settings.require_keys()
+    lines = list(open_journal(settings).records())[-limit:]
+    run.show_value(view, [AuditLine.model_validate(line) for line in lines])
+
+
+def audit_verify(run: Run) -> None:
+    """Check that no line of the order journal was changed or removed."""
+    view = View(Verdict, _verdict_table)
+    if run.options.schema:
+        run.printer.schema(view)
+        return
+    from alpacli.runtime import open_journal
+
+    settings = run.settings()
+    settings.require_keys()
+    journal = open_journal(settings)
+    count, faults = journal.verify()
+    run.show_value(view, Verdict(ok=not faults, lines=count, faults=tuple(fault._asdict() for fault in faults)))
+    if faults:
+        first = faults[0]
+        raise OrderRefused(f"line {first.line} of {journal.path}: {first.problem}", "compare it with a backup")
+
+
+def _state(halt: Any) -> HaltState:
+    since = datetime.fromtimestamp(halt.at, UTC).isoformat().replace("+00:00", "Z")
+    return HaltState(halted=True, since=since, reason=halt.reason or None, by=halt.by or None)
+
+
+def _halt_table(value: HaltState, frame: "Frame") -> "RenderableType":
+    from rich.text import Text
+
+    from alpacli.render.grid import facts, page
+    from alpacli.render.text import words
+
+    state = Text("halted", style="bold red") if value.halted else Text("not halted", style="green")
+    pairs = [
+        ("Trading", state),
+        ("Since", words(value.since)),
+        ("Reason", words(value.reason)),
+        ("By", words(value.by)),
+    ]
+    return page(facts([pair for pair in pairs if str(pair[1]) not in ("", "–")]), frame)
+
+
+def _verdict_table(value: Verdict, frame: "Frame") -> "RenderableType":
+    from rich.text import Text
+
+    from alpacli.render.grid import facts, page
+
+    state = Text("intact", style="green") if value.ok else Text("not as it was written", style="bold red")
+    faults = [(f"Line {fault['line']}", Text(str(fault["problem"]))) for fault in value.faults]
+    return page(facts([("Journal", state), ("Lines", Text(str(value.lines))), *faults]), frame)
+
+
+def _audit_table(value: list[AuditLine], frame: "Frame") -> "RenderableType":
+    from rich.text import Text
+
+    from alpacli.render.grid import Column, grid, page
+    from alpacli.render.text import words
+
+    if not value:
+        return page(Text("No order was ever sent from here."), frame)
+    columns = [
+        *(Column("#", 4), Column("Time (UTC)"), Column("Action"), Column("Outcome")),
+        *(Column("Client order ID", 2), Column("Who", 5), Column("Message", 3, elastic=True)),
+    ]
+    rows = [
+        (
+            str(line.seq),
+            line.time[:19].replace("T", " "),
+            words(line.action),
+            words(line.outcome or line.phase),
+            words(line.client_order_id),
+            words(f"{line.user}@{line.host}"),
+            words(line.message),
+        )
+        for line in value
+    ]
+    return page(grid(columns, rows, frame), frame)

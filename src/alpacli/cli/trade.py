@@ -1,0 +1,410 @@
+"""The commands that trade: parse, one call of the client's desk, print."""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from alpacli.broker.desk import Closing, Preview
+from alpacli.cli.output import View
+from alpacli.cli.run import Run
+from alpacli.domain.orders import Order
+from alpacli.domain.tickets import OrderTicket, amount, read_leg, read_ticket
+from alpacli.errors import AlpacliError, OrderRefused, UsageError
+from alpacli.wire import rest, trading
+from alpacli.wire.trading import Cancellation
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from alpacli.broker.client import AlpacaClient
+    from alpacli.render.text import Frame
+
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_ORDER = View(Order, "order")
+_SENT = "interrupted while an order was on its way; `alpacli orders --unresolved` tells what became of it"
+
+
+def _option(name: str, help_text: str, metavar: str = "PRICE") -> Any:
+    return typer.Option(name, metavar=metavar, help=help_text, show_default=False)
+
+
+Symbol = Annotated[str, typer.Argument(metavar="SYMBOL", help="AAPL, BTC/USD, or an option contract.")]
+Qty = Annotated[str | None, typer.Argument(metavar="QTY", help="Shares, coins or contracts.", show_default=False)]
+Limit = Annotated[str | None, _option("--limit", "Buy or sell at this price or better.")]
+Stop = Annotated[str | None, _option("--stop", "Wait until the market reaches this price.")]
+TrailPercent = Annotated[str | None, _option("--trail-percent", "Follow the market at this distance, in percent.", "N")]
+TrailPrice = Annotated[str | None, _option("--trail-price", "Follow the market at this distance, in USD.", "USD")]
+TakeProfit = Annotated[str | None, _option("--take-profit", "Then close at this price or better.")]
+StopLoss = Annotated[str | None, _option("--stop-loss", "Then close when the market reaches this price.")]
+StopLossLimit = Annotated[str | None, _option("--stop-loss-limit", "Close at no worse than this price.")]
+Notional = Annotated[str | None, _option("--notional", "An amount of money instead of a quantity.", "USD")]
+Tif = Annotated[str | None, _option("--tif", "How long it holds: day, gtc, opg, cls, ioc, fok.", "TIF")]
+ClientOrderId = Annotated[str | None, _option("--client-order-id", "Your own ID for it; one is made otherwise.", "ID")]
+ExtendedHours = Annotated[
+    bool, typer.Option("--extended-hours", help="Also before 9:30 and after 16:00.", show_default=False)
+]
+
+
+def buy(
+    run: Run,
+    symbol: Symbol,
+    qty: Qty = None,
+    limit: Limit = None,
+    stop: Stop = None,
+    trail_percent: TrailPercent = None,
+    trail_price: TrailPrice = None,
+    take_profit: TakeProfit = None,
+    stop_loss: StopLoss = None,
+    stop_loss_limit: StopLossLimit = None,
+    notional: Notional = None,
+    tif: Tif = None,
+    extended_hours: ExtendedHours = False,  # noqa: FBT002 # a flag
+    client_order_id: ClientOrderId = None,
+) -> None:
+    """Buy: at the market, or with a limit, a stop, exits."""
+    given = {name: value for name, value in locals().items() if name != "run"}
+    _enter(run, _ticket("buy", given))
+
+
+def sell(
+    run: Run,
+    symbol: Symbol,
+    qty: Qty = None,
+    limit: Limit = None,
+    stop: Stop = None,
+    trail_percent: TrailPercent = None,
+    trail_price: TrailPrice = None,
+    take_profit: TakeProfit = None,
+    stop_loss: StopLoss = None,
+    stop_loss_limit: StopLossLimit = None,
+    notional: Notional = None,
+    tif: Tif = None,
+    extended_hours: ExtendedHours = False,  # noqa: FBT002 # a flag
+    client_order_id: ClientOrderId = None,
+) -> None:
+    """Sell what is held, or sell short."""
+    given = {name: value for name, value in locals().items() if name != "run"}
+    _enter(run, _ticket("sell", given))
+
+
+_NAMES = {"limit": "limit_price", "stop": "stop_price", "tif": "time_in_force"}
+
+
+def _ticket(side: str, given: dict[str, Any]) -> OrderTicket:
+    fields = {_NAMES.get(name, name): value for name, value in given.items() if value is not None}
+    return read_ticket({**fields, "side": side})
+
+
+def submit(
+    run: Run,
+    symbol: Annotated[str | None, _option("--symbol", "What to trade.", "SYMBOL")] = None,
+    side: Annotated[str | None, _option("--side", "buy or sell.", "SIDE")] = None,
+    qty: Annotated[str | None, _option("--qty", "Shares, coins or contracts.", "N")] = None,
+    notional: Notional = None,
+    type_: Annotated[str | None, _option("--type", "market, limit, stop, stop_limit, trailing_stop.", "TYPE")] = None,
+    tif: Annotated[str | None, _option("--tif", "day, gtc, opg, cls, ioc, fok.", "TIF")] = None,
+    limit_price: Annotated[str | None, _option("--limit-price", "In USD.")] = None,
+    stop_price: Annotated[str | None, _option("--stop-price", "In USD.")] = None,
+    trail_price: TrailPrice = None,
+    trail_percent: TrailPercent = None,
+    order_class: Annotated[str | None, _option("--order-class", "simple, bracket, oco, oto, mleg.", "CLASS")] = None,
+    take_profit: TakeProfit = None,
+    stop_loss: StopLoss = None,
+    stop_loss_limit: StopLossLimit = None,
+    extended_hours: ExtendedHours = False,  # noqa: FBT002 # a flag
+    position_intent: Annotated[
+        str | None, _option("--position-intent", "buy_to_open, sell_to_close, …", "INTENT")
+    ] = None,
+    leg: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--leg", metavar="SYMBOL:RATIO:INTENT", help="A leg of an option order; repeat it.", show_default=False
+        ),
+    ] = None,
+    advanced_instructions: Annotated[str | None, _option("--advanced-instructions", "A JSON object.", "JSON")] = None,
+    client_order_id: ClientOrderId = None,
+    source: Annotated[
+        str | None, _option("--from", "Many orders: a JSON or CSV file, or - for standard input.", "FILE")
+    ] = None,
+) -> None:
+    """Place an order with any field of Alpaca's, or many from a file."""
+    given = {name: value for name, value in locals().items() if name not in ("run", "source") and value}
+    if source is not None:
+        if given:
+            raise UsageError("--from stands alone", "write every field of the orders into the file")
+        from alpacli.cli.batch import submit_many
+
+        submit_many(run, source)
+        return
+    fields = {{"tif": "time_in_force", "type_": "type"}.get(name, name): value for name, value in given.items()}
+    if leg:
+        fields["legs"] = [read_leg(text)._asdict() for text in leg]
+        del fields["leg"]
+    if advanced_instructions:
+        fields["advanced_instructions"] = _json(advanced_instructions)
+    _enter(run, read_ticket(fields))
+
+
+def _json(text: str) -> Any:
+    from alpacli.domain.values import from_json
+
+    try:
+        return from_json(text.encode())
+    except ValueError as error:
+        raise UsageError(
+            f"--advanced-instructions is not JSON: {error}", 'write it like \'{"algorithm": "VWAP"}\''
+        ) from None
+
+
+def _enter(run: Run, ticket: OrderTicket) -> None:
+    """Check everything, warn, place, print."""
+    if run.options.schema:
+        run.printer.schema(View(Preview, _preview) if run.options.dry_run else _ORDER)
+        return
+    with run.client() as client:
+        if run.options.dry_run:
+            preview = client.trading.preview(ticket, run.settings().base_url)
+            run.show_value(View(Preview, _preview), preview)
+            return
+        for warning in client.trading.check(ticket):
+            run.printer.notice(warning)
+        with _told_if_interrupted(run):
+            order = client.trading.place(ticket)
+        run.show_value(_ORDER, order)
+
+
+def replace(
+    run: Run,
+    order_id: Annotated[str, typer.Argument(metavar="ID", help="Alpaca's ID, or your client order ID.")],
+    qty: Annotated[str | None, _option("--qty", "The new quantity, filled shares included.", "N")] = None,
+    limit: Annotated[str | None, _option("--limit", "The new limit price.")] = None,
+    stop: Annotated[str | None, _option("--stop", "The new stop price.")] = None,
+    trail: Annotated[str | None, _option("--trail", "The new distance, in USD or percent as before.", "N")] = None,
+    tif: Tif = None,
+    client_order_id: ClientOrderId = None,
+) -> None:
+    """Change an open order; a new one takes its place."""
+    amounts = {"qty": qty, "limit_price": limit, "stop_price": stop, "trail": trail}
+    changes = {name: format(amount(name, text), "f") for name, text in amounts.items() if text is not None}
+    changes |= {name: text for name, text in (("time_in_force", tif), ("client_order_id", client_order_id)) if text}
+    trading.replace_order("unknown", changes)  # refuses an empty change before anything is asked
+    if run.options.schema:
+        run.printer.schema(_ORDER)
+        return
+    with run.client() as client:
+        found = _order_id(client, order_id)
+        if run.options.dry_run:
+            run.preview(trading.replace_order(found, changes))
+            return
+        with _told_if_interrupted(run):
+            order = client.trading.replace(found, changes)
+        run.show_value(_ORDER, order)
+
+
+def cancel(
+    run: Run,
+    order_ids: Annotated[list[str] | None, typer.Argument(metavar="ID", show_default=False)] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Every open order.", show_default=False)] = False,  # noqa: FBT002 # a flag
+) -> None:
+    """Cancel orders, or all of them."""
+    view = View(list[Cancellation], _cancellations)
+    if bool(order_ids) == all_:
+        raise UsageError("which orders?", "give IDs, or --all for every open order")
+    if run.options.schema:
+        run.printer.schema(view)
+        return
+    with run.client() as client:
+        if all_:
+            _cancel_all(run, client, view)
+            return
+        results: list[Cancellation] = []
+        failures: list[AlpacliError] = []
+        for text in order_ids or ():
+            try:
+                found = _order_id(client, text)
+                if run.options.dry_run:
+                    run.preview(trading.cancel_order(found))
+                    continue
+                client.trading.cancel(found)
+                results.append(Cancellation(id=found, status=200))
+            except AlpacliError as error:
+                if len(order_ids or ()) == 1 or error.exit_code not in (4, 6):
+                    raise
+                failures.append(error)
+                results.append(Cancellation(id=text, status=error.status or 500, body=error.as_dict()))
+        if results:
+            run.show_value(view, results)
+        _end(failures, len(order_ids or ()), "canceled")
+
+
+def _cancel_all(run: Run, client: "AlpacaClient", view: View) -> None:
+    if run.options.dry_run:
+        run.preview(trading.cancel_all_orders())
+        return
+    if not run.options.yes:
+        waiting = client.get_orders(status="open", limit=500, use_cache=False)
+        if not waiting:
+            run.show_value(view, [])
+            return
+        run.confirm([f"cancel {_told(order)}" for order in waiting])
+    results = client.trading.cancel_all()
+    run.show_value(view, results)
+    failed = [item for item in results if not 200 <= item.status < 300]
+    if failed:
+        raise OrderRefused(
+            f"{len(failed)} of {len(results)} orders were not canceled", "`alpacli orders --status open`"
+        )
+
+
+def close(
+    run: Run,
+    symbol: Annotated[str | None, typer.Argument(metavar="SYMBOL", show_default=False)] = None,
+    qty: Annotated[str | None, _option("--qty", "Close this much of it.", "N")] = None,
+    percent: Annotated[str | None, _option("--percent", "Close this share of it.", "N")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Every position.", show_default=False)] = False,  # noqa: FBT002 # a flag
+    cancel_orders: Annotated[  # noqa: FBT002 # a flag
+        bool, typer.Option("--cancel-orders", help="With --all: cancel open orders first.", show_default=False)
+    ] = False,
+) -> None:
+    """Close a position with a market order, or a part of it, or all positions."""
+    if (symbol is not None) == all_:
+        raise UsageError("which position?", "give a symbol, or --all for every position")
+    if all_ and (qty or percent):
+        raise UsageError("--all closes whole positions", "leave --qty and --percent away")
+    if cancel_orders and not all_:
+        raise UsageError("--cancel-orders goes with --all", "cancel what holds the shares first: `alpacli cancel ID`")
+    if run.options.schema:
+        run.printer.schema(View(list[Closing], _closings) if all_ else _ORDER)
+        return
+    parts = (None if qty is None else amount("--qty", qty), None if percent is None else amount("--percent", percent))
+    with run.client() as client:
+        if symbol is None:
+            _close_all(run, client, cancel_orders=cancel_orders)
+            return
+        name = symbol.strip().upper()
+        ticket = client.trading.closing_ticket(name, *parts)
+        if run.options.dry_run:
+            run.show_value(View(Preview, _preview), client.trading.preview(ticket, run.settings().base_url))
+            return
+        run.confirm([f"{ticket.side} {ticket.qty} {ticket.symbol} at the market"])
+        with _told_if_interrupted(run):
+            order = client.trading.close(name, qty=parts[0], percent=parts[1])
+        run.show_value(_ORDER, order)
+
+
+def _close_all(run: Run, client: "AlpacaClient", *, cancel_orders: bool) -> None:
+    view = View(list[Closing], _closings)
+    found = client.get_positions(use_cache=False)
+    plan = [f"{'sell' if item.qty > 0 else 'buy'} {abs(item.qty)} {item.symbol} at the market" for item in found]
+    if cancel_orders:
+        waiting = client.get_orders(status="open", limit=500, use_cache=False)
+        plan = [*(f"cancel {_told(order)}" for order in waiting), *plan]
+    if run.options.dry_run:
+        base_url = run.settings().base_url
+        tickets = [client.trading.closing_ticket(item.symbol) for item in found]
+        previews = [client.trading.preview(ticket, base_url) for ticket in tickets]
+        run.show_value(View(list[Preview], previews_table), previews)
+        return
+    if not plan:
+        run.show_value(view, [])
+        return
+    run.confirm(plan)
+    with _told_if_interrupted(run):
+        results = client.trading.close_all(cancel_orders=cancel_orders)
+    run.show_value(view, results)
+    failed = [item for item in results if item.status != 200]
+    if failed:
+        raise OrderRefused(
+            f"{len(failed)} of {len(results)} positions were not closed: {', '.join(item.symbol for item in failed)}",
+            "`alpacli positions` shows what is left; --cancel-orders frees what open orders hold",
+        )
+
+
+def _order_id(client: "AlpacaClient", text: str) -> str:
+    """Return Alpaca's ID of an order named by it, or by its client order ID."""
+    if _UUID.fullmatch(text):
+        return text.lower()
+    return client.read(rest.order_by_client_order_id(text), use_cache=False).value.id
+
+
+def _told(order: Order) -> str:
+    size = f"{order.qty}" if order.qty is not None else f"{order.notional} USD of"
+    at = f" at {order.limit_price}" if order.limit_price is not None else ""
+    return f"{order.side} {size} {order.symbol or order.order_class}{at}, {order.status} ({order.id})"
+
+
+@contextmanager
+def _told_if_interrupted(run: Run) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        run.printer.notice(_SENT)
+        raise
+
+
+def _end(failures: Sequence[AlpacliError], total: int, done: str) -> None:
+    if failures:
+        worst = max(failures, key=lambda error: error.exit_code)
+        worst.message = f"{len(failures)} of {total} orders were not {done}: {worst.message}"
+        raise worst
+
+
+# ------------------------------------------------------------------------------------------------------- tables
+
+
+def _preview(value: Preview, frame: "Frame") -> "RenderableType":
+    from rich.text import Text
+
+    from alpacli.domain.values import to_json
+    from alpacli.render.grid import facts, page
+
+    def dollars(number: Any) -> Text:
+        return Text("unknown" if number is None else f"{number:,.2f} USD")
+
+    return page(
+        facts(
+            [
+                ("Not sent", Text(f"{value.method} {value.url}")),
+                ("Body", Text(to_json(value.body).decode())),
+                ("Estimated cost", dollars(value.estimated_cost)),
+                ("Buying power", dollars(value.buying_power)),
+                ("Left after it", dollars(value.buying_power_left)),
+            ]
+        ),
+        frame,
+    )
+
+
+def previews_table(value: list[Preview], frame: "Frame") -> "RenderableType":
+    from rich.console import Group
+    from rich.text import Text
+
+    return Group(*(_preview(item, frame) for item in value)) if value else Text("No positions.")
+
+
+def _cancellations(value: list[Cancellation], frame: "Frame") -> "RenderableType":
+    return _results([(item.id, item.status, item.body) for item in value], "canceled", "No open orders.", frame)
+
+
+def _closings(value: list[Closing], frame: "Frame") -> "RenderableType":
+    rows = [(item.symbol, item.status, item.body if item.status != 200 else None) for item in value]
+    return _results(rows, "closing order placed", "No positions.", frame)
+
+
+def _results(rows: Sequence[tuple[str, int, Any]], done: str, nothing: str, frame: "Frame") -> "RenderableType":
+    from rich.text import Text
+
+    from alpacli.render.grid import Column, grid, page
+
+    if not rows:
+        return page(Text(nothing), frame)
+    cells = [
+        (name, Text(done if 200 <= status < 300 else str((body or {}).get("message", status))))
+        for name, status, body in rows
+    ]
+    return page(
+        grid([Column("Order" if done == "canceled" else "Symbol"), Column("Result", elastic=True)], cells, frame), frame
+    )

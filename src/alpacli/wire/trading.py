@@ -1,0 +1,50 @@
+"""The endpoints that trade, as declarations: place, replace, cancel.
+
+Closing has none: a position is closed with an order that carries a client order ID, so that a repetition cannot close twice.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from alpacli.domain.orders import Order
+from alpacli.domain.values import Model, to_json
+from alpacli.errors import UsageError
+from alpacli.ports import Request
+from alpacli.wire.rest import Call, path_part, reads_many, reads_nothing, reads_one
+
+CHANGES: Final = ("account", "positions", "orders")
+"""The cached names that any order may make stale."""
+
+
+class Cancellation(Model):
+    """What became of one of several cancellations: HTTP ``status`` 200 or 204, or ``body`` says why not.
+
+    Source: DELETE /v2/orders, 207.
+    """
+
+    id: str
+    status: int
+    body: dict[str, Any] | None = None
+
+
+def submit_order(body: Mapping[str, Any]) -> Call[Order]:
+    request = Request("POST", "/v2/orders", body=to_json(dict(body)))
+    return Call("orders", request, reads_one(Order, "the order"), urgent=True, changes=CHANGES)
+
+
+def replace_order(order_id: str, changes: Mapping[str, Any]) -> Call[Order]:
+    """Change quantity, prices, trail or time in force of an open order: the answer is a new one that ``replaces`` it."""
+    if not changes.keys() - {"client_order_id"}:
+        raise UsageError("nothing is to be changed", "give a quantity, a price, a trail or a time in force")
+    request = Request("PATCH", f"/v2/orders/{path_part('order ID', order_id)}", body=to_json(dict(changes)))
+    return Call("orders", request, reads_one(Order, "the order"), urgent=True, changes=CHANGES)
+
+
+def cancel_order(order_id: str) -> Call[None]:
+    request = Request("DELETE", f"/v2/orders/{path_part('order ID', order_id)}")
+    return Call("orders", request, reads_nothing, urgent=True, changes=CHANGES)
+
+
+def cancel_all_orders() -> Call[list[Cancellation]]:
+    request = Request("DELETE", "/v2/orders")
+    return Call("orders", request, reads_many(Cancellation, "cancellations"), urgent=True, changes=CHANGES)

@@ -1,0 +1,153 @@
+"""Orders over a line that fails: each is on the book once, whatever happens to answers and to processes."""
+
+import json
+import signal
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from pathlib import Path
+
+from tests.support.alpacli import PROGRAM, Alpacli
+from tests.support.faulty_broker import FAULTS, FaultyBroker
+
+from alpacli.broker.client import AlpacaClient
+from alpacli.broker.desk import Desk, Who
+from alpacli.broker.flow import Pipeline
+from alpacli.broker.risk import RiskRules
+from alpacli.domain.tickets import OrderTicket
+from alpacli.errors import FateUnknown
+from alpacli.ports import BudgetRules, SystemClock, SystemRandomness
+from alpacli.settings import KeyPair, Secret
+from alpacli.store.journal import Journal
+from alpacli.store.sqlite import SqliteStore
+from alpacli.wire.alpaca import AlpacaTransport
+
+KEYS = {"ALPACA_API_KEY": "PKTEST", "ALPACA_SECRET_KEY": "secret"}
+
+
+class Hasty(SystemClock):
+    """Real time, but pauses are short: what is tested is not patience."""
+
+    def sleep(self, seconds: float) -> None:
+        super().sleep(min(seconds, 0.01))
+
+
+def client(folder: Path, url: str) -> AlpacaClient:
+    clock, rng = Hasty(), SystemRandomness()
+    pipeline = Pipeline(
+        SqliteStore(":memory:", clock),
+        clock,
+        rng,
+        rules=BudgetRules("alpaca:{test}", limit=10**6, breaker_failures=10**6),
+        cache_ttl_s={},
+        max_wait_s=10,
+        patience_s=15,
+        label="test",
+    )
+    journal = Journal(str(folder / "orders.jsonl"))
+    desk = Desk(
+        pipeline,
+        clock,
+        rng,
+        journal=journal,
+        rules=RiskRules,
+        halted=lambda: None,
+        who=Who("me", "here", 1, "test"),
+        warn=print,
+    )
+    transport = AlpacaTransport(KeyPair("PKTEST", Secret("secret"), "test"), url, url)
+    return AlpacaClient(pipeline, transport, clock=clock, read_timeout_s=0.4, open_desk=lambda: desk)
+
+
+def test_a_thousand_orders_on_a_bad_line_are_a_thousand_orders_on_the_book(tmp_path: Path) -> None:
+    with FaultyBroker(tmp_path / "sim", rate=0.25) as broker, client(tmp_path, broker.url) as paper:
+        ticket = OrderTicket(symbol="F", side="buy", qty=Decimal(1), type="limit", limit_price=Decimal("1.00"))
+        unknown: list[str] = []
+
+        def place(_: int) -> str:
+            try:
+                return paper.trading.place(ticket).client_order_id
+            except FateUnknown as error:
+                unknown.append(error.client_order_id)
+                return error.client_order_id
+
+        with ThreadPoolExecutor(12) as pool:
+            ids = list(pool.map(place, range(1000)))
+        time.sleep(1)  # what was accepted late is there by now
+        on_the_book = [row["client_order_id"] for row in broker.orders()]
+        assert broker.faults.total() > 100, "a line without faults proves nothing"
+        assert set(broker.faults) == set(FAULTS)
+        assert len(set(ids)) == 1000
+        assert len(on_the_book) == len(set(on_the_book)), "an order is there twice"
+        assert set(ids) - set(unknown) <= set(on_the_book), "an order that was said to be placed is not there"
+        assert len(unknown) < 20
+        if not unknown:
+            assert len(on_the_book) == 1000
+        journal = Journal(str(tmp_path / "orders.jsonl"))
+        count, wrong = journal.verify()
+        assert not wrong
+        assert count >= 2000
+
+
+def _paper(tmp_path: Path, url: str) -> Alpacli:
+    return Alpacli(tmp_path, {**KEYS, "ALPACA_BASE_URL": url, "ALPACA_DATA_URL": url})
+
+
+def test_a_killed_process_leaves_a_question_that_the_next_run_answers(tmp_path: Path) -> None:
+    with FaultyBroker(tmp_path / "sim", rate=1.0, slow_s=30, faults=("accept slowly",)) as broker:
+        paper = _paper(tmp_path, broker.url)
+        process = subprocess.Popen(
+            [PROGRAM, "buy", "F", "1", "--limit", "1", "--client-order-id", "killed"],
+            env=paper.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        deadline = time.monotonic() + 30
+        while not broker.orders() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        found = paper("orders", "--unresolved", "--json")
+        assert found.code == 0, found.errors
+        [item] = json.loads(found.out)
+        assert (item["client_order_id"], item["outcome"], item["order"]["status"]) == ("killed", "placed", "new")
+        assert json.loads(paper("orders", "--unresolved", "--json").out) == []
+        assert paper("audit", "verify").code == 0
+
+
+def test_an_order_whose_fate_is_unknown_ends_with_7_and_says_what_to_do(tmp_path: Path) -> None:
+    with FaultyBroker(tmp_path / "sim", rate=1.0, faults=("drop",)) as broker:
+        paper = _paper(tmp_path, broker.url)
+        ended = paper("buy", "F", "1", "--limit", "1", "--json", "--client-order-id", "lost")
+        assert ended.code == 7, ended.errors
+        assert ended.out == b""
+        error = json.loads(ended.err.splitlines()[-1])["error"]
+        assert error["type"] == "FateUnknown"
+        assert "orders --unresolved" in error["hint"]
+        found = paper("orders", "--unresolved", "--json")
+        assert found.code == 7
+        assert json.loads(found.out)[0]["outcome"] == "unknown"
+
+
+def test_without_a_server_nothing_was_sent_and_that_is_exit_6(tmp_path: Path) -> None:
+    paper = _paper(tmp_path, "http://127.0.0.1:9")
+    ended = paper("buy", "F", "1", "--limit", "1")
+    assert ended.code == 6
+    assert json.loads(paper("orders", "--unresolved", "--json").out or "[]") == []
+
+
+def test_a_file_of_orders_that_is_sent_again_places_only_what_is_missing(tmp_path: Path) -> None:
+    with FaultyBroker(tmp_path / "sim", rate=0.0) as broker:
+        paper = _paper(tmp_path, broker.url)
+        rows = "symbol,side,qty,limit_price\nF,buy,1,1\nAAPL,buy,2,1\n"
+        first = paper("submit", "--from", "-", "--json", stdin=rows.encode())
+        assert first.code == 0, first.errors
+        assert [item["outcome"] for item in json.loads(first.out)] == ["placed", "placed"]
+        again = paper("submit", "--from", "-", "--json", stdin=rows.encode())
+        assert [item["outcome"] for item in json.loads(again.out)] == ["placed before", "placed before"]
+        assert len(broker.orders()) == 2
+        wrong = paper("submit", "--from", "-", stdin=b'[{"symbol":"F","side":"buy","qty":1},{"symbol":"F","qty":1}]')
+        assert wrong.code == 4
+        assert "order 2" in wrong.errors
+        assert len(broker.orders()) == 2

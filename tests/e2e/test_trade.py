@@ -1,0 +1,148 @@
+"""The trading commands as a user types them, on the offline exchange in process."""
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.support.alpacli import Alpacli
+
+
+@pytest.fixture
+def sim(tmp_path: Path) -> Alpacli:
+    paper = Alpacli(tmp_path)
+    assert paper("sim", "reset", "--yes", "--seed", "5").code == 0
+    return paper
+
+
+def test_buy_fills_follow_shows_it_and_close_takes_it_back(sim: Alpacli) -> None:
+    bought = sim("buy", "AAPL", "10", "--sim", "--json")
+    assert bought.code == 0, bought.errors
+    order = json.loads(bought.out)
+    assert order["client_order_id"].startswith("alpacli-")
+    followed = sim("order", order["id"], "--follow", "--sim", "--json")
+    states = [json.loads(line) for line in followed.text.splitlines()]
+    assert states[-1]["status"] == "filled"
+    assert states[-1]["filled_qty"] == 10
+    half = json.loads(sim("close", "AAPL", "--percent", "50", "--yes", "--sim", "--json").out)
+    assert (half["side"], half["qty"]) == ("sell", 5)
+    sim("order", half["id"], "--follow", "--sim", "--quiet")
+    closed = sim("close", "--all", "--yes", "--sim", "--json")
+    assert [(item["symbol"], item["status"]) for item in json.loads(closed.out)] == [("AAPL", 200)]
+
+
+def test_a_bracket_is_placed_changed_and_canceled(sim: Alpacli) -> None:
+    entry = sim(
+        "buy", "F", "10", "--limit", "1", "--take-profit", "2", "--stop-loss", "0.5", "--tif", "gtc", "--sim", "--json"
+    )
+    assert entry.code == 0, entry.errors
+    order = json.loads(entry.out)
+    assert (order["order_class"], len(order["legs"])) == ("bracket", 2)
+    moved = sim("replace", order["id"], "--limit", "1.10", "--sim", "--json")
+    assert moved.code == 0, moved.errors
+    new = json.loads(moved.out)
+    assert (new["replaces"], new["limit_price"]) == (order["id"], 1.1)
+    gone = sim("cancel", new["id"], "--sim", "--json")
+    assert json.loads(gone.out) == [{"id": new["id"], "status": 200}]
+    again = sim("cancel", "00000000-0000-4000-8000-000000000000", "--sim")
+    assert again.code == 4
+
+
+def test_dry_run_sends_nothing_and_shows_cost_and_what_is_left(sim: Alpacli) -> None:
+    shown = sim("buy", "AAPL", "10", "--limit", "100", "--dry-run", "--sim", "--json")
+    value = json.loads(shown.out)
+    assert value["body"]["qty"] == "10"
+    assert value["estimated_cost"] == 1000
+    assert value["buying_power"] - value["buying_power_left"] == 1000
+    assert json.loads(sim("orders", "--sim", "--json").out) == []
+    assert not list(sim.state.glob("orders/*.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "says"),
+    [
+        (("buy", "AAPL"), 4, "quantity"),
+        (("buy", "AAPL", "ten"), 2, "ten"),
+        (("buy", "AAPL", "1.5", "--tif", "gtc"), 4, "--tif day"),
+        (("buy", "AAPL", "1", "--limit", "100.005"), 4, "100.0"),
+        (("buy", "NOPE1", "1"), 4, "NOPE1"),
+        (("sell", "AAPL", "1.5"), 4, "short"),
+        (("buy", "AAPL", "1000000"), 4, "can be spent"),
+        (("buy", "AAPL", "1", "--extended-hours"), 4, "limit"),
+        (("replace", "x"), 2, "nothing"),
+        (("cancel",), 2, "--all"),
+        (("close", "AAPL", "--yes"), 4, "no open position"),
+        (("close", "AAPL"), 4, "no open position"),
+        (("submit", "--from", "nowhere.csv"), 2, "nowhere.csv"),
+        (("submit", "--symbol", "AAPL", "--qty", "1"), 4, "side"),
+    ],
+)
+def test_what_is_wrong_is_said_with_the_fix_and_nothing_is_sent(
+    sim: Alpacli, args: tuple[str, ...], code: int, says: str
+) -> None:
+    ended = sim(*args, "--sim")
+    assert (ended.code, ended.out) == (code, b""), ended.errors
+    assert says in ended.errors
+    assert "hint: " in ended.errors
+    assert json.loads(sim("orders", "--sim", "--json").out) == []
+
+
+def test_cancel_all_and_close_ask_and_do_nothing_when_nobody_answers(sim: Alpacli) -> None:
+    sim("buy", "F", "1", "--limit", "1", "--sim")
+    ended = sim("cancel", "--all", "--sim")
+    assert ended.code == 2
+    assert "buy 1 F at 1" in ended.errors
+    assert len(json.loads(sim("orders", "--status", "open", "--sim", "--json").out)) == 1
+    done = sim("cancel", "--all", "--yes", "--sim", "--json")
+    assert [item["status"] for item in json.loads(done.out)] == [200]
+
+
+def test_halt_holds_until_resume_and_everything_is_in_the_audit(sim: Alpacli) -> None:
+    sim("buy", "AAPL", "2", "--sim")
+    assert sim("halt", "--reason", "storm", "--sim").code == 0
+    refused = sim("buy", "AAPL", "1", "--sim")
+    assert refused.code == 4
+    assert "storm" in refused.errors
+    assert sim("buy", "AAPL", "1", "--dry-run", "--sim").code == 4
+    assert sim("close", "AAPL", "--yes", "--sim").code == 0
+    assert sim("resume", "--sim").code == 0
+    assert sim("buy", "AAPL", "1", "--sim").code == 0
+    lines = json.loads(sim("audit", "list", "--sim", "--json").out)
+    assert [line["action"] for line in lines if line["phase"] != "sent"] == [
+        "place",
+        "halt",
+        "place",
+        "close",
+        "resume",
+        "place",
+    ]
+    assert sim("audit", "verify", "--sim").code == 0
+    [path] = sim.state.glob("orders/*.jsonl")
+    path.write_bytes(path.read_bytes().replace(b"storm", b"calm!"))
+    found = sim("audit", "verify", "--sim", "--json")
+    assert found.code == 4
+    assert json.loads(found.out)["ok"] is False
+
+
+def test_own_rules_hold_for_every_command_and_a_typo_in_them_stops_everything(sim: Alpacli) -> None:
+    config = sim.home.parent / "config"
+    config.mkdir(exist_ok=True)
+    (config / "risk.toml").write_text('blocked_symbols = ["F"]\nmax_order_qty = 5\n')
+    assert sim("buy", "F", "1", "--sim").code == 4
+    assert sim("buy", "AAPL", "6", "--sim").code == 4
+    assert sim("buy", "AAPL", "5", "--sim").code == 0
+    (config / "risk.toml").write_text("max_order_quantity = 5\n")
+    broken = sim("buy", "AAPL", "1", "--sim")
+    assert broken.code == 3
+    assert "max_order_quantity" in broken.errors
+
+
+def test_many_orders_from_json_and_csv(sim: Alpacli) -> None:
+    rows = [{"symbol": "AAPL", "side": "buy", "qty": 1}, {"symbol": "BTC/USD", "side": "buy", "notional": "50"}]
+    done = sim("submit", "--from", "-", "--sim", "--json", stdin=json.dumps(rows).encode())
+    assert done.code == 0, done.errors
+    assert [item["order"]["time_in_force"] for item in json.loads(done.out)] == ["day", "gtc"]
+    csv = "symbol,side,qty,take_profit,stop_loss\nF,buy,1,,\nF,buy,1000000000,,\n"
+    partly = sim("submit", "--from", "-", "--sim", "--json", stdin=csv.encode())
+    assert partly.code == 4
+    assert [item["outcome"] for item in json.loads(partly.out)] == ["placed", "refused"]
+    assert "1 of 2" in partly.errors

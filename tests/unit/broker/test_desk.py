@@ -1,0 +1,363 @@
+"""Every way an order can go wrong, and what the user is told: sent once, not sent, or unknown. Nothing else."""
+
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.fakes import ACCOUNT, FixedRandomness, ManualClock, ScriptedTransport, answer
+
+from alpacli.broker.client import AlpacaClient
+from alpacli.broker.desk import Desk, Who
+from alpacli.broker.flow import Pipeline
+from alpacli.broker.risk import RiskRules
+from alpacli.domain.tickets import OrderTicket
+from alpacli.errors import (
+    AlpacliError,
+    ConnectionLost,
+    FateUnknown,
+    OrderRefused,
+    OrderRejected,
+    RequestTimeout,
+)
+from alpacli.ports import BudgetRules, Request, Response
+from alpacli.store.halt import Halt
+from alpacli.store.journal import Journal
+from alpacli.store.sqlite import SqliteStore
+
+BUY = OrderTicket(symbol="AAPL", side="buy", qty=Decimal(10), client_order_id="mine")
+NOT_FOUND = answer({"code": 40410000, "message": "order not found"}, 404)
+TAKEN = answer({"code": 40010001, "message": "client_order_id must be unique"}, 422)
+POOR = answer({"code": 40310000, "message": "insufficient buying power", "buying_power": "1"}, 403)
+BROKEN = answer({"code": 50010000, "message": "internal server error occurred"}, 500)
+LOST = ConnectionLost("reset")
+LATE = RequestTimeout("no complete answer")
+
+
+def refused_connection() -> ConnectionLost:
+    error = ConnectionLost("refused")
+    error.nothing_sent = True
+    return error
+
+
+def placed(client_order_id: str = "mine", **changes: Any) -> Response:
+    order = {
+        "id": "a1",
+        "client_order_id": client_order_id,
+        "symbol": "AAPL",
+        "side": "buy",
+        "qty": "10",
+        "order_class": "simple",
+        "time_in_force": "day",
+        "status": "pending_new",
+        "type": "market",
+        "extended_hours": False,
+        "created_at": "2026-01-05T14:01:02Z",
+        "filled_qty": "0",
+    }
+    return answer({**order, **changes})
+
+
+POSITION = {
+    "asset_id": "b",
+    "symbol": "AAPL",
+    "exchange": "NASDAQ",
+    "asset_class": "us_equity",
+    "qty": "10",
+    "side": "long",
+    "qty_available": "10",
+    "avg_entry_price": "100",
+    "cost_basis": "1000",
+    "market_value": "1100",
+}
+
+
+class Bench:
+    """A client on scripted answers, with a journal on the disk."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *answers: Response | Exception,
+        rules: RiskRules | None = None,
+        halted: Halt | None = None,
+        before: Callable[[Request], None] | None = None,
+    ) -> None:
+        self.clock = ManualClock()
+        self.transport = ScriptedTransport(*answers, before=before)
+        self.journal = Journal(str(folder / "orders.jsonl"))
+        self.warnings: list[str] = []
+        pipeline = Pipeline(
+            SqliteStore(":memory:", self.clock),
+            self.clock,
+            FixedRandomness(),
+            rules=BudgetRules("alpaca:{test}"),
+            cache_ttl_s={},
+            max_wait_s=10,
+            patience_s=15,
+            label="test",
+        )
+        desk = Desk(
+            pipeline,
+            self.clock,
+            FixedRandomness(),
+            journal=self.journal,
+            rules=lambda: rules or RiskRules(),
+            halted=lambda: halted,
+            who=Who("me", "here", 1, "test"),
+            warn=self.warnings.append,
+        )
+        self.client = AlpacaClient(pipeline, self.transport, clock=self.clock, open_desk=lambda: desk)
+
+    @property
+    def methods(self) -> str:
+        return " ".join(request.method for request in self.transport.sent)
+
+    @property
+    def outcomes(self) -> list[str]:
+        return [line.get("outcome", line["phase"]) for line in self.journal.records()]
+
+
+def test_the_order_is_in_the_journal_before_it_is_sent(tmp_path: Path) -> None:
+    seen: list[Mapping[str, Any]] = []
+    bench: list[Bench] = []
+    bench.append(Bench(tmp_path, placed(), before=lambda _: seen.extend(bench[0].journal.records())))
+    order = bench[0].client.trading.place(BUY)
+    assert order.id == "a1"
+    assert [(line["phase"], line["client_order_id"]) for line in seen] == [("sent", "mine")]
+    assert bench[0].outcomes == ["sent", "placed"]
+    assert bench[0].journal.verify() == (2, [])
+
+
+@pytest.mark.parametrize("failure", [LOST, LATE, BROKEN, answer(b"<html>"), placed("somebody else's")])
+def test_after_a_doubtful_answer_the_id_is_looked_up_and_an_order_that_is_there_is_not_sent_again(
+    tmp_path: Path, failure: Response | Exception
+) -> None:
+    bench = Bench(tmp_path, failure, placed())
+    assert bench.client.trading.place(BUY).client_order_id == "mine"
+    assert bench.methods == "POST GET"
+    assert bench.outcomes == ["sent", "placed"]
+
+
+@pytest.mark.parametrize("failure", [LOST, LATE, BROKEN])
+def test_an_order_that_is_not_there_is_sent_again_with_the_same_id(
+    tmp_path: Path, failure: Response | Exception
+) -> None:
+    bench = Bench(tmp_path, failure, NOT_FOUND, placed())
+    bench.client.trading.place(BUY)
+    assert bench.methods == "POST GET POST"
+    bodies = [request.body for request in bench.transport.sent if request.method == "POST"]
+    assert bodies[0] == bodies[1]
+    assert b'"client_order_id":"mine"' in (bodies[0] or b"")
+
+
+def test_an_order_that_arrives_after_it_was_looked_up_is_found_when_its_repetition_is_refused(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, LATE, NOT_FOUND, TAKEN, placed())
+    assert bench.client.trading.place(BUY).id == "a1"
+    assert bench.methods == "POST GET POST GET"
+    assert bench.outcomes == ["sent", "placed"]
+
+
+def test_what_cannot_be_looked_up_is_unknown_and_stays_in_the_journal(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, LOST)
+    with pytest.raises(FateUnknown) as unknown:
+        bench.client.trading.place(BUY)
+    assert unknown.value.exit_code == 7
+    assert "mine" in unknown.value.hint
+    assert bench.methods == "POST GET GET GET"
+    assert bench.outcomes == ["sent", "unknown"]
+
+
+def test_three_doubtful_sends_that_are_never_there_are_unknown_not_lost(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, LATE, NOT_FOUND, LATE, NOT_FOUND, LATE, NOT_FOUND)
+    with pytest.raises(FateUnknown):
+        bench.client.trading.place(BUY)
+    assert bench.methods == "POST GET POST GET POST GET"
+
+
+def test_a_refusal_after_a_doubtful_send_is_unknown_when_the_order_is_not_there(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, LATE, NOT_FOUND, POOR, NOT_FOUND)
+    with pytest.raises(FateUnknown):
+        bench.client.trading.place(BUY)
+
+
+def test_a_refusal_is_a_refusal(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, POOR)
+    with pytest.raises(OrderRejected):
+        bench.client.trading.place(BUY)
+    assert bench.methods == "POST"
+    assert bench.outcomes == ["sent", "refused"]
+
+
+def test_without_a_connection_nothing_was_sent_and_that_is_said(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, refused_connection())
+    with pytest.raises(ConnectionLost):
+        bench.client.trading.place(BUY)
+    assert bench.methods == "POST POST POST"
+    assert bench.outcomes == ["sent", "not sent"]
+
+
+def test_a_journal_that_cannot_be_written_stops_the_order(tmp_path: Path) -> None:
+    (tmp_path / "orders.jsonl").mkdir()
+    bench = Bench(tmp_path, placed())
+    with pytest.raises(AlpacliError, match="journal"):
+        bench.client.trading.place(BUY)
+    assert bench.methods == ""
+
+
+def test_an_interruption_leaves_the_question_in_the_journal(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, placed(), before=_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        bench.client.trading.place(BUY)
+    assert bench.outcomes == ["sent"]
+
+
+def _interrupt(request: Request) -> None:
+    if request.method == "POST":
+        raise KeyboardInterrupt
+
+
+def test_unresolved_orders_are_found_and_are_no_question_any_more(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, LOST)
+    with pytest.raises(FateUnknown):
+        bench.client.trading.place(BUY)
+    bench = Bench(tmp_path, placed())
+    assert [(item.client_order_id, item.outcome) for item in bench.client.trading.unresolved()] == [("mine", "placed")]
+    assert bench.client.trading.unresolved() == []
+    assert bench.journal.verify()[1] == []
+
+
+def test_an_order_that_is_not_there_is_uncertain_for_two_minutes_and_then_not_placed(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, LOST, LOST, LOST, LOST, NOT_FOUND)
+    with pytest.raises(FateUnknown):
+        bench.client.trading.place(BUY)
+    assert [item.outcome for item in bench.client.trading.unresolved()] == ["unknown"]
+    bench.clock.advance(121)
+    assert [item.outcome for item in bench.client.trading.unresolved()] == ["not placed"]
+    assert bench.client.trading.unresolved() == []
+
+
+def test_a_replacement_is_looked_up_by_an_id_of_its_own(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, LOST, placed("token-1"))
+    with pytest.raises(FateUnknown):  # the answer is not about ours: alpacli-token-1 was sent
+        bench.client.trading.replace("a1", {"limit_price": "5"})
+    bench = Bench(tmp_path, LOST, placed("alpacli-token-1"))
+    assert bench.client.trading.replace("a1", {"limit_price": "5"}).id == "a1"
+    assert bench.methods == "PATCH GET"
+
+
+def test_a_cancel_is_repeated_and_a_canceled_order_is_what_was_wanted(tmp_path: Path) -> None:
+    bench = Bench(
+        tmp_path, BROKEN, answer({"code": 42210000, "message": "already canceled"}, 422), placed(status="canceled")
+    )
+    bench.client.trading.cancel("a1")
+    assert bench.methods == "DELETE DELETE GET"
+
+
+def test_a_filled_order_cannot_be_canceled(tmp_path: Path) -> None:
+    bench = Bench(
+        tmp_path,
+        answer({"code": 42210000, "message": 'order is already in "filled" state'}, 422),
+        placed(status="filled"),
+    )
+    with pytest.raises(OrderRejected):
+        bench.client.trading.cancel("a1")
+
+
+@pytest.mark.parametrize(
+    ("options", "qty", "side"),
+    [({}, "10", "sell"), ({"qty": Decimal(3)}, "3", "sell"), ({"percent": Decimal(50)}, "5", "sell")],
+)
+def test_a_position_is_closed_with_an_order_that_has_an_id(
+    tmp_path: Path, options: dict[str, Decimal], qty: str, side: str
+) -> None:
+    bench = Bench(tmp_path, answer([POSITION]), placed("alpacli-token-1"))
+    bench.client.trading.close("AAPL", **options)
+    body = bench.transport.sent[-1].body or b""
+    assert f'"qty":"{qty}"'.encode() in body
+    assert f'"side":"{side}"'.encode() in body
+    assert b"alpacli-token-1" in body
+
+
+def test_a_halt_refuses_new_risk_and_lets_out(tmp_path: Path) -> None:
+    halted = Halt(1.0, "storm", "me")
+    bench = Bench(tmp_path, answer([]), halted=halted)
+    with pytest.raises(OrderRefused, match="storm"):
+        bench.client.trading.place(BUY)
+    assert bench.outcomes == ["refused"]
+    bench = Bench(tmp_path, answer([POSITION]), placed(side="sell"), halted=halted)
+    assert bench.client.trading.place(BUY._replace(side="sell")).id == "a1"
+    bench = Bench(tmp_path, answer([POSITION]), placed("alpacli-token-1"), halted=halted)
+    assert bench.client.trading.close("AAPL").id == "a1"
+    bench = Bench(tmp_path, answer(b"", 204), halted=halted)
+    bench.client.trading.cancel("a1")
+
+
+QUOTE = answer({"AAPL": {"latestQuote": {"bp": 99, "ap": 101}, "latestTrade": {"p": 100}}})
+
+
+@pytest.mark.parametrize(
+    ("rule", "answers", "breaks"),
+    [
+        ({"allowed_symbols": ["MSFT"]}, [answer([])], True),
+        ({"allowed_symbols": ["aapl"]}, [answer([])], False),
+        ({"blocked_symbols": ["AAPL"]}, [answer([])], True),
+        ({"max_order_qty": 9}, [answer([])], True),
+        ({"max_order_qty": 10}, [answer([])], False),
+        ({"max_order_notional": 1009}, [answer([]), QUOTE], True),
+        ({"max_order_notional": 1010}, [answer([]), QUOTE], False),
+        ({"max_order_notional": 1010}, [answer([]), BROKEN, BROKEN, BROKEN], True),
+        ({"max_position_notional": 2109}, [answer([POSITION]), QUOTE, answer([])], True),
+        ({"max_position_notional": 2110}, [answer([POSITION]), QUOTE, answer([])], False),
+        ({"max_position_percent": 1}, [answer([]), answer(ACCOUNT), QUOTE, answer([])], True),
+        ({"max_position_percent": 2}, [answer([]), answer(ACCOUNT), QUOTE, answer([])], False),
+        ({"max_daily_loss": 500}, [answer([]), answer({**ACCOUNT, "equity": "99500"})], True),
+        ({"max_daily_loss": 501}, [answer([]), answer({**ACCOUNT, "equity": "99500"})], False),
+        (
+            {"market_hours_only": True},
+            [
+                answer([]),
+                answer(
+                    {
+                        "timestamp": "2026-01-05T04:00:00Z",
+                        "is_open": False,
+                        "next_open": "2026-01-05T14:30:00Z",
+                        "next_close": "2026-01-05T21:00:00Z",
+                    }
+                ),
+            ],
+            True,
+        ),
+    ],
+)
+def test_each_own_rule_refuses_and_what_it_allows_passes(
+    tmp_path: Path, rule: dict[str, Any], answers: list[Response], breaks: bool
+) -> None:
+    bench = Bench(tmp_path, *answers, placed(), rules=RiskRules.model_validate(rule))
+    if not breaks:
+        bench.client.trading.place(BUY)
+        return
+    with pytest.raises(OrderRefused) as refused:
+        bench.client.trading.place(BUY)
+    assert refused.value.rule in {*rule, "max_order_notional"}
+    assert "POST" not in bench.methods
+    assert bench.outcomes == ["refused"]
+
+
+def test_orders_per_minute_counts_what_every_process_sent(tmp_path: Path) -> None:
+    rules = RiskRules(max_orders_per_minute=2)
+    for _ in range(2):
+        Bench(tmp_path, answer([]), placed(), rules=rules).client.trading.place(BUY)
+    bench = Bench(tmp_path, answer([]), placed(), rules=rules)
+    with pytest.raises(OrderRefused, match="2 orders"):
+        bench.client.trading.place(BUY)
+    bench.clock.advance(61)
+    bench.client.trading.place(BUY)
+
+
+def test_a_broken_rule_is_found_before_anything_is_sent(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, placed())
+    with pytest.raises(OrderRefused, match="above zero"):
+        bench.client.trading.place(BUY._replace(qty=Decimal(-1)))
+    assert bench.methods == ""
