@@ -269,6 +269,7 @@ def test_every_declared_call_has_a_cassette() -> None:
         name
         for name, item in vars(rest).items()
         if getattr(item, "__module__", "") == rest.__name__
+        and not name.startswith("_")
         and str(getattr(item, "__annotations__", {}).get("return")).startswith(_CALL)
     }
     assert len(functions) == len(declared), "list the new endpoint above"
