@@ -18,6 +18,7 @@ def _day(_: int) -> list[Row]:
 ROWS: dict[str, Callable[[int], list[Row]]] = {
     "hit": starts.hit,
     "table": starts.table,
+    "dry-run": starts.dry_run,
     "fresh": starts.fresh,
     "help": starts.usage,
     "herd": lambda _: sharing.herd(),

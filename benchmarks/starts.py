@@ -141,6 +141,19 @@ def table(pairs: int) -> list[Row]:
     return [Row("table", what, "≤ 1.3 ×", f"{ratio:.2f} ×", ratio <= 1.3, taken.detail())]
 
 
+def dry_run(pairs: int) -> list[Row]:
+    """``buy --dry-run`` against ``account``, both as tables on a terminal, both from what is cached."""
+    with tempfile.TemporaryDirectory() as name:
+        env = environment(Path(name))
+        for _ in range(2):
+            subprocess.run([alpacli(), "account", "--sim", "--json"], env=env, check=True, capture_output=True)
+        ours = Command([alpacli(), "buy", "AAPL", "1", "--dry-run", "--sim"], env, terminal=True)
+        taken = compare(ours, Command([alpacli(), "account", "--sim"], env, terminal=True), pairs)
+    ratio = taken.time_ratio
+    what = "buy --dry-run / account as a table, both on the offline exchange"
+    return [Row("dry-run", what, "≤ 1.3 ×", f"{ratio:.2f} ×", ratio <= 1.3, taken.detail())]
+
+
 def fresh(pairs: int) -> list[Row]:
     """``account --json --refresh`` against the official SDK, both from the same server."""
     with _bench(_SDK) as (_, env, reference):

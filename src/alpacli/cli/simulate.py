@@ -168,6 +168,9 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    clock: Annotated[  # noqa: FBT002 # a flag
+        bool, typer.Option("--clock", help="Time stands still until POST /sim/clock moves it.", show_default=False)
+    ] = False,
 ) -> None:
     """Serve the offline exchange over HTTP and WebSocket, until Ctrl-C.
 
@@ -194,6 +197,7 @@ def serve(
         access_log=run.options.verbose,
         limits=Limits(connection_limit, symbol_limit),
         faults=[fault_from_words(words) for words in fault or ()],
+        stepped=clock,
     )
 
 

@@ -17,11 +17,13 @@ from urllib.parse import parse_qsl
 
 from alpacli.errors import ConfigError, UsageError
 from alpacli.ports import Clock
+from alpacli.sim.answers import timestamp
 from alpacli.sim.conversation import Conversation
 from alpacli.sim.exchange import Exchange
 from alpacli.sim.faults import Fault, Faults, fault_from
 from alpacli.sim.rest import HttpAnswer, HttpRequest, handle
 from alpacli.sim.sockets import Limits, Occupancy
+from alpacli.sim.stepping import CLOCK_PATH, SteppedClock, step
 
 if TYPE_CHECKING:
     import uvicorn
@@ -44,7 +46,8 @@ _Send = Callable[[_Event], Awaitable[None]]
 class SimApp:
     """The ASGI application of one exchange."""
 
-    def __init__(self, exchange: Exchange, limits: Limits, faults: Faults) -> None:
+    def __init__(self, exchange: Exchange, limits: Limits, faults: Faults, stepped: SteppedClock | None = None) -> None:
+        self._stepped = stepped
         self._exchange = exchange
         self._limits = limits
         self._faults = faults
@@ -65,6 +68,8 @@ class SimApp:
             answer = _error(413, 41310000, "request body is too large")
         elif scope["path"] == FAULTS_PATH:
             answer = self._switch_faults(scope["method"], sent, body)
+        elif scope["path"] == CLOCK_PATH and self._stepped is not None:
+            answer = await asyncio.to_thread(self._step_clock, self._stepped, scope["method"], sent, body)
         else:
             request = HttpRequest(
                 scope["method"],
@@ -113,6 +118,23 @@ class SimApp:
             return _error(404, 40410000, "endpoint not found.")
         return HttpAnswer(200, dict(_JSON), json.dumps(self._faults.shown()).encode())
 
+    def _step_clock(self, clock: SteppedClock, method: str, headers: Mapping[str, str], body: bytes) -> HttpAnswer:
+        """Answer ``/sim/clock``: GET tells the time, POST moves it on; then everything that was due has happened."""
+        if "origin" in headers:
+            return _error(403, 40310000, "not for web pages")
+        if method == "POST":
+            try:
+                step(clock, body)
+            except ValueError:
+                return _error(400, 40010000, 'send {"advance": seconds} or {"set": "2026-01-05T14:30:00Z"}')
+            except UsageError as error:
+                return _error(422, 42210000, f"{error}; {error.hint}")
+        elif method != "GET":
+            return _error(404, 40410000, "endpoint not found.")
+        now_ns = self._exchange.now_ns()
+        told = {"timestamp": timestamp(now_ns), "is_open": self._exchange.market().hours.is_open(now_ns)}
+        return HttpAnswer(200, dict(_JSON), json.dumps(told).encode())
+
     def _answer(self, request: HttpRequest) -> HttpAnswer:
         try:
             return handle(self._exchange, request)
@@ -133,17 +155,19 @@ def serve(
     access_log: bool = False,
     limits: Limits = _NO_LIMITS,
     faults: Sequence[Fault] = (),
+    stepped: bool = False,
 ) -> None:
     """Serve the exchange until SIGTERM or Ctrl-C, which end it cleanly (the function returns).
 
     ``port`` 0 takes a free one. ``ready`` is called once with the URL when connections are accepted. ``faults`` are set from
-    the beginning; ``/sim/faults`` changes them.
+    the beginning; ``/sim/faults`` changes them. With ``stepped`` time stands still until ``/sim/clock`` moves it.
 
     Raises:
         ConfigError: the host is not this machine's loopback, the port is taken, or the state file cannot be used.
     """
     family = _loopback_family(host)
-    exchange = Exchange(state_dir, clock)
+    steps = SteppedClock(clock) if stepped else None
+    exchange = Exchange(state_dir, steps or clock)
     try:
         with socket.socket(family, socket.SOCK_STREAM) as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -158,19 +182,21 @@ def serve(
             url = f"http://[{name}]:{bound}" if family == socket.AF_INET6 else f"http://{name}:{bound}"
             switches = Faults(clock)
             switches.add(faults)
-            _run(make_server(exchange, limits, switches, access_log=access_log), listener, url, ready)
+            _run(make_server(exchange, limits, switches, steps, access_log=access_log), listener, url, ready)
     finally:
         exchange.close()
 
 
-def make_server(exchange: Exchange, limits: Limits, faults: Faults, *, access_log: bool = False) -> "uvicorn.Server":
+def make_server(
+    exchange: Exchange, limits: Limits, faults: Faults, steps: SteppedClock | None = None, *, access_log: bool = False
+) -> "uvicorn.Server":
     """Return the server of an exchange; it runs on a listening socket that it is given."""
     import uvicorn
 
     from alpacli.sim.protocol import Connection
 
     config = uvicorn.Config(
-        SimApp(exchange, limits, faults),
+        SimApp(exchange, limits, faults, steps),
         ws=Connection,
         ws_max_size=_MOST_FRAME_BYTES,
         access_log=access_log,

@@ -1,0 +1,66 @@
+"""A test moves the exchange's time, and everything that was due has happened then."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import pytest
+from tests.support.alpacli import PROGRAM, Alpacli
+
+from alpacli.errors import UsageError
+from alpacli.ports import SystemClock
+from alpacli.sim.stepping import SteppedClock
+
+
+def ask(url: str, body: object = None, method: str = "GET") -> Any:
+    data = None if body is None else json.dumps(body).encode()
+    keys = {"APCA-API-KEY-ID": "PKTEST", "APCA-API-SECRET-KEY": "s"}
+    with urlopen(Request(url, data, keys, method=method), timeout=10) as answer:
+        return json.loads(answer.read())
+
+
+def test_time_stands_still_until_it_is_moved(tmp_path: Path) -> None:
+    paper = Alpacli(tmp_path)
+    server = subprocess.Popen(
+        [PROGRAM, "sim", "serve", "--port", "0", "--clock", "--quiet"],
+        env=paper.environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert server.stdout is not None
+        url = server.stdout.readline().strip()
+        before = ask(url + "/sim/clock")["timestamp"]
+        order = {"symbol": "AAPL", "side": "buy", "qty": "1", "type": "market", "time_in_force": "day"}
+        made = ask(url + "/v2/orders", order, "POST")
+        assert ask(url + f"/v2/orders/{made['id']}")["status"] == "pending_new"
+        assert ask(url + "/sim/clock")["timestamp"] == before
+        after = ask(url + "/sim/clock", {"advance": 60}, "POST")["timestamp"]
+        assert after > before
+        assert ask(url + f"/v2/orders/{made['id']}")["status"] == "filled"
+        for body in (
+            {"advance": -1},
+            {"set": "2020-01-01T00:00:00Z"},
+            {"advance": "x"},
+            {},
+            {"advance": 1, "set": "x"},
+        ):
+            with pytest.raises(HTTPError) as refused:
+                ask(url + "/sim/clock", body, "POST")
+            assert refused.value.code in (400, 422)
+        assert ask(url + "/sim/clock")["timestamp"] == after
+    finally:
+        server.terminate()
+        server.communicate(timeout=10)
+
+
+def test_it_never_goes_back() -> None:
+    clock = SteppedClock(SystemClock(), 1000.0)
+    clock.set(1500.0)
+    with pytest.raises(UsageError):
+        clock.set(1499.0)
+    clock.advance(0.5)
+    assert clock.time() == 1500.5
