@@ -14,8 +14,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from alpacli.broker.async_client import AsyncAlpacaClient
     from alpacli.broker.client import AlpacaClient
-    from alpacli.broker.desk import Preview, Unresolved
     from alpacli.broker.flow import Reading
+    from alpacli.broker.outcomes import Preview, Unresolved
     from alpacli.broker.trading import AsyncTrading, OrderExecutor, Trading
     from alpacli.domain.account import Account, Activity, PortfolioHistory, Position, Watchlist
     from alpacli.domain.market import Asset, CalendarDay, MarketClock
@@ -48,7 +48,7 @@ _HOMES = {
     "alpacli.broker.flow": ("Reading",),
     "alpacli.domain.account": ("Account", "Activity", "PortfolioHistory", "Position", "Watchlist"),
     "alpacli.domain.market": ("Asset", "CalendarDay", "MarketClock"),
-    "alpacli.broker.desk": ("Preview", "Unresolved"),
+    "alpacli.broker.outcomes": ("Preview", "Unresolved"),
     "alpacli.broker.trading": ("AsyncTrading", "OrderExecutor", "Trading"),
     "alpacli.domain.orders": ("Order",),
     "alpacli.domain.tickets": ("Leg", "OrderTicket"),

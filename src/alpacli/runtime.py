@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
     from alpacli.broker.async_client import AsyncAlpacaClient
     from alpacli.broker.client import AlpacaClient, OnWait
-    from alpacli.broker.desk import Desk, Who
+    from alpacli.broker.desk import Desk
     from alpacli.broker.flow import Pipeline
+    from alpacli.broker.outcomes import Who
     from alpacli.domain.ticks import Interest
     from alpacli.store.halt import HaltSwitch
     from alpacli.store.journal import Journal
@@ -124,16 +125,15 @@ def open_halt(settings: Settings, warn: Warn) -> "HaltSwitch":
 
 def whoami(label: str) -> "Who":
     """Return who acts here, for the journal."""
-    import getpass
-    import socket
+    import pwd
 
-    from alpacli.broker.desk import Who
+    from alpacli.broker.outcomes import Who
 
     try:
-        user = getpass.getuser()
-    except (OSError, KeyError):  # no name for this user number, in a container for one
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # no name for this user number, in a container for one
         user = str(os.getuid())
-    return Who(user, socket.gethostname(), os.getpid(), label)
+    return Who(user, os.uname().nodename, os.getpid(), label)
 
 
 def open_desk(settings: Settings, pipeline: "Pipeline", label: str, warn: Warn) -> "Desk":

@@ -12,8 +12,9 @@ from tests.support.alpacli import PROGRAM, Alpacli
 from tests.support.faulty_broker import FAULTS, FaultyBroker
 
 from alpacli.broker.client import AlpacaClient
-from alpacli.broker.desk import Desk, Who
+from alpacli.broker.desk import Desk
 from alpacli.broker.flow import Pipeline
+from alpacli.broker.outcomes import Who
 from alpacli.broker.risk import RiskRules
 from alpacli.domain.tickets import OrderTicket
 from alpacli.errors import FateUnknown

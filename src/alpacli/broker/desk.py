@@ -9,11 +9,12 @@ journal keeps the question.
 import datetime as dt
 import functools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import ROUND_DOWN, Decimal
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final
 
 from alpacli.broker.flow import REQUESTS_AT_MOST, Do, Flow, Patience, Pause, Pipeline, T
+from alpacli.broker.outcomes import Closing, Halted, Preview, Record, Unresolved, Who
 from alpacli.broker.risk import RiskRules, risk_violations
 from alpacli.domain.account import Position
 from alpacli.domain.order_rules import (
@@ -30,7 +31,6 @@ from alpacli.domain.order_rules import (
 )
 from alpacli.domain.orders import Order
 from alpacli.domain.tickets import OrderTicket
-from alpacli.domain.values import MaybeAmount, Model
 from alpacli.errors import (
     AlpacaAPIError,
     AlpacliError,
@@ -50,7 +50,7 @@ from alpacli.errors import (
     UsageError,
 )
 from alpacli.ports import Clock, Randomness
-from alpacli.wire import market, rest, trading
+from alpacli.wire import quotes, rest, trading
 from alpacli.wire.rest import Call
 from alpacli.wire.trading import Cancellation
 
@@ -62,83 +62,6 @@ _LOOK_AGAIN_S: Final = 0.5
 _DOUBTFUL: Final = (RequestTimeout, ConnectionLost, ServerError, UnreadableAnswer)
 _LARGEST_SHARE: Final = Decimal(100)
 _SHARE_STEP: Final = Decimal("0.000000001")
-
-
-class Halted(Protocol):
-    """Since when, why and by whom trading is halted."""
-
-    @property
-    def at(self) -> float: ...
-    @property
-    def reason(self) -> str: ...
-    @property
-    def by(self) -> str: ...
-
-
-class Record(Protocol):
-    """The journal, as far as orders need it."""
-
-    def append(self, record: Mapping[str, Any]) -> int: ...
-
-    def records(self) -> Iterator[dict[str, Any]]: ...
-
-    def since(self, at: float) -> list[dict[str, Any]]: ...
-
-
-class Who(NamedTuple):
-    """Who acts, for the journal."""
-
-    user: str
-    host: str
-    pid: int
-    program: str
-
-
-class Preview(Model):
-    """An order that was not sent: the exact request, what it would cost and what would be left, in USD."""
-
-    dry_run: bool = True
-    method: str
-    url: str
-    body: dict[str, Any]
-    estimated_cost: MaybeAmount = None
-    buying_power: MaybeAmount = None
-    buying_power_left: MaybeAmount = None
-    warnings: tuple[str, ...] = ()
-
-
-class Unresolved(Model):
-    """An order whose answer got lost, and what the broker says of it now.
-
-    ``outcome`` is ``placed`` (``order`` shows it), ``not placed``, ``in flight`` (its process still runs) or ``unknown``.
-    """
-
-    client_order_id: str
-    action: str
-    sent_at: str
-    outcome: str
-    request: dict[str, Any]
-    order: Order | None = None
-
-
-class Closing(Model):
-    """What became of closing one position: ``status`` 200 and the order, or the error. Source: DELETE /v2/positions, 207."""
-
-    symbol: str
-    status: int
-    body: Any = None
-
-
-class OrderExecutor(Protocol):
-    """Whoever can carry out orders. Errors: ``OrderRefused`` and ``FateUnknown``, and what every request can raise."""
-
-    def place(self, ticket: OrderTicket) -> Order: ...
-
-    def replace(self, order_id: str, changes: Mapping[str, Any]) -> Order: ...
-
-    def cancel(self, order_id: str) -> None: ...
-
-    def close(self, symbol: str, *, qty: Decimal | None = None, percent: Decimal | None = None) -> Order: ...
 
 
 class Desk:
@@ -278,8 +201,8 @@ class Desk:
         if ticket.asset_class == "crypto" and "/" not in symbol:
             base = next(coin for coin in ("USDT", "USDC", "USD") if symbol.endswith(coin))
             symbol = f"{symbol.removesuffix(base)}/{base}"
-        prices = yield from self._maybe(market.market_price(symbol))
-        return None if prices is None else Quote(prices.get("bid"), prices.get("ask"), prices.get("last"))
+        prices = yield from self._maybe(quotes.bid_and_ask(symbol))
+        return None if prices is None else Quote(*prices)
 
     def _maybe(self, call: Call[T], max_age: float | None = None) -> Flow[T | None]:
         """Read what helps to judge an order; what cannot be learned is left to the broker to judge."""

@@ -14,7 +14,6 @@ market_hours_only = true
 Checked in the library before anything is sent, so every face obeys. What only makes a position smaller always passes.
 """
 
-import tomllib
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -65,10 +64,18 @@ def read_rules(config_dir: str, profile: str | None) -> RiskRules:
     """
     path = Path(config_dir) / FILE_NAME
     try:
-        tree: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8-sig"), parse_float=Decimal)
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         return RiskRules()
     except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"cannot read {path}: {error}", "make it readable, or move it away; no order was sent"
+        ) from None
+    import tomllib
+
+    try:
+        tree: dict[str, Any] = tomllib.loads(text, parse_float=Decimal)
+    except ValueError as error:
         raise ConfigError(f"cannot read {path}: {error}", "correct it, or move it away; no order was sent") from None
     profiles = tree.pop("profiles", {})
     try:

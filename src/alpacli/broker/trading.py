@@ -4,8 +4,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from decimal import Decimal
 from typing import Any, Protocol
 
-from alpacli.broker.desk import Closing, Desk, Preview, Unresolved
+from alpacli.broker.desk import Desk
 from alpacli.broker.flow import Flow
+from alpacli.broker.outcomes import Closing, Preview, Unresolved
 from alpacli.domain.orders import Order
 from alpacli.domain.tickets import OrderTicket
 from alpacli.wire.trading import Cancellation

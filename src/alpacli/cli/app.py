@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Annotated, Any, Final, NamedTuple
 
 import typer
-from typer.core import TyperCommand, TyperGroup, TyperOption
+from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from alpacli.cli.failures import OutputClosed, report
 from alpacli.cli.options import Kind, Options, command, hoist
@@ -113,10 +113,21 @@ class LazyGroup(TyperGroup):
 
 
 class _Unchecked(TyperOption):
-    """An option whose default is not validated: the validator of one option costs more than the whole answer."""
+    """An option of which neither the default nor plain text is validated: one validator costs more than the whole answer."""
 
     def process_value(self, ctx: Any, value: Any) -> Any:
-        return value if value is self.default else super().process_value(ctx, value)
+        return value if value is self.default or _is_text(self, value) else super().process_value(ctx, value)
+
+
+class _UncheckedArgument(TyperArgument):
+    """An argument whose plain text is not validated."""
+
+    def process_value(self, ctx: Any, value: Any) -> Any:
+        return value if _is_text(self, value) else super().process_value(ctx, value)
+
+
+def _is_text(parameter: TyperOption | TyperArgument, value: Any) -> bool:
+    return isinstance(value, str) and parameter.type_descriptor.annotation in (str, str | None)
 
 
 def build(name: str, entry: Entry) -> Any:
@@ -136,6 +147,8 @@ def build(name: str, entry: Entry) -> Any:
     for parameter in built.params:
         if isinstance(parameter, TyperOption) and parameter.callback is None:
             parameter.__class__ = _Unchecked
+        elif isinstance(parameter, TyperArgument) and parameter.callback is None:
+            parameter.__class__ = _UncheckedArgument
     return built
 
 

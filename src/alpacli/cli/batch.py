@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alpacli.broker.desk import Preview
+from alpacli.broker.outcomes import Preview
 from alpacli.cli.output import View
 from alpacli.cli.run import Run
 from alpacli.domain.order_rules import violations

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from alpacli.broker.desk import Unresolved
+from alpacli.broker.outcomes import Unresolved
 from alpacli.cli.output import View
 from alpacli.cli.run import Run
 from alpacli.domain.orders import Order

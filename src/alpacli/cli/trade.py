@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from alpacli.broker.desk import Closing, Preview
+from alpacli.broker.outcomes import Closing, Preview
 from alpacli.cli.output import View
 from alpacli.cli.run import Run
 from alpacli.domain.orders import Order

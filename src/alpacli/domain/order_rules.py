@@ -38,11 +38,10 @@ class Violation(NamedTuple):
 
 
 class Quote(NamedTuple):
-    """The market's bid and ask, and the last trade, in USD; ``None`` where there is none."""
+    """The market's bid and ask in USD; ``None`` where there is none."""
 
     bid: Decimal | None = None
     ask: Decimal | None = None
-    last: Decimal | None = None
 
 
 class Facts(NamedTuple):
@@ -299,7 +298,7 @@ def reference_price(ticket: OrderTicket, quote: Quote | None) -> Decimal | None:
     if quote is None:
         return None
     near = quote.ask if ticket.side == "buy" else quote.bid
-    return near or quote.last
+    return near or quote.bid or quote.ask
 
 
 def estimated_value(ticket: OrderTicket, quote: Quote | None) -> Decimal | None:

@@ -92,30 +92,6 @@ def previous_closes(symbols: Iterable[str], *, feed: str) -> Call[dict[str, Deci
     )
 
 
-def market_price(symbol: str) -> Call[dict[str, Decimal]]:
-    """Ask for the latest ``bid``, ``ask`` and ``last`` price of a share or a coin pair; what is not known is left out."""
-    crypto = "/" in symbol
-    query = (("symbols", symbol), *(() if crypto else (("feed", "iex"),)))
-
-    def decode(body: bytes) -> dict[str, Decimal]:
-        tree = _object(body, "snapshots")
-        found = tree.get("snapshots", tree)
-        snapshot = found.get(symbol) if isinstance(found, Mapping) else None
-        prices: dict[str, Decimal] = {}
-        for name, part, letter in (
-            ("bid", "latestQuote", "bp"),
-            ("ask", "latestQuote", "ap"),
-            ("last", "latestTrade", "p"),
-        ):
-            message = snapshot.get(part) if isinstance(snapshot, Mapping) else None
-            value = message.get(letter) if isinstance(message, Mapping) else None
-            if isinstance(value, int | Decimal) and value > 0:
-                prices[name] = Decimal(value)
-        return prices
-
-    return Call("snapshots", Request("GET", f"{_CRYPTO if crypto else _STOCKS}/snapshots", query, host="data"), decode)
-
-
 def _rest_feed(feed: str) -> str:
     """Return the name under which history has a stream's data."""
     return {"delayed_sip": "sip", "test": "iex", "overnight": "boats"}.get(feed, feed)

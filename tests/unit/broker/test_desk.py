@@ -9,8 +9,9 @@ import pytest
 from tests.support.fakes import ACCOUNT, FixedRandomness, ManualClock, ScriptedTransport, answer
 
 from alpacli.broker.client import AlpacaClient
-from alpacli.broker.desk import Desk, Who
+from alpacli.broker.desk import Desk
 from alpacli.broker.flow import Pipeline
+from alpacli.broker.outcomes import Who
 from alpacli.broker.risk import RiskRules
 from alpacli.domain.tickets import OrderTicket
 from alpacli.errors import (
@@ -294,7 +295,7 @@ def test_a_halt_refuses_new_risk_and_lets_out(tmp_path: Path) -> None:
     bench.client.trading.cancel("a1")
 
 
-QUOTE = answer({"AAPL": {"latestQuote": {"bp": 99, "ap": 101}, "latestTrade": {"p": 100}}})
+QUOTE = answer({"quotes": {"AAPL": {"bp": 99, "ap": 101}}})
 
 
 @pytest.mark.parametrize(
