@@ -289,7 +289,7 @@ def test_a_slow_reader_gets_every_trade_and_the_latest_quote_of_each_symbol(tmp_
 
         reader = threading.Thread(target=read)
         reader.start()
-        time.sleep(1.0)
+        assert eventually(lambda: any(b'"id":39990,' in line for line in collected[-3000:]), 20)
         process.send_signal(signal.SIGTERM)
         reader.join(10)
         assert process.wait(10) == 0
@@ -305,6 +305,24 @@ def test_a_slow_reader_gets_every_trade_and_the_latest_quote_of_each_symbol(tmp_
         process.stderr.close()
         assert process.stdout is not None
         process.stdout.close()
+
+
+def test_a_reader_that_is_too_slow_for_the_end_gets_whole_lines(tmp_path: Path) -> None:
+    with Feed(_flood(40_000, 7)) as feed:
+        process = start(user_of(feed.url, tmp_path), "--all-symbols", "--no-hub")
+        assert eventually(lambda: feed.sent > 0, 20)
+        time.sleep(1.0)
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout is not None
+        read: list[bytes] = []
+        while piece := os.read(process.stdout.fileno(), 2000):  # 80 kB a second, and megabytes wait
+            read.append(piece)
+            time.sleep(0.025)
+        assert process.wait(10) == 0
+        process.communicate()
+    lines = b"".join(read).split(b"\n")
+    assert lines.pop() == b""
+    assert 100 < len([json.loads(line) for line in lines]) < 40_000
 
 
 def test_no_conflate_ends_with_an_error_and_what_waited_is_written(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ import msgspec
 from alpacli.errors import AlpacliError
 
 _MOST_AT_ONCE_BYTES: Final = 1 << 20
+_PIECE_BYTES: Final = 64 << 10
+"""What a pipe holds: lines are written in pieces of this size, so that the end need not wait for more than one."""
 
 
 class _About(msgspec.Struct, gc=False):
@@ -56,6 +58,7 @@ class LinePipe:
         self._waiting = 0
         self._is_full = False
         self._ending = False
+        self._cut = False
         self.broken = False
         self.failure: AlpacliError | None = None
         self._is_terminal = os.isatty(descriptor)
@@ -92,6 +95,13 @@ class LinePipe:
         """Let the thread write what waits and end."""
         with self._changed:
             self._ending = True
+            self._changed.notify()
+
+    def leave_off(self) -> None:
+        """Write no more than the piece that is being written, to the end of its last line."""
+        with self._changed:
+            self._ending = self._cut = True
+            self._blocks.clear()
             self._changed.notify()
 
     def _keep_latest_quotes(self) -> None:
@@ -144,8 +154,13 @@ class LinePipe:
 
     def _write(self, block: bytes) -> None:
         view = memoryview(block)
-        while view:
-            try:
-                view = view[os.write(self._descriptor, view[:_MOST_AT_ONCE_BYTES]) :]
-            except BlockingIOError:  # whoever shares the pipe has set it so
-                select.select((), (self._descriptor,), ())
+        begin = 0
+        while begin < len(block) and not self._cut:
+            end = len(block)
+            if end - begin > _PIECE_BYTES:
+                end = block.rfind(b"\n", begin, begin + _PIECE_BYTES) + 1 or block.find(b"\n", begin) + 1 or end
+            while begin < end:
+                try:
+                    begin += os.write(self._descriptor, view[begin:end])
+                except BlockingIOError:  # whoever shares the pipe has set it so
+                    select.select((), (self._descriptor,), ())

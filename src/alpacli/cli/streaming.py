@@ -269,11 +269,15 @@ class _Streaming:
             await receiving
         self._pipe.finish()
         give_up_at: float | None = None
+        leaving = False
         while not self._pipe.ended:
             if self._hurried and give_up_at is None:
                 give_up_at = self._clock.monotonic() + _LAST_LINES_S
             if give_up_at is not None and self._clock.monotonic() > give_up_at:
-                break
+                if leaving:
+                    break
+                leaving, give_up_at = True, self._clock.monotonic() + _LAST_LINES_S
+                self._pipe.leave_off()
             await async_sleep(0.002)
         if self._recorder is not None:
             self._recorder.close()

@@ -8,7 +8,7 @@ Paths that are not served answer 404, as Alpaca does. Parameters that are not kn
 import json
 import re
 from collections.abc import Mapping
-from datetime import time, timedelta
+from datetime import date, time, timedelta
 from typing import Final, NamedTuple
 
 from alpacli.sim import data, entry, history, listing, orders, reports, watchlists
@@ -176,6 +176,29 @@ def _exercise(call: Call) -> Json:
     raise Refusal(403, 40310000, f"no position found for {call.item}")
 
 
+def _no_contract(call: Call) -> Json:
+    raise Refusal(404, 40410000, f"option contract not found for {call.item}")
+
+
+def _announcements(call: Call) -> Json:
+    """Return no corporate actions, for no more than 90 days as at Alpaca: nothing here is split and nothing pays."""
+    if not call.words("ca_types"):
+        raise bad_parameter("ca_types is required")
+    days = []
+    for name in ("since", "until"):
+        try:
+            days.append(date.fromisoformat(call.query.get(name, "")))
+        except ValueError:
+            raise bad_parameter(f"invalid {name}") from None
+    if not 0 <= (days[1] - days[0]).days <= _MOST_ANNOUNCED_DAYS:
+        raise bad_parameter(f"since and until must be at most {_MOST_ANNOUNCED_DAYS} days apart")
+    return []
+
+
+def _no_announcement(call: Call) -> Json:
+    raise Refusal(404, 40410000, f"announcement not found for {call.item}")
+
+
 def _activities(call: Call) -> Json:
     types, category = call.words("activity_types"), call.choice("category", "", "trade_activity", "non_trade_activity")
     if types and category:
@@ -335,6 +358,7 @@ def _news(call: Call) -> Json:
     )
 
 
+_MOST_ANNOUNCED_DAYS: Final = 90
 _STOCKS: Final = "/v2/stocks"
 _CRYPTO: Final = "/v1beta3/crypto/us"
 _KIND: Final = "trades|quotes|bars"
@@ -405,6 +429,10 @@ _PATHS: Final[tuple[tuple[str, Mapping[str, Handler]], ...]] = (
     ),
     ("/v2/assets", {"GET": _assets}),
     ("/v2/assets/(?P<item>.+)", {"GET": lambda call: listing.one_asset(call.item)}),
+    ("/v2/options/contracts", {"GET": lambda _: {"option_contracts": [], "next_page_token": None}}),
+    ("/v2/options/contracts/(?P<item>[^/]+)", {"GET": _no_contract}),
+    ("/v2/corporate_actions/announcements", {"GET": _announcements}),
+    ("/v2/corporate_actions/announcements/(?P<item>[^/]+)", {"GET": _no_announcement}),
     ("/v2/clock", {"GET": _clock}),
     ("/v2/calendar", {"GET": _calendar}),
     (
