@@ -16,13 +16,11 @@ from alpacli.sim.answers import SECOND_NS, Json, bad_parameter, not_found, times
 from alpacli.sim.desk import Desk
 from alpacli.sim.feed import DAY_NS, MINUTE_NS, Feed
 from alpacli.sim.hours import new_york_date, new_york_ns
-from alpacli.sim.listing import LISTINGS
 
 CHANNELS: Final = ("trades", "quotes", "bars")
 MOST_ROWS: Final = 10_000
 MOST_NEWS: Final = 50
 
-_LATELY_NS: Final = 60 * SECOND_NS
 _HOUR_NS: Final = 60 * MINUTE_NS
 # Making the trades of a minute costs about a millisecond, finding the range of a day eight. A page that would take longer
 # than a second ends early, as pages may.
@@ -85,7 +83,7 @@ def parse_token(token: str) -> tuple[str, int] | None:
 
 def history(desk: Desk, query: Query) -> dict[str, Json]:
     """Answer for trades, quotes or bars, nothing of the future; symbols that are not listed have none."""
-    feed = Feed(desk.market.tape, desk.market.hours)
+    feed = desk.market.feed
     query = query._replace(end_ns=min(query.end_ns, desk.now_ns))
     pages: dict[str, list[Json]] = {}
     room, work = query.limit, _MOST_WORK_A_PAGE
@@ -106,7 +104,7 @@ def history(desk: Desk, query: Query) -> dict[str, Json]:
 
 def latest(desk: Desk, channel: str, symbols: Iterable[str], *, crypto: bool) -> dict[str, Json]:
     """Answer with the last trade, quote, whole minute's bar or order book of each listed symbol."""
-    feed = Feed(desk.market.tape, desk.market.hours)
+    feed = desk.market.feed
     known = [symbol for symbol in symbols if feed.knows(symbol, crypto=crypto)]
     found = {symbol: _latest(desk, feed, channel, symbol) for symbol in known}
     return {symbol: _element(message) for symbol, message in found.items() if message is not None}
@@ -128,10 +126,10 @@ def snapshots(desk: Desk, symbols: Sequence[str], *, crypto: bool) -> dict[str, 
 
     The day before is the exchange's own, for coins too, so that its close is the one that positions are compared with.
     """
-    feed, now_ns = Feed(desk.market.tape, desk.market.hours), desk.now_ns
+    feed, now_ns = desk.market.feed, desk.now_ns
     found: dict[str, Json] = {}
     for symbol in symbols:
-        if not feed.knows(symbol, crypto=crypto) or symbol not in LISTINGS:
+        if not feed.knows(symbol, crypto=crypto) or symbol not in desk.market.listings:
             continue
         closed_ns = desk.market.hours.previous_close(now_ns)
         (before,) = desk.market.hours.days(new_york_date(closed_ns - 1), new_york_date(closed_ns - 1))
@@ -151,7 +149,7 @@ def news(
     desk: Desk, symbols: Sequence[str], start_ns: int, end_ns: int, limit: int, *, ascending: bool, token: str
 ) -> Json:
     """Answer for articles about any of the symbols, or all; newest first unless ``ascending``."""
-    feed = Feed(desk.market.tape, desk.market.hours)
+    feed = desk.market.feed
     after = parse_token(token)
     end_ns = min(end_ns, desk.now_ns)
     if after is not None and ascending:
@@ -303,11 +301,8 @@ def _latest(desk: Desk, feed: Feed, channel: str, symbol: str) -> _Message | Non
     until_ns = next((until_ns for _, until_ns in spans), 0)
     if channel == "orderbooks":
         return {name: value for name, value in feed.book(symbol, desk.now_ns).items() if name != "r"}
-    if channel == "bars":
-        minute_ns = until_ns // MINUTE_NS * MINUTE_NS
-        return feed.bar(symbol, minute_ns - MINUTE_NS)
-    rows = (feed.trades if channel == "trades" else feed.quotes)(symbol, until_ns - _LATELY_NS, until_ns)
-    return rows[-1] if rows else None
+    find = {"bars": feed.latest_bar, "trades": feed.latest_trade, "quotes": feed.latest_quote}[channel]
+    return find(symbol, until_ns)
 
 
 def _pieces(from_ns: int, until_ns: int, width_ns: int, *, backward: bool) -> Iterator[tuple[int, int]]:

@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Final, NamedTuple
 
+from alpacli.sim.feed import Feed
 from alpacli.sim.hours import Hours
-from alpacli.sim.tape import Tape
+from alpacli.sim.listing import LISTINGS, Listing
+from alpacli.sim.prices import Prices
 
 
 class Strain(NamedTuple):
@@ -25,10 +27,18 @@ NO_STRAIN: Final = Strain()
 
 
 class Market(NamedTuple):
-    tape: Tape
+    """What is traded, when, and at which prices. ``recorded`` is the feed of a market that was recorded."""
+
+    tape: Prices
     hours: Hours
     seed: int
     strain: Strain = NO_STRAIN
+    listings: Mapping[str, Listing] = LISTINGS
+    recorded: Feed | None = None
+
+    @property
+    def feed(self) -> Feed:
+        return Feed(self.tape, self.hours) if self.recorded is None else self.recorded
 
 
 class Account(NamedTuple):

@@ -28,7 +28,7 @@ _IN_FLIGHT: Final = ("pending_new", "pending_cancel", "pending_replace", "accept
 
 def submit(desk: Desk, body: Mapping[str, object]) -> dict[str, Json]:
     """Take an order in and answer with it as it arrived, before any venue has it."""
-    ticket = read(body)
+    ticket = read(body, desk.market.listings)
     return _place(desk, ticket, admit(desk, ticket))
 
 
@@ -102,7 +102,7 @@ def cancel_all(desk: Desk) -> list[Json]:
 
 def close(desk: Desk, symbol_or_id: str, qty: str | None, percentage: str | None) -> dict[str, Json]:
     """Sell a position, or buy a short one back, at the market: all of it, a quantity, or a percentage."""
-    listing = find(symbol_or_id)
+    listing = find(symbol_or_id, desk.market.listings)
     if listing is None:
         raise not_found(f"symbol not found: {symbol_or_id}")
     holding = holdings(desk.db, desk.account.number).get(listing.symbol)

@@ -15,10 +15,13 @@ from typing import Final
 from alpacli.sim.answers import SECOND_NS
 from alpacli.sim.hours import Hours, new_york_date, new_york_ns
 from alpacli.sim.listing import LISTINGS, Listing
-from alpacli.sim.tape import Tape
+from alpacli.sim.prices import Prices
 
 SLOT_NS: Final = SECOND_NS // 4
 MINUTE_NS: Final = 60 * SECOND_NS
+BAR_DELAY_NS: Final = 200_000_000
+"""How long after its end a bar is told."""
+
 TEST_SYMBOL: Final = "FAKEPACA"
 """The one symbol of the test feed; it moves like its stand-in, around the clock."""
 
@@ -30,13 +33,14 @@ _BAND: Final = Decimal("0.05")
 _CENT: Final = Decimal("0.01")
 _STAND_IN: Final = "AAPL"
 _JITTER_NS: Final = 200_000_000
+_LATELY_NS: Final = 60 * SECOND_NS
 _Message = dict[str, object]
 
 
 class Feed:
     """The messages of one market. Holds nothing but the way to compute them."""
 
-    def __init__(self, tape: Tape, hours: Hours) -> None:
+    def __init__(self, tape: Prices, hours: Hours) -> None:
         self._tape = tape
         self._hours = hours
 
@@ -44,6 +48,10 @@ class Feed:
         if symbol == TEST_SYMBOL:
             return not crypto
         return symbol in LISTINGS and LISTINGS[symbol].crypto == crypto
+
+    def symbols(self, *, crypto: bool) -> set[str]:
+        """Return all that a ``*`` stands for."""
+        return {listing.symbol for listing in LISTINGS.values() if listing.crypto == crypto}
 
     def trades(self, symbol: str, from_ns: int, until_ns: int) -> list[_Message]:
         """Return the trades from ``from_ns`` up to, not including, ``until_ns``, oldest first."""
@@ -68,6 +76,24 @@ class Feed:
         first = -(-from_ns // MINUTE_NS)
         minutes = range(first * MINUTE_NS, until_ns, MINUTE_NS)
         return [bar for minute in minutes if (bar := self.bar(symbol, minute)) is not None]
+
+    def finished_bars(self, symbol: str, from_ns: int, until_ns: int) -> list[_Message]:
+        """Return the minute bars that are told from ``from_ns`` up to ``until_ns``: a little after they are over."""
+        first_ns, last_ns = ((at_ns - BAR_DELAY_NS) // MINUTE_NS * MINUTE_NS for at_ns in (from_ns, until_ns))
+        return self.bars(symbol, first_ns, last_ns)
+
+    def latest_trade(self, symbol: str, until_ns: int) -> _Message | None:
+        trades = self.trades(symbol, until_ns - _LATELY_NS, until_ns)
+        return trades[-1] if trades else None
+
+    def latest_quote(self, symbol: str, until_ns: int) -> _Message | None:
+        quotes = self.quotes(symbol, until_ns - _LATELY_NS, until_ns)
+        return quotes[-1] if quotes else None
+
+    def latest_bar(self, symbol: str, until_ns: int) -> _Message | None:
+        """Return the bar of the last whole minute."""
+        minute_ns = until_ns // MINUTE_NS * MINUTE_NS
+        return self.bar(symbol, minute_ns - MINUTE_NS)
 
     def bar(self, symbol: str, begin_ns: int, until_ns: int | None = None) -> _Message | None:
         """Return the bar of a minute, or up to ``until_ns``, made of its trades; ``None`` when there are none."""

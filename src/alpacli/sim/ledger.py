@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from alpacli.sim.answers import identifier
 from alpacli.sim.listing import LISTINGS
-from alpacli.sim.tape import Tape
+from alpacli.sim.prices import Prices
 
 ZERO: Final = Decimal(0)
 _CENT: Final = Decimal("0.01")
@@ -165,7 +165,7 @@ class Worth(NamedTuple):
     maintenance_margin: Decimal
 
 
-def worth(tape: Tape, quantities: Mapping[str, Decimal], at_ns: int) -> Worth:
+def worth(tape: Prices, quantities: Mapping[str, Decimal], at_ns: int) -> Worth:
     """Value quantities at the last prices of a moment.
 
     Margin: equities need 50 % to open and 30 % to keep (Regulation T and the usual house rule); coins are paid in full.

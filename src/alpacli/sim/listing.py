@@ -4,7 +4,9 @@ One row decides everything that the tape and the wire need to know about an inst
 instrument's market under every seed, so rows are only ever added.
 """
 
+from collections.abc import Mapping
 from decimal import Decimal
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from alpacli.sim.answers import Json, decimal_text, identifier, not_found
@@ -157,20 +159,40 @@ def _pair(row: str) -> Listing:
     )
 
 
-LISTINGS: Final[dict[str, Listing]] = {
-    listing.symbol: listing
+class _Directory(dict[str, Listing]):
+    """Instruments by symbol. One that has no row is not in it, and still has terms: a replay trades what its files name."""
+
+    def __missing__(self, symbol: str) -> Listing:
+        return unlisted(symbol)
+
+
+@lru_cache(maxsize=8192)
+def unlisted(symbol: str) -> Listing:
+    """Return the terms of an instrument that no row describes: a stock in cents, or a coin in billionths of a dollar."""
+    if "/" in symbol:
+        return Listing(symbol, symbol, "CRYPTO", 0, 9, 0, 0, 0, 0, shortable=False)
+    return Listing(symbol, symbol, "NASDAQ", 0, 2, 0, 0, 0, 0)
+
+
+LISTINGS: Final[dict[str, Listing]] = _Directory(
+    (listing.symbol, listing)
     for listing in (*map(_equity, _EQUITIES.split("\n")[1:-1]), *map(_pair, _CRYPTO.split("\n")[1:-1]))
-}
-
-_OTHER_NAMES: Final[dict[str, str]] = {item.position_symbol: item.symbol for item in LISTINGS.values() if item.crypto}
+)
 
 
-def find(symbol_or_id: str) -> Listing | None:
-    """Return the instrument of a symbol (``BTC/USD`` and ``BTCUSD`` are the same) or an asset id; case matters."""
-    listing = LISTINGS.get(_OTHER_NAMES.get(symbol_or_id, symbol_or_id))
+def find(symbol_or_id: str, listings: Mapping[str, Listing] = LISTINGS) -> Listing | None:
+    """Return the instrument of a symbol (``BTC/USD`` and ``BTCUSD`` are the same) or an asset id; case matters.
+
+    ``listings`` is what the market at hand trades.
+    """
+    listing = listings.get(symbol_or_id)
+    if listing is None and symbol_or_id.isalnum():
+        listing = next(
+            (item for item in listings.values() if item.crypto and item.position_symbol == symbol_or_id), None
+        )
     if listing is None and len(symbol_or_id) in (32, 36):
         wanted = symbol_or_id.replace("-", "")
-        listing = next((item for item in LISTINGS.values() if item.asset_id.replace("-", "") == wanted), None)
+        listing = next((item for item in listings.values() if item.asset_id.replace("-", "") == wanted), None)
     return listing
 
 
@@ -205,14 +227,18 @@ MIN_CRYPTO_ORDER: Final = Decimal("0.000000001")
 
 
 def assets_answer(
-    status: str | None, asset_class: str | None, exchange: str | None, attributes: frozenset[str]
+    status: str | None,
+    asset_class: str | None,
+    exchange: str | None,
+    attributes: frozenset[str],
+    listings: Mapping[str, Listing] = LISTINGS,
 ) -> list[Json]:
     """Return the listed assets that match. Without a class only US equities are listed, as at Alpaca."""
     if status not in (None, "", "all", "active"):
         return []
     wanted = asset_class or "us_equity"
     rows: list[Json] = []
-    for listing in LISTINGS.values():
+    for listing in listings.values():
         if listing.asset_class != wanted or (exchange and listing.exchange != exchange):
             continue
         answer = asset_answer(listing)
@@ -223,8 +249,8 @@ def assets_answer(
     return rows
 
 
-def one_asset(symbol_or_id: str) -> dict[str, Json]:
-    listing = find(symbol_or_id)
+def one_asset(symbol_or_id: str, listings: Mapping[str, Listing] = LISTINGS) -> dict[str, Json]:
+    listing = find(symbol_or_id, listings)
     if listing is None:
         raise not_found(f"asset not found for {symbol_or_id}")
     return asset_answer(listing)

@@ -250,7 +250,7 @@ def list_orders(desk: Desk, query: Query) -> list[Json]:
             demand(f"(submitted_ns, seq) {comparison} (?, ?)", row["submitted_ns"], row["seq"])
     if query.side is not None:
         demand("side = ?", query.side)
-    wanted = _wanted_symbols(query)
+    wanted = _wanted_symbols(desk, query)
     if wanted is not None:
         demand(f"symbol IN ({', '.join('?' * len(wanted))})", *wanted)
     direction = "ASC" if query.ascending else "DESC"
@@ -332,13 +332,13 @@ def _average(row: sqlite3.Row) -> str | None:
     return optional_decimal(format(average, "f"))
 
 
-def _wanted_symbols(query: Query) -> list[str] | None:
+def _wanted_symbols(desk: Desk, query: Query) -> list[str] | None:
     wanted = None
     if query.symbols:
-        listings = [find(symbol) for symbol in query.symbols]
+        listings = [find(symbol, desk.market.listings) for symbol in query.symbols]
         wanted = [item.symbol if item else name for item, name in zip(listings, query.symbols, strict=True)]
     if query.asset_classes:
-        known = [item.symbol for item in LISTINGS.values() if item.asset_class in query.asset_classes]
+        known = [item.symbol for item in desk.market.listings.values() if item.asset_class in query.asset_classes]
         wanted = known if wanted is None else [symbol for symbol in wanted if symbol in known]
     return wanted
 

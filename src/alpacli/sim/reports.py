@@ -171,7 +171,7 @@ def position_answers(desk: Desk) -> list[Json]:
 
 
 def one_position(desk: Desk, symbol_or_id: str) -> dict[str, Json]:
-    listing = find(symbol_or_id)
+    listing = find(symbol_or_id, desk.market.listings)
     if listing is None:
         raise not_found(f"symbol not found: {symbol_or_id}")
     holding = holdings(desk.db, desk.account.number).get(listing.symbol)

@@ -124,6 +124,7 @@ def _assets(call: Call) -> Json:
         call.query.get("asset_class"),
         call.query.get("exchange"),
         frozenset(call.words("attributes")),
+        call.desk.market.listings,
     )
 
 
@@ -171,7 +172,7 @@ def _by_client_order_id(call: Call) -> Json:
 
 def _exercise(call: Call) -> Json:
     """Refuse: no options are listed here, so nobody holds any."""
-    if listing.find(call.item) is not None:
+    if listing.find(call.item, call.desk.market.listings) is not None:
         raise Refusal(422, 42210000, f"{call.item} is not an option contract")
     raise Refusal(403, 40310000, f"no position found for {call.item}")
 
@@ -428,7 +429,7 @@ _PATHS: Final[tuple[tuple[str, Mapping[str, Handler]], ...]] = (
         },
     ),
     ("/v2/assets", {"GET": _assets}),
-    ("/v2/assets/(?P<item>.+)", {"GET": lambda call: listing.one_asset(call.item)}),
+    ("/v2/assets/(?P<item>.+)", {"GET": lambda call: listing.one_asset(call.item, call.desk.market.listings)}),
     ("/v2/options/contracts", {"GET": lambda _: {"option_contracts": [], "next_page_token": None}}),
     ("/v2/options/contracts/(?P<item>[^/]+)", {"GET": _no_contract}),
     ("/v2/corporate_actions/announcements", {"GET": _announcements}),

@@ -16,8 +16,7 @@ from typing import Final, NamedTuple, Protocol
 from alpacli.errors import ConnectionLost
 from alpacli.ports import Clock, async_sleep
 from alpacli.sim.exchange import Exchange
-from alpacli.sim.feed import MINUTE_NS, TEST_SYMBOL, Feed
-from alpacli.sim.listing import LISTINGS
+from alpacli.sim.feed import BAR_DELAY_NS, MINUTE_NS, TEST_SYMBOL, Feed
 from alpacli.sim.updates import UPDATES_PATH, Login, TradingSession
 from alpacli.wire.frames import BadFrame, Encoding, decode_command, encode_messages
 
@@ -26,7 +25,6 @@ TICK_S: Final = 0.05
 
 _LOGIN_WITHIN_NS: Final = 10_000_000_000
 _MOST_BACKLOG_NS: Final = 120_000_000_000  # after the machine has slept, the hours before are not made up for
-_BAR_DELAY_NS: Final = 200_000_000
 _STOCKS: Final = (
     *("trades", "quotes", "bars", "updatedBars", "dailyBars", "statuses", "lulds", "imbalances"),
     *("corrections", "cancelErrors"),
@@ -185,10 +183,10 @@ class MarketSession:
             messages += self._feed.trades(symbol, from_ns, now_ns)
         for symbol in sorted(self._named("quotes")):
             messages += self._feed.quotes(symbol, from_ns, now_ns)
-        first_ns, last_ns = ((at_ns - _BAR_DELAY_NS) // MINUTE_NS * MINUTE_NS for at_ns in (from_ns, now_ns))
+        first_ns, last_ns = ((at_ns - BAR_DELAY_NS) // MINUTE_NS * MINUTE_NS for at_ns in (from_ns, now_ns))
+        for symbol in sorted(self._named("bars")):
+            messages += self._feed.finished_bars(symbol, from_ns, now_ns)
         if last_ns > first_ns:
-            for symbol in sorted(self._named("bars")):
-                messages += self._feed.bars(symbol, first_ns, last_ns)
             for symbol in sorted(self._named("dailyBars")):
                 day = self._feed.day_so_far(symbol, last_ns)
                 messages += [{**day, "T": "d"}] if day is not None else []
@@ -205,7 +203,7 @@ class MarketSession:
         """Return the symbols of a channel that there is something to tell about; ``*`` is all of the endpoint's."""
         wanted = self._wanted.get(channel, set())
         if "*" in wanted:
-            return {TEST_SYMBOL} if self._path == "/v2/test" else _all_symbols(crypto=self._crypto)
+            return {TEST_SYMBOL} if self._path == "/v2/test" else self._feed.symbols(crypto=self._crypto)
         return {symbol for symbol in wanted if self._feed.knows(symbol, crypto=self._crypto)}
 
     def _log_in(self, key_id: str, secret: str) -> str | bytes:
@@ -259,10 +257,6 @@ def _symbols_of(message: Mapping[str, object]) -> list[object]:
     return symbols if isinstance(symbols, list) else []
 
 
-def _all_symbols(*, crypto: bool) -> set[str]:
-    return {listing.symbol for listing in LISTINGS.values() if listing.crypto == crypto}
-
-
 def open_session(
     exchange: Exchange, path: str, headers: Mapping[str, str], occupancy: Occupancy, limits: Limits
 ) -> Session:
@@ -281,7 +275,7 @@ def open_session(
     return MarketSession(
         path,
         encoding,
-        Feed(market.tape, market.hours),
+        market.feed,
         exchange.account_number,
         occupancy,
         limits,

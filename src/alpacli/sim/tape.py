@@ -22,6 +22,7 @@ from typing import Final, NamedTuple
 from alpacli.sim.answers import SECOND_NS
 from alpacli.sim.hours import Hours, new_york_date, new_york_ns
 from alpacli.sim.listing import LISTINGS, Listing
+from alpacli.sim.prices import Extremes, Quote, Trail
 
 _MASK: Final = (1 << 64) - 1
 _GOLDEN: Final = 0x9E3779B97F4A7C15
@@ -32,36 +33,6 @@ _MEMO_LEVEL: Final = 14
 _MEMO_SIZE: Final = 20_000
 _COMMON_SIZE: Final = 1000
 _FACTOR_SWING_PERMILLE: Final = {"us_equity": 60, "crypto": 110}
-
-
-class Quote(NamedTuple):
-    """The best bid and offer at one instant; sizes in shares or coins."""
-
-    bid: Decimal
-    ask: Decimal
-    bid_size: Decimal
-    ask_size: Decimal
-    at_ns: int
-
-
-class Extremes(NamedTuple):
-    """The lowest and highest bid and ask over an interval, exact."""
-
-    bid_low: Decimal
-    bid_high: Decimal
-    ask_low: Decimal
-    ask_high: Decimal
-
-
-class Trail(NamedTuple):
-    """What following the best price of an interval came to.
-
-    ``at_ns`` is when the price first fell back by the trail, ``None`` when it did not; ``mark`` the best price until then,
-    or until the end of the interval.
-    """
-
-    at_ns: int | None
-    mark: Decimal
 
 
 class _Node(NamedTuple):
@@ -82,7 +53,10 @@ class _Path(NamedTuple):
 
 
 class Tape:
-    """The price paths of all listed instruments under one seed and one set of hours. Thread-safe; holds only a memo."""
+    """The price paths of all listed instruments under one seed and one set of hours. Implements ``prices.Prices``.
+
+    Thread-safe; holds only a memo.
+    """
 
     def __init__(self, seed: int, hours: Hours) -> None:
         self._hours = hours

@@ -10,7 +10,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Final, NamedTuple
 
 from alpacli.sim.answers import Refusal, bad_parameter, decimal_text
-from alpacli.sim.listing import MIN_CRYPTO_ORDER, Listing, find
+from alpacli.sim.listing import LISTINGS, MIN_CRYPTO_ORDER, Listing, find
 
 UNFIT: Final = 42210000
 
@@ -64,7 +64,7 @@ def unfit(message: str, **extra: str) -> Refusal:
     return Refusal(422, UNFIT, message, **extra)
 
 
-def read(body: Mapping[str, object]) -> Ticket:
+def read(body: Mapping[str, object], listings: Mapping[str, Listing] = LISTINGS) -> Ticket:
     """Understand the body of ``POST /v2/orders``, and hold it against the rules."""
     order_class = _one_of(body, "order_class", "order_class", _CLASSES, "") or "simple"
     if order_class == "mleg":
@@ -86,7 +86,7 @@ def read(body: Mapping[str, object]) -> Ticket:
     if order_class == "oco" and take_profit is not None:
         limit_price = take_profit.limit_price
     client_order_id = own_id(body)
-    listing = find(symbol)
+    listing = find(symbol, listings)
     if listing is None:
         raise unfit(
             f"option contract {symbol} not found" if _OPTION.fullmatch(symbol) else f'asset "{symbol}" not found'

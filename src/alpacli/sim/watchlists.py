@@ -31,7 +31,7 @@ def show(desk: Desk, key: Key) -> dict[str, Json]:
 
 def create(desk: Desk, body: Mapping[str, object]) -> dict[str, Json]:
     name = _name(desk, body.get("name"))
-    symbols = _symbols(body.get("symbols"))
+    symbols = _symbols(desk, body.get("symbols"))
     seq = desk.db.execute(
         "INSERT INTO watchlists (account, id, name, created_ns, updated_ns, symbols) VALUES (?, '', ?, ?, ?, ?)",
         (desk.account.number, name, desk.now_ns, desk.now_ns, json.dumps(symbols)),
@@ -48,14 +48,14 @@ def update(desk: Desk, key: Key, body: Mapping[str, object]) -> dict[str, Json]:
     if body.get("name") is not None and body["name"] != name:
         name = _name(desk, body["name"])
     if body.get("symbols") is not None:
-        symbols = _symbols(body["symbols"])
+        symbols = _symbols(desk, body["symbols"])
     return _store(desk, row, name, symbols)
 
 
 def add(desk: Desk, key: Key, symbol: str) -> dict[str, Json]:
     row = _row(desk, key)
     symbols = json.loads(row["symbols"])
-    for wanted in _symbols([symbol]):
+    for wanted in _symbols(desk, [symbol]):
         if wanted in symbols:
             raise bad_parameter(f"symbol {wanted} is already in the watchlist")
         symbols.append(wanted)
@@ -65,7 +65,7 @@ def add(desk: Desk, key: Key, symbol: str) -> dict[str, Json]:
 def remove(desk: Desk, key: Key, symbol: str) -> dict[str, Json]:
     row = _row(desk, key)
     symbols = json.loads(row["symbols"])
-    listing = find(symbol)
+    listing = find(symbol, desk.market.listings)
     if listing is None or listing.symbol not in symbols:
         raise not_found(f"symbol not found: {symbol}")
     return _store(desk, row, row["name"], [held for held in symbols if held != listing.symbol])
@@ -106,7 +106,7 @@ def _name(desk: Desk, value: object) -> str:
     return value
 
 
-def _symbols(value: object) -> list[str]:
+def _symbols(desk: Desk, value: object) -> list[str]:
     """Return listed symbols in the order given, doubles dropped."""
     if value is None:
         return []
@@ -114,7 +114,7 @@ def _symbols(value: object) -> list[str]:
         raise bad_parameter("symbols must be a list")
     symbols: list[str] = []
     for name in value:
-        listing = find(name) if isinstance(name, str) else None
+        listing = find(name, desk.market.listings) if isinstance(name, str) else None
         if listing is None:
             raise not_found(f"symbol not found: {name}")
         if listing.symbol not in symbols:

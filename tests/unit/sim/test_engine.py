@@ -12,7 +12,7 @@ from tests.support.sim_account import SimAccount
 
 from alpacli.errors import UsageError
 from alpacli.sim.desk import Strain
-from alpacli.sim.tape import Quote
+from alpacli.sim.prices import Quote
 from alpacli.sim.updates import TradingSession
 
 DAY_S = 86_400
