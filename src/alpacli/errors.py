@@ -11,6 +11,7 @@ AlpacliError
 │   ├── StreamRefused             a stream's 400, 405, 409 … : asking again would not help
 │   ├── RateLimited               429                                                        exit 5
 │   └── ServerError               5xx                                                        exit 6
+├── AccessDenied                  a gateway does not know its client, or does not let it     exit 3
 ├── OrderRefused                  a rule here said no; nothing was sent                      exit 4
 ├── FateUnknown                   an order was sent, and nobody knows what became of it      exit 7
 ├── BudgetExhausted               our own share of the rate limit is spent                   exit 5
@@ -130,6 +131,12 @@ class RateLimited(AlpacaAPIError):
 class ServerError(AlpacaAPIError):
     exit_code = 6
     retryable = True
+
+
+class AccessDenied(AlpacliError):
+    """A gateway's client proves nothing (``status`` 401) or may not do this (403). Nothing was asked of the broker."""
+
+    exit_code = 3
 
 
 class OrderRefused(AlpacliError):

@@ -91,6 +91,11 @@ class ClientBase:
         scope = self._pipeline.rules.scope
         return self._pipeline.store.cache_stats(f"{scope}:{name}" if name else scope)
 
+    @property
+    def store_kind(self) -> str:
+        """Return what keeps cache and budget just now: ``redis``, ``sqlite`` or ``memory``."""
+        return self._pipeline.store.kind
+
     def limits(self) -> LimitsReport:
         """Tell how much of the request budget that all processes share is used, and who waits. Sends nothing."""
         return self._pipeline.store.limits(self._pipeline.rules)

@@ -81,6 +81,7 @@ COMMANDS: Final[Mapping[str, Entry]] = {
             "stats": Entry("Show hit rate, size and ages.", "local:cache_stats"),
         },
     ),
+    "serve": Entry("Serve this account to other programs: HTTP and WebSocket.", "gateway:serve", _LOCAL, kind="serve"),
     "demo": Entry("Give the offline account positions and orders to look at.", "simulate:demo", _LOCAL, kind="change"),
     "sim": Entry(
         "Look after the offline exchange.",

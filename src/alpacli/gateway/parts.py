@@ -1,0 +1,33 @@
+"""What a gateway is made of, put together once by ``serve`` and handed to every module; and its limits."""
+
+from typing import NamedTuple
+
+from alpacli.broker.async_client import AsyncAlpacaClient
+from alpacli.gateway.access import Access
+from alpacli.ports import Clock, Randomness
+from alpacli.runtime import Warn
+from alpacli.settings import Settings
+
+
+class Limits(NamedTuple):
+    """What one client may ask of a gateway: sizes in bytes, ``token_rate`` in requests a minute (0 is no limit)."""
+
+    header_bytes: int = 16 * 1024
+    body_bytes: int = 256 * 1024
+    message_bytes: int = 64 * 1024
+    symbols: int = 1000
+    connections: int = 1000
+    sockets_per_token: int = 100
+    token_rate: int = 0
+
+
+class Parts(NamedTuple):
+    """The parts; time and randomness are arguments here as everywhere."""
+
+    settings: Settings
+    client: AsyncAlpacaClient
+    access: Access
+    limits: Limits
+    clock: Clock
+    rng: Randomness
+    warn: Warn
