@@ -19,6 +19,7 @@ from alpacli.sim.exchange import Exchange
 from alpacli.sim.faults import Faults
 from alpacli.sim.sockets import CHANNELS, PATHS, TICK_S, Limits, MarketSession, Occupancy, Session, open_session
 from alpacli.wire.frames import encode_messages
+from alpacli.wire.serving import TEXTS
 
 if TYPE_CHECKING:
     from alpacli.sim.protocol import Connection
@@ -27,17 +28,6 @@ _log = logging.getLogger(__name__)
 _SECOND_NS: Final = 1_000_000_000
 _LOOK_EVERY: Final = 20  # ticks: once a second
 _OVERSIZED: Final = 17 << 20
-_TEXTS: Final = {
-    402: "auth failed",
-    404: "auth timeout",
-    405: "symbol limit exceeded",
-    406: "connection limit exceeded",
-    407: "slow client",
-    408: "v2 not enabled",
-    409: "insufficient subscription",
-    411: "insufficient scope",
-    500: "internal error",
-}
 
 _Event = MutableMapping[str, Any]  # Any: ASGI's own typing of a scope and its events
 Receive = Callable[[], Awaitable[_Event]]
@@ -123,7 +113,7 @@ class Conversation:
             async with self._turn:
                 refusal = self._faults.strike("refuse", self._path, self._began, at_login=True)
                 if refusal is not None:
-                    answers = session.fail(refusal.code, _TEXTS.get(refusal.code, "refused"))
+                    answers = session.fail(refusal.code, TEXTS.get(refusal.code, "refused"))
                 else:
                     answers = await self._ask(session, partial(session.receive, frame))
                 await self._say(session, answers)
@@ -153,7 +143,7 @@ class Conversation:
             return
         refusal = strike("refuse", self._path, self._began, at_login=False) if not session.over else None
         if refusal is not None:
-            await self._say(session, session.fail(refusal.code, _TEXTS.get(refusal.code, "refused")))
+            await self._say(session, session.fail(refusal.code, TEXTS.get(refusal.code, "refused")))
             return
         now_ns = self._exchange.now_ns()
         question = partial(session.due, now_ns)

@@ -5,9 +5,6 @@ errors. Source: "Real-time Data".
 """
 
 import asyncio
-import base64
-import binascii
-import re
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
@@ -17,13 +14,27 @@ from alpacli.errors import ConnectionLost
 from alpacli.ports import Clock, async_sleep
 from alpacli.sim.exchange import Exchange
 from alpacli.sim.feed import BAR_DELAY_NS, MINUTE_NS, TEST_SYMBOL, Feed
-from alpacli.sim.updates import UPDATES_PATH, Login, TradingSession
-from alpacli.wire.frames import BadFrame, Encoding, decode_command, encode_messages
+from alpacli.sim.updates import UPDATES_PATH, TradingSession
+from alpacli.wire.frames import Encoding, Failure, encode_messages
+from alpacli.wire.serving import (
+    LOGIN_WITHIN_S,
+    TEXTS,
+    Change,
+    Login,
+    encoding_of,
+    failure,
+    login_in,
+    read_market,
+    refused_encoding,
+    say_failure,
+    say_subscription,
+    say_success,
+)
 
 TICK_S: Final = 0.05
 """How often a session is asked what is due."""
 
-_LOGIN_WITHIN_NS: Final = 10_000_000_000
+_LOGIN_WITHIN_NS: Final = int(LOGIN_WITHIN_S * 1_000_000_000)
 _MOST_BACKLOG_NS: Final = 120_000_000_000  # after the machine has slept, the hours before are not made up for
 _STOCKS: Final = (
     *("trades", "quotes", "bars", "updatedBars", "dailyBars", "statuses", "lulds", "imbalances"),
@@ -41,11 +52,6 @@ CHANNELS: Final[Mapping[str, tuple[str, ...]]] = {
 
 PATHS: Final = (*CHANNELS, UPDATES_PATH)
 """Every endpoint."""
-
-_OPTIONS: Final = ("/v1beta1/indicative", "/v1beta1/opra")
-_SYMBOL: Final = re.compile(r"\*|[A-Za-z0-9][A-Za-z0-9./_-]{0,31}")
-_KEY_HEADER: Final = "apca-api-key-id"
-_SECRET_HEADER: Final = "apca-api-secret-key"  # noqa: S105 the header's name, not a secret
 
 
 class Session(Protocol):
@@ -128,29 +134,22 @@ class MarketSession:
         self._began_ns = now_ns
         self._said_until_ns = now_ns
         self._account: int | None = None
-        self._wanted: dict[str, set[str]] = {name: set() for name in CHANNELS[path]}
+        self._wanted: dict[str, frozenset[str]] = {name: frozenset() for name in CHANNELS[path]}
 
     def begin(self) -> list[str | bytes]:
-        if self._path in _OPTIONS and self._encoding == "json":
-            return self.fail(412, "option messages only in MsgPack")
-        greeting = [self._frame({"T": "success", "msg": "connected"})]
-        return [*greeting, self._log_in(*self._login)] if self._login is not None else greeting
+        refused = refused_encoding(self._path, self._encoding)
+        if refused is not None:
+            return self.fail(*refused)
+        greeting = [say_success("connected", self._encoding)]
+        return [*greeting, self._log_in(self._login)] if self._login is not None else greeting
 
     def receive(self, frame: str | bytes) -> list[str | bytes]:
         """Obey one frame of the client and return the answers."""
-        try:
-            command = decode_command(frame, self._encoding)
-        except BadFrame:
-            return [self._error(400, "invalid syntax")]
-        action = command.get("action")
-        if action == "auth":
-            key_id, secret = (command.get(name) for name in ("key", "secret"))
-            return [self._log_in(*(text if isinstance(text, str) else "" for text in (key_id, secret)))]
-        if action not in ("subscribe", "unsubscribe"):
-            return [self._error(400, "invalid syntax")]
-        if self._account is None:
-            return [self._error(401, "not authenticated")]
-        return [self._change(action, {name: value for name, value in command.items() if name != "action"})]
+        known = CHANNELS[self._path]
+        asked = read_market(frame, self._encoding, self._path, known, authenticated=self._account is not None)
+        if isinstance(asked, Failure):
+            return [say_failure(asked, self._encoding)]
+        return [self._log_in(asked) if isinstance(asked, Login) else self._change(asked)]
 
     def due(self, now_ns: int) -> list[str | bytes]:
         """Return what happened since it was last asked."""
@@ -158,7 +157,7 @@ class MarketSession:
             self._said_until_ns = max(now_ns, self._said_until_ns)
             if now_ns - self._began_ns < _LOGIN_WITHIN_NS or self.over:
                 return []
-            return self.fail(404, "auth timeout")
+            return self.fail(404, TEXTS[404])
         from_ns, self._said_until_ns = self._said_until_ns, max(now_ns, self._said_until_ns)
         messages = self._since(max(from_ns, now_ns - _MOST_BACKLOG_NS), now_ns)
         messages.sort(key=_time_of)
@@ -169,7 +168,7 @@ class MarketSession:
     def fail(self, code: int, message: str) -> list[str | bytes]:
         """End the session and return its last words."""
         self.over = True
-        return [self._error(code, message)]
+        return [say_failure(Failure(code, message), self._encoding)]
 
     def close(self) -> None:
         if self._account is not None:
@@ -199,52 +198,32 @@ class MarketSession:
             messages += self._feed.books(symbol, from_ns, now_ns)
         return messages
 
-    def _named(self, channel: str) -> set[str]:
+    def _named(self, channel: str) -> frozenset[str]:
         """Return the symbols of a channel that there is something to tell about; ``*`` is all of the endpoint's."""
-        wanted = self._wanted.get(channel, set())
+        wanted = self._wanted.get(channel, frozenset())
         if "*" in wanted:
-            return {TEST_SYMBOL} if self._path == "/v2/test" else self._feed.symbols(crypto=self._crypto)
-        return {symbol for symbol in wanted if self._feed.knows(symbol, crypto=self._crypto)}
+            return frozenset({TEST_SYMBOL} if self._path == "/v2/test" else self._feed.symbols(crypto=self._crypto))
+        return frozenset(symbol for symbol in wanted if self._feed.knows(symbol, crypto=self._crypto))
 
-    def _log_in(self, key_id: str, secret: str) -> str | bytes:
+    def _log_in(self, login: Login) -> str | bytes:
         if self._account is not None:
-            return self._error(403, "already authenticated")
-        if not key_id or not secret:
-            return self.fail(402, "auth failed")[0]
-        account = self._account_of(key_id, secret)
+            return say_failure(failure(403), self._encoding)
+        if not login.key_id or not login.secret:
+            return self.fail(*failure(402))[0]
+        account = self._account_of(login.key_id, login.secret)
         if not self._occupancy.enter(account, self._path, self._limits.connections):
-            return self.fail(406, "connection limit exceeded")[0]
+            return self.fail(*failure(406))[0]
         self._account = account
-        return self._frame({"T": "success", "msg": "authenticated"})
+        return say_success("authenticated", self._encoding)
 
-    def _change(self, action: str, channels: Mapping[str, object]) -> str | bytes:
-        asked: dict[str, set[str]] = {}
-        for name, symbols in channels.items():
-            if name not in self._wanted:
-                return self._error(410, "invalid subscribe action for this feed")
-            if not isinstance(symbols, list) or not all(isinstance(s, str) and _SYMBOL.fullmatch(s) for s in symbols):
-                return self._error(400, "invalid syntax")
-            if name == "quotes" and "*" in symbols and self._path in _OPTIONS:
-                return self._error(413, "star subscription is not allowed for option quotes")
-            asked[name] = set(symbols)
-        for twin in ("corrections", "cancelErrors"):
-            if "trades" in asked and twin in self._wanted:
-                asked[twin] = asked.get(twin, set()) | asked["trades"]
-        after = {
-            name: had | asked.get(name, set()) if action == "subscribe" else had - asked.get(name, set())
-            for name, had in self._wanted.items()
-        }
-        limited = after.get("trades", set()) | after.get("quotes", set())
-        if action == "subscribe" and self._limits.symbols and len(limited) > self._limits.symbols:
-            return self._error(405, "symbol limit exceeded")
+    def _change(self, change: Change) -> str | bytes:
+        after = change.applied_to(self._wanted)
+        nothing: frozenset[str] = frozenset()
+        limited = after.get("trades", nothing) | after.get("quotes", nothing)
+        if change.action == "subscribe" and self._limits.symbols and len(limited) > self._limits.symbols:
+            return say_failure(failure(405), self._encoding)
         self._wanted = after
-        return self._frame({"T": "subscription", **{name: sorted(symbols) for name, symbols in after.items()}})
-
-    def _error(self, code: int, message: str) -> str | bytes:
-        return self._frame({"T": "error", "code": code, "msg": message})
-
-    def _frame(self, message: dict[str, object]) -> str | bytes:
-        return encode_messages([message], self._encoding)
+        return say_subscription(after, self._encoding)
 
 
 def _time_of(message: Mapping[str, object]) -> int:
@@ -267,14 +246,13 @@ def open_session(
     Raises:
         ConfigError: the state file cannot be used.
     """
-    login = _login_in(headers)
+    login = login_in(headers)
     if path == UPDATES_PATH:
         return TradingSession(exchange, exchange.now_ns(), login)
     market = exchange.market()
-    encoding: Encoding = "msgpack" if "msgpack" in headers.get("content-type", "") else "json"
     return MarketSession(
         path,
-        encoding,
+        encoding_of(headers),
         market.feed,
         exchange.account_number,
         occupancy,
@@ -282,22 +260,6 @@ def open_session(
         exchange.now_ns(),
         login,
     )
-
-
-def _login_in(headers: Mapping[str, str]) -> Login | None:
-    """Return the key pair of an upgrade request: Alpaca's own two headers, Basic, or a bearer token."""
-    if headers.get(_KEY_HEADER) or headers.get(_SECRET_HEADER):
-        return headers.get(_KEY_HEADER, ""), headers.get(_SECRET_HEADER, "")
-    scheme, _, value = headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return "oauth", value.strip()
-    if scheme.lower() == "basic":
-        try:
-            key_id, _, secret = base64.b64decode(value.strip(), validate=True).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError):
-            return "", ""
-        return key_id, secret
-    return None
 
 
 class LocalSocket:

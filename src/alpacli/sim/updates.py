@@ -5,21 +5,25 @@ nothing is repeated after a reconnect. Source: "Websocket Streaming".
 """
 
 import threading
-from collections.abc import Mapping
-from typing import Any, Final
-
-import msgspec
+from typing import Final
 
 from alpacli.sim.exchange import Exchange
-from alpacli.wire.frames import BadFrame, decode_command
+from alpacli.wire.frames import Failure
+from alpacli.wire.serving import (
+    LOGIN_WITHIN_S,
+    UPDATES,
+    Listen,
+    Login,
+    failure,
+    read_trading,
+    say_authorization,
+    say_listening,
+    say_trading_failure,
+)
 
 UPDATES_PATH: Final = "/stream"
 
-_STREAM: Final = "trade_updates"
-_LOGIN_WITHIN_NS: Final = 10_000_000_000
-_json: Final = msgspec.json.Encoder()
-
-Login = tuple[str, str]
+_LOGIN_WITHIN_NS: Final = int(LOGIN_WITHIN_S * 1_000_000_000)
 
 
 class TradingSession:
@@ -43,7 +47,7 @@ class TradingSession:
         return self._heard is not None
 
     def begin(self) -> list[str | bytes]:
-        return [self._log_in("authenticate", *self._login)] if self._login is not None else []
+        return [self._log_in(self._login)] if self._login is not None else []
 
     def receive(self, frame: str | bytes) -> list[str | bytes]:
         """Obey one frame of the client and return the answers."""
@@ -58,46 +62,33 @@ class TradingSession:
     def fail(self, code: int, message: str) -> list[str | bytes]:
         """End the session and return its last words."""
         self.over = True
-        if code == 402:
-            return [_envelope("authorization", status="unauthorized", action="authenticate")]
-        return [_json.encode({"action": "error", "data": {"code": code, "error_message": message}})]
+        return [say_trading_failure(Failure(code, message))]
 
     def close(self) -> None:
         self.over = True
 
     def _obey(self, frame: str | bytes) -> list[str | bytes]:
-        try:
-            command = decode_command(frame)
-        except BadFrame:
-            return self.fail(400, "invalid syntax")
-        action, data = command.get("action"), command.get("data")
-        inner: Mapping[str, Any] = data if isinstance(data, dict) else {}
-        if action == "auth":
-            return [self._log_in("authenticate", _text(command.get("key")), _text(command.get("secret")))]
-        if action == "authenticate":
-            token = _text(inner.get("oauth_token"))
-            pair = ("oauth", token) if token else (_text(inner.get("key_id")), _text(inner.get("secret_key")))
-            return [self._log_in("authenticate", *pair)]
-        if action != "listen":
-            return self.fail(400, "invalid syntax")
+        asked = read_trading(frame)
+        if isinstance(asked, Failure):
+            return self.fail(*asked)
+        if isinstance(asked, Login):
+            return [self._log_in(asked)]
         if self._account is None:
-            return [_envelope("authorization", status="unauthorized", action="listen")]
-        return self._listen(self._account, inner.get("streams"))
+            return [say_authorization("listen", authorized=False)]
+        return self._listen(self._account, asked)
 
-    def _listen(self, account: int, streams: object) -> list[str | bytes]:
-        if not isinstance(streams, list):
-            return self.fail(400, "invalid syntax")
-        if _STREAM not in streams:
+    def _listen(self, account: int, asked: Listen) -> list[str | bytes]:
+        if UPDATES not in asked.streams:
             self._heard = None
         elif self._heard is None:
             self._exchange.catch_up(account)
             self._heard = self._exchange.newest_event()
-        return [_envelope("listening", streams=[_STREAM] if _STREAM in streams else [])]
+        return [say_listening(asked)]
 
     def _due(self, now_ns: int) -> list[str | bytes]:
         if self._account is None:
             late = now_ns - self._began_ns >= _LOGIN_WITHIN_NS
-            return self.fail(404, "auth timeout") if late and not self.over else []
+            return self.fail(*failure(404)) if late and not self.over else []
         if self._heard is None:
             return []
         events = self._exchange.events_after(self._account, self._heard)
@@ -105,21 +96,13 @@ class TradingSession:
             return self.fail(500, "the exchange was reset")
         if events:
             self._heard = events[-1].seq
-        return [f'{{"stream":"{_STREAM}","data":{event.data}}}'.encode() for event in events]
+        return [f'{{"stream":"{UPDATES}","data":{event.data}}}'.encode() for event in events]
 
-    def _log_in(self, action: str, key_id: str, secret: str) -> bytes:
-        if not key_id or not secret:
+    def _log_in(self, login: Login) -> bytes:
+        if not login.key_id or not login.secret:
             self.over = True
-            return _envelope("authorization", status="unauthorized", action=action)
-        account = self._exchange.account_number(key_id, secret)
+            return say_authorization("authenticate", authorized=False)
+        account = self._exchange.account_number(*login)
         if account != self._account:
             self._account, self._heard = account, None
-        return _envelope("authorization", status="authorized", action=action)
-
-
-def _envelope(stream: str, **data: object) -> bytes:
-    return _json.encode({"stream": stream, "data": data})
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
+        return say_authorization("authenticate", authorized=True)
