@@ -14,6 +14,7 @@ from alpacli.errors import UsageError
 from alpacli.sim.desk import Strain
 from alpacli.sim.prices import Quote
 from alpacli.sim.updates import TradingSession
+from alpacli.wire.serving import Login
 
 DAY_S = 86_400
 
@@ -50,7 +51,7 @@ def away(account: SimAccount, percent: str, symbol: str = "AAPL") -> str:
 
 
 def listen(account: SimAccount) -> TradingSession:
-    session = TradingSession(account.exchange, account.exchange.now_ns(), (account.key_id, "secret"))
+    session = TradingSession(account.exchange, account.exchange.now_ns(), Login(account.key_id, "secret"))
     session.begin()
     session.receive(json.dumps({"action": "listen", "data": {"streams": ["trade_updates"]}}))
     return session
