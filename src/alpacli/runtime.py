@@ -120,7 +120,7 @@ def open_halt(settings: Settings, warn: Warn) -> "HaltSwitch":
 
         shared = RedisStore(settings.redis_url.reveal())
     path = os.path.join(settings.state_dir, "orders", f"{settings.fingerprint}.halt")
-    return HaltSwitch(path, f"{settings.scope}:~halt", shared, warn)
+    return HaltSwitch(path, f"{settings.scope}:~halt", shared, SystemClock(), warn)
 
 
 def whoami(label: str) -> "Who":

@@ -166,14 +166,17 @@ class RedisStore:
 
     # -------------------------------------------------------------------------------------------------- notes
 
-    def note(self, key: str) -> bytes | None:
-        """Return a small value that stays until it is removed; it is no cache entry."""
-        found = self._run(scripts.NOTE, 1, key)
-        return found if isinstance(found, bytes) else None
+    def note(self, key: str) -> tuple[int, bytes | None]:
+        """Return version and value of a small note that stays until it is removed; it is no cache entry.
 
-    def set_note(self, key: str, value: bytes | None) -> None:
-        """Keep a small value, or with ``None`` remove it."""
-        self._run(scripts.SET_NOTE, 1, key, *(() if value is None else (value,)))
+        The version counts every change and removal, also of a note that is not there now; 0: there never was one.
+        """
+        version, value = self._run(scripts.NOTE, 1, key)
+        return int(version), value if isinstance(value, bytes) else None
+
+    def set_note(self, key: str, value: bytes | None) -> int:
+        """Keep a small note, or with ``None`` remove it; return its new version."""
+        return int(self._run(scripts.SET_NOTE, 1, key, *(() if value is None else (value,))))
 
     # ------------------------------------------------------------------------------------------------- budget
 

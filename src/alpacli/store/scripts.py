@@ -2,7 +2,8 @@
 
 They say the same as ``sqlite.py``, line for line where it matters; the contract tests hold the two together. The time is
 the server's, so that many machines agree. All keys of an account carry its ``{FP}``, so a script stays on one cluster
-slot. Every key expires. Times travel as text with six decimals: Lua's own number format cuts them off at fourteen digits.
+slot. Every key expires, except notes (the halt), which stay. Times travel as text with six decimals: Lua's own number
+format cuts them off at fourteen digits.
 """
 
 from typing import Final
@@ -407,9 +408,13 @@ return answer
 
 # ---------------------------------------------------------------------------------------------------------- notes
 
-NOTE: Final = "return redis.call('GET', KEYS[1])"
+NOTE: Final = """
+local found = redis.call('HMGET', KEYS[1], 'version', 'value')
+return {tonumber(found[1] or 0), found[2]}
+"""
 
 SET_NOTE: Final = """
-if ARGV[1] then redis.call('SET', KEYS[1], ARGV[1]) else redis.call('DEL', KEYS[1]) end
-return 1
+local version = redis.call('HINCRBY', KEYS[1], 'version', 1)
+if ARGV[1] then redis.call('HSET', KEYS[1], 'value', ARGV[1]) else redis.call('HDEL', KEYS[1], 'value') end
+return version
 """
