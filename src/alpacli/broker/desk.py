@@ -300,36 +300,41 @@ class Desk:
         return (yield from self._send_once("replace", call, client_order_id))
 
     def cancel(self, order_id: str) -> Flow[None]:
-        """Ask for the cancellation of one order; asking again does no harm, so it is repeated until there is an answer."""
+        """Ask for the cancellation of one order; asking again does no harm, so it is repeated until there is an answer.
+
+        A refusal, or no answer at all, says little about the order, so the order itself is looked at then: one that is
+        canceled is what was wanted; of one that was filled or ended in another way first, that is said.
+        """
         call = trading.cancel_order(order_id)
-        yield from self._change("cancel", call, order_id)
+        self._note("cancel", call, None, phase="sent", order_id=order_id)
+        note = functools.partial(self._note, "cancel", call, None, phase="answered", order_id=order_id)
+        try:
+            yield from self._pipeline.change(call)
+        except (OrderRejected, *_DOUBTFUL) as error:
+            order = None if error.nothing_sent else (yield from self._maybe(rest.order(order_id)))
+            if order is not None and order.status in ("canceled", "pending_cancel"):
+                note(outcome="done", order=order)
+                return
+            failure = error if order is None else _not_canceled(order, error)
+            refusal = isinstance(failure, OrderRejected)
+            note(outcome="refused" if refusal else "unknown", order=order, error=failure)
+            raise failure from None
+        except AlpacliError as error:
+            note(outcome=_failed_as(error), error=error)
+            raise
+        note(outcome="done")
 
     def cancel_all(self) -> Flow[list[Cancellation]]:
         """Ask for the cancellation of every open order."""
-        return (yield from self._change("cancel all", trading.cancel_all_orders(), None))
-
-    def _change(self, action: str, call: Call[T], order_id: str | None) -> Flow[T]:
-        self._note(action, call, None, phase="sent", order_id=order_id)
+        call = trading.cancel_all_orders()
+        self._note("cancel all", call, None, phase="sent")
         try:
             value = yield from self._pipeline.change(call)
-        except OrderRejected as error:
-            if order_id is not None and (yield from self._is_canceled(order_id)):
-                self._note(action, call, None, phase="answered", order_id=order_id, outcome="done")
-                return call.decode(b"")
-            self._note(action, call, None, phase="answered", order_id=order_id, outcome="refused", error=error)
-            raise
         except AlpacliError as error:
-            known = isinstance(error, AlpacaAPIError) and not isinstance(error, ServerError)
-            outcome = "refused" if known else "unknown"
-            self._note(action, call, None, phase="answered", order_id=order_id, outcome=outcome, error=error)
+            self._note("cancel all", call, None, phase="answered", outcome=_failed_as(error), error=error)
             raise
-        self._note(action, call, None, phase="answered", order_id=order_id, outcome="done")
+        self._note("cancel all", call, None, phase="answered", outcome="done")
         return value
-
-    def _is_canceled(self, order_id: str) -> Flow[bool]:
-        """Tell whether what was to be reached is reached: a lost answer makes the second request meet a canceled order."""
-        order = yield from self._maybe(rest.order(order_id))
-        return order is not None and order.status in ("canceled", "pending_cancel")
 
     # ------------------------------------------------------------------------------------------------- closing
 
@@ -525,6 +530,37 @@ def refused(rule: str, message: str, fix: str) -> OrderRefused:
     error = OrderRefused(message, fix)
     error.rule = rule
     return error
+
+
+def _failed_as(error: AlpacliError) -> str:
+    """Return what became of a cancellation that failed: a broker that answered refused it, else nobody knows."""
+    if isinstance(error, BudgetExhausted | CircuitOpen | RateLimited) or error.nothing_sent:
+        return "not sent"
+    return "refused" if isinstance(error, AlpacaAPIError) and not isinstance(error, ServerError) else "unknown"
+
+
+def _not_canceled(order: Order, error: AlpacliError) -> AlpacliError:
+    """Return what to say of an order that is not canceled although that was asked for."""
+    told = {"status": error.status, "code": error.code, "request_id": error.request_id}
+    if not order.is_terminal:
+        if isinstance(error, OrderRejected):
+            return error
+        return type(error)(
+            f"the order is {order.status}, and whether its cancellation is on its way is unknown: {error.message}",
+            f"`alpacli order {order.id} --refresh` shows it; canceling once more does no harm",
+            **told,  # type: ignore[arg-type] # each of its own type
+        )
+    filled = f", {order.filled_qty} filled" if order.filled_qty else ""
+    price = f" at {order.filled_avg_price}" if filled and order.filled_avg_price is not None else ""
+    if order.status == "filled":
+        message = f"the order was filled before it could be canceled{filled}{price}"
+        hint = f"`alpacli close {order.symbol or 'SYMBOL'}` closes the position"
+    elif order.status == "replaced":
+        message = f"the order was replaced by {order.replaced_by}, which stands"
+        hint = f"`alpacli cancel {order.replaced_by}`"
+    else:
+        message, hint = f"the order had ended: it is {order.status}{filled}{price}", "there is nothing left to cancel"
+    return OrderRejected(message, hint, **told)  # type: ignore[arg-type] # each of its own type
 
 
 def _of_ours(order: Order, client_order_id: str) -> Order:

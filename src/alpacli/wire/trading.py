@@ -41,8 +41,11 @@ def replace_order(order_id: str, changes: Mapping[str, Any]) -> Call[Order]:
 
 
 def cancel_order(order_id: str) -> Call[None]:
-    request = Request("DELETE", f"/v2/orders/{path_part('order ID', order_id)}")
-    return Call("orders", request, reads_nothing, urgent=True, changes=CHANGES)
+    """Ask for a cancellation. A canceled order stays to be seen, so one that is not there at all never was (``shows``)."""
+    path = f"/v2/orders/{path_part('order ID', order_id)}"
+    return Call(
+        "orders", Request("DELETE", path), reads_nothing, urgent=True, changes=CHANGES, shows=Request("GET", path)
+    )
 
 
 def cancel_all_orders() -> Call[list[Cancellation]]:

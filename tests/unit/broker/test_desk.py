@@ -18,6 +18,7 @@ from alpacli.errors import (
     AlpacliError,
     ConnectionLost,
     FateUnknown,
+    NotFound,
     OrderRefused,
     OrderRejected,
     RequestTimeout,
@@ -256,14 +257,65 @@ def test_a_cancel_is_repeated_and_a_canceled_order_is_what_was_wanted(tmp_path: 
     assert bench.methods == "DELETE DELETE GET"
 
 
-def test_a_filled_order_cannot_be_canceled(tmp_path: Path) -> None:
-    bench = Bench(
-        tmp_path,
-        answer({"code": 42210000, "message": 'order is already in "filled" state'}, 422),
-        placed(status="filled"),
-    )
-    with pytest.raises(OrderRejected):
+IN_THE_END = answer({"code": 42210000, "message": "order is not cancelable"}, 422)
+FILLED = placed(status="filled", filled_qty="10", filled_avg_price="101.25")
+
+
+@pytest.mark.parametrize(
+    ("first", "requests"), [((), "DELETE GET"), ((BROKEN,), "DELETE DELETE GET"), ((LATE,), "DELETE DELETE GET")]
+)
+@pytest.mark.parametrize(
+    ("order", "says", "advice"),
+    [
+        (FILLED, "was filled before it could be canceled, 10 filled at 101.25", "alpacli close AAPL"),
+        (placed(status="expired", filled_qty="3"), "had ended: it is expired, 3 filled", "nothing left"),
+        (placed(status="rejected"), "had ended: it is rejected", "nothing left"),
+        (placed(status="replaced", replaced_by="b2"), "replaced by b2", "alpacli cancel b2"),
+        (placed(status="pending_new"), "not cancelable", ""),
+    ],
+)
+def test_a_cancel_that_comes_too_late_tells_what_the_order_became(
+    tmp_path: Path, first: tuple[Response, ...], requests: str, order: Response, says: str, advice: str
+) -> None:
+    bench = Bench(tmp_path, *first, IN_THE_END, order)
+    with pytest.raises(OrderRejected, match=says) as refused:
         bench.client.trading.cancel("a1")
+    assert (refused.value.exit_code, refused.value.status, refused.value.code) == (4, 422, 42210000)
+    assert advice in refused.value.hint
+    assert bench.methods == requests
+    assert bench.outcomes == ["sent", "refused"]
+
+
+@pytest.mark.parametrize("status", ["canceled", "pending_cancel"])
+def test_a_cancel_without_an_answer_looks_whether_it_happened(tmp_path: Path, status: str) -> None:
+    bench = Bench(tmp_path, LATE, LATE, LATE, placed(status=status))
+    bench.client.trading.cancel("a1")
+    assert bench.methods == "DELETE DELETE DELETE GET"
+    assert bench.outcomes == ["sent", "done"]
+
+
+def test_a_cancel_without_an_answer_of_an_order_that_filled_is_no_mystery(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, LATE, LATE, LATE, FILLED)
+    with pytest.raises(OrderRejected, match="was filled"):
+        bench.client.trading.cancel("a1")
+
+
+@pytest.mark.parametrize(("last", "says"), [(placed(), "is pending_new"), (LATE, "no complete answer")])
+def test_a_cancel_that_nobody_answers_and_that_did_not_happen_yet_is_unknown(
+    tmp_path: Path, last: Response | Exception, says: str
+) -> None:
+    bench = Bench(tmp_path, LATE, LATE, LATE, last)
+    with pytest.raises(RequestTimeout, match=says) as late:
+        bench.client.trading.cancel("a1")
+    assert late.value.exit_code == 6
+    assert bench.outcomes == ["sent", "unknown"]
+
+
+def test_an_order_that_never_was_is_not_canceled_by_a_lost_answer(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, LATE, NOT_FOUND)
+    with pytest.raises(NotFound):
+        bench.client.trading.cancel("a1")
+    assert bench.methods == "DELETE DELETE GET"
 
 
 @pytest.mark.parametrize(
