@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from alpacli.broker.flow import REQUESTS_AT_MOST, Do, Flow, Patience, Pause, Pipeline, T
 from alpacli.broker.outcomes import Closing, Halted, Preview, Record, Unresolved, Who
-from alpacli.broker.risk import RiskRules, risk_violations
+from alpacli.broker.risk import RiskRules, risk_violations, too_many_orders
 from alpacli.domain.account import Position
 from alpacli.domain.order_rules import (
     Facts,
@@ -49,12 +49,13 @@ from alpacli.errors import (
     UnreadableAnswer,
     UsageError,
 )
-from alpacli.ports import Clock, Randomness
+from alpacli.ports import BudgetRules, Clock, Granted, Outcome, Randomness, Ticket
 from alpacli.wire import quotes, rest, trading
 from alpacli.wire.rest import Call
 from alpacli.wire.trading import Cancellation
 
 _CLOCK_AGE_S: Final = 60.0
+_MINUTE_S: Final = 60.0
 _SETTLED_AFTER_S: Final = 120.0
 """An order that is not found this long after it was sent is not on its way any more."""
 _HELD_PATIENCE_S: Final = 5.0
@@ -99,12 +100,40 @@ class Desk:
         call = trading.submit_order(ticket.body(client_order_id))
         try:
             _refuse(violations(ticket))
-            if action != "close":
-                yield from self._obey_own_rules(ticket)
         except OrderRefused as no:
-            self._note(action, call, client_order_id, phase="refused", rule=no.rule, message=no.message)
+            self._note_refusal(action, call, client_order_id, no)
             raise
-        return (yield from self._send_once(action, call, client_order_id))
+        if action == "close":
+            return (yield from self._send_once(action, call, client_order_id))
+        return (yield from self._send_if_allowed(ticket, action, call, client_order_id))
+
+    def _send_if_allowed(
+        self, ticket: OrderTicket, action: str, call: Call[Order], client_order_id: str, instead_of: Order | None = None
+    ) -> Flow[Order]:
+        """Hold an order against the user's own rules, and send it.
+
+        Where other orders count, no other process does the same meanwhile, and the facts are fresh: two that look at the
+        same positions would both find room for one.
+        """
+
+        def check_and_send() -> Flow[Order]:
+            try:
+                rules = yield Do(self._rules)
+                reducing = yield from self._obey_own_rules(ticket, fresh=rules.counts_others, instead_of=instead_of)
+                per_minute = None if reducing else rules.max_orders_per_minute
+                yield from self._record_sent(action, call, client_order_id, per_minute)
+            except OrderRefused as no:
+                self._note_refusal(action, call, client_order_id, no)
+                raise
+            return (yield from self._send(action, call, client_order_id))
+
+        rules = yield Do(self._rules)
+        if rules.counts_others:
+            return (yield from self._pipeline.alone("desk", check_and_send))
+        return (yield from check_and_send())
+
+    def _note_refusal(self, action: str, call: Call[Order], client_order_id: str, no: OrderRefused) -> None:
+        self._note(action, call, client_order_id, phase="refused", rule=no.rule, message=no.message)
 
     def check(self, ticket: OrderTicket) -> Flow[tuple[str, ...]]:
         """Hold an order against Alpaca's rules, the account and the market; return what is worth a warning.
@@ -144,35 +173,68 @@ class Desk:
             warnings=(warning,) if warning else (),
         )
 
-    def _obey_own_rules(self, ticket: OrderTicket, known: Facts | None = None) -> Flow[None]:
+    def _obey_own_rules(
+        self,
+        ticket: OrderTicket,
+        known: Facts | None = None,
+        *,
+        fresh: bool = False,
+        instead_of: Order | None = None,
+    ) -> Flow[bool]:
+        """Refuse what the user forbade; return whether the order only makes a position smaller, which always passes.
+
+        ``fresh`` takes nothing from the cache. ``instead_of`` is the open order that this one replaces: its hold is free.
+        """
         rules = yield Do(self._rules)
         halted = yield Do(self._halted)
         if halted is None and not rules.any:
-            return
+            return False
         facts = known or Facts()
+        if rules.needs_open_orders and facts.open_orders is None:
+            # Before the positions: what fills between the two is then counted twice, and not never.
+            waiting = yield from self._maybe(rest.orders(limit=None), fresh=fresh)
+            if waiting is not None and instead_of is not None:
+                waiting = [order for order in waiting if order.id != instead_of.id]
+            facts = facts._replace(open_orders=waiting)
         if facts.positions is None:
-            positions = yield from self._maybe(rest.positions())
+            positions = yield from self._maybe(rest.positions(), fresh=fresh)
+            if positions is not None and instead_of is not None:
+                positions = [_without_hold(position, instead_of) for position in positions]
             facts = facts._replace(positions=positions)
-        if halted is not None and not (facts.positions and reduces(ticket, facts.positions)):
+        reducing = facts.positions is not None and reduces(ticket, facts.positions)
+        if halted is not None and not reducing:
             raise refused(
                 "halt",
                 f"trading is halted: {halted.reason or 'no reason was given'}",
                 "`alpacli resume` ends the halt; cancels, closes and what makes a position smaller pass",
             )
+        if reducing:
+            return True
         if rules.needs_account and facts.account is None:
-            facts = facts._replace(account=(yield from self._maybe(rest.account())))
+            facts = facts._replace(account=(yield from self._maybe(rest.account(), fresh=fresh)))
         if rules.needs_price and facts.quote is None and ticket.limit_price is None and ticket.notional is None:
             facts = facts._replace(quote=(yield from self._quote(ticket)))
-        if (rules.max_position_notional or rules.max_position_percent) and facts.open_orders is None:
-            facts = facts._replace(open_orders=(yield from self._maybe(rest.orders(limit=500))))
         if rules.market_hours_only and facts.clock is None:
             facts = facts._replace(clock=(yield from self._maybe(rest.clock(), _CLOCK_AGE_S)))
         recent = 0
         if rules.max_orders_per_minute is not None:
-            since = self._clock.time() - 60
-            lines = yield Do(lambda: self._journal.since(since))
-            recent = sum(line.get("phase") == "sent" and line.get("action") in ("place", "replace") for line in lines)
+            pace = self._pace(rules.max_orders_per_minute)
+            report = yield Do(lambda: self._pipeline.store.limits(pace))
+            recent = max(report.used, (yield Do(self._sent_lately)))
         _refuse(risk_violations(rules, ticket, facts, recent))
+        return False
+
+    def _pace(self, per_minute: int) -> BudgetRules:
+        """Return the budget of orders that all machines share: the same sliding window as that of requests."""
+        return BudgetRules(f"{self._pipeline.rules.scope}:~orders", per_minute, reserve=0, window_s=_MINUTE_S)
+
+    def _sent_lately(self) -> int:
+        """Count what this machine's journal knows to have been sent within the last minute; not what a set clock wrote."""
+        now = self._clock.time()
+        return sum(
+            line.get("phase") == "sent" and line.get("action") in ("place", "replace") and line["at"] <= now + _MINUTE_S
+            for line in self._journal.since(now - _MINUTE_S)
+        )
 
     def _facts(self, ticket: OrderTicket) -> Flow[Facts]:
         facts = Facts(
@@ -204,10 +266,10 @@ class Desk:
         prices = yield from self._maybe(quotes.bid_and_ask(symbol))
         return None if prices is None else Quote(*prices)
 
-    def _maybe(self, call: Call[T], max_age: float | None = None) -> Flow[T | None]:
+    def _maybe(self, call: Call[T], max_age: float | None = None, *, fresh: bool = False) -> Flow[T | None]:
         """Read what helps to judge an order; what cannot be learned is left to the broker to judge."""
         try:
-            return (yield from self._pipeline.read(call, use_cache=True, max_age=max_age)).value
+            return (yield from self._pipeline.read(call, use_cache=not fresh, max_age=max_age)).value
         except AlpacliError as error:
             self._pass(error)
             return None
@@ -220,8 +282,39 @@ class Desk:
     # -------------------------------------------------------------------------------------------- sending once
 
     def _send_once(self, action: str, call: Call[Order], client_order_id: str) -> Flow[Order]:
+        yield from self._record_sent(action, call, client_order_id, None)
+        return (yield from self._send(action, call, client_order_id))
+
+    def _record_sent(self, action: str, call: Call[Order], client_order_id: str, per_minute: int | None) -> Flow[None]:
+        """Write down that an order is about to be sent, if that is not one too many within a minute.
+
+        The slot is taken in the store, for all machines, and under the journal's lock, for this one: so nobody passes who
+        looked at the same moment, and this machine's orders still count when the store is lost.
+        """
+        line = self._line(action, call, client_order_id, {"phase": "sent"})
+        if per_minute is None:
+            yield Do(lambda: self._journal.append(line))
+            return
+        store, pace = self._pipeline.store, self._pace(per_minute)
+        slot = Ticket(self._rng.token(), action, urgent=True)
+
+        def room() -> None:
+            lately = self._sent_lately()
+            if lately >= per_minute:
+                _refuse([too_many_orders(lately)])
+
+        try:
+            turn = yield Do(lambda: store.admit(pace, slot))
+            if not isinstance(turn, Granted):
+                _refuse([too_many_orders(per_minute)])
+            yield Do(lambda: self._journal.append(line, room))
+        except BaseException:
+            store.leave(pace, slot)
+            raise
+        yield Do(lambda: store.settle(pace, slot, Outcome(failed=None)))
+
+    def _send(self, action: str, call: Call[Order], client_order_id: str) -> Flow[Order]:
         note = functools.partial(self._note, action, call, client_order_id)
-        yield Do(functools.partial(self._record, action, call, client_order_id, phase="sent"))
         patience = self._pipeline.patience()
         doubtful, tries = False, 0
         try:
@@ -290,14 +383,11 @@ class Desk:
         rules = yield Do(self._rules)
         client_order_id = str(changes.get("client_order_id") or f"alpacli-{self._rng.token()}")
         call = trading.replace_order(order_id, {**changes, "client_order_id": client_order_id})
-        if halted is not None or rules.any:
-            old = yield from self._pipeline.read(rest.order(order_id), use_cache=False, max_age=None)
-            try:
-                yield from self._obey_own_rules(_as_ticket(old.value, changes))
-            except OrderRefused as no:
-                self._note("replace", call, client_order_id, phase="refused", rule=no.rule, message=no.message)
-                raise
-        return (yield from self._send_once("replace", call, client_order_id))
+        if halted is None and not rules.any:
+            return (yield from self._send_once("replace", call, client_order_id))
+        old = (yield from self._pipeline.read(rest.order(order_id), use_cache=False, max_age=None)).value
+        ticket = _as_ticket(old, changes)
+        return (yield from self._send_if_allowed(ticket, "replace", call, client_order_id, old))
 
     def cancel(self, order_id: str) -> Flow[None]:
         """Ask for the cancellation of one order; asking again does no harm, so it is repeated until there is an answer.
@@ -427,7 +517,7 @@ class Desk:
                     order = (yield from self._pipeline.read(call, use_cache=False, max_age=None)).value
                     outcome = "placed"
                 except NotFound:
-                    if self._clock.time() - line["at"] > _SETTLED_AFTER_S:
+                    if self._clock.time() - _sent_at(line) > _SETTLED_AFTER_S:
                         outcome = "not placed"
             if outcome in ("placed", "not placed"):
                 note = {"outcome": outcome, "order_id": order.id if order else None}
@@ -435,8 +525,8 @@ class Desk:
             results.append(
                 Unresolved(
                     client_order_id=client_order_id,
-                    action=line["action"],
-                    sent_at=line["time"],
+                    action=str(line.get("action", "")),
+                    sent_at=str(line.get("time", "")),
                     outcome=outcome,
                     request=line.get("request") or {},
                     order=order,
@@ -464,7 +554,7 @@ class Desk:
         if (
             line.get("ended")
             or line.get("host") != self._who.host
-            or self._clock.time() - line["at"] > _SETTLED_AFTER_S
+            or self._clock.time() - _sent_at(line) > _SETTLED_AFTER_S
         ):
             return False
         try:
@@ -480,9 +570,6 @@ class Desk:
     def note_halt(self, action: str, reason: str) -> None:
         """Record that trading was halted or resumed."""
         self._append({"action": action, "phase": "answered", "outcome": "done", "message": reason})
-
-    def _record(self, action: str, call: Call[Any], client_order_id: str | None, **more: Any) -> None:
-        self._journal.append(self._line(action, call, client_order_id, more))
 
     def _note(self, action: str, call: Call[Any], client_order_id: str | None, **more: Any) -> None:
         """Record what has happened already, or must happen all the same: a full disk may not undo it."""
@@ -524,6 +611,12 @@ class Desk:
         return {"at": now, "time": dt.datetime.fromtimestamp(now, dt.UTC).isoformat().replace("+00:00", "Z")} | (
             self._who._asdict()
         )
+
+
+def _sent_at(line: Mapping[str, Any]) -> float:
+    """Return when a line of the journal was written; one without a time is of long ago."""
+    at = line.get("at")
+    return float(at) if isinstance(at, int | float) else 0.0
 
 
 def refused(rule: str, message: str, fix: str) -> OrderRefused:
@@ -575,6 +668,16 @@ def _refuse(found: Sequence[Violation]) -> None:
         first, more = found[0], len(found) - 1
         others = f" (and {more} more: {', '.join(item.rule for item in found[1:])})" if more else ""
         raise refused(first.rule, f"{first.message}{others}", first.fix)
+
+
+def _without_hold(position: Position, order: Order) -> Position:
+    """Return a position as it is when an open order lets go of what it holds."""
+    against = order.side == ("buy" if position.qty < 0 else "sell")
+    if not against or held([position], order.symbol or "") is None or position.qty_available is None:
+        return position
+    freed = abs(position.qty_available) + (order.remaining_qty or 0)
+    free = min(freed, abs(position.qty))
+    return position.model_copy(update={"qty_available": free if position.qty > 0 else -free})
 
 
 def _as_ticket(order: Order, changes: Mapping[str, Any]) -> OrderTicket:

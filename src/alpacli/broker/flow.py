@@ -223,6 +223,34 @@ class Pipeline:
         """Return the waiting that one more call may do."""
         return Patience(self._clock, self._max_wait_s)
 
+    def alone(self, name: str, work: Callable[[], Flow[T]]) -> Flow[T]:
+        """Carry out a flow while no other process of this account, wherever it shares the store, is in one of that name.
+
+        A holder that was killed is replaced when its lease ends.
+
+        Raises:
+            BudgetExhausted: others took longer than may be waited for; nothing was done.
+        """
+        key, token = f"{self.rules.scope}:~{name}", self._rng.token()
+        give_up_at = self._clock.monotonic() + self._max_wait_s + self._patience_s
+        heartbeat = Heartbeat(lambda: self.store.renew(key, token, LEASE_S))
+        try:
+            while True:
+                found: Entry | Lead | Busy = yield Do(lambda: self.store.claim(key, -1.0, LEASE_S, token))
+                if isinstance(found, Lead):
+                    break
+                if self._clock.monotonic() >= give_up_at:
+                    raise BudgetExhausted(
+                        "other processes place orders for this account, one after the other, and the turn did not come",
+                        "try again, or wait longer with --max-wait; nothing was sent",
+                    )
+                yield Pause(found.retry_in_s if isinstance(found, Busy) else 0.0, "another process is placing an order")
+            heartbeat.start()
+            return (yield from work())
+        finally:
+            heartbeat.stop()
+            self.store.release(key, token)  # directly: a flow that is being closed may not yield
+
     # ------------------------------------------------------------------------------------------------ budget, sending
 
     def exchange(self, request: Request, patience: Patience, *, urgent: bool) -> Flow[Response]:

@@ -1,6 +1,6 @@
 """What order entry tells, and what it needs to be told: previews, unresolved orders, closings, the halt, the journal."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from alpacli.domain.orders import Order
@@ -21,7 +21,7 @@ class Halted(Protocol):
 class Record(Protocol):
     """The journal, as far as orders need it."""
 
-    def append(self, record: Mapping[str, Any]) -> int: ...
+    def append(self, record: Mapping[str, Any], allowed: Callable[[], None] | None = None) -> int: ...
 
     def records(self) -> Iterator[dict[str, Any]]: ...
 

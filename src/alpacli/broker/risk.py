@@ -21,7 +21,8 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from alpacli.domain.order_rules import Facts, Violation, estimated_value, held, reduces
+from alpacli.domain.order_rules import Facts, Violation, estimated_value, held, reduces, reference_price
+from alpacli.domain.orders import Order
 from alpacli.domain.tickets import OrderTicket
 from alpacli.errors import ConfigError
 
@@ -50,6 +51,15 @@ class RiskRules(BaseModel):
     @property
     def needs_account(self) -> bool:
         return any((self.max_daily_loss, self.max_position_percent))
+
+    @property
+    def needs_open_orders(self) -> bool:
+        return any((self.max_position_notional, self.max_position_percent))
+
+    @property
+    def counts_others(self) -> bool:
+        """Whether what other processes do at the same moment decides: then orders go one after the other."""
+        return any((self.max_position_notional, self.max_position_percent, self.max_orders_per_minute))
 
     @property
     def any(self) -> bool:
@@ -123,14 +133,28 @@ def _sizes(rules: RiskRules, ticket: OrderTicket, facts: Facts) -> Iterator[Viol
         return
     if rules.max_order_notional is not None and value > rules.max_order_notional:
         yield _broken("max_order_notional", f"about {value:,.2f} USD is more than {rules.max_order_notional:,} USD")
-    if rules.max_position_notional is None and rules.max_position_percent is None:
-        return
+    if rules.max_position_notional is not None or rules.max_position_percent is not None:
+        yield from _position_size(rules, ticket, facts, value)
+
+
+def _position_size(rules: RiskRules, ticket: OrderTicket, facts: Facts, value: Decimal) -> Iterator[Violation]:
+    """Hold what the position would be worth with ``value`` more, and all that is still to be filled, against the rules."""
     if facts.positions is None:
         yield _broken("max_position_notional", "the positions are not known, so the rule cannot be checked")
         return
     position = held(facts.positions, ticket.symbol or "")
     now = (position.market_value or position.cost_basis) if position else Decimal(0)
-    waiting = sum((_waiting_value(order, ticket) for order in facts.open_orders or ()), Decimal(0))
+    if facts.open_orders is None:
+        yield _broken("max_position_notional", "the open orders are not known, so the rule cannot be checked")
+        return
+    price = reference_price(ticket, facts.quote) or (position.current_price if position else None)
+    waiting = Decimal(0)
+    for order in facts.open_orders:
+        adds = _waiting_value(order, ticket, price)
+        if adds is None:
+            yield _broken("max_position_notional", f"what the open order {order.id} is worth is not known")
+            return
+        waiting += adds
     after = abs(now + (value if ticket.side == "buy" else -value) + waiting)
     if rules.max_position_notional is not None and after > rules.max_position_notional:
         yield _broken(
@@ -149,21 +173,19 @@ def _sizes(rules: RiskRules, ticket: OrderTicket, facts: Facts) -> Iterator[Viol
             )
 
 
-def _waiting_value(order: Any, ticket: OrderTicket) -> Decimal:
-    """Return what an open order of the same symbol and side would add to the position."""
-    if order.symbol != ticket.symbol or order.side != ticket.side:
+def _waiting_value(order: Order, ticket: OrderTicket, price: Decimal | None) -> Decimal | None:
+    """Return what an open order of the same symbol and side would add to the position; at ``price`` when it has none."""
+    if (order.symbol or "").replace("/", "") != (ticket.symbol or "").replace("/", "") or order.side != ticket.side:
         return Decimal(0)
-    price = order.limit_price or order.stop_price
+    at = order.limit_price or order.stop_price or price
     left = order.remaining_qty
-    value = order.notional or (left * price if left is not None and price is not None else Decimal(0))
-    return value if ticket.side == "buy" else -value
+    value = order.notional if left is None else None if at is None else left * at
+    return value if value is None or ticket.side == "buy" else -value
 
 
 def _moments(rules: RiskRules, ticket: OrderTicket, facts: Facts, recent_orders: int) -> Iterator[Violation]:
     if rules.max_orders_per_minute is not None and recent_orders >= rules.max_orders_per_minute:
-        yield _broken(
-            "max_orders_per_minute", f"{recent_orders} orders were sent within a minute", "wait, or raise the limit in"
-        )
+        yield too_many_orders(recent_orders)
     if rules.max_daily_loss is not None:
         day_pl = facts.account.day_pl if facts.account else None
         if day_pl is None:
@@ -175,6 +197,11 @@ def _moments(rules: RiskRules, ticket: OrderTicket, facts: Facts, recent_orders:
             yield _broken("market_hours_only", "it is not known whether the market is open")
         elif not facts.clock.is_open:
             yield _broken("market_hours_only", "the market is closed", "wait for the opening, or change the rule in")
+
+
+def too_many_orders(recent: int) -> Violation:
+    """Return the refusal of an order after ``recent`` others within a minute."""
+    return _broken("max_orders_per_minute", f"{recent} orders were sent within a minute", "wait, or raise the limit in")
 
 
 def _broken(rule: str, message: str, fix: str = "order less or something else, or change the rule in") -> Violation:

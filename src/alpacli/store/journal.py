@@ -9,7 +9,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
@@ -17,6 +17,7 @@ from alpacli.errors import ConfigError
 
 _TAIL: Final = 1 << 16
 _START: Final = "0" * 64
+_OLDER_AT_MOST: Final = 50
 
 
 class Fault(NamedTuple):
@@ -32,14 +33,18 @@ class Journal:
     def __init__(self, path: str) -> None:
         self.path = path
 
-    def append(self, record: Mapping[str, Any]) -> int:
+    def append(self, record: Mapping[str, Any], allowed: Callable[[], None] | None = None) -> int:
         """Write one record, to the disk; return its number, from 1.
+
+        ``allowed`` is called first, while no other process can write: what it raises leaves the journal as it was.
 
         Raises:
             ConfigError: it cannot be written. What was to be recorded must not be done then.
         """
         try:
             with self._locked() as file:
+                if allowed is not None:
+                    allowed()
                 count, last_hash = self._end(file)
                 body = {"seq": count + 1, **record, "prev": last_hash}
                 digest = _digest(body)
@@ -55,21 +60,38 @@ class Journal:
             ) from None
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Return all records, oldest first; lines that cannot be read are left out (``verify`` finds them)."""
+        """Return all records, oldest first; lines that cannot be read are left out (``verify`` finds them).
+
+        Raises:
+            ConfigError: the file cannot be read.
+        """
         for _, record in self._lines():
             if record is not None:
                 yield record
 
     def since(self, at: float, *, field: str = "at") -> list[dict[str, Any]]:
-        """Return the records of the end of the file whose ``field`` (Unix seconds) is at least ``at``, oldest first."""
+        """Return the records of the end of the file whose ``field`` (Unix seconds) is at least ``at``, oldest first.
+
+        A few older ones among them do not end the search: clocks are set.
+
+        Raises:
+            ConfigError: the file cannot be read.
+        """
         found: list[dict[str, Any]] = []
-        for line in _backwards(self.path):
-            record = _parsed(line)
-            if record is None:
-                continue
-            if not isinstance(record.get(field), int | float) or record[field] < at:
-                break
-            found.append(record)
+        older = 0
+        try:
+            for line in _backwards(self.path):
+                record = _parsed(line)
+                if record is None:
+                    continue
+                if isinstance(record.get(field), int | float) and record[field] >= at:
+                    found.append(record)
+                    continue
+                older += 1
+                if older > _OLDER_AT_MOST:
+                    break
+        except OSError as error:
+            raise self._unreadable(error) from None
         return found[::-1]
 
     def verify(self) -> tuple[int, list[Fault]]:
@@ -101,6 +123,14 @@ class Journal:
                         yield number, _parsed(line)
         except FileNotFoundError:
             return
+        except OSError as error:
+            raise self._unreadable(error) from None
+
+    def _unreadable(self, error: OSError) -> ConfigError:
+        return ConfigError(
+            f"the order journal cannot be read: {error.strerror or error}",
+            f"make {self.path} readable, or set ALPACLI_STATE_DIR; nothing was sent",
+        )
 
     @contextmanager
     def _locked(self) -> Iterator[int]:

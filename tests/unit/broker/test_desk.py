@@ -1,5 +1,6 @@
 """Every way an order can go wrong, and what the user is told: sent once, not sent, or unknown. Nothing else."""
 
+import json
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -16,6 +17,7 @@ from alpacli.broker.risk import RiskRules
 from alpacli.domain.tickets import OrderTicket
 from alpacli.errors import (
     AlpacliError,
+    BudgetExhausted,
     ConnectionLost,
     FateUnknown,
     NotFound,
@@ -85,13 +87,16 @@ class Bench:
         rules: RiskRules | None = None,
         halted: Halt | None = None,
         before: Callable[[Request], None] | None = None,
+        store: SqliteStore | None = None,
+        at: float = 1_780_000_000.0,
     ) -> None:
-        self.clock = ManualClock()
+        self.clock = ManualClock(at)
         self.transport = ScriptedTransport(*answers, before=before)
         self.journal = Journal(str(folder / "orders.jsonl"))
         self.warnings: list[str] = []
+        self.store = store or SqliteStore(":memory:", self.clock)
         pipeline = Pipeline(
-            SqliteStore(":memory:", self.clock),
+            self.store,
             self.clock,
             FixedRandomness(),
             rules=BudgetRules("alpaca:{test}"),
@@ -361,10 +366,10 @@ QUOTE = answer({"quotes": {"AAPL": {"bp": 99, "ap": 101}}})
         ({"max_order_notional": 1009}, [answer([]), QUOTE], True),
         ({"max_order_notional": 1010}, [answer([]), QUOTE], False),
         ({"max_order_notional": 1010}, [answer([]), BROKEN, BROKEN, BROKEN], True),
-        ({"max_position_notional": 2109}, [answer([POSITION]), QUOTE, answer([])], True),
-        ({"max_position_notional": 2110}, [answer([POSITION]), QUOTE, answer([])], False),
-        ({"max_position_percent": 1}, [answer([]), answer(ACCOUNT), QUOTE, answer([])], True),
-        ({"max_position_percent": 2}, [answer([]), answer(ACCOUNT), QUOTE, answer([])], False),
+        ({"max_position_notional": 2109}, [answer([]), answer([POSITION]), QUOTE], True),
+        ({"max_position_notional": 2110}, [answer([]), answer([POSITION]), QUOTE], False),
+        ({"max_position_percent": 1}, [answer([]), answer([]), answer(ACCOUNT), QUOTE], True),
+        ({"max_position_percent": 2}, [answer([]), answer([]), answer(ACCOUNT), QUOTE], False),
         ({"max_daily_loss": 500}, [answer([]), answer({**ACCOUNT, "equity": "99500"})], True),
         ({"max_daily_loss": 501}, [answer([]), answer({**ACCOUNT, "equity": "99500"})], False),
         (
@@ -407,6 +412,109 @@ def test_orders_per_minute_counts_what_every_process_sent(tmp_path: Path) -> Non
         bench.client.trading.place(BUY)
     bench.clock.advance(61)
     bench.client.trading.place(BUY)
+
+
+def test_orders_per_minute_counts_what_other_machines_sent(tmp_path: Path) -> None:
+    """Each machine has a journal of its own, and all share a store."""
+    rules, store = RiskRules(max_orders_per_minute=2), SqliteStore(":memory:", ManualClock())
+    for machine in "ab":
+        Bench(tmp_path / machine, answer([]), placed(), rules=rules, store=store).client.trading.place(BUY)
+    third = Bench(tmp_path / "c", answer([]), placed(), rules=rules, store=store)
+    with pytest.raises(OrderRefused, match="2 orders"):
+        third.client.trading.place(BUY)
+    assert "POST" not in third.methods
+    assert third.outcomes == ["refused"]
+
+
+def test_an_order_that_a_rule_refuses_takes_no_place_of_the_minute(tmp_path: Path) -> None:
+    rules = RiskRules(max_orders_per_minute=1, max_order_qty=Decimal(10))
+    bench = Bench(tmp_path, answer([]), rules=rules)
+    for _ in range(3):
+        with pytest.raises(OrderRefused, match="max_order_qty"):
+            bench.client.trading.place(BUY._replace(qty=Decimal(11)))
+    Bench(tmp_path, answer([]), placed(), rules=rules, store=bench.store).client.trading.place(BUY)
+
+
+def test_a_journal_that_cannot_be_written_takes_no_place_of_the_minute(tmp_path: Path) -> None:
+    rules = RiskRules(max_orders_per_minute=1)
+    (tmp_path / "broken" / "orders.jsonl").mkdir(parents=True)
+    bench = Bench(tmp_path / "broken", answer([]), placed(), rules=rules)
+    with pytest.raises(AlpacliError, match="journal"):
+        bench.client.trading.place(BUY)
+    Bench(tmp_path, answer([]), placed(), rules=rules, store=bench.store).client.trading.place(BUY)
+
+
+def test_a_clock_set_back_stops_nobody_for_longer_than_a_minute_or_two(tmp_path: Path) -> None:
+    rules = RiskRules(max_orders_per_minute=1)
+    Bench(tmp_path, answer([]), placed(), rules=rules).client.trading.place(BUY)
+    Bench(tmp_path, answer([]), placed(), rules=rules, at=1_780_000_000.0 - 3600).client.trading.place(BUY)
+    again = Bench(tmp_path, answer([]), placed(), rules=rules, at=1_780_000_002.0)
+    with pytest.raises(OrderRefused, match="1 orders"):
+        again.client.trading.place(BUY)
+
+
+def waiting(**changes: Any) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(placed("other", id="w1", **changes).body)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("order", "limit", "breaks"),
+    [
+        (waiting(type="limit", limit_price="100"), 2009, True),
+        (waiting(type="limit", limit_price="100"), 2010, False),
+        (waiting(), 2019, True),  # a market order waits for the opening, at today's ask
+        (waiting(), 2020, False),
+        (waiting(filled_qty="4", status="partially_filled"), 1616, False),
+        (waiting(qty=None, notional="500"), 1509, True),
+        (waiting(side="sell"), 1010, False),
+        (waiting(symbol="MSFT"), 1010, False),
+    ],
+)
+def test_what_waits_to_be_filled_counts_for_the_largest_position(
+    tmp_path: Path, order: dict[str, Any], limit: int, breaks: bool
+) -> None:
+    rules = RiskRules(max_position_notional=Decimal(limit))
+    bench = Bench(tmp_path, answer([order]), answer([]), QUOTE, placed(), rules=rules)
+    if not breaks:
+        bench.client.trading.place(BUY)
+        return
+    with pytest.raises(OrderRefused, match="max_position_notional"):
+        bench.client.trading.place(BUY)
+
+
+def test_the_order_that_is_replaced_does_not_count_beside_its_replacement(tmp_path: Path) -> None:
+    rules = RiskRules(max_position_notional=Decimal(1000))
+    old = waiting(type="limit", limit_price="90")
+    bench = Bench(tmp_path, answer(old), answer([old]), answer([]), placed("alpacli-token-1"), rules=rules)
+    bench.client.trading.replace("w1", {"limit_price": "100"})
+    bench = Bench(tmp_path, answer(old), answer([old]), answer([]), rules=rules)
+    with pytest.raises(OrderRefused, match="max_position_notional"):
+        bench.client.trading.replace("w1", {"limit_price": "101"})
+    assert "PATCH" not in bench.methods
+
+
+def test_a_halt_lets_the_way_out_of_a_position_be_moved(tmp_path: Path) -> None:
+    held_by_it = {**POSITION, "qty_available": "0"}
+    exit_order = waiting(side="sell", type="limit", limit_price="120")
+    bench = Bench(
+        tmp_path,
+        answer(exit_order),
+        answer([held_by_it]),
+        placed("alpacli-token-1"),
+        halted=Halt(1.0, "storm", "me"),
+    )
+    bench.client.trading.replace("w1", {"limit_price": "110"})
+    assert bench.methods == "GET GET PATCH"
+
+
+def test_without_rules_that_count_others_nothing_waits_for_them(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, answer([]), placed(), rules=RiskRules(max_order_qty=Decimal(10)))
+    bench.store.claim("alpaca:{test}:~desk", -1.0, 1000, "somebody who hangs")
+    bench.client.trading.place(BUY)
+    bench = Bench(tmp_path, rules=RiskRules(max_orders_per_minute=5), store=bench.store)
+    with pytest.raises(BudgetExhausted, match="one after the other"):
+        bench.client.trading.place(BUY)
 
 
 def test_a_broken_rule_is_found_before_anything_is_sent(tmp_path: Path) -> None:
