@@ -13,6 +13,7 @@ AlpacliError
 │   └── ServerError               5xx                                                        exit 6
 ├── AccessDenied                  a gateway does not know its client, or does not let it     exit 3
 ├── OrderRefused                  a rule here said no; nothing was sent                      exit 4
+├── OrderEnded                    an order that was followed is done, and not filled         exit 4
 ├── FateUnknown                   an order was sent, and nobody knows what became of it      exit 7
 ├── BudgetExhausted               our own share of the rate limit is spent                   exit 5
 ├── Unavailable                   no usable answer came                                      exit 6
@@ -145,6 +146,12 @@ class OrderRefused(AlpacliError):
     exit_code = 4
 
     rule = ""
+
+
+class OrderEnded(AlpacliError):
+    """An order that somebody followed is done without being filled: canceled, expired, rejected."""
+
+    exit_code = 4
 
 
 class FateUnknown(AlpacliError):

@@ -86,7 +86,9 @@ def orders(
 def order(
     run: Run,
     order_id: Annotated[str, typer.Argument(metavar="ID", help="Alpaca's ID, or your client order ID.")],
-    follow: Annotated[bool, typer.Option("--follow", help="Go on until it is done.")] = False,  # noqa: FBT002 # a flag
+    follow: Annotated[  # noqa: FBT002 # a flag
+        bool, typer.Option("--follow", help="Go on until it is done; exit code 0 when it was filled, else 4.")
+    ] = False,
 ) -> None:
     """Show one order by its ID, with its legs."""
     by_id = _UUID.fullmatch(order_id) is not None
