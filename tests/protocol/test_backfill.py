@@ -73,6 +73,13 @@ def test_all_pages_of_all_channels_come_in_the_order_of_their_times(origin: Orig
     assert len(origin.requests) == 4
 
 
+def test_trades_that_no_longer_count_were_not_missed(origin: Origin, settings: Settings) -> None:
+    rows = [trade(1) | {"u": "canceled"}, trade(2) | {"u": "incorrect"}, trade(3) | {"u": "corrected"}, trade(4)]
+    origin.reply("/v2/stocks/trades", Reply(body={"trades": {"AAPL": rows}, "next_page_token": None}))
+    lines = encode_lines(fetch(settings, Interest({"trades": ["AAPL"]}))).splitlines()
+    assert [(json.loads(line)["id"], json.loads(line).get("update")) for line in lines] == [(3, "corrected"), (4, None)]
+
+
 def test_a_server_that_gives_the_same_page_for_ever_is_asked_no_more(origin: Origin, settings: Settings) -> None:
     origin.reply("/v2/stocks/trades", Reply(body={"trades": {"AAPL": [trade(1)]}, "next_page_token": "again"}))
     assert fetch(settings, Interest({"trades": ["AAPL"]}))

@@ -29,6 +29,9 @@ from tests.support.sim_server import Client, SimServer
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from alpacli.sim.halts import halts
+from alpacli.sim.hours import AlwaysOpen
+from alpacli.sim.listing import LISTINGS
 from alpacli.sim.orders import NewOrder, amend, enter, fill_order
 from alpacli.sim.sockets import Limits
 
@@ -111,6 +114,58 @@ def test_the_sdk_streams_stocks(server: SimServer) -> None:
     assert {tick.symbol for tick in seen["Quote"]} <= {"MSFT", "NVDA"}
     assert all(bar.low <= bar.vwap <= bar.high for bar in seen["Bar"])
     assert all(bar.timestamp.second == 0 for bar in seen["Bar"])
+
+
+def test_the_sdk_hears_of_halts_corrections_cancels_and_updated_bars(tmp_path: Path) -> None:
+    tomorrow_ns = (int(time.time()) // 86_400 + 1) * 86_400 * 10**9
+    halt = min(
+        (
+            found
+            for symbol in LISTINGS
+            for found in halts(AlwaysOpen(), symbol, tomorrow_ns, tomorrow_ns + 30 * 86_400 * 10**9)
+        ),
+        key=lambda found: found.from_ns,
+    )
+    with SimServer(tmp_path, speed=60.0, begin=halt.from_ns / 1e9 - 60) as server:
+        stream = StockDataStream("PKSDK", "s", url_override=f"{server.ws}/v2/iex")
+        seen: dict[str, list[Any]] = {}
+
+        async def collect(kind: str, tick: Any) -> None:
+            seen.setdefault(kind, []).append(tick)
+            if {"status", "correction", "cancel", "updated"} <= seen.keys():
+                await stream.stop_ws()
+
+        def collecting(kind: str) -> Callable[[Any], Coroutine[Any, Any, None]]:
+            async def handler(tick: Any) -> None:
+                await collect(kind, tick)
+
+            return handler
+
+        stream.subscribe_trading_statuses(collecting("status"), halt.symbol)
+        stream.subscribe_trades(collecting("trade"), "*")
+        stream.register_trade_corrections(collecting("correction"))
+        stream.register_trade_cancels(collecting("cancel"))
+        stream.subscribe_updated_bars(collecting("updated"), "*")
+        finish(stream)
+        data = StockHistoricalDataClient("PKSDK", "s", url_override=server.url)
+        try:
+            status, correction, cancel = seen["status"][0], seen["correction"][0], seen["cancel"][0]
+            assert (status.symbol, status.status_code, status.reason_code) == (halt.symbol, "H", "T1")
+            assert correction.original_id != correction.corrected_id
+            assert cancel.action in ("C", "E")
+            bar = seen["updated"][0]
+            request = StockBarsRequest(
+                symbol_or_symbols=bar.symbol, timeframe=TimeFrame.Minute, start=bar.timestamp, limit=1
+            )
+            bars: Any = data.get_stock_bars(request)
+            assert bars[bar.symbol][0].volume == bar.volume
+            before = timedelta(seconds=60)
+            trades: Any = data.get_stock_trades(
+                StockTradesRequest(symbol_or_symbols=cancel.symbol, start=cancel.timestamp - before, limit=200)
+            )
+            assert cancel.price in {trade.price for trade in trades[cancel.symbol] if trade.id == cancel.id}
+        finally:
+            data._session.close()
 
 
 def test_the_sdk_streams_crypto_and_its_books(server: SimServer) -> None:

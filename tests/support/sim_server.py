@@ -22,21 +22,24 @@ from alpacli.sim.sockets import Limits
 
 
 class FastClock(SystemClock):
-    """Wall-clock time that runs ``speed`` times as fast; pauses and differences stay real."""
+    """Wall-clock time that runs ``speed`` times as fast, from now or ``begin`` on; pauses and differences stay real."""
 
-    def __init__(self, speed: float) -> None:
+    def __init__(self, speed: float, begin: float | None = None) -> None:
         self._speed = speed
         self._began = time.time()
+        self._begin = self._began if begin is None else begin
 
     def time(self) -> float:
-        return self._began + (time.time() - self._began) * self._speed
+        return self._begin + (time.time() - self._began) * self._speed
 
 
 class SimServer:
     """Serves the exchange of a state directory while it is entered; ``url`` is its HTTP address, ``ws`` the other one."""
 
-    def __init__(self, state_dir: Path, *, speed: float = 1.0, limits: Limits | None = None) -> None:
-        self.exchange = Exchange(str(state_dir), FastClock(speed))
+    def __init__(
+        self, state_dir: Path, *, speed: float = 1.0, begin: float | None = None, limits: Limits | None = None
+    ) -> None:
+        self.exchange = Exchange(str(state_dir), FastClock(speed, begin))
         self.exchange.reset(rate_limit=0)
         self._server = make_server(self.exchange, limits or Limits(), Faults(SystemClock()))
         self._listener = socket.create_server(("127.0.0.1", 0))

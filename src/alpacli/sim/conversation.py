@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _SECOND_NS: Final = 1_000_000_000
-_LOOK_EVERY: Final = 20  # ticks: once a second
 _OVERSIZED: Final = 17 << 20
 
 _Event = MutableMapping[str, Any]  # Any: ASGI's own typing of a scope and its events
@@ -61,7 +60,6 @@ class Conversation:
         self._turn = asyncio.Lock()
         self._later: deque[tuple[float, str | bytes]] = deque()
         self._held: str | bytes | None = None
-        self._ticks = 0
         self._silent = False
         self._closed = False
 
@@ -76,7 +74,6 @@ class Conversation:
             await self._answer_http(rejection.status, "the exchange was told to reject this connection")
             return
         try:
-            self._market = await asyncio.to_thread(self._exchange.market)
             session = await asyncio.to_thread(
                 open_session, self._exchange, self._path, self._headers, self._occupancy, self._limits
             )
@@ -137,10 +134,6 @@ class Conversation:
         if isinstance(session, MarketSession):
             future = strike("future", self._path, self._began, count=False)
             session.ahead_ns = int(future.seconds * _SECOND_NS) if future is not None else 0
-        self._ticks += 1
-        if self._ticks % _LOOK_EVERY == 0 and await asyncio.to_thread(self._is_another_market):
-            await self._say(session, session.fail(500, "the exchange was reset"))
-            return
         refusal = strike("refuse", self._path, self._began, at_login=False) if not session.over else None
         if refusal is not None:
             await self._say(session, session.fail(refusal.code, TEXTS.get(refusal.code, "refused")))
@@ -156,13 +149,6 @@ class Conversation:
             await self._say(session, frames)
             return
         await self._put(self._in_time([shaped for frame in frames for shaped in self._shaped(session, frame)]))
-
-    def _is_another_market(self) -> bool:
-        """Tell whether the exchange was reset to another market while this connection goes on about the old one."""
-        try:
-            return self._exchange.market() is not self._market
-        except ConfigError:  # whoever needs the state reports it
-            return False
 
     def _struck_down(self, frames: Sequence[str | bytes]) -> bool:
         """Drop the connection when it is time; in the middle of a frame only once there is one."""

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Final, NamedTuple
 
 from alpacli.sim.answers import SECOND_NS, Json, bad_parameter, not_found, timestamp
@@ -45,8 +46,16 @@ class Timeframe(NamedTuple):
     unit: str
 
 
+class Place(NamedTuple):
+    """Where a page ended: at a time of a symbol, of whose rows ``given`` were on it. Rows may share their time."""
+
+    symbol: str
+    at_ns: int
+    given: int
+
+
 class Query(NamedTuple):
-    """What is asked of a history; both ends included. ``after`` is where the page before ended: symbol and nanoseconds."""
+    """What is asked of a history; both ends included. ``after`` is where the page before ended."""
 
     channel: str
     symbols: Sequence[str]
@@ -55,7 +64,7 @@ class Query(NamedTuple):
     limit: int
     timeframe: Timeframe
     descending: bool
-    after: tuple[str, int] | None
+    after: Place | None
     crypto: bool
 
 
@@ -71,12 +80,12 @@ def parse_timeframe(text: str) -> Timeframe:
     return Timeframe(count, unit)
 
 
-def parse_token(token: str) -> tuple[str, int] | None:
+def parse_token(token: str) -> Place | None:
     if not token:
         return None
     try:
-        symbol, _, at = base64.urlsafe_b64decode(token.encode()).decode().partition("|")
-        return symbol, int(at)
+        symbol, at, given = base64.urlsafe_b64decode(token.encode()).decode().split("|")
+        return Place(symbol, int(at), int(given))
     except (binascii.Error, ValueError):
         raise bad_parameter("invalid page_token") from None
 
@@ -87,18 +96,25 @@ def history(desk: Desk, query: Query) -> dict[str, Json]:
     query = query._replace(end_ns=min(query.end_ns, desk.now_ns))
     pages: dict[str, list[Json]] = {}
     room, work = query.limit, _MOST_WORK_A_PAGE
-    last: tuple[str, int] | None = None
+    place: Place | None = None
     for symbol in sorted(set(query.symbols)):
-        if not feed.knows(symbol, crypto=query.crypto) or (query.after is not None and symbol < query.after[0]):
+        if not feed.knows(symbol, crypto=query.crypto) or (query.after is not None and symbol < query.after.symbol):
             continue
+        skip = query.after if query.after is not None and query.after.symbol == symbol else None
         for at_ns, message, cost in _rows(desk, feed, symbol, query):
+            if message is not None and skip is not None and at_ns == skip.at_ns and skip.given:
+                skip = skip._replace(given=skip.given - 1)
+                continue
             if (message is not None and room == 0) or work <= 0:
-                return {query.channel: dict(pages), "next_page_token": None if last is None else _token(*last)}
+                return {query.channel: dict(pages), "next_page_token": None if place is None else _token(*place)}
             work -= cost
-            last = (symbol, at_ns)
+            given = 0
             if message is not None:
                 room -= 1
                 pages.setdefault(symbol, []).append(_element(message))
+                before = place if place is not None else query.after
+                given = before.given + 1 if before is not None and before[:2] == (symbol, at_ns) else 1
+            place = Place(symbol, at_ns, given)
     return {query.channel: dict(pages), "next_page_token": None}
 
 
@@ -153,9 +169,9 @@ def news(
     after = parse_token(token)
     end_ns = min(end_ns, desk.now_ns)
     if after is not None and ascending:
-        start_ns = max(start_ns, after[1] + 1)
+        start_ns = max(start_ns, after.at_ns + 1)
     elif after is not None:
-        end_ns = min(end_ns, after[1] - 1)
+        end_ns = min(end_ns, after.at_ns - 1)
     rows: list[Json] = []
     at_ns = 0
     for begin_ns, until_ns in _pieces(start_ns, end_ns + 1, _HOUR_NS, backward=not ascending):
@@ -165,7 +181,7 @@ def news(
             if symbols and not (isinstance(about, list) and set(about) & {name.replace("/", "") for name in symbols}):
                 continue
             if len(rows) == limit:
-                return {"news": rows, "next_page_token": _token("", at_ns)}
+                return {"news": rows, "next_page_token": _token("", at_ns, 1)}
             at_ns = _integer(item["updated_at"])
             rows.append({**_element(item), "images": []})
     return {"news": rows, "next_page_token": None}
@@ -174,15 +190,15 @@ def news(
 def _rows(desk: Desk, feed: Feed, symbol: str, query: Query) -> Iterator[_Row]:
     """Compute piece by piece, as far as somebody reads: a page may need only the beginning of a long interval."""
     start_ns, end_ns = query.start_ns, query.end_ns
-    if query.after is not None and query.after[0] == symbol:
-        at_ns = query.after[1]
-        start_ns, end_ns = (
-            (start_ns, min(end_ns, at_ns - 1)) if query.descending else (max(start_ns, at_ns + 1), end_ns)
-        )
+    if query.after is not None and query.after.symbol == symbol:
+        at_ns = query.after.at_ns
+        start_ns, end_ns = (start_ns, min(end_ns, at_ns)) if query.descending else (max(start_ns, at_ns), end_ns)
     if query.channel == "bars" and query.timeframe.unit != "Min":
         yield from _long_bars(desk, feed, symbol, query, start_ns, end_ns)
         return
-    read: Callable[[str, int, int], list[_Message]] = feed.trades if query.channel == "trades" else feed.quotes
+    read: Callable[[str, int, int], list[_Message]] = feed.quotes
+    if query.channel == "trades":
+        read = partial(feed.history, known_ns=desk.now_ns)
     width_ns = MINUTE_NS
     if query.channel == "bars":
         width_ns = query.timeframe.every * MINUTE_NS
@@ -200,7 +216,7 @@ def _rows(desk: Desk, feed: Feed, symbol: str, query: Query) -> Iterator[_Row]:
             cost = -(-(before_ns - begin_ns) // MINUTE_NS)
             for message in reversed(messages) if query.descending else messages:
                 yield _integer(message["t"]), message, 0
-            yield begin_ns if query.descending else before_ns - 1, None, cost
+            yield begin_ns - 1 if query.descending else before_ns, None, cost
 
 
 def _minute_bars(feed: Feed, symbol: str, from_ns: int, until_ns: int, width_ns: int, now_ns: int) -> list[_Message]:
@@ -215,7 +231,7 @@ def _minute_bars(feed: Feed, symbol: str, from_ns: int, until_ns: int, width_ns:
             origin_ns = at_ns = next_day_ns
         if at_ns >= until_ns or min(at_ns + width_ns, next_day_ns) > now_ns:
             return found
-        bar = feed.bar(symbol, at_ns, min(at_ns + width_ns, next_day_ns))
+        bar = feed.bar_as_of(symbol, at_ns, min(at_ns + width_ns, next_day_ns), now_ns)
         found += [bar] if bar is not None else []
         at_ns += width_ns
 
@@ -312,8 +328,8 @@ def _pieces(from_ns: int, until_ns: int, width_ns: int, *, backward: bool) -> It
         yield max(begin_ns, from_ns), min(begin_ns + width_ns, until_ns)
 
 
-def _token(symbol: str, at_ns: int) -> str:
-    return base64.urlsafe_b64encode(f"{symbol}|{at_ns}".encode()).decode()
+def _token(symbol: str, at_ns: int, given: int) -> str:
+    return base64.urlsafe_b64encode(f"{symbol}|{at_ns}|{given}".encode()).decode()
 
 
 def _element(message: Mapping[str, object]) -> dict[str, Json]:

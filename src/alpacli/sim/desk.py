@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Final, NamedTuple
 
+from alpacli.sim.amendments import AmendedFeed
 from alpacli.sim.feed import Feed
 from alpacli.sim.hours import Hours
 from alpacli.sim.listing import LISTINGS, Listing
@@ -38,7 +39,7 @@ class Market(NamedTuple):
 
     @property
     def feed(self) -> Feed:
-        return Feed(self.tape, self.hours) if self.recorded is None else self.recorded
+        return AmendedFeed(self.tape, self.hours) if self.recorded is None else self.recorded
 
 
 class Account(NamedTuple):

@@ -170,9 +170,7 @@ def _meeting(desk: Desk, row: sqlite3.Row, until_ns: int) -> tuple[int, str] | N
     stops, limit = waits_for_stop(row), limit_of(row)
     trails = stops and row["order_type"] == "trailing_stop"
     mark = Decimal(row["hwm"]) if trails else ZERO
-    windows = spans(
-        desk.market.hours, LISTINGS[symbol], row["active_ns"], until_ns, extended=bool(row["extended_hours"])
-    )
+    windows = spans(desk.market, LISTINGS[symbol], row["active_ns"], until_ns, extended=bool(row["extended_hours"]))
     for begin_ns, end_ns in windows:
         at_ns: int | None = begin_ns
         if trails:

@@ -21,7 +21,7 @@ from alpacli.sim.answers import SECOND_NS, Refusal, identifier
 from alpacli.sim.desk import NO_STRAIN, Account, Desk, Market, Strain
 from alpacli.sim.hours import AlwaysOpen, Hours, HoursName, Nyse, Session, nyse_sessions
 from alpacli.sim.ledger import holdings, transfer, worth
-from alpacli.sim.state import STATE_FILE, Meta, State, read_meta, remove
+from alpacli.sim.state import STATE_FILE, Meta, MetaWatch, State, read_meta, remove
 from alpacli.sim.tape import Tape
 
 LOCAL_KEY_ID: Final = "SIM"
@@ -77,6 +77,7 @@ class Exchange:
         self._clock = clock
         self._state = State(state_dir, Meta(DEFAULT_SEED, "always", str(DEFAULT_CASH), DEFAULT_RATE_LIMIT))
         self._markets: dict[Meta, Market] = {}
+        self._watch = MetaWatch(state_dir)
 
     def now_ns(self) -> int:
         return int(self._clock.time() * 1_000_000) * 1000
@@ -165,6 +166,11 @@ class Exchange:
         """Return the market as it is now; a reset makes another one."""
         with self._state.read() as db:
             return self._market(db, read_meta(db))
+
+    def has_other_market(self, market: Market) -> bool:
+        """Tell whether the exchange was reset to another market, by whichever process. Waits for nothing."""
+        meta = self._watch.read()
+        return meta is not None and self._markets.get(_of_market(meta)) is not market
 
     def account_number(self, key_id: str, secret: str = "") -> int:
         """Return the number of a key pair's account, opening it when it is new, without counting a request."""
@@ -258,10 +264,11 @@ class Exchange:
         )
 
     def close(self) -> None:
+        self._watch.close()
         self._state.close()
 
     def _market(self, db: sqlite3.Connection, meta: Meta) -> Market:
-        meta = meta._replace(cash="", rate_limit=0)  # which are no part of the market
+        meta = _of_market(meta)
         market = self._markets.get(meta)
         if market is None:
             hours: Hours = AlwaysOpen()
@@ -281,6 +288,11 @@ class Exchange:
             raise AssertionError("SQLite names every row it inserts")
         transfer(db, number, "JNLC", Decimal(meta.cash), now_ns, "initial paper balance")
         return number
+
+
+def _of_market(meta: Meta) -> Meta:
+    """Leave out what is no part of the market."""
+    return meta._replace(cash="", rate_limit=0)
 
 
 def _due(db: sqlite3.Connection, number: int, now_ns: int) -> bool:

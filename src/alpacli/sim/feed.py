@@ -3,6 +3,9 @@
 Time is cut into slots of a quarter second. A hash of symbol and slot says whether there is a quote and a trade in it, and
 when; so any split of an interval gives the same messages, and whoever asks for the past gets what was streamed. Messages are
 dictionaries under Alpaca's short names, times in nanoseconds, ready for ``wire.frames.encode_messages``.
+
+In this feed every trade is right and told at once. What a socket says in an interval (``told``) and what history says about
+it, given how much is known (``history``), differ in a feed of which that is not true (``sim.amendments``).
 """
 
 import hashlib
@@ -33,7 +36,7 @@ _BAND: Final = Decimal("0.05")
 _CENT: Final = Decimal("0.01")
 _STAND_IN: Final = "AAPL"
 _JITTER_NS: Final = 200_000_000
-_LATELY_NS: Final = 60 * SECOND_NS
+LATELY_NS: Final = 60 * SECOND_NS
 _Message = dict[str, object]
 
 
@@ -54,20 +57,39 @@ class Feed:
         return {listing.symbol for listing in LISTINGS.values() if listing.crypto == crypto}
 
     def trades(self, symbol: str, from_ns: int, until_ns: int) -> list[_Message]:
-        """Return the trades from ``from_ns`` up to, not including, ``until_ns``, oldest first."""
-        found = []
-        for slot, dice in self._slots(symbol, from_ns, until_ns):
-            at_ns = slot * SLOT_NS + 25_000_000 + (dice >> 24) % _JITTER_NS
-            if dice % 4 == 0 and from_ns <= at_ns < until_ns and self._moves(symbol, at_ns):
-                found.append(self._trade(symbol, slot, dice, at_ns))
-        return found
+        """Return the trades from ``from_ns`` up to, not including, ``until_ns``, oldest first, as they happened."""
+        return [self._trade(symbol, *found) for found in self._executions(symbol, from_ns, until_ns)]
+
+    def told(self, symbol: str, from_ns: int, until_ns: int) -> list[_Message]:
+        """Return the trades that a socket tells in an interval, as it tells them."""
+        return self.trades(symbol, from_ns, until_ns)
+
+    def history(self, symbol: str, from_ns: int, until_ns: int, *, known_ns: int) -> list[_Message]:
+        """Return the trades of an interval, oldest first, as they were known before ``known_ns``."""
+        return self.trades(symbol, from_ns, until_ns)
+
+    def corrections(self, symbol: str, from_ns: int, until_ns: int) -> list[_Message]:
+        """Return the corrections that are told in an interval."""
+        return []
+
+    def cancels(self, symbol: str, from_ns: int, until_ns: int) -> list[_Message]:
+        """Return the cancels that are told in an interval."""
+        return []
+
+    def statuses(self, symbol: str, from_ns: int, until_ns: int) -> list[_Message]:
+        """Return the halts and resumptions that are told in an interval."""
+        return []
+
+    def updated_bars(self, symbol: str, from_ns: int, until_ns: int) -> list[_Message]:
+        """Return the minute bars that are told once more in an interval, because their trades have changed."""
+        return []
 
     def quotes(self, symbol: str, from_ns: int, until_ns: int) -> list[_Message]:
         """Return the quotes from ``from_ns`` up to, not including, ``until_ns``, oldest first."""
         found = []
         for slot, dice in self._slots(symbol, from_ns, until_ns):
             at_ns = slot * SLOT_NS + (dice >> 16) % _JITTER_NS
-            if dice % 8 < 6 and from_ns <= at_ns < until_ns and self._moves(symbol, at_ns):
+            if dice % 8 < 6 and from_ns <= at_ns < until_ns and self._is_quoted(symbol, at_ns):
                 found.append(self._quote(symbol, at_ns))
         return found
 
@@ -83,11 +105,11 @@ class Feed:
         return self.bars(symbol, first_ns, last_ns)
 
     def latest_trade(self, symbol: str, until_ns: int) -> _Message | None:
-        trades = self.trades(symbol, until_ns - _LATELY_NS, until_ns)
+        trades = self.trades(symbol, until_ns - LATELY_NS, until_ns)
         return trades[-1] if trades else None
 
     def latest_quote(self, symbol: str, until_ns: int) -> _Message | None:
-        quotes = self.quotes(symbol, until_ns - _LATELY_NS, until_ns)
+        quotes = self.quotes(symbol, until_ns - LATELY_NS, until_ns)
         return quotes[-1] if quotes else None
 
     def latest_bar(self, symbol: str, until_ns: int) -> _Message | None:
@@ -97,11 +119,18 @@ class Feed:
 
     def bar(self, symbol: str, begin_ns: int, until_ns: int | None = None) -> _Message | None:
         """Return the bar of a minute, or up to ``until_ns``, made of its trades; ``None`` when there are none."""
-        trades = self.trades(symbol, begin_ns, begin_ns + MINUTE_NS if until_ns is None else until_ns)
+        end_ns = begin_ns + MINUTE_NS if until_ns is None else until_ns
+        return self._bar_of(symbol, begin_ns, self.trades(symbol, begin_ns, end_ns))
+
+    def bar_as_of(self, symbol: str, begin_ns: int, until_ns: int, known_ns: int) -> _Message | None:
+        """Return the bar of an interval as it was known before ``known_ns``."""
+        return self.bar(symbol, begin_ns, until_ns)
+
+    def _bar_of(self, symbol: str, begin_ns: int, trades: list[_Message]) -> _Message | None:
         if not trades:
             return None
-        prices = [_decimal(trade["p"]) for trade in trades]
-        sizes = [_decimal(trade["s"]) for trade in trades]
+        prices = [as_decimal(trade["p"]) for trade in trades]
+        sizes = [as_decimal(trade["s"]) for trade in trades]
         volume = sum(sizes, Decimal(0))
         vwap = sum((price * size for price, size in zip(prices, sizes, strict=True)), Decimal(0)) / volume
         return {
@@ -171,7 +200,7 @@ class Feed:
         """Return the articles from ``from_ns`` up to, not including, ``until_ns``, oldest first: two a minute."""
         found = []
         for slot in range(from_ns // _NEWS_SLOT_NS - 1, -(-until_ns // _NEWS_SLOT_NS)):
-            dice = _dice(_key("news"), slot)
+            dice = dice_of(key_of("news"), slot)
             at_ns = slot * _NEWS_SLOT_NS + dice % (_NEWS_SLOT_NS - SECOND_NS)
             if from_ns <= at_ns < until_ns and slot >= 0:
                 found.append(self._article(slot, dice, at_ns))
@@ -236,7 +265,7 @@ class Feed:
         """Return an equity's limit-up limit-down bands, told every thirty seconds while it trades.
 
         Five percent around the price at the start of the five minutes, as the plan has it for the stocks that are here;
-        prices that move less than that never touch them, so nothing is ever halted.
+        prices that move less than that never touch them.
         """
         listing = LISTINGS[symbol]
         first = -(-from_ns // _BANDS_NS) * _BANDS_NS
@@ -254,9 +283,19 @@ class Feed:
         return self._tape.previous_close(_listed(symbol), at_ns)
 
     def _slots(self, symbol: str, from_ns: int, until_ns: int) -> Iterator[tuple[int, int]]:
-        key = _key(symbol)
+        key = key_of(symbol)
         for slot in range(from_ns // SLOT_NS - 1, -(-until_ns // SLOT_NS)):
-            yield slot, _dice(key, slot)
+            yield slot, dice_of(key, slot)
+
+    def _executions(self, symbol: str, from_ns: int, until_ns: int) -> Iterator[tuple[int, int, int]]:
+        """Give slot, hash and time of each trade that happens in an interval."""
+        for slot, dice in self._slots(symbol, from_ns, until_ns):
+            at_ns = executed_ns(slot, dice)
+            if dice % 4 == 0 and from_ns <= at_ns < until_ns and self._moves(symbol, at_ns):
+                yield slot, dice, at_ns
+
+    def _is_quoted(self, symbol: str, at_ns: int) -> bool:
+        return self._moves(symbol, at_ns)
 
     def _moves(self, symbol: str, at_ns: int) -> bool:
         return symbol == TEST_SYMBOL or LISTINGS[symbol].crypto or self._hours.is_open(at_ns)
@@ -300,18 +339,23 @@ def _listed(symbol: str) -> str:
     return _STAND_IN if symbol == TEST_SYMBOL else symbol
 
 
-def _decimal(value: object) -> Decimal:
+def as_decimal(value: object) -> Decimal:
     if not isinstance(value, Decimal):
         raise AssertionError("prices and sizes are decimals")
     return value
 
 
+def executed_ns(slot: int, dice: int) -> int:
+    """Return when the trade of a slot happens."""
+    return slot * SLOT_NS + 25_000_000 + (dice >> 24) % _JITTER_NS
+
+
 @lru_cache(maxsize=1024)
-def _key(symbol: str) -> int:
+def key_of(symbol: str) -> int:
     return int.from_bytes(hashlib.blake2b(symbol.encode(), digest_size=8, person=b"alpacli feed").digest(), "big")
 
 
-def _dice(key: int, slot: int) -> int:
+def dice_of(key: int, slot: int) -> int:
     value = (key ^ (slot * 0x9E3779B97F4A7C15)) & 0xFFFFFFFFFFFFFFFF
     value = (value ^ (value >> 30)) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
     value = (value ^ (value >> 27)) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF

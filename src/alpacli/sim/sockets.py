@@ -104,8 +104,8 @@ class MarketSession:
     """One client on one endpoint. ``over`` when the connection has to be closed.
 
     ``account_of`` opens the account of a key pair; it waits for the state file, so the caller runs ``begin`` and ``receive``
-    in a thread. ``login`` is the key pair from the request's headers, if it had one. ``ahead_ns`` is added to the times of
-    what it tells: a fault.
+    in a thread. ``is_reset`` tells at once whether the exchange has another market than ``feed``'s by now. ``login`` is the
+    key pair from the request's headers, if it had one. ``ahead_ns`` is added to the times of what it tells: a fault.
     """
 
     reads_state = False
@@ -120,9 +120,12 @@ class MarketSession:
         limits: Limits,
         now_ns: int,
         login: Login | None = None,
+        *,
+        is_reset: Callable[[], bool],
     ) -> None:
         self.over = False
         self.ahead_ns = 0
+        self._is_reset = is_reset
         self._login = login
         self._path = path
         self._crypto = "crypto" in path
@@ -153,9 +156,13 @@ class MarketSession:
 
     def due(self, now_ns: int) -> list[str | bytes]:
         """Return what happened since it was last asked."""
+        if self.over:
+            return []
+        if self._is_reset():
+            return self.fail(500, "the exchange was reset")
         if self._account is None:
             self._said_until_ns = max(now_ns, self._said_until_ns)
-            if now_ns - self._began_ns < _LOGIN_WITHIN_NS or self.over:
+            if now_ns - self._began_ns < _LOGIN_WITHIN_NS:
                 return []
             return self.fail(404, TEXTS[404])
         from_ns, self._said_until_ns = self._said_until_ns, max(now_ns, self._said_until_ns)
@@ -179,7 +186,7 @@ class MarketSession:
     def _since(self, from_ns: int, now_ns: int) -> list[dict[str, object]]:
         messages: list[dict[str, object]] = []
         for symbol in sorted(self._named("trades")):
-            messages += self._feed.trades(symbol, from_ns, now_ns)
+            messages += self._feed.told(symbol, from_ns, now_ns)
         for symbol in sorted(self._named("quotes")):
             messages += self._feed.quotes(symbol, from_ns, now_ns)
         first_ns, last_ns = ((at_ns - BAR_DELAY_NS) // MINUTE_NS * MINUTE_NS for at_ns in (from_ns, now_ns))
@@ -192,10 +199,16 @@ class MarketSession:
         if news := self._wanted.get("news"):
             items = self._feed.news(from_ns, now_ns)
             messages += [item for item in items if "*" in news or news.intersection(_symbols_of(item))]
-        for symbol in sorted(self._named("lulds")):
-            messages += self._feed.bands(symbol, from_ns, now_ns)
-        for symbol in sorted(self._named("orderbooks")):
-            messages += self._feed.books(symbol, from_ns, now_ns)
+        for channel, read in (
+            ("corrections", self._feed.corrections),
+            ("cancelErrors", self._feed.cancels),
+            ("updatedBars", self._feed.updated_bars),
+            ("statuses", self._feed.statuses),
+            ("lulds", self._feed.bands),
+            ("orderbooks", self._feed.books),
+        ):
+            for symbol in sorted(self._named(channel)):
+                messages += read(symbol, from_ns, now_ns)
         return messages
 
     def _named(self, channel: str) -> frozenset[str]:
@@ -259,6 +272,7 @@ def open_session(
         limits,
         exchange.now_ns(),
         login,
+        is_reset=lambda: exchange.has_other_market(market),
     )
 
 

@@ -163,6 +163,46 @@ class State:
         )
 
 
+class MetaWatch:
+    """Reads what a reset decides, at once or not at all: it waits for no lock, so an event loop may ask. Thread-safe.
+
+    A reset may also put another file in the place of a damaged one.
+    """
+
+    def __init__(self, state_dir: str) -> None:
+        self._path = Path(state_dir, STATE_FILE).absolute()
+        self._lock = threading.Lock()
+        self._file: tuple[int, int] | None = None
+        self._db: sqlite3.Connection | None = None
+
+    def read(self) -> Meta | None:
+        """Return what is decided now; ``None`` when that cannot be read in this moment."""
+        with self._lock:
+            try:
+                found = self._path.stat()
+                if self._db is None or self._file != (found.st_dev, found.st_ino):
+                    self._open()
+                    self._file = (found.st_dev, found.st_ino)
+                return None if self._db is None else read_meta(self._db)
+            except (OSError, sqlite3.Error, KeyError, ValueError):
+                return None  # being made, or damaged: whoever needs the state reports it
+
+    def close(self) -> None:
+        with self._lock:
+            if self._db is not None:
+                self._db.close()
+            self._db = None
+
+    def _open(self) -> None:
+        if self._db is not None:
+            self._db.close()
+        self._db = None
+        self._db = sqlite3.connect(
+            f"{self._path.as_uri()}?mode=rw", uri=True, timeout=0, isolation_level=None, check_same_thread=False
+        )
+        self._db.row_factory = sqlite3.Row
+
+
 def read_meta(db: sqlite3.Connection) -> Meta:
     values = {row["key"]: row["value"] for row in db.execute("SELECT key, value FROM meta")}
     return Meta(

@@ -10,6 +10,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Final, NamedTuple
 
 from alpacli.sim.desk import Market
+from alpacli.sim.halts import between_halts
 from alpacli.sim.hours import Hours, TradingDay, new_york_date, new_york_ns
 from alpacli.sim.listing import LISTINGS, Listing
 
@@ -30,10 +31,20 @@ class Span(NamedTuple):
     end_ns: int
 
 
-def spans(hours: Hours, listing: Listing, from_ns: int, until_ns: int, *, extended: bool) -> list[Span]:
-    """Return the parts of an interval in which an order may trade, oldest first; prices move all through each of them."""
+def spans(market: Market, listing: Listing, from_ns: int, until_ns: int, *, extended: bool) -> list[Span]:
+    """Return the parts of an interval in which an order may trade, oldest first; prices move all through each of them.
+
+    A recorded market knows of no halts.
+    """
     if until_ns <= from_ns:
         return []
+    whole = _open_spans(market.hours, listing, from_ns, until_ns, extended=extended)
+    if market.recorded is not None:
+        return whole
+    return [Span(*part) for part in between_halts(market.hours, listing.symbol, whole)]
+
+
+def _open_spans(hours: Hours, listing: Listing, from_ns: int, until_ns: int, *, extended: bool) -> list[Span]:
     if listing.crypto or hours.name == "always":
         return [Span(from_ns, until_ns)]
     found = []
@@ -120,7 +131,7 @@ def water_mark(market: Market, row: sqlite3.Row, at_ns: int) -> Decimal:
     if row["active_ns"] is None or row["triggered_ns"] is not None:
         return mark
     listing, selling = LISTINGS[row["symbol"]], row["side"] == "sell"
-    for span in spans(market.hours, listing, row["active_ns"], at_ns + 1, extended=False):
+    for span in spans(market, listing, row["active_ns"], at_ns + 1, extended=False):
         seen = market.tape.extremes(row["symbol"], span.begin_ns, span.end_ns - 1)
         mark = max(mark, seen.bid_high) if selling else min(mark, seen.ask_low)
     return mark

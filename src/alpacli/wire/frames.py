@@ -25,7 +25,16 @@ Message = Tick | Loose
 _WIRE_NAMES: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
     "t": (
         "trade",
-        {"p": "price", "s": "size", "x": "exchange", "i": "id", "c": "conditions", "z": "tape", "tks": "taker_side"},
+        {
+            "p": "price",
+            "s": "size",
+            "x": "exchange",
+            "i": "id",
+            "c": "conditions",
+            "z": "tape",
+            "tks": "taker_side",
+            "u": "update",  # of history: ``canceled``, ``corrected``, ``incorrect``
+        },
     ),
     "q": (
         "quote",

@@ -17,6 +17,7 @@ from alpacli.wire.rest import Call
 _MOST_PER_PAGE: Final = 10_000
 _STOCKS: Final = "/v2/stocks"
 _CRYPTO: Final = "/v1beta3/crypto/us"
+_NO_LONGER_COUNT: Final = ("canceled", "incorrect")
 _LETTERS: Final = {"trades": "t", "bars": "b"}
 
 
@@ -31,6 +32,8 @@ def between(
     channel: str, symbols: Sequence[str], from_ns: int, until_ns: int, *, feed: str, token: str | None = None
 ) -> Call[Page]:
     """Ask for the ``trades`` or minute ``bars`` of some symbols between two times, both included.
+
+    Trades that were canceled or replaced by their correction meanwhile are left out: nobody missed those.
 
     ``feed`` is the stream's (``iex``, ``sip``, ``crypto`` …); times are nanoseconds since 1970 UTC.
     """
@@ -59,6 +62,7 @@ def between(
                 tick_from_element(letter, symbol, element)
                 for symbol, elements in rows.items()
                 for element in elements or ()
+                if element.get("u") not in _NO_LONGER_COUNT
             ]
         except (TypeError, AttributeError) as error:  # not lists of objects
             raise _unreadable(channel) from error

@@ -11,14 +11,20 @@ from tests.support.fakes import ManualClock
 
 from alpacli.sim.exchange import Exchange
 from alpacli.sim.feed import DAY_NS, MINUTE_NS, Feed
+from alpacli.sim.halts import halts
 from alpacli.sim.rest import HttpRequest, handle
 
 HEADERS = {"apca-api-key-id": "PK", "apca-api-secret-key": "s"}
 
 
 @pytest.fixture
-def exchange(tmp_path: Path) -> Exchange:
-    made = Exchange(str(tmp_path), ManualClock())
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def exchange(tmp_path: Path, clock: ManualClock) -> Exchange:
+    made = Exchange(str(tmp_path), clock)
     made.reset(rate_limit=0)
     return made
 
@@ -32,7 +38,7 @@ def get(exchange: Exchange, path: str, **query: str) -> tuple[int, Any]:
 def test_pages_bring_all_that_was_streamed_once_and_in_order(exchange: Exchange, channel: str) -> None:
     now_ns = exchange.now_ns()
     market = exchange.market()
-    feed = Feed(market.tape, market.hours)
+    feed = market.feed
     start = now_ns - 90 * 10**9
     begin = f"{(start // 10**9)}"
     query = {"symbols": "MSFT,AAPL,NOPE", "start": _rfc3339(start), "limit": "50"}
@@ -219,3 +225,45 @@ def test_articles_are_those_that_were_streamed(exchange: Exchange) -> None:
 
 def _short(at_ns: int) -> str:
     return f"{_rfc3339(at_ns)[:19]}Z"
+
+
+def test_rows_that_share_their_time_are_on_some_page_each(exchange: Exchange) -> None:
+    """A corrected trade and what it was corrected to: whatever the size of the page, and from either end."""
+    feed = exchange.market().feed
+    now_ns = exchange.now_ns()
+    at_ns = feed.corrections("AAPL", now_ns - 4 * 60 * MINUTE_NS, now_ns)[0]["t"]
+    assert isinstance(at_ns, int)
+    query = {"symbols": "AAPL", "start": _rfc3339(at_ns - MINUTE_NS), "end": _rfc3339(at_ns)}
+    _, page = get(exchange, "/v2/stocks/trades", **query)
+    whole = page["trades"]["AAPL"]
+    assert {"incorrect", "corrected"} <= {row.get("u") for row in whole}
+    assert len({row["t"] for row in whole}) < len(whole)
+    for sort in ("asc", "desc"):
+        for limit in ("1", "2", "3"):
+            rows: list[Any] = []
+            token: Any = ""
+            while token is not None:
+                paging = {"page_token": token} if token else {}
+                _, page = get(exchange, "/v2/stocks/trades", **query, limit=limit, sort=sort, **paging)
+                rows += page["trades"].get("AAPL", [])
+                token = page["next_page_token"]
+            assert rows == (whole if sort == "asc" else whole[::-1])
+
+
+def test_the_latest_trade_is_one_that_counts_and_in_a_halt_the_last_before_it(
+    exchange: Exchange, clock: ManualClock
+) -> None:
+    market = exchange.market()
+    feed, now_ns = market.feed, exchange.now_ns()
+    halt = next(halts(market.hours, "AAPL", now_ns, now_ns + 400 * DAY_NS))
+    cancel = feed.cancels("AAPL", now_ns, now_ns + 4 * 60 * MINUTE_NS)[0]
+    for at_ns in (int(str(cancel["t"])) + 1, halt.quoting_ns + MINUTE_NS):
+        clock.advance(at_ns / 1e9 + 1e-6 - clock.time())
+        _, answer = get(exchange, "/v2/stocks/trades/latest", symbols="AAPL")
+        trade = answer["trades"]["AAPL"]
+        assert trade["i"] != cancel["i"]
+        assert trade.get("u") in (None, "corrected")
+        told = feed.told("AAPL", halt.from_ns - MINUTE_NS, halt.until_ns)
+        assert at_ns < halt.from_ns or trade["i"] in [known["i"] for known in told]
+    _, answer = get(exchange, "/v2/stocks/quotes/latest", symbols="AAPL")
+    assert answer["quotes"]["AAPL"]["t"] > _rfc3339(halt.quoting_ns)

@@ -10,8 +10,10 @@ import pytest
 from tests.support.fakes import ManualClock
 from tests.support.sim_account import SimAccount
 
+from alpacli.domain.ticks import instant_text
 from alpacli.errors import UsageError
 from alpacli.sim.desk import Strain
+from alpacli.sim.halts import halts
 from alpacli.sim.prices import Quote
 from alpacli.sim.updates import TradingSession
 from alpacli.wire.serving import Login
@@ -85,6 +87,19 @@ def test_a_market_order_is_filled_at_the_offer_of_that_moment_within_a_second(ac
             offered = account.exchange.market().tape.quote("AAPL", at_ns(account, update["timestamp"])).ask
             assert Decimal(update["price"]) == offered
         assert status(account, order) == "filled"
+
+
+def test_orders_wait_for_the_end_of_a_halt(account: SimAccount) -> None:
+    hours, now_ns = account.exchange.market().hours, account.exchange.now_ns()
+    halt = next(halts(hours, "AAPL", now_ns, now_ns + 400 * DAY_S * 10**9))
+    account.clock.advance((halt.from_ns - now_ns) / 1e9 + 30)
+    orders = [submit(account), submit(account, type="limit", limit_price=away(account, "5"))]
+    account.clock.advance((halt.until_ns - halt.from_ns) / 1e9 - 31)
+    assert [status(account, order) for order in orders] == ["new", "new"]
+    account.clock.advance(5)
+    assert [status(account, order) for order in orders] == ["filled", "filled"]
+    for order in orders:
+        assert account.get(f"/v2/orders/{order['id']}")["filled_at"] >= instant_text(halt.until_ns)
 
 
 def test_one_fill_in_ten_comes_in_parts(account: SimAccount) -> None:

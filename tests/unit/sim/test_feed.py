@@ -4,13 +4,16 @@ import json
 from decimal import Decimal
 from functools import partial
 from itertools import accumulate, pairwise
+from typing import Any
 
 import msgpack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alpacli.sim.feed import MINUTE_NS, Feed
+from alpacli.sim.amendments import EVER, AmendedFeed, counts
+from alpacli.sim.feed import MINUTE_NS
+from alpacli.sim.halts import halts
 from alpacli.sim.hours import AlwaysOpen
 from alpacli.sim.sockets import Limits, MarketSession, Occupancy
 from alpacli.sim.tape import Tape
@@ -18,7 +21,7 @@ from alpacli.sim.tape import Tape
 T0 = 1_760_000_000_000_000_000
 HOURS = AlwaysOpen()
 TAPE = Tape(2026, HOURS)
-FEED = Feed(TAPE, HOURS)
+FEED = AmendedFeed(TAPE, HOURS)
 
 
 @settings(max_examples=30, deadline=None)
@@ -122,8 +125,16 @@ class Client:
         limits: Limits | None = None,
         now_ns: int = T0,
     ) -> None:
+        self.is_reset = False
         self.session = MarketSession(
-            path, "json", FEED, lambda *pair: hash(pair), occupancy or Occupancy(), limits or Limits(), now_ns
+            path,
+            "json",
+            FEED,
+            lambda *pair: hash(pair),
+            occupancy or Occupancy(),
+            limits or Limits(),
+            now_ns,
+            is_reset=lambda: self.is_reset,
         )
 
     def say(self, command: object) -> dict[str, object]:
@@ -214,7 +225,9 @@ def test_everything_of_an_endpoint_and_books_of_coins() -> None:
 
 
 def test_msgpack_has_the_type_first_and_times_as_an_extension() -> None:
-    session = MarketSession("/v2/iex", "msgpack", FEED, lambda *pair: 1, Occupancy(), Limits(), T0)
+    session = MarketSession(
+        "/v2/iex", "msgpack", FEED, lambda *pair: 1, Occupancy(), Limits(), T0, is_reset=lambda: False
+    )
     session.receive(msgpack.packb({"action": "auth", "key": "PK", "secret": "s"}))
     session.receive(msgpack.packb({"trades": ["AAPL"], "action": "subscribe"}))
     (frame,) = session.due(T0 + 10_000_000_000)
@@ -231,3 +244,130 @@ def test_bands_are_five_percent_around_a_price_of_the_last_five_minutes() -> Non
         assert band["u"] == before[0] + (before[0] * Decimal("0.05")).quantize(Decimal("0.01"))
         assert band["u"] + band["d"] == 2 * before[0]  # type: ignore[operator] # decimals, in a message of anything
     assert len(FEED.bands("AAPL", T0, T0 + 10 * MINUTE_NS)) == 20
+
+
+# -------------------------------------------------------------------- what is said about trades after they happened
+
+
+HOURS_NS = 3600 * 10**9
+SPAN = (T0, T0 + 4 * HOURS_NS)
+
+
+def key(trade: dict[str, Any]) -> tuple[Any, ...]:
+    return trade["i"], trade["t"], trade["p"], trade["s"]
+
+
+def test_late_trades_corrections_and_cancels_are_rare_and_happen() -> None:
+    trades = FEED.told("AAPL", *SPAN)
+    late = [trade for trade in trades if "Z" in trade["c"]]  # type: ignore[operator] # a list
+    corrections, cancels = FEED.corrections("AAPL", *SPAN), FEED.cancels("AAPL", *SPAN)
+    for found in (late, corrections, cancels, FEED.updated_bars("AAPL", *SPAN)):
+        assert 0 < len(found) < len(trades) / 100
+
+
+def test_what_is_amended_was_really_sent_before() -> None:
+    told = {trade["i"]: trade for trade in FEED.told("AAPL", T0 - MINUTE_NS, SPAN[1])}
+    for correction in FEED.corrections("AAPL", *SPAN):
+        was = told[correction["oi"]]
+        assert (was["p"], was["s"], was["c"], was["x"]) == tuple(correction[n] for n in ("op", "os", "oc", "x"))
+        assert (was["p"], was["s"]) != (correction["cp"], correction["cs"])
+        assert was["t"] < correction["t"]  # type: ignore[operator] # nanoseconds
+    for cancel in FEED.cancels("AAPL", *SPAN):
+        was = told[cancel["i"]]
+        assert [was[n] for n in ("p", "s", "x")] == [cancel[n] for n in ("p", "s", "x")]
+        assert cancel["a"] in ("C", "E")
+        assert was["t"] < cancel["t"]  # type: ignore[operator] # nanoseconds
+
+
+@pytest.mark.parametrize("symbol", ["AAPL", "BTC/USD"])
+def test_applying_what_was_told_gives_the_history(symbol: str) -> None:
+    """Once everything is over; and no coin's trade is ever corrected or canceled."""
+    begin, end = SPAN
+    after = end + 30 * 10**9
+    kept = {trade["i"]: trade for trade in FEED.told(symbol, begin, after) if begin <= trade["t"] < end}  # type: ignore[operator]
+    for correction in FEED.corrections(symbol, begin, after):
+        if (was := kept.pop(correction["oi"], None)) is not None:
+            right = {n: correction[f"c{n}"] for n in ("i", "p", "s", "c")}
+            kept[correction["ci"]] = {**was, **right}
+    for cancel in FEED.cancels(symbol, begin, after):
+        kept.pop(cancel["i"], None)
+    history = [trade for trade in FEED.history(symbol, begin, end, known_ns=EVER) if counts(trade)]
+    assert sorted(map(key, kept.values())) == sorted(map(key, history))
+    assert ("/" in symbol) == (not FEED.corrections(symbol, begin, after))
+
+
+def test_history_flags_what_no_longer_counts_and_knows_nothing_of_the_future() -> None:
+    cancel, correction = FEED.cancels("AAPL", *SPAN)[0], FEED.corrections("AAPL", *SPAN)[0]
+    for amendment, ids, marks in (
+        (cancel, [cancel["i"]], ["canceled"]),
+        (correction, [correction["oi"], correction["ci"]], ["incorrect", "corrected"]),
+    ):
+        at_ns = int(str(amendment["t"]))
+        for known_ns, expected in ((at_ns, [None]), (at_ns + 1, marks)):
+            history = FEED.history("AAPL", at_ns - MINUTE_NS, at_ns + 1, known_ns=known_ns)
+            assert [trade.get("u") for trade in history if trade["i"] in ids] == expected
+
+
+def test_a_bar_that_late_trades_and_corrections_changed_is_told_once_more() -> None:
+    begin, end = T0 // MINUTE_NS * MINUTE_NS, SPAN[1]
+    first = {bar["t"]: bar for bar in FEED.finished_bars("AAPL", begin, end)}
+    updated = {bar["t"]: bar for bar in FEED.updated_bars("AAPL", begin, end + MINUTE_NS)}
+    for minute, bar in first.items():
+        final = FEED.bar("AAPL", int(str(minute)))
+        changed = updated.get(minute)
+        assert final == {**(changed or bar), "T": "b"}
+        assert changed is None or changed["T"] == "u"
+        assert changed is None or {**changed, "T": "b"} != bar
+
+
+def test_a_session_tells_amendments_the_same_however_often_it_is_asked() -> None:
+    def everything(step_ns: int) -> list[str]:
+        client = Client()
+        client.log_in()
+        client.say({"action": "subscribe", "trades": ["*"], "updatedBars": ["*"], "statuses": ["*"]})
+        moments = range(T0 + step_ns, T0 + 110 * 10**9 + 1, step_ns)
+        frames = [frame for moment in moments for frame in client.session.due(moment)]
+        return sorted(json.dumps(message) for frame in frames for message in json.loads(frame))
+
+    told = everything(110 * 10**9)
+    assert told == everything(2 * 10**9)
+    assert len(told) == len(set(told))
+    assert {"t", "u", "c", "x"} <= {json.loads(message)["T"] for message in told}
+
+
+def test_a_halted_stock_is_first_not_quoted_and_not_traded_and_then_quoted() -> None:
+    day = 86_400 * 10**9
+    halt = next(halts(HOURS, "AAPL", T0, T0 + 400 * day))
+    minute = MINUTE_NS
+    assert [status["sc"] for status in FEED.statuses("AAPL", halt.from_ns - minute, halt.until_ns + minute)] == [
+        "H",
+        "Q",
+        "T",
+    ]
+    assert (
+        FEED.told("AAPL", halt.from_ns + minute, halt.until_ns)
+        == FEED.trades("AAPL", halt.from_ns, halt.until_ns)
+        == []
+    )
+    assert FEED.quotes("AAPL", halt.from_ns, halt.quoting_ns) == FEED.bands("AAPL", halt.from_ns, halt.until_ns) == []
+    assert FEED.quotes("AAPL", halt.quoting_ns, halt.until_ns)
+    assert FEED.trades("AAPL", halt.until_ns, halt.until_ns + minute)
+    assert not list(halts(HOURS, "BTC/USD", T0, T0 + 400 * day))
+
+
+def test_any_split_of_an_interval_gives_the_same_halts() -> None:
+    halt = next(halts(HOURS, "AAPL", T0, T0 + 400 * 86_400 * 10**9))
+    edges = [halt.from_ns - 1, halt.from_ns, halt.from_ns + 1, halt.quoting_ns, halt.until_ns, halt.until_ns + 1]
+    pieces = [status for begin, end in pairwise(edges) for status in FEED.statuses("AAPL", begin, end)]
+    assert pieces == FEED.statuses("AAPL", edges[0], edges[-1])
+    assert len(pieces) == 3
+
+
+def test_a_reset_exchange_ends_the_session() -> None:
+    client = Client()
+    client.log_in()
+    client.is_reset = True
+    (frame,) = client.session.due(T0 + 10**9)
+    assert json.loads(frame) == [{"T": "error", "code": 500, "msg": "the exchange was reset"}]
+    assert client.session.over
+    assert client.session.due(T0 + 2 * 10**9) == []

@@ -3,6 +3,8 @@
 import asyncio
 import json
 import threading
+from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,11 @@ from tests.support.sim_account import SimAccount
 
 from alpacli.errors import ConnectionLost
 from alpacli.ports import Socket, SystemClock
+from alpacli.sim.exchange import Exchange
+from alpacli.sim.feed import Feed
+from alpacli.sim.hours import AlwaysOpen
 from alpacli.sim.sockets import PATHS, LocalSocket, dial_local
+from alpacli.sim.tape import Tape
 
 STREAM = "/stream"
 
@@ -119,3 +125,47 @@ def test_an_impatient_reader_gets_all_updates_once_and_in_order(tmp_path: Path) 
 def test_a_path_that_the_exchange_does_not_have_is_a_lost_connection(tmp_path: Path) -> None:
     with pytest.raises(ConnectionLost, match="no stream at /v2/nope"):
         asyncio.run(dial(tmp_path, "/v2/nope"))
+
+
+def test_a_reset_by_another_process_is_noticed_by_readers_that_are_often_canceled_and_nothing_is_lost(
+    tmp_path: Path,
+) -> None:
+    """Each waits for less than a tick: what was looked up for one that gave up must not be gone for the next."""
+
+    async def heard(socket: Socket, until: Callable[[Any], bool]) -> list[Any]:
+        messages: list[Any] = []
+        async with asyncio.timeout(20):
+            while not messages or not until(messages[-1]):
+                try:
+                    async with asyncio.timeout(0.007):
+                        messages += json.loads(await socket.recv())
+                except TimeoutError:
+                    continue
+        return messages
+
+    async def conversation(damaged: bool) -> None:
+        state = tmp_path / str(damaged)
+        socket = await dial(state, "/v2/iex")
+        await socket.recv()
+        await ask(socket, action="auth", key="SIM", secret="s")
+        await ask(socket, action="subscribe", quotes=["AAPL"])
+        quotes = await heard(socket, lambda message: message["T"] == "q")
+        if damaged:
+            (state / "sim.sqlite").unlink()
+        other = Exchange(str(state), SystemClock())
+        other.reset(seed=7)
+        *more, last = await heard(socket, lambda message: message["T"] == "error")
+        assert last == {"T": "error", "code": 500, "msg": "the exchange was reset"}
+        feed = Feed(Tape(2026, AlwaysOpen()), AlwaysOpen())
+        told = [message["t"] for message in (*quotes, *more)]
+        if len(told) > 1:
+            first, end = (datetime.fromisoformat(text).timestamp() for text in (told[0], told[-1]))
+            expected = feed.quotes("AAPL", int(first * 1e9) - 10**6, int(end * 1e9) + 10**6)
+            assert len(told) == len(expected)
+        with pytest.raises(ConnectionLost):
+            await socket.recv()
+        await socket.close()
+        other.close()
+
+    for damaged in (False, True):
+        asyncio.run(conversation(damaged))
