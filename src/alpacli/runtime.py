@@ -327,6 +327,34 @@ def _supervise(upstream: "Upstream", wanted: "Interest", stale_after_s: float, *
     return Supervisor(dial, make_session, wanted, clock=clock, rng=SystemRandomness(), stale_after_s=stale_after_s)
 
 
+async def greet(settings: Settings) -> str:
+    """Open the market data stream, hear its greeting and leave without logging in; return what it said.
+
+    Raises:
+        AlpacliError: there is no such server, or it does not greet.
+    """
+    import asyncio
+
+    from alpacli import __version__
+    from alpacli.errors import RequestTimeout
+    from alpacli.wire.sockets import dial as dial_websocket
+
+    dialed = await dial_websocket(
+        f"{settings.stream_url}/v2/iex",
+        headers={},
+        timeout_s=settings.connect_timeout_s,
+        user_agent=f"alpacli/{__version__}",
+    )
+    try:
+        async with asyncio.timeout(settings.connect_timeout_s):
+            frame = await dialed.recv()
+    except TimeoutError:
+        raise RequestTimeout("the stream's server says nothing", "try again later") from None
+    finally:
+        await dialed.close()
+    return "connected" if b"connected" in (frame if isinstance(frame, bytes) else frame.encode()) else "an odd greeting"
+
+
 def open_stream(
     channels: "Mapping[str, Sequence[str]]",
     *,

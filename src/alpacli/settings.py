@@ -351,7 +351,7 @@ def _directory(
     """Return an absolute path: the one that is set, relative to the working directory and with ``~``, or the platform's."""
     path = _first(places, name)
     if path is None:
-        return _user_dir(kind, env)
+        return user_dir(kind, env)
     if "\0" in path:
         raise ConfigError(f"{name} ({_origin(places, name)}) holds a null byte", "give the path of a directory")
     if path == "~" or path.startswith("~/"):
@@ -366,7 +366,7 @@ def _directory(
     return os.path.normpath(path)
 
 
-def _user_dir(kind: Literal["config", "state"], env: Mapping[str, str]) -> str:
+def user_dir(kind: Literal["config", "state"], env: Mapping[str, str]) -> str:
     """Return the platform's user directory. Linux has its rule spelled out: platformdirs costs half of the cached path."""
     if _PLATFORM == "linux":
         base = env.get(f"XDG_{kind.upper()}_HOME", "")

@@ -92,6 +92,12 @@ COMMANDS: Final[Mapping[str, Entry]] = {
             "serve": Entry("Serve the offline exchange over HTTP.", "simulate:serve", kind="serve"),
         },
     ),
+    "doctor": Entry(
+        "Check everything that commands depend on, and say what to mend.", "doctor:doctor", _LOCAL, kind="local"
+    ),
+    "help": Entry("Explain a topic or a command.", "guide:help_", _LOCAL, kind="text"),
+    "commands": Entry("Show every command, or the whole tree as JSON.", "guide:commands", _LOCAL, kind="local"),
+    "completion": Entry("Print the completion script of a shell.", "guide:completion", _LOCAL, kind="text"),
 }
 
 
@@ -121,9 +127,12 @@ class _Unchecked(TyperOption):
 
 
 class _UncheckedArgument(TyperArgument):
-    """An argument whose plain text is not validated."""
+    """An argument whose plain text is not validated, and that nobody has to give who only asks for the schema."""
 
     def process_value(self, ctx: Any, value: Any) -> Any:
+        if value is None and self.required and ctx.params.get("schema"):
+            placeholder = self.metavar or "X"  # of the right kind, never sent
+            return (placeholder,) if self.nargs == -1 else placeholder
         return value if _is_text(self, value) else super().process_value(ctx, value)
 
 

@@ -25,6 +25,11 @@ def _main() -> int:
     gc.disable()  # starting makes no garbage worth looking for; the whole program turns it on when it has loaded
     _open_closed_descriptors()
     args = sys.argv[1:]
+    if args[:1] == ["__complete"]:
+        from alpacli.cli.completion import answer as offers
+
+        sys.stdout.write(offers(args[1:]))
+        return 0
     answer = _cached_answer(args)
     if answer is not None and _write(answer):
         os._exit(0)  # the hit is counted and the answer flushed: taking the interpreter apart would only cost time

@@ -13,7 +13,7 @@ import typer
 
 from alpacli.errors import UsageError
 
-Kind = Literal["read", "change", "local", "serve", "stream"]
+Kind = Literal["read", "change", "local", "serve", "stream", "text"]
 
 _OUTPUT: Final = "Output"
 _SOURCE: Final = "Where the data comes from"
@@ -86,6 +86,7 @@ _TAKES: Final[dict[str, dict[str, Any]]] = {
     "local": {name: kind for name, kind in _READING.items() if name not in _REPEATABLE},
     "stream": {name: _READING[name] for name in _STREAMING},
     "serve": {name: _READING[name] for name in ("quiet", "verbose", "no_color", "profile", "sim")},
+    "text": {name: _READING[name] for name in ("quiet", "verbose", "no_color")},
 }
 """Which common options each kind of command takes; one that means nothing there is refused, not ignored."""
 

@@ -190,10 +190,10 @@ def replace(
     amounts = {"qty": qty, "limit_price": limit, "stop_price": stop, "trail": trail}
     changes = {name: format(amount(name, text), "f") for name, text in amounts.items() if text is not None}
     changes |= {name: text for name, text in (("time_in_force", tif), ("client_order_id", client_order_id)) if text}
-    trading.replace_order("unknown", changes)  # refuses an empty change before anything is asked
     if run.options.schema:
         run.printer.schema(_ORDER)
         return
+    trading.replace_order("unknown", changes)  # refuses an empty change before anything is asked
     with run.client() as client:
         found = _order_id(client, order_id)
         if run.options.dry_run:
@@ -211,11 +211,11 @@ def cancel(
 ) -> None:
     """Cancel orders, or all of them."""
     view = View(list[Cancellation], _cancellations)
-    if bool(order_ids) == all_:
-        raise UsageError("which orders?", "give IDs, or --all for every open order")
     if run.options.schema:
         run.printer.schema(view)
         return
+    if bool(order_ids) == all_:
+        raise UsageError("which orders?", "give IDs, or --all for every open order")
     with run.client() as client:
         if all_:
             _cancel_all(run, client, view)
@@ -270,15 +270,15 @@ def close(
     ] = False,
 ) -> None:
     """Close a position with a market order, or a part of it, or all positions."""
+    if run.options.schema:
+        run.printer.schema(View(list[Closing], _closings) if all_ else _ORDER)
+        return
     if (symbol is not None) == all_:
         raise UsageError("which position?", "give a symbol, or --all for every position")
     if all_ and (qty or percent):
         raise UsageError("--all closes whole positions", "leave --qty and --percent away")
     if cancel_orders and not all_:
         raise UsageError("--cancel-orders goes with --all", "cancel what holds the shares first: `alpacli cancel ID`")
-    if run.options.schema:
-        run.printer.schema(View(list[Closing], _closings) if all_ else _ORDER)
-        return
     parts = (None if qty is None else amount("--qty", qty), None if percent is None else amount("--percent", percent))
     with run.client() as client:
         if symbol is None:

@@ -126,6 +126,12 @@ class SqliteStore:
 
         return self._run(look)
 
+    def values(self, prefix: str) -> list[bytes]:
+        """Return every entry of that prefix, however old, the latest first; counts nothing."""
+        bounds = (prefix, prefix + ":", prefix + ";")
+        query = "SELECT value FROM entry WHERE key = ? OR (key >= ? AND key < ?) ORDER BY at DESC"
+        return [value for (value,) in self._run(lambda db: db.execute(query, bounds).fetchall())]
+
     def claim(self, key: str, max_age_s: float, lease_s: float, token: str) -> Entry | Lead | Busy:
         def look(db: sqlite3.Connection) -> Entry | Busy | None:
             entry = self._entry(db, key, max_age_s)

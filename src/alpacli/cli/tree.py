@@ -1,0 +1,160 @@
+"""The whole command tree as data: what completion, the manual page and ``alpacli commands --json`` read.
+
+``commands.json`` beside this module is the tree of this version, written by ``make golden`` and compared with the program by
+the tests: no command, option or value changes unnoticed, and completion never loads Typer.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+FILE: Final = os.path.join(os.path.dirname(__file__), "commands.json")
+_ANY_NUMBER: Final = "N"
+
+
+class Parameter(NamedTuple):
+    """An option (``names`` begin with dashes) or an argument. ``values`` are all that it takes, when they can be listed."""
+
+    names: tuple[str, ...]
+    metavar: str
+    help: str
+    panel: str
+    required: bool
+    repeatable: bool
+    values: tuple[str, ...]
+
+    @property
+    def is_option(self) -> bool:
+        return self.names[0].startswith("-")
+
+    @property
+    def takes_value(self) -> bool:
+        return bool(self.metavar)
+
+
+class Command(NamedTuple):
+    """A command, or a group of ``commands``. ``name`` is the whole path (``cache clear``)."""
+
+    name: str
+    help: str
+    about: str
+    panel: str
+    parameters: "tuple[Parameter, ...]"
+    commands: "tuple[Command, ...]"
+
+
+def load() -> Command:
+    """Return the tree that this version was built with."""
+    with open(FILE, "rb") as file:
+        raw = json.load(file)
+    shared = {number: _parameter(fields) for number, fields in raw["shared"].items()}
+    return _command(raw["tree"], shared)
+
+
+def _command(raw: Mapping[str, Any], shared: Mapping[str, Parameter]) -> Command:
+    return Command(
+        raw["name"],
+        raw["help"],
+        raw["about"],
+        raw["panel"],
+        tuple(shared[found] if isinstance(found, str) else _parameter(found) for found in raw["parameters"]),
+        tuple(_command(inner, shared) for inner in raw["commands"]),
+    )
+
+
+def _parameter(fields: Mapping[str, Any]) -> Parameter:
+    return Parameter(**{**fields, "names": tuple(fields["names"]), "values": tuple(fields["values"])})
+
+
+def walk(command: Command) -> Iterator[Command]:
+    """Yield a command and everything below it, in the order of the help."""
+    yield command
+    for inner in command.commands:
+        yield from walk(inner)
+
+
+def built() -> Command:
+    """Read the tree off the program itself: every command is imported and built."""
+    from alpacli.cli.app import COMMANDS, program
+
+    top = program()
+    inner = tuple(_built(name, name, entry) for name, entry in COMMANDS.items())
+    return Command("", _first_line(top.help), "", "", tuple(_parameters(top)), inner)
+
+
+def _built(
+    path: str, name: str, entry: Any
+) -> Command:  # Any: an Entry; importing its type would load Typer for completion
+    from alpacli.cli.app import build
+
+    if entry.commands is not None:
+        inner = tuple(_built(f"{path} {below}", below, found) for below, found in entry.commands.items())
+        return Command(path, entry.help, "", entry.panel, (), inner)
+    made = build(name, entry)
+    about = " ".join((made.help or "").split())
+    return Command(path, entry.help, about if about != entry.help else "", entry.panel, tuple(_parameters(made)), ())
+
+
+def _parameters(made: Any) -> Iterator[Parameter]:  # Any: Typer's own command type
+    from typer.core import TyperOption
+
+    for parameter in made.params:
+        option = isinstance(parameter, TyperOption)
+        flag = option and parameter.is_flag
+        metavar = "" if flag else (parameter.metavar or (parameter.name or "").upper()).strip("[].")
+        yield Parameter(
+            names=(*parameter.opts, *parameter.secondary_opts) if option else (metavar,),
+            metavar=metavar,
+            help=parameter.help or "",
+            panel=(parameter.rich_help_panel or "") if option else "",
+            required=parameter.required,
+            repeatable=(parameter.multiple if option else parameter.nargs == -1),
+            values=_values(metavar),
+        )
+
+
+def _values(metavar: str) -> tuple[str, ...]:
+    """Return what ``day|gtc|opg`` lists; of ``N|all`` only ``all`` can be listed."""
+    values = metavar.split("|")
+    return tuple(value for value in values if value != _ANY_NUMBER) if len(values) > 1 else ()
+
+
+def _first_line(text: str | None) -> str:
+    return (text or "").strip().partition("\n")[0]
+
+
+def expanded(command: Command) -> dict[str, Any]:
+    """Return a command and everything below it as plain data, each parameter written out."""
+    return {
+        **command._asdict(),
+        "parameters": [_plain(parameter) for parameter in command.parameters],
+        "commands": [expanded(inner) for inner in command.commands],
+    }
+
+
+def to_text(tree: Command) -> str:
+    """Return what ``commands.json`` holds: the tree, with the parameters that several commands have written once."""
+    seen: dict[Parameter, int] = {}
+    for command in walk(tree):
+        for parameter in command.parameters:
+            seen[parameter] = seen.get(parameter, 0) + 1
+    shared: dict[Parameter, str] = {}
+    for parameter, times in seen.items():
+        if times > 1:
+            name = parameter.names[0]
+            shared[parameter] = name if name not in shared.values() else f"{name} ({len(shared)})"
+
+    def compact(command: Command) -> dict[str, Any]:
+        return {
+            **command._asdict(),
+            "parameters": [shared.get(parameter) or _plain(parameter) for parameter in command.parameters],
+            "commands": [compact(inner) for inner in command.commands],
+        }
+
+    raw = {"shared": {name: _plain(parameter) for parameter, name in shared.items()}, "tree": compact(tree)}
+    return json.dumps(raw, indent=1, ensure_ascii=False) + "\n"
+
+
+def _plain(parameter: Parameter) -> dict[str, Any]:
+    return {**parameter._asdict(), "names": list(parameter.names), "values": list(parameter.values)}

@@ -1,0 +1,200 @@
+"""The program explains itself: help topics, the command tree, completion in real shells, and the doctor."""
+
+import json
+import os
+import pty
+import select
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from tests.support.alpacli import PROGRAM, Alpacli
+from tests.support.sim_server import SimServer
+
+
+@pytest.fixture
+def user(tmp_path: Path) -> Alpacli:
+    return Alpacli(tmp_path)
+
+
+@pytest.fixture
+def holder(user: Alpacli) -> Alpacli:
+    """A user whose machine knows some symbols of the offline exchange."""
+    assert user("demo", "--yes").code == 0
+    assert user("orders", "--sim", "--quiet").code == 0
+    return user
+
+
+@pytest.mark.parametrize("topic", ["exit-codes", "environment", "json", "cron"])
+def test_a_topic_is_explained_without_keys(user: Alpacli, topic: str) -> None:
+    shown = user("help", topic)
+    assert (shown.code, shown.errors) == (0, "")
+    assert len(shown.text.splitlines()) > 10
+    assert f"alpacli help {topic}" in user("help").text
+
+
+def test_help_explains_a_command_and_knows_what_it_does_not_know(user: Alpacli) -> None:
+    assert user("help", "cache", "clear").text == user("cache", "clear", "--help").text
+    unknown = user("help", "nonsense")
+    assert (unknown.code, unknown.text) == (2, "")
+    assert "exit-codes" in unknown.errors
+
+
+def test_the_command_tree_is_data(user: Alpacli) -> None:
+    rows = user("commands").text.splitlines()
+    assert rows[0] == "name\thelp"
+    tree = json.loads(user("commands", "--json").out)
+    leaves = [inner for outer in tree["commands"] for inner in (outer["commands"] or [outer])]
+    assert [leaf["name"] for leaf in leaves] == [row.split("\t")[0] for row in rows[1:]]
+    orders = next(leaf for leaf in leaves if leaf["name"] == "orders")
+    status = next(found for found in orders["parameters"] if found["names"] == ["--status"])
+    assert status["values"] == ["open", "closed", "all"]
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (["buy", "--sim", "AM"], ["AMD", "AMZN"]),
+        (["orders", "--status", "=", "cl"], ["closed"]),
+        (["stream", "--sim", "AAPL,AM"], ["AAPL,AMD", "AAPL,AMZN"]),
+        (["cache", ""], ["clear", "stats"]),
+    ],
+)
+def test_bash_completes(holder: Alpacli, words: list[str], offered: list[str]) -> None:
+    listed = " ".join(f"'{word}'" for word in words)
+    script = (
+        f"source <({PROGRAM} completion bash); COMP_WORDS=({PROGRAM} {listed}); COMP_CWORD={len(words)}; "
+        'compopt() { :; }; _alpacli; printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    done = subprocess.run(
+        ["bash", "-c", script], env=holder.environment(), cwd=holder.cwd, capture_output=True, timeout=30, check=True
+    )
+    assert done.stdout.decode().split() == offered, done.stderr
+
+
+def test_fish_completes(holder: Alpacli) -> None:
+    if shutil.which("fish") is None:
+        pytest.skip("fish is not installed")
+    asked = f"{PROGRAM} completion fish | source; complete -C 'alpacli buy --sim AM'"
+    path = f"{Path(PROGRAM).parent}:{holder.env['PATH']}"
+    done = subprocess.run(
+        ["fish", "--no-config", "-c", asked],
+        env=holder.environment({"PATH": path}),
+        cwd=holder.cwd,
+        capture_output=True,
+        timeout=30,
+        check=True,
+    )
+    assert done.stdout.decode().split() == ["AMD", "AMZN"]
+
+
+def test_zsh_completes(holder: Alpacli) -> None:
+    if shutil.which("zsh") is None:
+        pytest.skip("zsh is not installed")
+    leader, follower = pty.openpty()
+    path = f"{Path(PROGRAM).parent}:{holder.env['PATH']}"
+    shell = subprocess.Popen(
+        ["zsh", "-f", "-i"],
+        env=holder.environment({"PATH": path, "TERM": "dumb", "PS1": "$ "}),
+        cwd=holder.cwd,
+        stdin=follower,
+        stdout=follower,
+        stderr=follower,
+        start_new_session=True,
+    )
+    try:
+        os.write(
+            leader,
+            b"autoload -Uz compinit; compinit -u -d ./dump; source <(alpacli completion zsh); print ready-$((1+1))\n",
+        )
+        _read_until(leader, "ready-2")
+        os.write(leader, b"\x15alpacli cache cl\t")
+        _read_until(leader, "alpacli cache clear")
+        os.write(leader, b"\x15alpacli buy --sim AMZ\t")
+        _read_until(leader, "AMZN")
+    finally:
+        shell.kill()
+        shell.wait()
+        os.close(leader)
+        os.close(follower)
+
+
+def _read_until(descriptor: int, text: str) -> None:
+    seen = ""
+    deadline = time.monotonic() + 20
+    while text not in seen:
+        assert time.monotonic() < deadline, seen
+        if select.select([descriptor], [], [], 0.2)[0]:
+            seen += os.read(descriptor, 65536).decode(errors="replace")
+
+
+# ------------------------------------------------------------------------------------------------------- doctor
+
+
+def _findings(
+    user: Alpacli, *args: str, env: dict[str, str | None] | None = None
+) -> tuple[int, dict[str, dict[str, str]]]:
+    done = user("doctor", "--json", *args, env=env)
+    assert done.errors == ""
+    return done.code, {finding["check"]: finding for finding in json.loads(done.out)}
+
+
+def test_the_doctor_finds_the_offline_exchange_well(user: Alpacli) -> None:
+    code, found = _findings(user, "--sim")
+    assert code == 0
+    assert {finding["status"] for finding in found.values()} == {"ok", "skip"}
+
+
+def test_the_doctor_answers_without_keys_and_offline(user: Alpacli) -> None:
+    nowhere = {"ALPACA_BASE_URL": "http://127.0.0.1:9", "ALPACA_DATA_URL": "http://127.0.0.1:9"}
+    code, found = _findings(user, env={**nowhere, "ALPACA_STREAM_URL": "ws://127.0.0.1:9"})
+    assert code == 3
+    assert found["settings"]["status"] == "fail"
+    assert "alpacli login" in found["settings"]["fix"]
+    assert found["network"]["status"] == found["streams"]["status"] == "fail"
+    assert found["store"]["status"] == "ok"
+
+
+def test_the_doctor_survives_a_broken_profile_file_and_names_the_line(user: Alpacli, tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.mkdir()
+    (config / "config.toml").write_text("profile = \n", encoding="utf-8")
+    code, found = _findings(user)
+    assert code == 3
+    assert "line 1" in found["settings"]["found"]
+    assert found["files"]["fix"] == f"chmod 600 {config / 'config.toml'}"
+    assert found["network"]["status"] == "skip"
+
+
+def test_the_doctor_examines_a_server_and_shows_no_secret(user: Alpacli, tmp_path: Path) -> None:
+    with SimServer(tmp_path / "exchange") as server:
+        env: dict[str, str | None] = {
+            "ALPACA_BASE_URL": server.url,
+            "ALPACA_DATA_URL": server.url,
+            "ALPACA_STREAM_URL": server.ws,
+            "ALPACA_API_KEY": "PKDOCTOR1234",
+            "ALPACA_SECRET_KEY": "hunter2hunter2",
+        }
+        code, found = _findings(user, env=env)
+        assert code == 0, found
+        assert found["keys"]["status"] == found["streams"]["status"] == found["market data"]["status"] == "ok"
+        shown = user("doctor", env=env).text
+    assert "hunter2" not in shown
+    assert "PKDOCTOR1234" not in shown
+
+
+def test_the_doctor_warns_of_a_store_that_does_not_answer(user: Alpacli) -> None:
+    code, found = _findings(user, "--sim", env={"REDIS_URL": "redis://127.0.0.1:9/0"})
+    assert code == 0
+    assert found["store"]["status"] == "warn"
+    assert "REDIS_URL" in found["store"]["fix"]
+
+
+def test_the_doctor_finds_a_state_directory_that_cannot_be_written(user: Alpacli, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    code, found = _findings(user, "--sim", env={"ALPACLI_STATE_DIR": str(tmp_path / "file" / "below")})
+    assert code != 0
+    assert found["state"]["status"] == "fail"
+    assert "ALPACLI_STATE_DIR" in found["state"]["fix"]
