@@ -4,21 +4,27 @@ profile = "paper"                  # used when neither --profile nor ALPACLI_PRO
 
 [profiles.paper]
 api_key = "PK…"
-secret_key = "…"
+secret_key = "…"                   # or secret_store = "keyring", or secret_command = "pass show alpaca"
 redis_url = "redis://…"            # and base_url, data_url, stream_url, state_dir, rate_limit, rate_reserve, max_wait
 
 [profiles.paper.cache]             # lifetimes in seconds
 account = 5
 """
 
+import os
+import shlex
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from alpacli.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tomlkit import TOMLDocument
 
 _ENVIRONMENT_NAMES: Final[Mapping[str, str]] = {
     "api_key": "ALPACA_API_KEY",
@@ -47,6 +53,8 @@ class _Profile(BaseModel):
 
     api_key: str | None = None
     secret_key: str | None = None
+    secret_store: Literal["keyring"] | None = None
+    secret_command: str | list[str] | None = None
     base_url: str | None = None
     data_url: str | None = None
     stream_url: str | None = None
@@ -65,22 +73,34 @@ class _File(BaseModel):
     profiles: dict[str, _Profile] = Field(default_factory=dict)
 
 
+def _read(path: str) -> _File:
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:  # its text would travel with the exception, so it is not chained
+        raise ConfigError(f"cannot read {path}: it is not UTF-8 text", "save the profile file as UTF-8") from None
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error}", "correct the profile file, or move it away") from None
+    return _parse(path, text)
+
+
+def _parse(path: str, text: str) -> _File:
+    try:
+        return _File.model_validate(tomllib.loads(text))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{path}: {where}: {first['msg']}", "correct this line of the profile file") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"cannot read {path}: {error}", "correct the profile file, or move it away") from None
+
+
 def read_profile(path: str, name: str | None) -> tuple[str | None, Mapping[str, str], Mapping[str, float]]:
     """Return the chosen profile's name, its values under their environment names, and its cache lifetimes in seconds.
 
     Raises:
         ConfigError: the file cannot be read, is not what it should be, or has no profile of that name.
     """
-    try:
-        file = _File.model_validate(tomllib.loads(Path(path).read_text(encoding="utf-8-sig")))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{path}: {where}: {first['msg']}", "correct this line of the profile file") from None
-    except UnicodeDecodeError:  # its text would travel with the exception, so it is not chained
-        raise ConfigError(f"cannot read {path}: it is not UTF-8 text", "save the profile file as UTF-8") from None
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}", "correct the profile file, or move it away") from None
+    file = _read(path)
     name = name or file.profile
     if name is None:
         return None, {}, _CacheLifetimes().model_dump()
@@ -88,9 +108,88 @@ def read_profile(path: str, name: str | None) -> tuple[str | None, Mapping[str, 
         known = ", ".join(sorted(file.profiles)) or "none"
         raise ConfigError(f"profile {name!r} does not exist", f"known profiles in {path}: {known}")
     profile = file.profiles[name]
+    kept = [field for field in ("secret_key", "secret_store", "secret_command") if getattr(profile, field) is not None]
+    if len(kept) > 1:
+        raise ConfigError(
+            f"{path}: profiles.{name} has {kept[0]} and {kept[1]}", "keep the secret in one place: remove the others"
+        )
     values = {
         variable: str(value)
         for field, variable in _ENVIRONMENT_NAMES.items()
         if (value := getattr(profile, field)) is not None
     }
+    if profile.secret_store is not None:
+        values["secret_store"] = profile.secret_store
+    if profile.secret_command is not None:
+        command = profile.secret_command
+        values["secret_command"] = command if isinstance(command, str) else shlex.join(command)
     return name, values, profile.cache.model_dump()
+
+
+@contextmanager
+def edited(config_dir: str, *, keep: bool = True) -> "Iterator[TOMLDocument]":
+    """Open the profile file for a change that keeps its comments; it is written when the block ends without an error.
+
+    ``keep=False`` writes nothing.
+
+    One process at a time, written whole or not at all, and readable by its owner alone from then on. What comes out is
+    checked like any profile file before it takes the old one's place.
+
+    Raises:
+        ConfigError: it cannot be read, written, or would not be understood.
+    """
+    import fcntl
+
+    import tomlkit
+    from tomlkit.exceptions import TOMLKitError
+
+    path = os.path.join(config_dir, "config.toml")
+    try:
+        os.makedirs(config_dir, mode=0o700, exist_ok=True)
+        lock = os.open(os.path.join(config_dir, ".config.lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write {path}: {error.strerror}", "make the directory writable, or set ALPACLI_CONFIG_DIR"
+        ) from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            text = Path(path).read_text(encoding="utf-8-sig") if os.path.exists(path) else ""
+            document = tomlkit.parse(text)
+        except (OSError, ValueError, TOMLKitError) as error:
+            raise ConfigError(f"cannot read {path}: {error}", "correct the profile file, or move it away") from None
+        yield document
+        if keep:
+            _write(path, tomlkit.dumps(document))
+    finally:
+        os.close(lock)
+
+
+def _write(path: str, text: str) -> None:
+    _parse(path, text)
+    path = os.path.realpath(path)  # a link stays a link
+    fresh = f"{path}.new"
+    try:
+        file = os.open(fresh, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        with open(file, "w", encoding="utf-8") as out:
+            os.fchmod(file, 0o600)
+            out.write(text)
+            out.flush()
+            os.fsync(file)
+        Path(fresh).replace(path)
+    except OSError as error:
+        hint = "make room, or make the directory writable"
+        raise ConfigError(f"cannot write {path}: {error.strerror}", hint) from None
+
+
+def read_all(config_dir: str) -> tuple[dict[str, dict[str, Any]], str | None]:
+    """Return every profile as the file has it, secrets included, and the name of the one that the file chooses.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    path = os.path.join(config_dir, "config.toml")
+    if not os.path.isfile(path):
+        return {}, None
+    file = _read(path)
+    return {name: profile.model_dump(exclude_unset=True) for name, profile in file.profiles.items()}, file.profile

@@ -7,7 +7,7 @@ load only when such a file exists.
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, Literal, NamedTuple, NoReturn
 
 try:
@@ -35,6 +35,10 @@ _URL_VARIABLES: Final[Mapping[str, UrlKind]] = {
     "ALPACA_DATA_URL": "data",
     "ALPACA_STREAM_URL": "stream",
 }
+_LIMIT_VARIABLES: Final = (
+    *("ALPACLI_PROFILE", "ALPACLI_CONFIG_DIR", "ALPACLI_STATE_DIR", "ALPACLI_RATE_LIMIT", "ALPACLI_RATE_RESERVE"),
+    *("ALPACLI_RATE_WINDOW", "ALPACLI_MAX_WAIT", "ALPACLI_BREAKER_OPEN", "ALPACLI_HUB_LINGER"),
+)
 _KEY_VARIABLES: Final = (("ALPACA_API_KEY", "ALPACA_SECRET_KEY"), ("APCA_API_KEY_ID", "APCA_API_SECRET_KEY"))
 
 
@@ -70,6 +74,35 @@ class Secret:
     def __reduce__(self) -> NoReturn:
         msg = "a secret cannot be pickled or copied out of its process"
         raise TypeError(msg)
+
+
+class KeptSecret(Secret):
+    """A secret that is kept elsewhere and fetched when it is needed: a cached answer never asks the keyring."""
+
+    __slots__ = ("_fetch",)
+
+    def __init__(self, fetch: Callable[[], str]) -> None:
+        super().__init__("")
+        self._fetch = fetch
+
+    def reveal(self) -> str:
+        """Fetch it, the first time.
+
+        Raises:
+            ConfigError: whoever keeps it does not give it.
+        """
+        if not self._text:
+            self._text = self._fetch()
+        return self._text
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other.reveal() == self.reveal()
+
+    def __hash__(self) -> int:
+        return hash((Secret, self.reveal()))
 
 
 class KeyPair(NamedTuple):
@@ -138,7 +171,7 @@ class Settings(NamedTuple):
         if self.key_pair is None:
             raise ConfigError(
                 "no Alpaca key pair found",
-                "set ALPACA_API_KEY and ALPACA_SECRET_KEY (paper keys), or try the offline exchange with --sim",
+                "`alpacli login` stores one, or set ALPACA_API_KEY and ALPACA_SECRET_KEY; --sim is an offline exchange",
             )
         return self.key_pair
 
@@ -153,21 +186,7 @@ def load(flags: Flags | None = None, *, env: Mapping[str, str], cwd: str | None 
     flags = flags or Flags()
     _check_flag("--max-wait", flags.max_wait_s, least=0.0)
     _check_flag("--timeout", flags.read_timeout_s, least=0.001)
-    places: list[tuple[str, Mapping[str, str]]] = [("environment", env)]
-    if cwd is not None:
-        dotenv = _read_dotenv(os.path.join(cwd, ".env"))
-        if dotenv:
-            places.append((".env", dotenv))
-    config_dir = _directory(places, "ALPACLI_CONFIG_DIR", "config", env, cwd)
-    profile_name = flags.profile or _first(places, "ALPACLI_PROFILE")
-    profile_name, profile, cache_ttl_s = _read_profile(config_dir, profile_name)
-    if profile:
-        place = (f"profile {profile_name}", profile)
-        if flags.profile:
-            places.insert(0, place)
-        else:
-            places.append(place)
-
+    places, config_dir, profile_name, cache_ttl_s = _look_around(flags, env, cwd)
     if flags.sim:
         key_pair: KeyPair | None = KeyPair("SIM", Secret("SIM"), "--sim")
         urls: dict[str, str] = dict.fromkeys(_URL_VARIABLES, SIM_URL)
@@ -197,6 +216,59 @@ def load(flags: Flags | None = None, *, env: Mapping[str, str], cwd: str | None 
         cache_ttl_s=cache_ttl_s,
         sim=flags.sim,
     )
+
+
+def config_directory(env: Mapping[str, str], cwd: str | None) -> str:
+    """Return where the profile file is or would be, whatever else is wrong.
+
+    Raises:
+        ConfigError: the path itself makes no sense.
+    """
+    places: list[tuple[str, Mapping[str, str]]] = [("environment", env)]
+    if cwd is not None:
+        places.append((".env", _read_dotenv(os.path.join(cwd, ".env"))))
+    return _directory(places, "ALPACLI_CONFIG_DIR", "config", env, cwd)
+
+
+def origins(flags: Flags, *, env: Mapping[str, str], cwd: str | None) -> dict[str, tuple[str, str]]:
+    """Return each variable that is set somewhere, with the value that wins and its place; secrets are masked.
+
+    Raises:
+        ConfigError: as ``load``.
+    """
+    settings = load(flags, env=env, cwd=cwd)
+    places, *_ = _look_around(flags, env, cwd)
+    found: dict[str, tuple[str, str]] = {}
+    for name in (*_URL_VARIABLES, *_LIMIT_VARIABLES, "REDIS_URL"):
+        value = _first(places, name)
+        if value is not None:
+            found[name] = ("***" if name == "REDIS_URL" else value, _origin(places, name))
+    if settings.key_pair is not None:
+        pair = settings.key_pair
+        found["ALPACA_API_KEY"] = (f"{pair.key_id[:4]}…", pair.origin)
+        found["ALPACA_SECRET_KEY"] = ("***", pair.origin)
+    return found
+
+
+def _look_around(
+    flags: Flags, env: Mapping[str, str], cwd: str | None
+) -> "tuple[list[tuple[str, Mapping[str, str]]], str, str | None, Mapping[str, float]]":
+    """Return the places that settings come from, the first wins; where profiles are; the profile and its cache lifetimes."""
+    places: list[tuple[str, Mapping[str, str]]] = [("environment", env)]
+    if cwd is not None:
+        dotenv = _read_dotenv(os.path.join(cwd, ".env"))
+        if dotenv:
+            places.append((".env", dotenv))
+    config_dir = _directory(places, "ALPACLI_CONFIG_DIR", "config", env, cwd)
+    profile_name = flags.profile or _first(places, "ALPACLI_PROFILE")
+    profile_name, profile, cache_ttl_s = _read_profile(config_dir, profile_name)
+    if profile:
+        place = (f"profile {profile_name}", profile)
+        if flags.profile:
+            places.insert(0, place)
+        else:
+            places.append(place)
+    return places, config_dir, profile_name, cache_ttl_s
 
 
 def check_url(kind: UrlKind, url: str, source: str) -> str:
@@ -289,7 +361,10 @@ def _key_pair(places: list[tuple[str, Mapping[str, str]]]) -> KeyPair | None:
         for key_name, secret_name in _KEY_VARIABLES:
             key_id, secret = values.get(key_name, "").strip(), values.get(secret_name, "").strip()
             if key_id and secret:
-                return _paper_pair(KeyPair(key_id, Secret(secret), place), key_name)
+                return paper_pair(KeyPair(key_id, Secret(secret), place), key_name)
+            kept = _kept_pair(place, values, key_id) if key_name == "ALPACA_API_KEY" else None
+            if kept is not None:
+                return paper_pair(kept, key_name)
             if key_id or secret:
                 missing = secret_name if key_id else key_name
                 halves = halves or f"{missing} is missing beside {key_name if key_id else secret_name} ({place})"
@@ -298,15 +373,45 @@ def _key_pair(places: list[tuple[str, Mapping[str, str]]]) -> KeyPair | None:
     return None
 
 
-def _paper_pair(pair: KeyPair, name: str) -> KeyPair:
+def _kept_pair(place: str, values: Mapping[str, str], key_id: str) -> KeyPair | None:
+    """Return the pair whose secret a profile leaves to the keyring or to a program; see ``credentials``."""
+    command, in_keyring = values.get("secret_command", ""), values.get("secret_store") == "keyring"
+    if not place.startswith("profile ") or not (command or (in_keyring and key_id)):
+        return None
+    from alpacli import credentials
+
+    if not key_id:
+        found, secret = credentials.pair_of(command)
+        return KeyPair(found, Secret(secret), place)
+
+    def fetch() -> str:
+        secret = credentials.secret_of(command, key_id) if command else credentials.from_keyring(key_id)
+        return _printed_as_keys_are(secret, place)
+
+    return KeyPair(key_id, KeptSecret(fetch), place)
+
+
+def paper_pair(pair: KeyPair, name: str) -> KeyPair:
+    """Return the pair.
+
+    Raises:
+        ConfigError: a live key, or characters that no key has.
+    """
     if pair.key_id.upper().startswith("AK"):
         raise ConfigError(
             f"{name} ({pair.origin}) looks like a live key (AK…)",
             "alpacli trades on paper only: make paper keys, they begin with PK, on the Alpaca dashboard",
         )
-    if not (pair.key_id + pair.secret.reveal()).isascii() or not (pair.key_id + pair.secret.reveal()).isprintable():
-        raise ConfigError(f"{name} ({pair.origin}) holds characters that no key has", "copy the pair again")
+    _printed_as_keys_are(
+        pair.key_id if isinstance(pair.secret, KeptSecret) else pair.key_id + pair.secret.reveal(), pair.origin
+    )
     return pair
+
+
+def _printed_as_keys_are(text: str, place: str) -> str:
+    if not text.isascii() or not text.isprintable():
+        raise ConfigError(f"the key pair of {place} holds characters that no key has", "copy the pair again")
+    return text
 
 
 def _number(

@@ -92,6 +92,26 @@ COMMANDS: Final[Mapping[str, Entry]] = {
             "serve": Entry("Serve the offline exchange over HTTP.", "simulate:serve", kind="serve"),
         },
     ),
+    "login": Entry("Store a paper key pair, after asking whether it is good.", "accounts:login", _LOCAL, kind="change"),
+    "logout": Entry("Remove a stored key pair.", "accounts:logout", _LOCAL, kind="change"),
+    "profile": Entry(
+        "Look after several accounts.",
+        panel=_LOCAL,
+        commands={
+            "list": Entry("Show the profiles and which one is chosen.", "accounts:profile_list", kind="local"),
+            "use": Entry("Choose the profile that is used by default.", "accounts:profile_use", kind="change"),
+            "show": Entry("Show what a profile sets.", "accounts:profile_show", kind="local"),
+            "rename": Entry("Give a profile another name.", "accounts:profile_rename", kind="change"),
+            "delete": Entry("Delete a profile and its secret.", "accounts:profile_delete", kind="change"),
+        },
+    ),
+    "config": Entry(
+        "Show the settings that are used.",
+        panel=_LOCAL,
+        commands={
+            "show": Entry("Show every setting and where it comes from.", "accounts:config_show", kind="local"),
+        },
+    ),
     "doctor": Entry(
         "Check everything that commands depend on, and say what to mend.", "doctor:doctor", _LOCAL, kind="local"
     ),

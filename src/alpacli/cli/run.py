@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -33,14 +33,22 @@ class Run:
         self._spinner: Any = None
         self._show_on_screen: Callable[[str], None] | None = None
 
-    def settings(self) -> Settings:
-        options = self.options
+    def environment(self) -> Mapping[str, str]:
+        return os.environ
+
+    def directory(self) -> str | None:
+        """Return the working directory; ``None`` when it was deleted: there is no .env to read then."""
         try:
-            cwd: str | None = os.getcwd()
+            return os.getcwd()
         except FileNotFoundError:
-            cwd = None  # the working directory was deleted: there is no .env to read
-        flags = Flags(options.profile, options.sim, options.max_wait, options.timeout)
-        return load(flags, env=os.environ, cwd=cwd)
+            return None
+
+    def flags(self) -> Flags:
+        options = self.options
+        return Flags(options.profile, options.sim, options.max_wait, options.timeout)
+
+    def settings(self) -> Settings:
+        return load(self.flags(), env=self.environment(), cwd=self.directory())
 
     @contextmanager
     def client(self) -> "Iterator[AlpacaClient]":

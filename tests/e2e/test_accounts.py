@@ -1,0 +1,234 @@
+"""login, logout, profiles and config show as a user types them: on a server, with and without a keyring, in a terminal."""
+
+import json
+import stat
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.support.alpacli import PROGRAM, Alpacli
+from tests.support.sim_server import SimServer
+from tests.support.terminal import Terminal
+
+BACKEND = '''
+import json, os
+from keyring.backend import KeyringBackend
+from keyring.errors import PasswordDeleteError
+
+PATH = os.environ["KEYRING_FILE"]
+
+class Keyring(KeyringBackend):
+    """A keyring in a file: what it is given it gives back, in another process too."""
+
+    priority = 1
+
+    def _all(self):
+        return json.load(open(PATH)) if os.path.exists(PATH) else {}
+
+    def _save(self, kept):
+        json.dump(kept, open(PATH, "w"))
+
+    def get_password(self, service, username):
+        return self._all().get(f"{service}/{username}")
+
+    def set_password(self, service, username, password):
+        self._save({**self._all(), f"{service}/{username}": password})
+
+    def delete_password(self, service, username):
+        kept = self._all()
+        if kept.pop(f"{service}/{username}", None) is None:
+            raise PasswordDeleteError("not there")
+        self._save(kept)
+'''
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimServer]:
+    with SimServer(tmp_path_factory.mktemp("exchange")) as running:
+        yield running
+
+
+@pytest.fixture
+def user(tmp_path: Path, server: SimServer) -> Alpacli:
+    return Alpacli(
+        tmp_path,
+        {
+            "ALPACA_BASE_URL": server.url,
+            "ALPACA_DATA_URL": server.url,
+            "ALPACA_STREAM_URL": server.ws,
+            "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring",
+        },
+    )
+
+
+@pytest.fixture
+def keyring(user: Alpacli, tmp_path: Path) -> Path:
+    """Give the user a keyring that works; return its file."""
+    (tmp_path / "filed_keyring.py").write_text(BACKEND, encoding="utf-8")
+    kept = tmp_path / "keyring.json"
+    user.env |= {
+        "PYTHONPATH": str(tmp_path),
+        "PYTHON_KEYRING_BACKEND": "filed_keyring.Keyring",
+        "KEYRING_FILE": str(kept),
+    }
+    return kept
+
+
+def _config(user: Alpacli) -> Path:
+    return Path(user.env["ALPACLI_CONFIG_DIR"]) / "config.toml"
+
+
+def _login(user: Alpacli, key: str = "PKTEST1234", *more: str) -> dict[str, str]:
+    done = user("login", "--key-id", key, "--secret-file", "-", "--json", *more, stdin=b"hunter2\n")
+    assert done.code == 0, done.errors
+    told: dict[str, str] = json.loads(done.out)
+    return told
+
+
+def test_login_checks_the_pair_and_keeps_it_in_a_file_of_ones_own(user: Alpacli) -> None:
+    told = _login(user)
+    assert told["profile"] == "main"
+    assert told["stored_in"].startswith("profile file")
+    assert stat.S_IMODE(_config(user).stat().st_mode) == 0o600
+    account = user("account", "--jq", ".account_number")
+    assert (account.code, account.text.strip()) == (0, told["account_number"])
+
+
+def test_login_prefers_a_keyring_that_works_and_logout_empties_it(user: Alpacli, keyring: Path) -> None:
+    assert _login(user)["stored_in"] == "keyring"
+    assert "hunter2" not in _config(user).read_text(encoding="utf-8")
+    assert json.loads(keyring.read_text(encoding="utf-8")) == {"alpacli/PKTEST1234": "hunter2"}
+    assert user("account", "--json").code == 0
+    keyring.unlink()
+    assert user("account", "--json").code == 0  # from the cache: the keyring is not asked
+    lost = user("account", "--json", "--refresh")
+    assert lost.code == 3
+    assert "alpacli login" in lost.errors
+    _login(user)
+    assert json.loads(user("logout", "--json").out) == {"profile": "main", "removed": True}
+    assert json.loads(keyring.read_text(encoding="utf-8")) == {}
+    assert user("account").code == 3
+
+
+def test_another_login_leaves_no_secret_of_the_old_key_behind(user: Alpacli, keyring: Path) -> None:
+    _login(user)
+    _login(user, "PKOTHER123")
+    assert json.loads(keyring.read_text(encoding="utf-8")) == {"alpacli/PKOTHER123": "hunter2"}
+
+
+@pytest.mark.parametrize(
+    ("key", "env", "code", "said"),
+    [
+        ("AKLIVE1234", {}, 3, "live key"),
+        ("PKTEST1234", {"ALPACA_BASE_URL": "http://127.0.0.1:9"}, 6, "--no-check"),
+        ("PKTEST1234", {"ALPACA_BASE_URL": "https://api.alpaca.markets"}, 3, "paper only"),
+    ],
+)
+def test_a_pair_that_cannot_be_good_is_not_stored(
+    user: Alpacli, key: str, env: dict[str, str | None], code: int, said: str
+) -> None:
+    refused = user("login", "--key-id", key, "--secret-file", "-", stdin=b"hunter2", env=env)
+    assert refused.code == code
+    assert said in refused.errors
+    assert "hunter2" not in refused.errors
+    assert not _config(user).exists()
+
+
+def test_login_keeps_comments_and_other_profiles(user: Alpacli) -> None:
+    _config(user).parent.mkdir(parents=True)
+    _config(user).write_text(
+        "# mine\nprofile = 'other'\n\n[profiles.other] # keep\nrate_limit = 50\n", encoding="utf-8"
+    )
+    _login(user, "PKTEST1234", "--profile", "swing")
+    text = _config(user).read_text(encoding="utf-8")
+    assert text.startswith("# mine\nprofile = 'other'\n\n[profiles.other] # keep\nrate_limit = 50\n")
+    assert [row.split("\t")[:2] for row in user("profile", "list").text.splitlines()[1:]] == [
+        ["other", "true"],
+        ["swing", "false"],
+    ]
+
+
+def test_nobody_to_ask_is_wrong_usage(user: Alpacli) -> None:
+    for arguments in ([], ["--key-id", "PKTEST1234"], ["--key-id", "PKTEST1234", "--secret-file", "/nonexistent"]):
+        refused = user("login", *arguments)
+        assert refused.code == 2, arguments
+        assert "hint:" in refused.errors
+
+
+def test_a_terminal_shows_the_question_and_not_the_secret(user: Alpacli) -> None:
+    screen = Terminal(user, "login", columns=100, lines=14)
+    try:
+        assert screen.shows(lambda lines: any(line.startswith("Key ID:") for line in lines))
+        screen.press("PKTEST1234\r")
+        assert screen.shows(lambda lines: any(line.startswith("Secret key") for line in lines))
+        screen.press("hunter2\r")
+        assert screen.shows(lambda lines: any("Secret kept in" in line for line in lines))
+        assert screen.ended()
+        assert "PKTEST1234" in screen.text
+        assert "hunter2" not in screen.text
+    finally:
+        screen.close()
+
+
+def test_profiles_are_chosen_shown_renamed_and_deleted(user: Alpacli, keyring: Path) -> None:
+    _login(user, "PKMAIN1234", "--profile", "main")
+    _login(user, "PKSWING123", "--profile", "swing", "--store", "file")
+    assert user("profile", "use", "swing").code == 0
+    rows = json.loads(user("profile", "list", "--json").out)
+    assert [(row["name"], row["chosen"], row["secret_in"]) for row in rows] == [
+        ("main", False, "keyring"),
+        ("swing", True, "profile file"),
+    ]
+    shown = user("profile", "show").text
+    assert "hunter2" not in shown
+    assert "PKSWING123" not in shown
+    assert user("profile", "rename", "swing", "slow").code == 0
+    chosen = user("config", "show", "--jq", '.[] | select(.name == "ALPACLI_PROFILE") | .value').text
+    assert chosen.strip() == "slow"
+    assert user("profile", "delete", "main").code == 2
+    dry = user("profile", "delete", "main", "--dry-run", "--json")
+    assert [row["name"] for row in json.loads(dry.out)] == ["slow"]
+    assert len(json.loads(user("profile", "list", "--json").out)) == 2
+    assert user("profile", "delete", "main", "--yes").code == 0
+    assert json.loads(keyring.read_text(encoding="utf-8")) == {}
+    assert [row["name"] for row in json.loads(user("profile", "list", "--json").out)] == ["slow"]
+    for wrong in (("use", "gone"), ("show", "gone"), ("delete", "gone", "--yes"), ("rename", "gone", "x")):
+        refused = user("profile", *wrong)
+        assert refused.code == 3
+        assert "known profiles" in refused.errors
+    assert user("profile", "rename", "slow", "slow").code == 2
+
+
+def test_many_logins_at_once_lose_no_profile(user: Alpacli) -> None:
+    running = [
+        subprocess.Popen(
+            [PROGRAM, "login", "--key-id", f"PKMANY{n}", "--secret-file", "-", "--no-check", "--profile", f"p{n}"],
+            env=user.environment(),
+            cwd=user.cwd,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+        )
+        for n in range(4)
+    ]
+    for process in running:
+        process.communicate(b"hunter2")
+        assert process.returncode == 0
+    assert len(json.loads(user("profile", "list", "--json").out)) == 4
+
+
+def test_config_show_tells_where_each_value_comes_from(user: Alpacli) -> None:
+    _login(user)
+    (user.cwd / ".env").write_text("ALPACLI_RATE_LIMIT=150\n", encoding="utf-8")
+    shown = user("config", "show", "--origin", "--json", "--max-wait", "3", env={"REDIS_URL": "redis://:hunter3@h"})
+    assert shown.code == 0, shown.errors
+    found = {row["name"]: (row["value"], row["origin"]) for row in json.loads(shown.out)}
+    assert found["ALPACA_API_KEY"] == ("PKTE…", "profile main")
+    assert found["ALPACA_SECRET_KEY"] == ("***", "profile main")
+    assert found["ALPACLI_PROFILE"] == ("main", "profile file")
+    assert found["ALPACLI_RATE_LIMIT"] == ("150", ".env")
+    assert found["ALPACLI_RATE_RESERVE"] == ("20", "default")
+    assert found["ALPACLI_MAX_WAIT"] == ("3", "--max-wait")
+    assert found["REDIS_URL"] == ("***", "environment")
+    assert found["ALPACA_BASE_URL"][1] == "environment"
+    assert "hunter" not in shown.text
