@@ -9,13 +9,13 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The demo account is kept in the checkout, so that nobody's own state, profile or Redis server is touched.
 DEMO_ENV := ALPACLI_STATE_DIR="$$PWD/.demo/state" ALPACLI_CONFIG_DIR="$$PWD/.demo/config" ALPACLI_PROFILE= REDIS_URL=
 
-.PHONY: help setup demo test check format golden bench pictures live clean
+.PHONY: help setup demo test check format bench pictures live clean
 
 help:
 	@echo 'make demo      a paper account on the offline exchange: no keys, no network'
 	@echo 'make test      the whole test suite, offline'
 	@echo 'make check     format, lint, types, layers'
-	@echo 'make golden    write the files that keep the command tree and the JSON schemas'
+	@echo 'make    write the files that keep the command tree and the JSON schemas'
 	@echo 'make bench     measure the performance goals'
 	@echo 'make pictures  docs/images, drawn by the program itself'
 	@echo 'make live      the contract tests against the real paper API (needs a paper key pair)'
@@ -67,9 +67,6 @@ check: $(READY)
 format: $(READY)
 	@.venv/bin/ruff format .
 	@.venv/bin/ruff check --fix .
-
-golden: $(READY)
-	@$(PY) -m tests.support.golden
 
 bench: $(READY)
 	@$(PY) -m compileall -q src
