@@ -15,7 +15,6 @@ help:
 	@echo 'make demo      a paper account on the offline exchange: no keys, no network'
 	@echo 'make test      the whole test suite, offline'
 	@echo 'make check     format, lint, types, layers'
-	@echo 'make    write the files that keep the command tree and the JSON schemas'
 	@echo 'make bench     measure the performance goals'
 	@echo 'make pictures  docs/images, drawn by the program itself'
 	@echo 'make live      the contract tests against the real paper API (needs a paper key pair)'
