@@ -88,10 +88,11 @@ class AlpacaAPIError(AlpacliError):
 
     Source: "Errors" of the Trading API reference, ``{"code": int, "message": str, ...}``; some answers carry no code
     and some are not JSON at all. ``details`` holds the further fields of the body (``buying_power``,
-    ``held_for_orders`` …) as Alpaca sent them.
+    ``held_for_orders`` …) as Alpaca sent them, ``body`` the whole of it, byte for byte.
     """
 
     exit_code = 4
+    body = b""
 
     def __init__(
         self,

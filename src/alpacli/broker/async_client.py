@@ -16,11 +16,12 @@ from alpacli.broker.flow import Do, Flow, Pipeline, Reading, Send, T
 from alpacli.domain.account import Account, Activity, PortfolioHistory, Position, Watchlist
 from alpacli.domain.market import Asset, CalendarDay, MarketClock
 from alpacli.domain.orders import Order
-from alpacli.ports import Transport, async_sleep
+from alpacli.ports import Request, Transport, async_sleep
 from alpacli.wire import rest
 from alpacli.wire.rest import Call
 
 if TYPE_CHECKING:
+    from alpacli.broker.forward import Forwarded, Route
     from alpacli.broker.trading import AsyncTrading
 
 
@@ -89,6 +90,12 @@ class AsyncAlpacaClient(ClientBase):
     async def change(self, call: Call[T]) -> T:
         """Send any changing endpoint of ``alpacli.wire.rest``."""
         return await self._run(self._pipeline.change(call))
+
+    async def forward(self, route: "Route", request: Request, *, use_cache: bool = True) -> "Forwarded":
+        """Pass on a request that is written in Alpaca's own protocol; see ``alpacli.broker.forward``."""
+        from alpacli.broker.forward import forward
+
+        return await self._run(forward(self._pipeline, self.desk, route, request, use_cache=use_cache))
 
     async def invalidate_cache(self, *names: str) -> int:
         """Forget cached ``account``, ``positions`` or ``orders``, or everything; return how many entries went."""

@@ -20,6 +20,7 @@ from alpacli.wire.rest import Call
 
 if TYPE_CHECKING:
     from alpacli.broker.desk import Desk
+    from alpacli.broker.forward import Forwarded, Route
     from alpacli.broker.trading import Trading
 
 CACHED: Final = ("account", "positions", "orders")
@@ -163,6 +164,12 @@ class AlpacaClient(ClientBase):
     def change(self, call: Call[T]) -> T:
         """Send any changing endpoint of ``alpacli.wire.rest``."""
         return self._run(self._pipeline.change(call))
+
+    def forward(self, route: "Route", request: Request, *, use_cache: bool = True) -> "Forwarded":
+        """Pass on a request that is written in Alpaca's own protocol; see ``alpacli.broker.forward``."""
+        from alpacli.broker.forward import forward
+
+        return self._run(forward(self._pipeline, self.desk, route, request, use_cache=use_cache))
 
     def invalidate_cache(self, *names: str) -> int:
         """Forget cached ``account``, ``positions`` or ``orders``, or everything; return how many entries went."""

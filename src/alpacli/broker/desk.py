@@ -14,7 +14,7 @@ from decimal import ROUND_DOWN, Decimal
 from typing import Any, Final
 
 from alpacli.broker.flow import REQUESTS_AT_MOST, Do, Flow, Patience, Pause, Pipeline, T
-from alpacli.broker.outcomes import Closing, Halted, Preview, Record, Unresolved, Who
+from alpacli.broker.outcomes import Closing, Halted, Preview, Record, Unresolved, Who, not_canceled
 from alpacli.broker.risk import RiskRules, risk_violations, too_many_orders
 from alpacli.domain.account import Position
 from alpacli.domain.order_rules import (
@@ -30,7 +30,7 @@ from alpacli.domain.order_rules import (
     violations,
 )
 from alpacli.domain.orders import Order
-from alpacli.domain.tickets import OrderTicket
+from alpacli.domain.tickets import OrderTicket, read_ticket
 from alpacli.errors import (
     AlpacaAPIError,
     AlpacliError,
@@ -94,6 +94,24 @@ class Desk:
     def place(self, ticket: OrderTicket) -> Flow[Order]:
         """Check, record and send one order; return it as the broker has it."""
         return (yield from self._place(ticket, "place"))
+
+    def place_as_written(self, fields: Mapping[str, Any]) -> Flow[Order]:
+        """Place an order that a client wrote in Alpaca's own fields.
+
+        What Alpaca's rules say of it is left to Alpaca; the user's own rules and a halt hold. The client order ID is added
+        when there is none.
+        """
+        client_order_id = str(fields.get("client_order_id") or f"alpacli-{self._rng.token()}")
+        call = trading.submit_order({**fields, "client_order_id": client_order_id})
+        rules = yield Do(self._rules)
+        if not rules.any and (yield Do(self._halted)) is None:
+            return (yield from self._send_once("place", call, client_order_id))
+        return (yield from self._send_if_allowed(read_ticket(fields), "place", call, client_order_id))
+
+    def obey_halt(self, what: str) -> Flow[None]:
+        """Refuse what is no order and takes on risk all the same, while trading is halted."""
+        if (yield Do(self._halted)) is not None:
+            raise refused("halt", f"trading is halted: {what} has to wait", "`alpacli resume` ends the halt")
 
     def _place(self, ticket: OrderTicket, action: str) -> Flow[Order]:
         client_order_id = ticket.client_order_id or f"alpacli-{self._rng.token()}"
@@ -405,7 +423,7 @@ class Desk:
             if order is not None and order.status in ("canceled", "pending_cancel"):
                 note(outcome="done", order=order)
                 return
-            failure = error if order is None else _not_canceled(order, error)
+            failure = error if order is None else not_canceled(order, error)
             refusal = isinstance(failure, OrderRejected)
             note(outcome="refused" if refusal else "unknown", order=order, error=failure)
             raise failure from None
@@ -416,7 +434,10 @@ class Desk:
 
     def cancel_all(self) -> Flow[list[Cancellation]]:
         """Ask for the cancellation of every open order."""
-        call = trading.cancel_all_orders()
+        return (yield from self.cancel_all_as(trading.cancel_all_orders()))
+
+    def cancel_all_as(self, call: Call[T]) -> Flow[T]:
+        """Ask for the cancellation of every open order, and read the answer in another way."""
         self._note("cancel all", call, None, phase="sent")
         try:
             value = yield from self._pipeline.change(call)
@@ -630,30 +651,6 @@ def _failed_as(error: AlpacliError) -> str:
     if isinstance(error, BudgetExhausted | CircuitOpen | RateLimited) or error.nothing_sent:
         return "not sent"
     return "refused" if isinstance(error, AlpacaAPIError) and not isinstance(error, ServerError) else "unknown"
-
-
-def _not_canceled(order: Order, error: AlpacliError) -> AlpacliError:
-    """Return what to say of an order that is not canceled although that was asked for."""
-    told = {"status": error.status, "code": error.code, "request_id": error.request_id}
-    if not order.is_terminal:
-        if isinstance(error, OrderRejected):
-            return error
-        return type(error)(
-            f"the order is {order.status}, and whether its cancellation is on its way is unknown: {error.message}",
-            f"`alpacli order {order.id} --refresh` shows it; canceling once more does no harm",
-            **told,  # type: ignore[arg-type] # each of its own type
-        )
-    filled = f", {order.filled_qty} filled" if order.filled_qty else ""
-    price = f" at {order.filled_avg_price}" if filled and order.filled_avg_price is not None else ""
-    if order.status == "filled":
-        message = f"the order was filled before it could be canceled{filled}{price}"
-        hint = f"`alpacli close {order.symbol or 'SYMBOL'}` closes the position"
-    elif order.status == "replaced":
-        message = f"the order was replaced by {order.replaced_by}, which stands"
-        hint = f"`alpacli cancel {order.replaced_by}`"
-    else:
-        message, hint = f"the order had ended: it is {order.status}{filled}{price}", "there is nothing left to cancel"
-    return OrderRejected(message, hint, **told)  # type: ignore[arg-type] # each of its own type
 
 
 def _of_ours(order: Order, client_order_id: str) -> Order:

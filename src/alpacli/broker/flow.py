@@ -14,7 +14,6 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from alpacli.broker.functions import FunctionCache
 from alpacli.broker.lease import LEASE_S, Heartbeat
-from alpacli.domain.values import to_json
 from alpacli.errors import (
     AlpacliError,
     BudgetExhausted,
@@ -144,7 +143,7 @@ class Pipeline:
         patience = Patience(self._clock, self._max_wait_s)
         if call.cache_key is None:
             return (yield from self._fetch(call, patience))
-        lifetime_s = self._cache_ttl_s.get(call.name, call.ttl_s) if max_age is None else max_age
+        lifetime_s = self.lifetime_s(call) if max_age is None else max_age
         key = f"{self.rules.scope}:{call.cache_key}"
         fresh_only = not use_cache or lifetime_s <= 0
         token = self._rng.token()
@@ -198,7 +197,7 @@ class Pipeline:
             value = rows
         if call.trim is not None:
             value = call.trim(value)
-        return Reading(value, to_json(value), None)
+        return Reading(value, call.encode(value), None)
 
     def change(self, call: Call[T]) -> Flow[T]:
         """Send something that changes the account's state, and forget what the cache knew of it."""
@@ -218,6 +217,10 @@ class Pipeline:
         """Drop what a change made stale; at once, since a flow that is being closed may not yield."""
         for name in names:
             self.store.drop(f"{self.rules.scope}:{name}")
+
+    def lifetime_s(self, call: Call[Any]) -> float:
+        """Return for how long an answer to this call is kept, in seconds."""
+        return self._cache_ttl_s.get(call.name, call.ttl_s)
 
     def patience(self) -> Patience:
         """Return the waiting that one more call may do."""

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, Protocol
 
 from alpacli.domain.orders import Order
 from alpacli.domain.values import MaybeAmount, Model
+from alpacli.errors import AlpacliError, OrderRejected
 
 
 class Halted(Protocol):
@@ -70,3 +71,27 @@ class Closing(Model):
     symbol: str
     status: int
     body: Any = None
+
+
+def not_canceled(order: Order, error: AlpacliError) -> AlpacliError:
+    """Return what to say of an order that is not canceled although that was asked for."""
+    told = {"status": error.status, "code": error.code, "request_id": error.request_id}
+    if not order.is_terminal:
+        if isinstance(error, OrderRejected):
+            return error
+        return type(error)(
+            f"the order is {order.status}, and whether its cancellation is on its way is unknown: {error.message}",
+            f"`alpacli order {order.id} --refresh` shows it; canceling once more does no harm",
+            **told,  # type: ignore[arg-type] # each of its own type
+        )
+    filled = f", {order.filled_qty} filled" if order.filled_qty else ""
+    price = f" at {order.filled_avg_price}" if filled and order.filled_avg_price is not None else ""
+    if order.status == "filled":
+        message = f"the order was filled before it could be canceled{filled}{price}"
+        hint = f"`alpacli close {order.symbol or 'SYMBOL'}` closes the position"
+    elif order.status == "replaced":
+        message = f"the order was replaced by {order.replaced_by}, which stands"
+        hint = f"`alpacli cancel {order.replaced_by}`"
+    else:
+        message, hint = f"the order had ended: it is {order.status}{filled}{price}", "there is nothing left to cancel"
+    return OrderRejected(message, hint, **told)  # type: ignore[arg-type] # each of its own type

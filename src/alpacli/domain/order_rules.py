@@ -314,7 +314,7 @@ def estimated_value(ticket: OrderTicket, quote: Quote | None) -> Decimal | None:
 
 def held(positions: Iterable[Position], symbol: str) -> Position | None:
     plain = symbol.replace("/", "")
-    return next((position for position in positions if position.symbol.replace("/", "") == plain), None)
+    return next((item for item in positions if item.symbol.replace("/", "") == plain or item.asset_id == symbol), None)
 
 
 def reduces(ticket: OrderTicket, positions: Iterable[Position]) -> bool:

@@ -6,6 +6,8 @@ A status is text: one that is not in the sets below is unknown, which is neither
 from decimal import Decimal
 from typing import Final
 
+from pydantic import PrivateAttr
+
 from alpacli.domain.values import Flag, MaybeAmount, MaybeTimestamp, Model, Timestamp
 
 OPEN: Final = frozenset(
@@ -76,6 +78,16 @@ class Order(Model):
     commission: MaybeAmount = None
     source: str | None = None
     subtag: str | None = None
+
+    _wire: bytes = PrivateAttr(b"")
+
+    @property
+    def wire(self) -> bytes:
+        """Return the very bytes that the broker answered with, for whoever asked for this order alone."""
+        return self._wire
+
+    def remember(self, wire: bytes) -> None:
+        self._wire = wire
 
     @property
     def is_open(self) -> bool:

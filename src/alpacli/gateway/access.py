@@ -1,55 +1,91 @@
 """Who may: one question, ``Access.check(credentials, scope)``, that every route and every socket asks.
 
 What proves a client is a token (``Authorization: Bearer``, the first message of a socket, or its subprotocol) or a key pair
-in Alpaca's own places; never anything in a URL. The answer is a ``Grant`` or ``AccessDenied``.
+in Alpaca's own places; never anything in a URL. The answer is a ``Grant`` or ``AccessDenied``. It does no I/O: the book of
+what was revoked is read again twice a second beside it, and a token that was understood once is remembered.
 """
 
+import asyncio
+import hashlib
 import hmac
-from collections.abc import Iterable, Mapping
-from typing import Final, NamedTuple
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Final
 
-from alpacli.errors import AccessDenied
-from alpacli.ports import Clock
+from alpacli.errors import AccessDenied, AlpacliError, BudgetExhausted
+from alpacli.gateway.tokens import SCOPES, Grant, PublishedKeys, SigningKeys, invalid, read_token
+from alpacli.ports import Clock, async_sleep
 from alpacli.settings import KeyPair
+from alpacli.store.tokens import Minted, TokenBook
 
-SCOPES: Final = ("read", "stream", "trade")
+__all__ = [
+    "SCOPES",
+    "SUBPROTOCOL",
+    "Access",
+    "Credentials",
+    "Grant",
+    "from_headers",
+    "from_message",
+    "from_subprotocols",
+]
+
 SUBPROTOCOL: Final = "alpacli"
 """What a socket agrees on when the client offers it beside ``bearer.TOKEN``."""
 _BEARER: Final = "bearer."
+_REREAD_S: Final = 0.4
+_REMEMBERED: Final = 10_000
+UPSTREAM: Final = "upstream"
+"""The id of the grant of whoever has the account's own key pair."""
 
 
-class Credentials(NamedTuple):
-    """What a client proves itself with: a token, or a key pair."""
+class Credentials:
+    """What a client proves itself with: a token, or a key pair. They cannot be printed."""
 
-    token: str = ""
-    key_id: str = ""
-    secret: str = ""
+    __slots__ = ("key_id", "secret", "token")
 
-    def __repr__(self) -> str:
-        return "Credentials(***)"
+    def __init__(self, token: str = "", key_id: str = "", secret: str = "") -> None:
+        self.token = token
+        self.key_id = key_id
+        self.secret = secret
 
     def __bool__(self) -> bool:
         return bool(self.token or self.key_id or self.secret)
 
 
-class Grant(NamedTuple):
-    """What a client may do: the name people know it by, its id, scopes, and until when (Unix seconds)."""
-
-    name: str
-    id: str
-    scopes: frozenset[str]
-    expires: float | None = None
-
-
 class Access:
-    """Knows the upstream key pair and everything that was minted."""
+    """Knows the upstream key pair, who may sign, and the book; ``beside`` keeps that current while it is entered."""
 
-    def __init__(self, upstream: KeyPair, clock: Clock) -> None:
-        self._upstream = upstream
+    def __init__(
+        self,
+        upstream: KeyPair,
+        account: str,
+        keys: SigningKeys,
+        book: TokenBook,
+        clock: Clock,
+        warn: Callable[[str], None],
+        *,
+        published: PublishedKeys | None = None,
+        token_rate: int = 0,
+        require_signed: bool = False,
+    ) -> None:
+        """Take the parts; ``token_rate`` is in requests per minute and client, 0 is no limit."""
+        self.keys = keys
+        self._own_id_sha256 = _sha256(upstream.key_id)
+        self._own_secret_sha256 = _sha256(upstream.secret.reveal())
+        self._account = account
+        self._book = book
+        self._published = published
         self._clock = clock
+        self._warn = warn
+        self._require_signed = require_signed
+        self._remembered: dict[str, Grant] = {}
+        self._revoked: frozenset[str] = frozenset()
+        self._pairs: dict[str, Minted] = {}
+        self._allowance = _Allowance(token_rate, clock) if token_rate else None
+        self._complained = False
 
     def check(self, credentials: Credentials, scope: str) -> Grant:
-        """Return what these credentials grant.
+        """Return what these credentials grant, when that includes ``scope``.
 
         Raises:
             AccessDenied: status 401 when they prove nothing (any more), 403 when they do not reach this far.
@@ -61,16 +97,129 @@ class Access:
 
     def holds(self, grant: Grant) -> bool:
         """Tell whether a grant still stands; quick, for what lasts, like a socket, to ask every half second."""
-        return grant.expires is None or self._clock.time() < grant.expires
+        return grant.id not in self._revoked and (grant.expires is None or self._clock.time() < grant.expires)
+
+    def spend(self, grant: Grant) -> None:
+        """Count one request of a client against its own allowance.
+
+        Raises:
+            BudgetExhausted: it has none left; ``retry_after`` says when it does. Others do not feel it.
+        """
+        if self._allowance is not None:
+            self._allowance.spend(grant)
+
+    def needs_signature(self, grant: Grant) -> bool:
+        """Tell whether the trades of this client must be signed."""
+        return grant.signed or self._require_signed
+
+    @property
+    def knows_pairs(self) -> bool:
+        return bool(self._pairs)
+
+    def refresh(self) -> None:
+        """Read the book, the secrets of other machines and the issuer's keys again; blocks.
+
+        Raises:
+            ConfigError: one of them cannot be had; what was known stays.
+        """
+        entries = self._book.entries()
+        self._revoked = frozenset(entry.id for entry in entries.values() if entry.revoked is not None)
+        self._pairs = {entry.key_id: entry for entry in entries.values() if entry.key_id}
+        self.keys.refresh()
+        if self._published is not None:
+            self._published.refresh()
+
+    @asynccontextmanager
+    async def beside(self) -> AsyncIterator[None]:
+        """Keep current what ``check`` knows: what is revoked anywhere bites within a second."""
+        await asyncio.to_thread(self.refresh)
+        reading = asyncio.create_task(self._keep_current())
+        try:
+            yield
+        finally:
+            reading.cancel()
+            with suppress(asyncio.CancelledError):
+                await reading
+
+    async def _keep_current(self) -> None:
+        while True:
+            await async_sleep(_REREAD_S)
+            try:
+                await asyncio.to_thread(self.refresh)
+            except AlpacliError as error:
+                if not self._complained:
+                    self._warn(f"{error.message}; {error.hint}; what was known of tokens goes on being used")
+                self._complained = True
+            else:
+                self._complained = False
 
     def _prove(self, credentials: Credentials) -> Grant:
-        if not credentials:
-            raise denied("a token is needed")
-        same = hmac.compare_digest(credentials.key_id.encode(), self._upstream.key_id.encode())
-        same &= hmac.compare_digest(credentials.secret.encode(), self._upstream.secret.reveal().encode())
-        if same:
-            return Grant("the account's own key pair", "upstream", frozenset(SCOPES))
-        raise denied("this token is not valid")
+        if credentials.token:
+            return self._by_token(credentials.token)
+        if credentials.key_id and credentials.secret:
+            return self._by_pair(credentials.key_id, credentials.secret)
+        raise invalid("a token is needed")
+
+    def _by_token(self, token: str) -> Grant:
+        grant = self._remembered.get(token)
+        if grant is None:
+            grant = read_token(token, self._account, self.keys, self._published)
+            if len(self._remembered) >= _REMEMBERED:
+                self._remembered.clear()
+            self._remembered[token] = grant
+        if grant.id in self._revoked:
+            raise invalid("this token was revoked")
+        if grant.expires is not None and self._clock.time() >= grant.expires:
+            raise invalid("this token has expired")
+        return grant
+
+    def _by_pair(self, key_id: str, secret: str) -> Grant:
+        """Compare with the account's own pair, and with the minted one of this name; both always, in constant time."""
+        given = _sha256(secret)
+        own = hmac.compare_digest(_sha256(key_id), self._own_id_sha256)
+        own &= hmac.compare_digest(given, self._own_secret_sha256)
+        entry = self._pairs.get(key_id, _NOBODY)
+        minted = hmac.compare_digest(given, entry.secret_sha256)
+        if own:
+            return Grant("the account's own key pair", UPSTREAM, frozenset(SCOPES))
+        if not minted or entry is _NOBODY:
+            raise invalid("this key pair is not valid")
+        if entry.revoked is not None:
+            raise invalid("this key pair was revoked")
+        if not entry.lasts(self._clock.time()):
+            raise invalid("this key pair has expired")
+        return Grant(entry.name, entry.id, frozenset(entry.scopes), entry.expires, entry.signed)
+
+
+_NOBODY: Final = Minted("", secret_sha256="0" * 64)
+
+
+class _Allowance:
+    """So many requests a minute for each client: all at once or spread, and as many again as the minute goes by."""
+
+    def __init__(self, rate: int, clock: Clock) -> None:
+        self._rate = rate
+        self._clock = clock
+        self._spent: dict[str, tuple[float, float]] = {}
+
+    def spend(self, grant: Grant) -> None:
+        now = self._clock.monotonic()
+        spent, at = self._spent.get(grant.id, (0.0, now))
+        spent = max(spent - (now - at) * self._rate / 60.0, 0.0)
+        if spent + 1.0 > self._rate:
+            wait_s = (spent + 1.0 - self._rate) * 60.0 / self._rate
+            raise BudgetExhausted(
+                f"{grant.name} has used its {self._rate} requests a minute",
+                f"come back in {wait_s:.1f} s; other clients are not affected",
+                retry_after=round(wait_s, 3),
+            )
+        if grant.id not in self._spent and len(self._spent) >= _REMEMBERED:
+            self._spent.clear()
+        self._spent[grant.id] = (spent + 1.0, now)
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 def from_headers(headers: Mapping[str, str]) -> Credentials:
@@ -103,11 +252,6 @@ def from_message(message: object) -> Credentials:
     if key_id == "oauth":
         token, key_id, secret = secret, "", ""
     return Credentials(token=token) if token else Credentials(key_id=key_id, secret=secret)
-
-
-def denied(message: str) -> AccessDenied:
-    """Return the refusal of a client that proves nothing."""
-    return AccessDenied(message, "send Authorization: Bearer TOKEN; `alpacli serve token` mints one", status=401)
 
 
 def _text(value: object) -> str:

@@ -1,19 +1,67 @@
-"""Settings become the parts of a gateway; only here real ones are chosen, as in ``runtime``."""
+"""Settings become the parts of a gateway, and of the commands that mint and revoke; only here real ones are chosen."""
+
+import os
 
 from alpacli.gateway.access import Access
 from alpacli.gateway.parts import Limits, Parts
+from alpacli.gateway.tokens import Issuer, PublishedKeys, SigningKeys, fetch_jwks
 from alpacli.ports import SystemClock, SystemRandomness
 from alpacli.runtime import Warn, open_async_client
 from alpacli.settings import Settings
+from alpacli.store.tokens import Shared, TokenBook
 
 
-def open_gateway(settings: Settings, limits: Limits, *, warn: Warn) -> Parts:
+def open_gateway(
+    settings: Settings,
+    limits: Limits,
+    *,
+    warn: Warn,
+    issuer: Issuer | None = None,
+    require_signed: bool = False,
+) -> Parts:
     """Put a gateway together.
 
     Raises:
         ConfigError: there is no key pair, or ``REDIS_URL`` makes no sense.
     """
     clock, rng = SystemClock(), SystemRandomness()
-    access = Access(settings.require_keys(), clock)
+    access = Access(
+        settings.require_keys(),
+        settings.fingerprint,
+        open_keys(settings),
+        open_book(settings, warn),
+        clock,
+        warn,
+        published=None if issuer is None else PublishedKeys(issuer, clock, fetch_jwks),
+        token_rate=limits.token_rate,
+        require_signed=require_signed,
+    )
     client = open_async_client(settings, label="gateway", warn=warn)
     return Parts(settings, client, access, limits, clock, rng, warn)
+
+
+def open_book(settings: Settings, warn: Warn) -> TokenBook:
+    """Open the book of what was minted for this account's gateways."""
+    return TokenBook(_path(settings, "tokens.json"), f"{settings.scope}:~tokens", _shared(settings), warn)
+
+
+def open_keys(settings: Settings) -> SigningKeys:
+    """Open the secrets that sign this account's tokens.
+
+    Raises:
+        ConfigError: there is no key pair.
+    """
+    secret = settings.require_keys().secret
+    return SigningKeys(_path(settings, "secret"), secret, f"{settings.scope}:~signers", _shared(settings))
+
+
+def _path(settings: Settings, name: str) -> str:
+    return os.path.join(settings.state_dir, "gateway", f"{settings.fingerprint}.{name}")
+
+
+def _shared(settings: Settings) -> Shared | None:
+    if not settings.redis_url:
+        return None
+    from alpacli.store.redis import RedisStore
+
+    return RedisStore(settings.redis_url.reveal())

@@ -64,6 +64,8 @@ _SHA: Final = {
         scripts.LIMITS,
         scripts.NOTE,
         scripts.SET_NOTE,
+        scripts.FIELDS,
+        scripts.SET_FIELD,
     )
 }
 _HINT: Final = (
@@ -177,6 +179,15 @@ class RedisStore:
     def set_note(self, key: str, value: bytes | None) -> int:
         """Keep a small note, or with ``None`` remove it; return its new version."""
         return int(self._run(scripts.SET_NOTE, 1, key, *(() if value is None else (value,))))
+
+    def fields(self, key: str) -> dict[str, bytes]:
+        """Return the small values that stay under the names of one key."""
+        found = self._run(scripts.FIELDS, 1, key)
+        return {name.decode(): value for name, value in zip(found[::2], found[1::2], strict=True)}
+
+    def set_field(self, key: str, name: str, value: bytes | None) -> None:
+        """Keep a small value under a name of a key, or with ``None`` remove it; others of that key stay as they are."""
+        self._run(scripts.SET_FIELD, 1, key, name, *(() if value is None else (value,)))
 
     # ------------------------------------------------------------------------------------------------- budget
 

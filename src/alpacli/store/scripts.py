@@ -418,3 +418,10 @@ local version = redis.call('HINCRBY', KEYS[1], 'version', 1)
 if ARGV[1] then redis.call('HSET', KEYS[1], 'value', ARGV[1]) else redis.call('HDEL', KEYS[1], 'value') end
 return version
 """
+
+FIELDS: Final = "return redis.call('HGETALL', KEYS[1])"
+
+SET_FIELD: Final = """
+if ARGV[2] then redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) else redis.call('HDEL', KEYS[1], ARGV[1]) end
+return 1
+"""

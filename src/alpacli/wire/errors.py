@@ -62,9 +62,11 @@ def refusal(request: Request, response: Response, now: float) -> AlpacaAPIError 
     if kind is RateLimited:
         wait = "a minute" if retry_after is None else f"{max(retry_after, 0.1):.1f} s"
         hint = f"come back in {wait}, or wait longer with --max-wait; `alpacli limits` shows who uses the budget"
-    return kind(
+    error = kind(
         message, hint, status=status, code=code, request_id=request_id, retry_after=retry_after, details=details
     )
+    error.body = response.body
+    return error
 
 
 def printable(text: str, longest: int = _LONGEST_TEXT) -> str:

@@ -38,7 +38,8 @@ class Call(NamedTuple, Generic[T]):
     the settings know better for ``name``. ``next_page(request, page, rows)`` returns the request that continues after
     ``page``, where ``rows`` is everything so far with that page, or ``None`` at the end; ``trim`` then cuts the collected
     rows to what was asked for. ``changes`` names the cache-key prefixes that a success makes stale. ``shows`` reads what a
-    DELETE answers with, for when that answer was lost and a second one finds nothing to delete.
+    DELETE answers with, for when that answer was lost and a second one finds nothing to delete. ``encode`` makes what is
+    cached from the value.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Call(NamedTuple, Generic[T]):
     urgent: bool = False
     changes: tuple[str, ...] = ()
     shows: Request | None = None
+    encode: Callable[[Any], bytes] = to_json
 
 
 # ------------------------------------------------------------------------------------------------- the account
@@ -97,7 +99,7 @@ def portfolio_history(
         cashflow_types=_joined("cashflow_types", cashflow_types),
     )
     request = Request("GET", "/v2/account/portfolio/history", query)
-    return Call("portfolio", request, reads_one(PortfolioHistory, "the portfolio history"), _key("portfolio", query))
+    return Call("portfolio", request, reads_one(PortfolioHistory, "the portfolio history"), key_for("portfolio", query))
 
 
 def activities(
@@ -137,7 +139,7 @@ def activities(
     def trim(rows: list[Activity]) -> list[Activity]:
         return _distinct(rows)[:limit]
 
-    key = _key(f"activities:{limit or 'all'}", filters)
+    key = key_for(f"activities:{limit or 'all'}", filters)
     return Call("activities", request, reads_many(Activity, "activities"), key, 0.0, next_page, trim)
 
 
@@ -195,7 +197,7 @@ def orders(
         "orders",
         Request("GET", "/v2/orders", (*filters, *first, *bounds)),
         reads_many(Order, "orders"),
-        _key(f"orders:{status}:{limit or 'all'}", (*filters[1:], *bounds)),
+        key_for(f"orders:{status}:{limit or 'all'}", (*filters[1:], *bounds)),
         next_page=next_page if paged else None,
         trim=trim if paged else None,
     )
@@ -212,7 +214,7 @@ def order_by_client_order_id(client_order_id: str) -> Call[Order]:
         raise UsageError("the client order id is empty", "give the id that the order was sent with")
     query = _query(client_order_id=client_order_id)
     request = Request("GET", "/v2/orders:by_client_order_id", query)
-    return Call("orders", request, reads_one(Order, "the order"), _key("orders:client", query))
+    return Call("orders", request, reads_order, key_for("orders:client", query))
 
 
 # ------------------------------------------------------------------------------------------------------ market
@@ -230,7 +232,7 @@ def calendar(start: dt.date | None = None, end: dt.date | None = None) -> Call[l
         start=None if start is None else _date("start", start), end=None if end is None else _date("end", end)
     )
     request = Request("GET", "/v2/calendar", query)
-    return Call("calendar", request, reads_many(CalendarDay, "the calendar"), _key("calendar", query), 3600.0)
+    return Call("calendar", request, reads_many(CalendarDay, "the calendar"), key_for("calendar", query), 3600.0)
 
 
 def assets(
@@ -248,7 +250,7 @@ def assets(
         attributes=_joined("attributes", attributes),
     )
     request = Request("GET", "/v2/assets", query)
-    return Call("assets", request, reads_many(Asset, "assets"), _key("assets:list", query), 3600.0)
+    return Call("assets", request, reads_many(Asset, "assets"), key_for("assets:list", query), 3600.0)
 
 
 def asset(symbol: str) -> Call[Asset]:
@@ -274,7 +276,7 @@ def watchlist(watchlist_id: str) -> Call[Watchlist]:
 def watchlist_by_name(name: str) -> Call[Watchlist]:
     query = _query(name=_watchlist_name(name))
     request = Request("GET", "/v2/watchlists:by_name", query)
-    return Call("watchlists", request, reads_one(Watchlist, "the watchlist"), _key("watchlists:name", query))
+    return Call("watchlists", request, reads_one(Watchlist, "the watchlist"), key_for("watchlists:name", query))
 
 
 def create_watchlist(name: str, symbols: Sequence[str] = ()) -> Call[Watchlist]:
@@ -331,6 +333,13 @@ def reads_many(model: type[M], what: str) -> Callable[[bytes], list[M]]:
         return [_validated(model, row, what) for row in value]
 
     return decode
+
+
+def reads_order(body: bytes) -> Order:
+    """Read an order that remembers how it was written."""
+    order = reads_one(Order, "the order")(body)
+    order.remember(body)
+    return order
 
 
 def reads_nothing(_: bytes) -> None:
@@ -410,7 +419,7 @@ def _query(**values: str | None) -> tuple[tuple[str, str], ...]:
     return tuple((name, _text(name, value)) for name, value in values.items() if value is not None)
 
 
-def _key(name: str, query: tuple[tuple[str, str], ...]) -> str:
+def key_for(name: str, query: tuple[tuple[str, str], ...]) -> str:
     """Name a cache entry by what was asked; long questions by their hash, so that keys stay short in every store."""
     tail = "".join(f":{name}={value}" for name, value in query)
     return f"{name}{tail}" if len(tail) <= 160 else f"{name}:{hashlib.sha256(tail.encode()).hexdigest()[:32]}"

@@ -10,7 +10,7 @@ from alpacli.domain.orders import Order
 from alpacli.domain.values import Model, to_json
 from alpacli.errors import UsageError
 from alpacli.ports import Request
-from alpacli.wire.rest import Call, path_part, reads_many, reads_nothing, reads_one
+from alpacli.wire.rest import Call, path_part, reads_many, reads_nothing, reads_order
 
 CHANGES: Final = ("account", "positions", "orders")
 """The cached names that any order may make stale."""
@@ -29,7 +29,7 @@ class Cancellation(Model):
 
 def submit_order(body: Mapping[str, Any]) -> Call[Order]:
     request = Request("POST", "/v2/orders", body=to_json(dict(body)))
-    return Call("orders", request, reads_one(Order, "the order"), urgent=True, changes=CHANGES)
+    return Call("orders", request, reads_order, urgent=True, changes=CHANGES)
 
 
 def replace_order(order_id: str, changes: Mapping[str, Any]) -> Call[Order]:
@@ -37,7 +37,7 @@ def replace_order(order_id: str, changes: Mapping[str, Any]) -> Call[Order]:
     if not changes.keys() - {"client_order_id"}:
         raise UsageError("nothing is to be changed", "give a quantity, a price, a trail or a time in force")
     request = Request("PATCH", f"/v2/orders/{path_part('order ID', order_id)}", body=to_json(dict(changes)))
-    return Call("orders", request, reads_one(Order, "the order"), urgent=True, changes=CHANGES)
+    return Call("orders", request, reads_order, urgent=True, changes=CHANGES)
 
 
 def cancel_order(order_id: str) -> Call[None]:
