@@ -92,6 +92,10 @@ class ClientBase:
         scope = self._pipeline.rules.scope
         return self._pipeline.store.cache_stats(f"{scope}:{name}" if name else scope)
 
+    def lifetime_s(self, call: Call[Any]) -> float:
+        """Return for how long an answer to this call is kept, in seconds."""
+        return self._pipeline.lifetime_s(call)
+
     @property
     def store_kind(self) -> str:
         """Return what keeps cache and budget just now: ``redis``, ``sqlite`` or ``memory``."""

@@ -194,12 +194,18 @@ def forward(pipeline: Pipeline, desk: Desk, route: Route, request: Request, *, u
     return Forwarded(_trimmed(response))
 
 
+def kept_call(route: Route, request: Request) -> Call[bytes] | None:
+    """Return how an answer is kept, as Alpaca sent it; ``None`` when it never is."""
+    if route.pattern not in _KEPT:
+        return None
+    name, ttl_s = _KEPT[route.pattern]
+    return Call(name, request, _whole, key_for(f"{name}:wire:{route.item}", request.query), ttl_s, encode=bytes)
+
+
 def _read(pipeline: Pipeline, route: Route, request: Request, *, use_cache: bool) -> Flow[Forwarded]:
-    name, ttl_s = _KEPT.get(route.pattern, ("", 0.0))
-    key = f"{name}:wire:{route.item}" if name else ""
-    call = Call(name, request, _whole, key_for(key, request.query), ttl_s, encode=bytes)
-    lifetime_s = pipeline.lifetime_s(call) if name else 0.0
-    if lifetime_s <= 0:
+    call = kept_call(route, request)
+    lifetime_s = 0.0 if call is None else pipeline.lifetime_s(call)
+    if call is None or lifetime_s <= 0:
         return Forwarded(_trimmed((yield from pipeline.exchange(request, pipeline.patience(), urgent=False))))
     reading = yield from pipeline.read(call, use_cache=use_cache, max_age=None)
     fresh_s = max(lifetime_s - (reading.age_s or 0.0), 0.0) if use_cache else 0.0

@@ -24,13 +24,17 @@ _CONTEXT: Final = {"help_option_names": ["--help", "-h"], "max_content_width": 1
 
 
 class Entry(NamedTuple):
-    """A command, ``module:function`` under ``alpacli.cli``, or a group with ``commands`` of its own."""
+    """A command, ``module:function`` under ``alpacli.cli``, or a group with ``commands`` of its own.
+
+    ``default`` is the command of a group that is meant when none is named.
+    """
 
     help: str
     home: str = ""
     panel: str = ""
     kind: Kind = "read"
     commands: "Mapping[str, Entry] | None" = None
+    default: str = ""
 
 
 COMMANDS: Final[Mapping[str, Entry]] = {
@@ -81,7 +85,16 @@ COMMANDS: Final[Mapping[str, Entry]] = {
             "stats": Entry("Show hit rate, size and ages.", "local:cache_stats"),
         },
     ),
-    "serve": Entry("Serve this account to other programs: HTTP and WebSocket.", "gateway:serve", _LOCAL, kind="serve"),
+    "serve": Entry(
+        "Serve this account to other programs: HTTP and WebSocket.",
+        panel=_LOCAL,
+        commands={
+            "run": Entry("Serve until Ctrl-C; `serve` alone means this.", "gateway:serve", kind="serve"),
+            "token": Entry("Mint a token for a client.", "gateway:token", kind="serve"),
+            "tokens": Entry("List tokens, and revoke them.", "gateway:tokens", kind="local"),
+        },
+        default="run",
+    ),
     "demo": Entry("Give the offline account positions and orders to look at.", "simulate:demo", _LOCAL, kind="change"),
     "sim": Entry(
         "Look after the offline exchange.",

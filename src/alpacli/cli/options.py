@@ -137,7 +137,7 @@ def _check_seconds(options: Options) -> None:
 def hoist(args: Sequence[str], names: Mapping[str, Any]) -> list[str]:
     """Return the arguments with common options that stand before the command's name moved behind it.
 
-    ``names`` is the command table: a group's entry has a mapping of its own under ``commands``.
+    ``names`` is the command table: a group's entry has a mapping of its own under ``commands``, and may have a ``default``.
 
     Raises:
         UsageError: common options and no command.
@@ -145,6 +145,7 @@ def hoist(args: Sequence[str], names: Mapping[str, Any]) -> list[str]:
     path: list[str] = []
     moved: list[str] = []
     level: Mapping[str, Any] | None = names
+    default = ""
     place = 0
     while place < len(args) and level is not None:
         arg = args[place]
@@ -158,7 +159,11 @@ def hoist(args: Sequence[str], names: Mapping[str, Any]) -> list[str]:
             continue
         path.append(arg)
         place += 1
+        default = level[arg].default if arg in level else ""
         level = level[arg].commands if arg in level else None
+    if level is not None and default:
+        path.append(default)
+        level = None
     rest = list(args[place:])
     if level is not None and moved:
         if not rest:

@@ -1,32 +1,46 @@
 """The application: which modules answer what, and what lives as long as it does.
 
-A module of routes has ``router(parts) -> APIRouter``; what must run beside the requests is an async context manager in
-``_BESIDE``. FastAPI's own pages are off: they load from third parties.
+A module of routes has ``router(parts) -> APIRouter``; what must run beside the requests is an async context manager.
+FastAPI's own pages are off: they load from third parties.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
 
 from alpacli import __version__
-from alpacli.gateway import health
+from alpacli.errors import AlpacliError, UsageError
+from alpacli.gateway import alpaca_api, broker_api, docs, health
+from alpacli.gateway.answers import Refused, refusal
+from alpacli.gateway.guard import Guard, Network
 from alpacli.gateway.parts import Parts
 
-_ROUTES = (health.router,)
+_ROUTES: Final = (health.router, docs.router, broker_api.router, alpaca_api.router)
+_THREADS: Final = 64
+"""Requests that wait for Alpaca or for the store at the same time; each takes a thread."""
 
 
-def create_app(parts: Parts) -> FastAPI:
-    """Return the whole gateway as one ASGI application."""
+def create_app(parts: Parts, *, allowed: Sequence[Network] = ()) -> Guard:
+    """Return the whole gateway as one ASGI application; only the ``allowed`` networks may connect, if there are any."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        await parts.client.close()
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, "gateway"))
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(parts.client.close)
+            await stack.enter_async_context(parts.access.beside())
+            yield
 
     app = FastAPI(
         title="alpacli gateway",
         version=__version__,
+        description="One Alpaca paper account for many programs. Alpaca's own paths (/v2/…, /v1beta1/…) are here too.",
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
@@ -34,4 +48,32 @@ def create_app(parts: Parts) -> FastAPI:
     )
     for router in _ROUTES:
         app.include_router(router(parts))
-    return app
+    app.add_exception_handler(AlpacliError, _failed)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _no_route)
+    app.add_exception_handler(Exception, _defect)
+    return Guard(app, parts, allowed)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    assert isinstance(error, AlpacliError)  # noqa: S101 # the only kind this is registered for
+    return refusal(request.url.path, error)
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 # the only kind this is registered for
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"][1:])
+    return refusal(request.url.path, UsageError(f"{where}: {first['msg']}", "see /docs"))
+
+
+async def _no_route(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 # the only kind this is registered for
+    response = refusal(request.url.path, Refused(str(error.detail).lower(), "see /docs", status=error.status_code))
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _defect(request: Request, error: Exception) -> Response:
+    """Say that it is our fault; the server's log has the traceback."""
+    return refusal(request.url.path, AlpacliError("a defect in the gateway", "its log says more", status=500))

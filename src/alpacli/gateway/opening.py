@@ -4,10 +4,13 @@ import os
 
 from alpacli.gateway.access import Access
 from alpacli.gateway.parts import Limits, Parts
+from alpacli.gateway.remembered import Remembered
+from alpacli.gateway.signing import Signatures
 from alpacli.gateway.tokens import Issuer, PublishedKeys, SigningKeys, fetch_jwks
 from alpacli.ports import SystemClock, SystemRandomness
-from alpacli.runtime import Warn, open_async_client
+from alpacli.runtime import Warn, open_async_client, open_halt
 from alpacli.settings import Settings
+from alpacli.store import open_store
 from alpacli.store.tokens import Shared, TokenBook
 
 
@@ -36,8 +39,19 @@ def open_gateway(
         token_rate=limits.token_rate,
         require_signed=require_signed,
     )
-    client = open_async_client(settings, label="gateway", warn=warn)
-    return Parts(settings, client, access, limits, clock, rng, warn)
+    store = open_store(settings, clock, rng, warn)
+    return Parts(
+        settings,
+        open_async_client(settings, label="gateway", warn=warn),
+        access,
+        Signatures(access.keys, store, settings.scope, clock, rng),
+        Remembered(clock),
+        open_halt(settings, warn),
+        limits,
+        clock,
+        rng,
+        warn,
+    )
 
 
 def open_book(settings: Settings, warn: Warn) -> TokenBook:

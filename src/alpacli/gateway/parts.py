@@ -4,16 +4,24 @@ from typing import NamedTuple
 
 from alpacli.broker.async_client import AsyncAlpacaClient
 from alpacli.gateway.access import Access
+from alpacli.gateway.remembered import Remembered
+from alpacli.gateway.signing import Signatures
 from alpacli.ports import Clock, Randomness
 from alpacli.runtime import Warn
 from alpacli.settings import Settings
+from alpacli.store.halt import HaltSwitch
 
 
 class Limits(NamedTuple):
-    """What one client may ask of a gateway: sizes in bytes, ``token_rate`` in requests a minute (0 is no limit)."""
+    """What clients may ask of a gateway: sizes in bytes, ``token_rate`` in requests a minute and client (0 is no limit).
+
+    ``request_s`` is how long a whole request may take to arrive; ``connections`` counts all clients together.
+    """
 
     header_bytes: int = 16 * 1024
+    target_bytes: int = 8 * 1024
     body_bytes: int = 256 * 1024
+    request_s: float = 15.0
     message_bytes: int = 64 * 1024
     symbols: int = 1000
     connections: int = 1000
@@ -27,6 +35,9 @@ class Parts(NamedTuple):
     settings: Settings
     client: AsyncAlpacaClient
     access: Access
+    signatures: Signatures
+    remembered: Remembered
+    halt: HaltSwitch
     limits: Limits
     clock: Clock
     rng: Randomness

@@ -14,7 +14,8 @@ from alpacli.gateway.parts import Limits
 
 if TYPE_CHECKING:
     import uvicorn
-    from fastapi import FastAPI
+
+    from alpacli.gateway.guard import Guard
 
 _DRAIN_S: Final = 10
 
@@ -49,8 +50,8 @@ def check_place(place: Place) -> IPv4Address | IPv6Address:
     return address
 
 
-def serve(app: "FastAPI", place: Place, limits: Limits, *, ready: Callable[[str], None], access_log: bool) -> None:
-    """Serve until SIGTERM or Ctrl-C: then no new connections, requests finish, sockets close, and the function returns.
+def serve(app: "Guard", place: Place, limits: Limits, *, ready: Callable[[str], None], access_log: bool) -> None:
+    """Serve until SIGTERM or Ctrl-C: no new connections then, requests finish, sockets close, and the function returns.
 
     ``ready`` is told the URL once connections are accepted.
 
@@ -58,6 +59,8 @@ def serve(app: "FastAPI", place: Place, limits: Limits, *, ready: Callable[[str]
         ConfigError: the address is not safe, the port is taken, or the certificate cannot be used.
     """
     import uvicorn
+
+    from alpacli.gateway.protocol import patient
 
     address = check_place(place)
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
@@ -73,10 +76,10 @@ def serve(app: "FastAPI", place: Place, limits: Limits, *, ready: Callable[[str]
         listener.listen(512)
         config = uvicorn.Config(
             app,
+            http=patient(limits),
             ws="websockets-sansio",
             ws_max_size=limits.message_bytes,
             limit_concurrency=limits.connections,
-            h11_max_incomplete_event_size=limits.header_bytes,
             access_log=access_log,
             log_level="info" if access_log else "warning",
             server_header=False,

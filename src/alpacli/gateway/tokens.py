@@ -11,6 +11,8 @@ import hashlib
 import hmac
 import json
 import os
+import secrets
+import string
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
@@ -206,6 +208,14 @@ def mint(keys: SigningKeys, account: str, grant: Grant, now: float) -> str:
     if grant.signed:
         claims["signed"] = True
     return jwt.encode(claims, secret, "HS256", headers={"kid": key_id})
+
+
+def mint_pair() -> tuple[str, str, str]:
+    """Return a key ID and a secret as Alpaca's look, and the SHA-256 of the secret, which is all that is kept."""
+    alphabet = string.ascii_uppercase + string.digits
+    key_id = "PKGW" + "".join(secrets.choice(alphabet) for _ in range(16))
+    secret = secrets.token_urlsafe(30)
+    return key_id, secret, hashlib.sha256(secret.encode()).hexdigest()
 
 
 def read_token(token: str, account: str, keys: SigningKeys, published: PublishedKeys | None) -> Grant:

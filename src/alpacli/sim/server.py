@@ -197,6 +197,7 @@ def make_server(
 
     config = uvicorn.Config(
         SimApp(exchange, limits, faults, steps),
+        http="h11",  # header names go out as they are written, as Alpaca's do
         ws=Connection,
         ws_max_size=_MOST_FRAME_BYTES,
         access_log=access_log,
