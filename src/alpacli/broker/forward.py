@@ -164,12 +164,20 @@ def _encoded(part: str, wanted: str) -> str:
 
 
 _ALL: Final = tuple(routes().items())
-_BY_LENGTH: Final[dict[int, list[tuple[int, list[str]]]]] = {}
-for _number, (_path, _) in enumerate(_ALL):
-    _patterns = _path[1:].split("/")
-    _BY_LENGTH.setdefault(len(_patterns), []).append((_number, _patterns))
-for _entries in _BY_LENGTH.values():
-    _entries.sort(key=lambda entry: entry[1].count("*"))  # /v2/stocks/bars/latest before /v2/stocks/*/bars
+
+
+def _by_length() -> dict[int, list[tuple[int, list[str]]]]:
+    """Sort the list by the number of parts, plain names before what takes any: /v2/stocks/bars/latest is no symbol's."""
+    found: dict[int, list[tuple[int, list[str]]]] = {}
+    for number, (path, _) in enumerate(_ALL):
+        patterns = path[1:].split("/")
+        found.setdefault(len(patterns), []).append((number, patterns))
+    for entries in found.values():
+        entries.sort(key=lambda entry: entry[1].count("*"))
+    return found
+
+
+_BY_LENGTH: Final = _by_length()
 
 
 def forward(pipeline: Pipeline, desk: Desk, route: Route, request: Request, *, use_cache: bool) -> Flow[Forwarded]:
@@ -238,10 +246,8 @@ def _trade(desk: Desk, route: Route, request: Request) -> Flow[Response]:
 def _closed(closing: Closing) -> bytes:
     """Write one line of what Alpaca's own ``DELETE /v2/positions`` answers, with its own order in it."""
     body = closing.body
-    if not isinstance(body, Order):
-        text = to_json({"code": body.get("code"), "message": body.get("message")})
-    else:
-        text = body.wire
+    no = {"code": body.get("code"), "message": body.get("message")} if isinstance(body, dict) else None
+    text = body.wire if isinstance(body, Order) else to_json(no)
     return b'{"symbol":%b,"status":%d,"body":%b}' % (to_json(closing.symbol), closing.status, text)
 
 
