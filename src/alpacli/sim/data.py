@@ -213,7 +213,7 @@ def _rows(desk: Desk, feed: Feed, symbol: str, query: Query) -> Iterator[_Row]:
             from_ns = max(start_ns, origin_ns + (opened_ns - origin_ns) // width_ns * width_ns)
         for begin_ns, before_ns in _pieces(from_ns, until_ns, width_ns, backward=query.descending):
             messages = read(symbol, begin_ns, before_ns)
-            cost = -(-(before_ns - begin_ns) // MINUTE_NS)
+            cost = -(-(before_ns - begin_ns) // MINUTE_NS) * feed.effort
             for message in reversed(messages) if query.descending else messages:
                 yield _integer(message["t"]), message, 0
             yield begin_ns - 1 if query.descending else before_ns, None, cost
@@ -242,7 +242,7 @@ def _long_bars(desk: Desk, feed: Feed, symbol: str, query: Query, start_ns: int,
         if start_ns <= begin_ns <= end_ns:
             bar = feed.span(symbol, from_ns, min(until_ns, desk.now_ns))
             if bar is not None:
-                yield begin_ns, {**bar, "t": begin_ns}, _LONG_BAR_WORK
+                yield begin_ns, {**bar, "t": begin_ns}, _LONG_BAR_WORK * feed.effort
 
 
 def _stretches(

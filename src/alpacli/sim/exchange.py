@@ -67,20 +67,23 @@ class SimStatus(NamedTuple):
 
 
 class Exchange:
-    """The offline paper exchange of one state directory. Thread-safe.
+    """The offline paper exchange of one state directory, or without one an exchange in memory. Thread-safe.
+
+    ``market`` stands in for the computed one that the state names: one that was recorded.
 
     Raises:
         ConfigError: the state file cannot be used.
     """
 
-    def __init__(self, state_dir: str, clock: Clock) -> None:
+    def __init__(self, state_dir: str | None, clock: Clock, market: Market | None = None) -> None:
         self._clock = clock
+        self._own_market = market
         self._state = State(state_dir, Meta(DEFAULT_SEED, "always", str(DEFAULT_CASH), DEFAULT_RATE_LIMIT))
         self._markets: dict[Meta, Market] = {}
         self._watch = MetaWatch(state_dir)
 
     def now_ns(self) -> int:
-        return int(self._clock.time() * 1_000_000) * 1000
+        return round(self._clock.time() * 1_000_000) * 1000
 
     def admit(self, key_id: str, secret: str) -> Admission:
         """Find or make the account of a key pair and count one request of it."""
@@ -268,6 +271,8 @@ class Exchange:
         self._state.close()
 
     def _market(self, db: sqlite3.Connection, meta: Meta) -> Market:
+        if self._own_market is not None:
+            return self._own_market
         meta = _of_market(meta)
         market = self._markets.get(meta)
         if market is None:

@@ -42,6 +42,9 @@ class Trail(NamedTuple):
 class Prices(Protocol):
     """The price paths of a market's instruments."""
 
+    def begins_ns(self, symbol: str) -> int:
+        """Return since when the symbol has a price."""
+
     def quote(self, symbol: str, at_ns: int) -> Quote: ...
 
     def last(self, symbol: str, at_ns: int) -> Decimal:

@@ -34,8 +34,6 @@ from alpacli.wire.serving import (
 TICK_S: Final = 0.05
 """How often a session is asked what is due."""
 
-_LOGIN_WITHIN_NS: Final = int(LOGIN_WITHIN_S * 1_000_000_000)
-_MOST_BACKLOG_NS: Final = 120_000_000_000  # after the machine has slept, the hours before are not made up for
 _STOCKS: Final = (
     *("trades", "quotes", "bars", "updatedBars", "dailyBars", "statuses", "lulds", "imbalances"),
     *("corrections", "cancelErrors"),
@@ -74,10 +72,14 @@ class Session(Protocol):
 
 
 class Limits(NamedTuple):
-    """Switches: 0 is no limit. ``connections`` per account and endpoint, ``symbols`` over trades and quotes."""
+    """Switches: 0 is no limit. ``connections`` per account and endpoint, ``symbols`` over trades and quotes.
+
+    ``login_ns`` is how long a client may take to log in, in the exchange's time.
+    """
 
     connections: int = 0
     symbols: int = 0
+    login_ns: int = int(LOGIN_WITHIN_S * 1_000_000_000)
 
 
 class Occupancy:
@@ -139,6 +141,16 @@ class MarketSession:
         self._account: int | None = None
         self._wanted: dict[str, frozenset[str]] = {name: frozenset() for name in CHANNELS[path]}
 
+    @property
+    def listens(self) -> bool:
+        """Whether it has asked for anything."""
+        return any(self._wanted.values())
+
+    @property
+    def listens_closely(self) -> bool:
+        """Whether it has asked for more than bars."""
+        return any(symbols for channel, symbols in self._wanted.items() if not channel.lower().endswith("bars"))
+
     def begin(self) -> list[str | bytes]:
         refused = refused_encoding(self._path, self._encoding)
         if refused is not None:
@@ -162,11 +174,11 @@ class MarketSession:
             return self.fail(500, "the exchange was reset")
         if self._account is None:
             self._said_until_ns = max(now_ns, self._said_until_ns)
-            if now_ns - self._began_ns < _LOGIN_WITHIN_NS:
+            if now_ns - self._began_ns < self._limits.login_ns:
                 return []
             return self.fail(404, TEXTS[404])
         from_ns, self._said_until_ns = self._said_until_ns, max(now_ns, self._said_until_ns)
-        messages = self._since(max(from_ns, now_ns - _MOST_BACKLOG_NS), now_ns)
+        messages = self._since(max(from_ns, now_ns - self._feed.most_backlog_ns), now_ns)
         messages.sort(key=_time_of)
         if self.ahead_ns:
             messages = [{**message, "t": _time_of(message) + self.ahead_ns} for message in messages]
@@ -215,7 +227,7 @@ class MarketSession:
         """Return the symbols of a channel that there is something to tell about; ``*`` is all of the endpoint's."""
         wanted = self._wanted.get(channel, frozenset())
         if "*" in wanted:
-            return frozenset({TEST_SYMBOL} if self._path == "/v2/test" else self._feed.symbols(crypto=self._crypto))
+            wanted = frozenset({TEST_SYMBOL} if self._path == "/v2/test" else self._feed.symbols(crypto=self._crypto))
         return frozenset(symbol for symbol in wanted if self._feed.knows(symbol, crypto=self._crypto))
 
     def _log_in(self, login: Login) -> str | bytes:
@@ -261,7 +273,7 @@ def open_session(
     """
     login = login_in(headers)
     if path == UPDATES_PATH:
-        return TradingSession(exchange, exchange.now_ns(), login)
+        return TradingSession(exchange, exchange.now_ns(), login, limits.login_ns)
     market = exchange.market()
     return MarketSession(
         path,

@@ -15,6 +15,9 @@ from typing import Final, NamedTuple
 from alpacli.errors import ConfigError
 
 STATE_FILE: Final = "sim.sqlite"
+IN_MEMORY: Final = ":memory:"
+"""SQLite's own name for a database that lives and dies with its connection."""
+
 SCHEMA_VERSION: Final = 3
 _BUSY_TIMEOUT_S: Final = 10.0
 
@@ -83,14 +86,18 @@ class Meta(NamedTuple):
 
 
 class State:
-    """One process's connection to the file. Thread-safe: transactions of one process take turns."""
+    """One process's connection to the file, or without a directory to a database in memory that nobody else sees.
 
-    def __init__(self, state_dir: str, defaults: Meta) -> None:
-        self.path = os.path.join(state_dir, STATE_FILE)
+    Thread-safe: transactions of one process take turns.
+    """
+
+    def __init__(self, state_dir: str | None, defaults: Meta) -> None:
+        self.path = IN_MEMORY if state_dir is None else os.path.join(state_dir, STATE_FILE)
         self._defaults = defaults
         self._lock = threading.RLock()
         try:
-            Path(state_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
+            if state_dir is not None:
+                Path(state_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
             self._db = self._connect()
         except (OSError, sqlite3.Error) as error:
             raise self._broken(error) from error
@@ -135,7 +142,8 @@ class State:
                 raise self._broken(error) from error
 
     def _connect(self) -> sqlite3.Connection:
-        os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+        if self.path != IN_MEMORY:
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
         db = sqlite3.connect(
             self.path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=256
         )

@@ -45,6 +45,10 @@ class SteppedClock:
         with self._lock:
             self._now += seconds
 
+    def told(self) -> dict[str, object]:
+        """Return what ``/sim/clock`` tells beside the time."""
+        return {}
+
     def set(self, at: float) -> None:
         """Go on to a time in Unix seconds.
 

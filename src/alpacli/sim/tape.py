@@ -65,6 +65,9 @@ class Tape:
         self._memo: dict[tuple[int, int], tuple[int, int]] = {}
         self._common: dict[tuple[int, int], int] = {}
 
+    def begins_ns(self, symbol: str) -> int:
+        return 0
+
     def quote(self, symbol: str, at_ns: int) -> Quote:
         listing = LISTINGS[symbol]
         quantum = self._quantum(listing, at_ns)

@@ -33,10 +33,13 @@ class TradingSession:
     ``receive``. ``login`` is the key pair from the request's headers, if it had one.
     """
 
-    def __init__(self, exchange: Exchange, now_ns: int, login: Login | None = None) -> None:
+    def __init__(
+        self, exchange: Exchange, now_ns: int, login: Login | None = None, login_ns: int = _LOGIN_WITHIN_NS
+    ) -> None:
         self.over = False
         self._exchange = exchange
         self._began_ns = now_ns
+        self._login_ns = login_ns
         self._login = login
         self._account: int | None = None
         self._heard: int | None = None
@@ -87,7 +90,7 @@ class TradingSession:
 
     def _due(self, now_ns: int) -> list[str | bytes]:
         if self._account is None:
-            late = now_ns - self._began_ns >= _LOGIN_WITHIN_NS
+            late = now_ns - self._began_ns >= self._login_ns
             return self.fail(*failure(404)) if late and not self.over else []
         if self._heard is None:
             return []

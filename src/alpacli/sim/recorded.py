@@ -1,0 +1,391 @@
+"""A market that was recorded: the prices and the feed of bars, trades and quotes that were read from files.
+
+A bar is played as a way through it: from its open to the extreme that lies against its direction, to the other one, to its
+close, evenly, a third of its time each (open, low, high, close when it rose; open, high, low, close when it fell). Between
+bars and between ticks the last price stands. Bid and offer are the recorded quotes' where there are any, else both are the
+price. Everything that is asked follows from that one way: what an order gets, how far a bar has come that is not over, what a
+position is worth; nothing of what is still to come is ever in an answer. The symbols begin to exist with their first row.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from itertools import accumulate, pairwise
+from typing import Final, NamedTuple
+
+from alpacli.errors import UsageError
+from alpacli.sim.answers import SECOND_NS
+from alpacli.sim.feed import BAR_DELAY_NS, DAY_NS, Feed
+from alpacli.sim.hours import Hours, new_york_date, new_york_ns
+from alpacli.sim.path import Path
+from alpacli.sim.prices import Extremes, Quote, Trail
+from alpacli.sim.reading import Bar, Series, Trade
+from alpacli.sim.reading import Quote as QuoteRow
+
+_Message = dict[str, object]
+_KNOTS: Final = 4
+_LOT: Final = Decimal(100)
+_LISTED: Final = {"x": "V", "c": ["@"], "z": "C"}
+_QUOTED: Final = {"bx": "V", "ax": "V", "c": ["R"], "z": "C"}
+
+
+class _Placed(NamedTuple):
+    """A bar and the time that it covers; ``end_ns`` no longer belongs to it."""
+
+    begin_ns: int
+    end_ns: int
+    bar: Bar
+
+
+class Instrument:
+    """All that was recorded of one symbol, ready to be asked.
+
+    Raises:
+        UsageError: bars overlap, or a daily bar is of a day on which the market was shut.
+    """
+
+    def __init__(self, series: Series, hours: Hours) -> None:
+        self.symbol = series.symbol
+        self.crypto = "/" in series.symbol
+        self.places = series.places
+        self.bars = _place(series, hours)
+        self.begins = [bar.begin_ns for bar in self.bars]
+        self.ends = [bar.end_ns for bar in self.bars]
+        self._volumes = [Decimal(0), *accumulate(bar.bar.volume for bar in self.bars)]
+        counts = (_KNOTS if bar.bar.trade_count is None else bar.bar.trade_count for bar in self.bars)
+        self._counts = [0, *accumulate(counts)]
+        self.trades = series.trades
+        self.trade_times = [trade.at_ns for trade in series.trades]
+        self.quotes = series.quotes
+        self.quote_times = [quote.at_ns for quote in series.quotes]
+        through_bars = _way_through(self.bars) if self.bars else None
+        traded = _steps(self.trade_times, [trade.price for trade in self.trades]) if self.trades else through_bars
+        if self.quotes:
+            self.bid = _steps(self.quote_times, [quote.bid for quote in self.quotes])
+            self.ask = _steps(self.quote_times, [quote.ask for quote in self.quotes])
+            self.last = traded or self.bid
+        else:
+            if traded is None:
+                raise AssertionError("a series has rows")
+            self.bid = self.ask = self.last = traded
+        self.way = through_bars
+        edges = [path.times for path in (through_bars, self.bid, self.last) if path is not None]
+        self.begin_ns = min(times[0] for times in edges)
+        self.end_ns = (
+            max(times[-1] for times in edges) + 2
+        )  # the first instant at which all of it is over, that included
+
+    def price(self, units: int) -> Decimal:
+        return Decimal(units).scaleb(-self.places)
+
+    def units(self, price: Decimal, *, rising: bool) -> int:
+        """Return a price in units; between two of them, the one that is reached from below (``rising``) or above."""
+        return int(price.scaleb(self.places).to_integral_value(ROUND_CEILING if rising else ROUND_FLOOR))
+
+    def volume(self, at_ns: int) -> Decimal:
+        """Return what was traded until then since the data began; a bar's volume comes evenly."""
+        if not self.bars:
+            until = bisect_left(self.trade_times, at_ns)
+            return sum((trade.size for trade in self.trades[:until]), Decimal(0))
+        index, gone, width = self._progress(at_ns)
+        if gone == width:
+            return self._volumes[index + 1]
+        return self._volumes[index] + (self.bars[index].bar.volume * gone / width).to_integral_value(ROUND_FLOOR)
+
+    def count(self, at_ns: int) -> int:
+        """Return how many trades the bars tell of until then."""
+        index, gone, width = self._progress(at_ns)
+        return self._counts[index] + (self._counts[index + 1] - self._counts[index]) * gone // width
+
+    def _progress(self, at_ns: int) -> tuple[int, int, int]:
+        """Return the bar that is under way or was last, how much of it is over, and how long it is."""
+        index = max(bisect_right(self.begins, at_ns) - 1, 0)
+        bar = self.bars[index]
+        width = bar.end_ns - bar.begin_ns
+        return index, min(max(at_ns - bar.begin_ns, 0), width), width
+
+
+class RecordedPrices:
+    """The price paths of what was recorded. Implements ``prices.Prices``."""
+
+    def __init__(self, instruments: Mapping[str, Instrument], hours: Hours) -> None:
+        self._instruments = instruments
+        self._hours = hours
+
+    def begins_ns(self, symbol: str) -> int:
+        return self._instruments[symbol].begin_ns
+
+    def quote(self, symbol: str, at_ns: int) -> Quote:
+        item = self._instruments[symbol]
+        sizes = _LOT, _LOT
+        if item.quotes:
+            row = item.quotes[max(bisect_right(item.quote_times, at_ns) - 1, 0)]
+            sizes = row.bid_size, row.ask_size
+        return Quote(item.price(item.bid.value(at_ns)), item.price(item.ask.value(at_ns)), *sizes, at_ns)
+
+    def last(self, symbol: str, at_ns: int) -> Decimal:
+        item = self._instruments[symbol]
+        return item.price(item.last.value(at_ns))
+
+    def previous_close(self, symbol: str, at_ns: int) -> Decimal:
+        return self.last(symbol, self._hours.previous_close(at_ns) - 1)  # what comes after hours begins in that instant
+
+    def volume(self, symbol: str, at_ns: int) -> int:
+        item = self._instruments[symbol]
+        return int(item.volume(at_ns) - item.volume(new_york_ns(new_york_date(at_ns))))
+
+    def extremes(self, symbol: str, start_ns: int, end_ns: int) -> Extremes:
+        item = self._instruments[symbol]
+        bid_low, bid_high = item.bid.extremes(start_ns, end_ns)
+        ask_low, ask_high = (bid_low, bid_high) if item.ask is item.bid else item.ask.extremes(start_ns, end_ns)
+        return Extremes(*map(item.price, (bid_low, bid_high, ask_low, ask_high)))
+
+    def first(self, symbol: str, start_ns: int, end_ns: int, price: Decimal, side: str) -> int | None:
+        item, rising = self._instruments[symbol], side == "sell"
+        path = item.bid if side == "sell" else item.ask
+        return path.first(start_ns, end_ns, item.units(price, rising=rising), rising=rising)
+
+    def touched(self, symbol: str, start_ns: int, end_ns: int, price: Decimal, side: str) -> int | None:
+        item, rising = self._instruments[symbol], side == "buy"
+        path = item.ask if side == "buy" else item.bid
+        return path.first(start_ns, end_ns, item.units(price, rising=rising), rising=rising)
+
+    def trail(
+        self, symbol: str, start_ns: int, end_ns: int, mark: Decimal, stop: Callable[[Decimal], Decimal], side: str
+    ) -> Trail:
+        item = self._instruments[symbol]
+        path, sign = (item.bid, 1) if side == "sell" else (item.ask, -1)
+
+        def limit(best: int) -> int:
+            return sign * item.units(stop(item.price(sign * best)), rising=sign < 0)
+
+        best = sign * item.units(mark, rising=sign < 0)
+        at_ns, best = path.trail(start_ns, end_ns, best, limit, sign=sign)
+        return Trail(at_ns, item.price(sign * best))
+
+
+class RecordedFeed(Feed):
+    """What was recorded, told again, and what follows from it: quotes and trades of a market of which only bars are known."""
+
+    effort = 0
+    most_backlog_ns = 1 << 62
+
+    def __init__(self, instruments: Mapping[str, Instrument], prices: RecordedPrices, hours: Hours) -> None:
+        super().__init__(prices, hours)
+        self._instruments = instruments
+
+    def knows(self, symbol: str, *, crypto: bool) -> bool:
+        return symbol in self._instruments and self._instruments[symbol].crypto == crypto
+
+    def symbols(self, *, crypto: bool) -> set[str]:
+        return {symbol for symbol, item in self._instruments.items() if item.crypto == crypto}
+
+    def trades(self, symbol: str, from_ns: int, until_ns: int) -> list[_Message]:
+        """Return the recorded trades, or four of each bar: where its way turns, each with a quarter of its volume."""
+        item = self._instruments[symbol]
+        if item.trades:
+            first, last = bisect_left(item.trade_times, from_ns), bisect_left(item.trade_times, until_ns)
+            return [_trade(item, index, item.trades[index]) for index in range(first, last)]
+        if item.way is None:
+            return []
+        found = []
+        for knot in _between(item.way, from_ns, until_ns):
+            bar = item.bars[knot // _KNOTS].bar
+            size = bar.volume // _KNOTS + (bar.volume % _KNOTS if knot % _KNOTS == 0 else 0)
+            if size:
+                found.append(_trade(item, knot, Trade(item.way.times[knot], item.way.prices[knot], size, {})))
+        return found
+
+    def quotes(self, symbol: str, from_ns: int, until_ns: int) -> list[_Message]:
+        """Return the recorded quotes; where there are none, one wherever the way of the price turns."""
+        item = self._instruments[symbol]
+        if item.quotes:
+            first, last = bisect_left(item.quote_times, from_ns), bisect_left(item.quote_times, until_ns)
+            return [_quote(item, row) for row in item.quotes[first:last]]
+        return [
+            _quote(item, QuoteRow(item.bid.times[knot], item.bid.prices[knot], _LOT, item.ask.prices[knot], _LOT, {}))
+            for knot in _between(item.bid, from_ns, until_ns)
+        ]
+
+    def finished_bars(self, symbol: str, from_ns: int, until_ns: int) -> list[_Message]:
+        """Return the bars of the file, or the minutes that its trades make, that are told in an interval."""
+        item = self._instruments[symbol]
+        if not item.bars:
+            return super().finished_bars(symbol, from_ns, until_ns) if item.trades else []
+        first = bisect_right(item.ends, from_ns - BAR_DELAY_NS)
+        last = bisect_right(item.ends, until_ns - BAR_DELAY_NS)
+        return [self._recorded(symbol, placed) for placed in item.bars[first:last]]
+
+    def latest_trade(self, symbol: str, until_ns: int) -> _Message | None:
+        item = self._instruments[symbol]
+        if item.trades:
+            index = bisect_left(item.trade_times, until_ns) - 1
+            return _trade(item, index, item.trades[index]) if index >= 0 else None
+        if item.way is None or until_ns <= item.begin_ns:
+            return None
+        at_ns = until_ns - 1
+        knot = bisect_right(item.way.times, at_ns) - 1
+        return _trade(item, knot, Trade(min(at_ns, self._closed(item, at_ns)), item.last.value(at_ns), _LOT, {}))
+
+    def latest_quote(self, symbol: str, until_ns: int) -> _Message | None:
+        item = self._instruments[symbol]
+        if until_ns <= item.begin_ns:
+            return None
+        if item.quotes:
+            return _quote(item, item.quotes[max(bisect_left(item.quote_times, until_ns) - 1, 0)])
+        at_ns = until_ns - 1
+        bid, ask = item.bid.value(at_ns), item.ask.value(at_ns)
+        return _quote(item, QuoteRow(min(at_ns, self._closed(item, at_ns)), bid, _LOT, ask, _LOT, {}))
+
+    def latest_bar(self, symbol: str, until_ns: int) -> _Message | None:
+        item = self._instruments[symbol]
+        if not item.bars:
+            index = bisect_left(item.trade_times, until_ns // _MINUTE_NS * _MINUTE_NS) - 1
+            return self.bar(symbol, item.trade_times[index] // _MINUTE_NS * _MINUTE_NS) if index >= 0 else None
+        index = bisect_right(item.ends, until_ns - 1) - 1
+        return self._recorded(symbol, item.bars[index]) if index >= 0 else None
+
+    def bar(self, symbol: str, begin_ns: int, until_ns: int | None = None) -> _Message | None:
+        item = self._instruments[symbol]
+        until_ns = begin_ns + _MINUTE_NS if until_ns is None else until_ns
+        if not item.bars:
+            return super().bar(symbol, begin_ns, until_ns)
+        return self.span(symbol, begin_ns, until_ns)
+
+    def span(self, symbol: str, from_ns: int, until_ns: int) -> _Message | None:
+        """Return one bar of any length: whole bars as they were recorded, of others the part that lies in the interval."""
+        item = self._instruments[symbol]
+        if not item.bars or item.way is None:
+            return super().bar(symbol, from_ns, until_ns)
+        first, last = bisect_right(item.ends, from_ns), bisect_left(item.begins, until_ns)
+        if first >= last:
+            return None
+        opens_ns, closes_ns = max(from_ns, item.begins[first]), min(until_ns, item.ends[last - 1])
+        low, high = item.way.extremes(opens_ns, closes_ns - 1)
+        opened, closed = item.way.value(opens_ns), item.way.value(closes_ns - 1)
+        volume = item.volume(closes_ns) - item.volume(opens_ns)
+        whole = opens_ns == item.begins[first] and closes_ns == item.ends[last - 1]
+        bars = [placed.bar for placed in item.bars[first:last]]
+        vwap = _vwap(bars) if whole else None
+        if vwap is None:
+            vwap = round(item.price(opened + high + low + closed) / 4, 6)
+        return {
+            "T": "b",
+            "S": symbol,
+            "o": item.price(opened),
+            "h": item.price(high),
+            "l": item.price(low),
+            "c": item.price(closed),
+            "v": volume,
+            "n": item.count(closes_ns) - item.count(opens_ns),
+            "vw": vwap,
+            "t": from_ns,
+        }
+
+    def open_spans(self, symbol: str, from_ns: int, until_ns: int, *, backward: bool = False) -> list[tuple[int, int]]:
+        """Return the days of an interval that something was recorded of, its first and last hours included."""
+        item = self._instruments[symbol]
+        from_ns, until_ns = max(from_ns, item.begin_ns), min(until_ns, item.end_ns)
+        spans = [
+            (max(from_ns, day_ns), min(until_ns, day_ns + DAY_NS))
+            for day_ns in range(from_ns // DAY_NS * DAY_NS, until_ns, DAY_NS)
+        ]
+        return spans[::-1] if backward else spans
+
+    def news(self, from_ns: int, until_ns: int) -> list[_Message]:
+        return []
+
+    def book(self, symbol: str, at_ns: int) -> _Message:
+        quote = self._tape.quote(symbol, at_ns)
+        bids, asks = [{"p": quote.bid, "s": quote.bid_size}], [{"p": quote.ask, "s": quote.ask_size}]
+        return {"T": "o", "S": symbol, "t": at_ns, "r": True, "b": bids, "a": asks}
+
+    def bands(self, symbol: str, from_ns: int, until_ns: int) -> list[_Message]:
+        return []
+
+    def _recorded(self, symbol: str, placed: _Placed) -> _Message:
+        """Return a bar of the file; a stock's day is named after its midnight."""
+        bar = self.span(symbol, placed.begin_ns, placed.end_ns)
+        if bar is None:
+            raise AssertionError("a bar lies in its own time")
+        return bar if placed.bar.begin_ns is not None else {**bar, "t": new_york_ns(placed.bar.day)}
+
+    def _closed(self, item: Instrument, at_ns: int) -> int:
+        """Return when the bar at or before a moment is over: a price that stands since then is of then."""
+        if not item.bars:
+            return item.bid.times[bisect_right(item.bid.times, at_ns) - 1]
+        return item.bars[bisect_right(item.begins, at_ns) - 1].end_ns - 1
+
+
+_MINUTE_NS: Final = 60 * SECOND_NS
+
+
+def _place(series: Series, hours: Hours) -> list[_Placed]:
+    """Give every bar its time: a stock's day is its session, a coin's is the day in UTC."""
+    placed = []
+    for bar, width_ns in series.bars:
+        if bar.begin_ns is not None:
+            placed.append(_Placed(bar.begin_ns, bar.begin_ns + width_ns, bar))
+        elif "/" in series.symbol:
+            midnight_ns = int(datetime(bar.day.year, bar.day.month, bar.day.day, tzinfo=UTC).timestamp()) * SECOND_NS
+            placed.append(_Placed(midnight_ns, midnight_ns + DAY_NS, bar))
+        else:
+            days = hours.days(bar.day, bar.day)
+            if not days:
+                raise UsageError(f"{bar.where}: the exchange is shut on {bar.day}", "take the row out")
+            placed.append(_Placed(days[0].open_ns, days[0].close_ns, bar))
+    placed.sort(key=lambda bar: bar.begin_ns)
+    for before, after in pairwise(placed):
+        if after.begin_ns < before.end_ns:
+            raise UsageError(
+                f"{after.bar.where}: this bar of {series.symbol} begins before that of {before.bar.where} ends",
+                "give each time once; --timeframe says how long a bar is",
+            )
+    return placed
+
+
+def _way_through(bars: Sequence[_Placed]) -> Path:
+    times: list[int] = []
+    prices: list[int] = []
+    for begin_ns, end_ns, bar in bars:
+        width_ns = end_ns - begin_ns
+        times += (begin_ns, begin_ns + width_ns // 3, begin_ns + width_ns * 2 // 3, end_ns - 1)
+        turns = (bar.low, bar.high) if bar.close >= bar.open else (bar.high, bar.low)
+        prices += (bar.open, *turns, bar.close)
+    return Path(times, prices, bytes((1, 1, 1, 0)) * len(bars))
+
+
+def _steps(times: Sequence[int], prices: Sequence[int]) -> Path:
+    """Return a path that jumps; what came in one instant follows a nanosecond apart, so that no price is lost."""
+    apart: list[int] = []
+    for at_ns in times:
+        apart.append(at_ns if not apart or at_ns > apart[-1] else apart[-1] + 1)
+    return Path(apart, prices, bytes(len(apart)))
+
+
+def _between(path: Path, from_ns: int, until_ns: int) -> range:
+    return range(bisect_left(path.times, from_ns), bisect_left(path.times, until_ns))
+
+
+def _vwap(bars: Sequence[Bar]) -> Decimal | None:
+    """Return the volume-weighted price of whole bars, ``None`` where one of them does not tell its own."""
+    if len(bars) == 1:
+        return bars[0].vwap
+    total = sum((bar.volume for bar in bars), Decimal(0))
+    if not total or any(bar.vwap is None for bar in bars):
+        return None
+    weighted = (bar.vwap * bar.volume for bar in bars if bar.vwap is not None)
+    return round(sum(weighted, Decimal(0)) / total, 6)
+
+
+def _trade(item: Instrument, number: int, row: Trade) -> _Message:
+    told = {name: value for name, value in row.extra.items() if value is not None}
+    extra = {"i": number, **({"tks": "B"} if item.crypto else _LISTED), **told}
+    return {"T": "t", "S": item.symbol, "p": item.price(row.price), "s": row.size, "t": row.at_ns, **extra}
+
+
+def _quote(item: Instrument, row: QuoteRow) -> _Message:
+    sides: _Message = {"bp": item.price(row.bid), "bs": row.bid_size, "ap": item.price(row.ask), "as": row.ask_size}
+    extra = {} if item.crypto else {**_QUOTED, **row.extra}
+    return {"T": "q", "S": item.symbol, **sides, "t": row.at_ns, **extra}

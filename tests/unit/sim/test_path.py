@@ -1,0 +1,57 @@
+"""What is asked of a recorded price is what walking along it nanosecond by nanosecond would find."""
+
+from collections.abc import Callable
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alpacli.sim.path import Path
+
+
+@st.composite
+def paths(draw: st.DrawFn) -> Path:
+    steps = draw(st.lists(st.integers(1, 9), min_size=1, max_size=60))
+    times, at = [], 10
+    for step in steps:
+        at += step
+        times.append(at)
+    prices = [draw(st.integers(1, 40)) for _ in times]
+    moves = bytes(draw(st.booleans()) and index + 1 < len(times) for index in range(len(times)))
+    return Path(times, prices, moves)
+
+
+INSTANTS = st.integers(0, 600)
+
+
+@settings(deadline=None, max_examples=200)
+@given(paths(), INSTANTS, INSTANTS)
+def test_the_range_of_an_interval_is_that_of_all_its_instants(path: Path, start: int, length: int) -> None:
+    seen = [path.value(at) for at in range(start, start + length + 1)]
+    assert path.extremes(start, start + length) == (min(seen), max(seen))
+
+
+@settings(deadline=None, max_examples=200)
+@given(paths(), INSTANTS, INSTANTS, st.integers(1, 40), st.booleans())
+def test_a_price_is_reached_at_the_first_instant_that_has_it(
+    path: Path, start: int, length: int, goal: int, rising: bool
+) -> None:
+    reached = (
+        at for at in range(start, start + length) if (path.value(at) >= goal if rising else path.value(at) <= goal)
+    )
+    assert path.first(start, start + length, goal, rising=rising) == next(reached, None)
+
+
+@settings(deadline=None, max_examples=300)
+@given(paths(), INSTANTS, INSTANTS, st.integers(1, 40), st.integers(1, 12), st.sampled_from([1, -1]))
+def test_a_trailing_stop_is_met_where_walking_meets_it(
+    path: Path, start: int, length: int, mark: int, distance: int, sign: int
+) -> None:
+    best, at_ns = sign * mark, None
+    stop: Callable[[int], int] = lambda best: best - distance  # noqa: E731
+    for at in range(start, start + length):
+        best = max(best, sign * path.value(at))
+        if sign * path.value(at) <= stop(best):
+            at_ns = at
+            break
+    if length:
+        assert path.trail(start, start + length, sign * mark, stop, sign=sign) == (at_ns, best)
