@@ -103,6 +103,7 @@ COMMANDS: Final[Mapping[str, Entry]] = {
             "status": Entry("Show what the offline exchange holds.", "simulate:status", kind="local"),
             "reset": Entry("Begin again with an empty exchange.", "simulate:reset", kind="change"),
             "serve": Entry("Serve the offline exchange over HTTP.", "simulate:serve", kind="serve"),
+            "replay": Entry("Run the exchange on a past day, from files.", "replaying:replay", kind="replay"),
         },
     ),
     "login": Entry("Store a paper key pair, after asking whether it is good.", "accounts:login", _LOCAL, kind="change"),

@@ -17,6 +17,7 @@ from alpacli.errors import ConfigError
 from alpacli.ports import async_sleep
 from alpacli.sim.exchange import Exchange
 from alpacli.sim.faults import Faults
+from alpacli.sim.pace import Pace
 from alpacli.sim.sockets import CHANNELS, PATHS, TICK_S, Limits, MarketSession, Occupancy, Session, open_session
 from alpacli.wire.frames import encode_messages
 from alpacli.wire.serving import TEXTS
@@ -46,6 +47,7 @@ class Conversation:
         limits: Limits,
         faults: Faults,
         connection: "Connection",
+        pace: Pace | None = None,
     ) -> None:
         self._path: str = scope["path"]
         self._headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
@@ -56,6 +58,8 @@ class Conversation:
         self._limits = limits
         self._faults = faults
         self._connection = connection
+        self._pace = pace
+        self._session: Session | None = None
         self._began = faults.now()
         self._turn = asyncio.Lock()
         self._later: deque[tuple[float, str | bytes]] = deque()
@@ -88,10 +92,15 @@ class Conversation:
             async with self._turn:
                 await self._say(session, await self._ask(session, session.begin))
             reporting = asyncio.create_task(self._report(session))
+            self._session = session
+            if self._pace is not None:
+                self._pace.join(self)
             await self._obey(session)
         except OSError:
             _log.debug("a client of %s left", self._path)
         finally:
+            if self._pace is not None:
+                self._pace.leave(self)
             if reporting is not None:
                 reporting.cancel()
                 with suppress(asyncio.CancelledError):
@@ -114,6 +123,26 @@ class Conversation:
                 else:
                     answers = await self._ask(session, partial(session.receive, frame))
                 await self._say(session, answers)
+            if self._pace is not None:
+                self._pace.heard()
+
+    @property
+    def listens(self) -> bool:
+        return isinstance(self._session, MarketSession) and self._session.listens
+
+    @property
+    def listens_closely(self) -> bool:
+        return isinstance(self._session, MarketSession) and self._session.listens_closely
+
+    async def tell(self) -> None:
+        """Send what is due, for a clock that does not wait for the next look. Implements ``pace.Listener``."""
+        if self._session is not None and not self._closed:
+            with suppress(OSError):  # the reporting task finds out too, and says so
+                async with self._turn:
+                    await self._report_once(self._session)
+
+    async def echo(self) -> None:
+        await self._connection.echo()
 
     async def _report(self, session: Session) -> None:
         """Tell what happens, and commit the faults that come with time."""

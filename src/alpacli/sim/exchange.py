@@ -44,6 +44,7 @@ class Admission(NamedTuple):
 
 
 class AccountStatus(NamedTuple):
+    number: int
     label: str
     account_number: str
     created_ns: int
@@ -246,6 +247,7 @@ class Exchange:
                 orders = db.execute("SELECT count(*) FROM orders WHERE account = ?", (row["number"],)).fetchone()[0]
                 accounts.append(
                     AccountStatus(
+                        row["number"],
                         row["label"],
                         row["account_number"],
                         row["created_ns"],

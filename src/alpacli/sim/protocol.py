@@ -3,6 +3,7 @@
 Imported when a server starts: it loads uvicorn and websockets.
 """
 
+import asyncio
 import socket
 import struct
 from typing import Any, cast
@@ -17,6 +18,7 @@ class Connection(WebSocketsSansIOProtocol):
     """One client; the application may silence it, cut it off, or break it in the middle of a frame."""
 
     _muted = False
+    _echoes: "dict[bytes, asyncio.Future[None]] | None" = None
 
     async def run_asgi(self) -> None:
         extensions = cast("dict[str, object]", self.scope["extensions"])
@@ -31,6 +33,34 @@ class Connection(WebSocketsSansIOProtocol):
     def data_received(self, data: bytes) -> None:
         if not self._muted:
             super().data_received(data)
+
+    async def echo(self) -> None:
+        """Return when the client has answered a ping of its own, or is gone."""
+        if self._echoes is None:
+            self._echoes = {}
+        if self.disconnected or self.close_sent or self.transport.is_closing():
+            return
+        payload = b"echo%d" % id(answered := self.loop.create_future())
+        self._echoes[payload] = answered
+        try:
+            self.conn.send_ping(payload)
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            await answered
+        finally:
+            del self._echoes[payload]
+
+    def handle_pong(self, event: Any) -> None:  # Any: a frame of websockets
+        answered = (self._echoes or {}).get(bytes(event.data))
+        if answered is None:
+            super().handle_pong(event)
+        elif not answered.done():
+            answered.set_result(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        for answered in (self._echoes or {}).values():
+            if not answered.done():
+                answered.set_result(None)
 
     def mute(self) -> None:
         """Answer nothing from now on, pings and the end of the conversation included; the connection stays open."""

@@ -10,7 +10,8 @@ import logging
 import signal
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl
@@ -21,6 +22,7 @@ from alpacli.sim.answers import timestamp
 from alpacli.sim.conversation import Conversation
 from alpacli.sim.exchange import Exchange
 from alpacli.sim.faults import Fault, Faults, fault_from
+from alpacli.sim.pace import Pace
 from alpacli.sim.rest import HttpAnswer, HttpRequest, handle
 from alpacli.sim.sockets import Limits, Occupancy
 from alpacli.sim.stepping import CLOCK_PATH, SteppedClock, step
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _MOST_BODY_BYTES: Final = 1_000_000
 _SHUTDOWN_S: Final = 2
+_PING_EVERY_S: Final = 20.0
 _MOST_FRAME_BYTES: Final = 16 << 20
 _NO_LIMITS: Final = Limits()
 _JSON: Final = {"Content-Type": "application/json; charset=UTF-8"}
@@ -46,8 +49,16 @@ _Send = Callable[[_Event], Awaitable[None]]
 class SimApp:
     """The ASGI application of one exchange."""
 
-    def __init__(self, exchange: Exchange, limits: Limits, faults: Faults, stepped: SteppedClock | None = None) -> None:
+    def __init__(
+        self,
+        exchange: Exchange,
+        limits: Limits,
+        faults: Faults,
+        stepped: SteppedClock | None = None,
+        pace: Pace | None = None,
+    ) -> None:
         self._stepped = stepped
+        self._pace = pace
         self._exchange = exchange
         self._limits = limits
         self._faults = faults
@@ -70,6 +81,8 @@ class SimApp:
             answer = self._switch_faults(scope["method"], sent, body)
         elif scope["path"] == CLOCK_PATH and self._stepped is not None:
             answer = await asyncio.to_thread(self._step_clock, self._stepped, scope["method"], sent, body)
+            if self._pace is not None:
+                await self._pace.tell()
         else:
             request = HttpRequest(
                 scope["method"],
@@ -78,7 +91,8 @@ class SimApp:
                 sent,
                 body,
             )
-            answer = await asyncio.to_thread(self._answer, request)
+            with nullcontext() if self._pace is None else self._pace.serving():
+                answer = await asyncio.to_thread(self._answer, request)
         headers = {**answer.headers, "Content-Length": str(len(answer.body))}
         if answer.status == 204:
             del headers["Content-Length"]
@@ -98,6 +112,7 @@ class SimApp:
             self._limits,
             self._faults,
             scope["extensions"][EXTENSION],
+            self._pace,
         ).run()
 
     def _switch_faults(self, method: str, headers: Mapping[str, str], body: bytes) -> HttpAnswer:
@@ -133,7 +148,7 @@ class SimApp:
             return _error(404, 40410000, "endpoint not found.")
         now_ns = self._exchange.now_ns()
         told = {"timestamp": timestamp(now_ns), "is_open": self._exchange.market().hours.is_open(now_ns)}
-        return HttpAnswer(200, dict(_JSON), json.dumps(told).encode())
+        return HttpAnswer(200, dict(_JSON), json.dumps(told | clock.told()).encode())
 
     def _answer(self, request: HttpRequest) -> HttpAnswer:
         try:
@@ -165,30 +180,47 @@ def serve(
     Raises:
         ConfigError: the host is not this machine's loopback, the port is taken, or the state file cannot be used.
     """
-    family = _loopback_family(host)
+    _loopback_family(host)
     steps = SteppedClock(clock) if stepped else None
     exchange = Exchange(state_dir, steps or clock)
     try:
-        with socket.socket(family, socket.SOCK_STREAM) as listener:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                listener.bind(("127.0.0.1" if host == "localhost" else host, port))
-            except OSError as error:
-                raise ConfigError(
-                    f"cannot listen on {host} port {port}: {error.strerror}", "choose another port, or 0 for a free one"
-                ) from error
-            listener.listen(128)
-            name, bound = listener.getsockname()[:2]
-            url = f"http://[{name}]:{bound}" if family == socket.AF_INET6 else f"http://{name}:{bound}"
+        with listening(host, port) as (listener, url):
             switches = Faults(clock)
             switches.add(faults)
-            _run(make_server(exchange, limits, switches, steps, access_log=access_log), listener, url, ready)
+            run(make_server(exchange, limits, switches, steps, access_log=access_log), listener, url, ready)
     finally:
         exchange.close()
 
 
+@contextmanager
+def listening(host: str, port: int) -> Iterator[tuple[socket.socket, str]]:
+    """Listen on a loopback address; give the socket and the URL that it answers at.
+
+    Raises:
+        ConfigError: the host is not this machine's loopback, or the port is taken.
+    """
+    family = _loopback_family(host)
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1" if host == "localhost" else host, port))
+        except OSError as error:
+            raise ConfigError(
+                f"cannot listen on {host} port {port}: {error.strerror}", "choose another port, or 0 for a free one"
+            ) from error
+        listener.listen(128)
+        name, bound = listener.getsockname()[:2]
+        yield listener, f"http://[{name}]:{bound}" if family == socket.AF_INET6 else f"http://{name}:{bound}"
+
+
 def make_server(
-    exchange: Exchange, limits: Limits, faults: Faults, steps: SteppedClock | None = None, *, access_log: bool = False
+    exchange: Exchange,
+    limits: Limits,
+    faults: Faults,
+    steps: SteppedClock | None = None,
+    *,
+    access_log: bool = False,
+    pace: Pace | None = None,
 ) -> "uvicorn.Server":
     """Return the server of an exchange; it runs on a listening socket that it is given."""
     import uvicorn
@@ -196,10 +228,11 @@ def make_server(
     from alpacli.sim.protocol import Connection
 
     config = uvicorn.Config(
-        SimApp(exchange, limits, faults, steps),
+        SimApp(exchange, limits, faults, steps, pace),
         http="h11",  # header names go out as they are written, as Alpaca's do
         ws=Connection,
         ws_max_size=_MOST_FRAME_BYTES,
+        ws_ping_interval=_PING_EVERY_S if pace is None else None,  # a strategy may think for minutes while time waits
         access_log=access_log,
         log_level="info" if access_log else "warning",
         lifespan="off",
@@ -209,8 +242,14 @@ def make_server(
     return uvicorn.Server(config)
 
 
-def _run(server: "uvicorn.Server", listener: socket.socket, url: str, ready: Callable[[str], None] | None) -> None:
-    """Run until told to stop.
+def run(
+    server: "uvicorn.Server",
+    listener: socket.socket,
+    url: str,
+    ready: Callable[[str], None] | None,
+    beside: Callable[[], Coroutine[Any, Any, None]] | None = None,
+) -> None:
+    """Run until told to stop, and something else beside it.
 
     uvicorn ends gracefully on a signal, and then raises it again for the handler that was there before it: ours, which has
     nothing left to do. Before uvicorn listens for signals, ours makes it stop as soon as it does.
@@ -222,10 +261,31 @@ def _run(server: "uvicorn.Server", listener: socket.socket, url: str, ready: Cal
     try:
         if ready is not None:
             ready(url)
-        server.run(sockets=[listener])
+        if beside is None:
+            server.run(sockets=[listener])
+        else:
+            asyncio.run(_serve_beside(server, listener, beside))
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+async def _serve_beside(
+    server: "uvicorn.Server", listener: socket.socket, beside: Callable[[], Coroutine[Any, Any, None]]
+) -> None:
+    """Serve, and end with what goes on beside it when that fails."""
+    task = asyncio.create_task(beside())
+    task.add_done_callback(lambda done: setattr(server, "should_exit", server.should_exit or _failed(done)))
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+def _failed(task: "asyncio.Task[None]") -> bool:
+    return not task.cancelled() and task.exception() is not None
 
 
 def _loopback_family(host: str) -> socket.AddressFamily:
