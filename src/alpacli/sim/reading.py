@@ -14,6 +14,7 @@ import gzip
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, tzinfo
 from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
 from itertools import pairwise
@@ -181,7 +182,11 @@ class _File:
                 elif head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{":
                     self._take_lines(file)
                 else:
-                    self._take_table(self._csv(file))
+                    text = io.TextIOWrapper(file, "utf-8-sig", newline="")
+                    try:
+                        self._take_table(self._csv(text))
+                    finally:
+                        text.detach()  # the file closes itself
         except (OSError, EOFError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise UsageError(
@@ -204,8 +209,7 @@ class _File:
 
     # ------------------------------------------------------------------------------------------------- formats
 
-    def _csv(self, file: BinaryIO) -> _Table:
-        text = io.TextIOWrapper(file, "utf-8-sig", newline="")
+    def _csv(self, text: io.TextIOWrapper) -> _Table:
         first = text.readline()
         delimiter = max(",;\t", key=first.count)
         names = next(csv.reader([first], delimiter=delimiter), [])
@@ -556,15 +560,15 @@ def _are_daily(bars: Sequence[Bar]) -> bool:
     return False
 
 
-def _opened(path: str) -> "io.BufferedReader":
-    file = open(path, "rb")  # noqa: SIM115 # closed by the caller, or below
-    try:
-        if file.peek(2)[:2] == b"\x1f\x8b":
-            return io.BufferedReader(gzip.GzipFile(fileobj=file))
-    except BaseException:
-        file.close()
-        raise
-    return file
+@contextmanager
+def _opened(path: str) -> "Iterator[io.BufferedReader]":
+    """Open a file, unpacked if it is gzipped."""
+    with open(path, "rb") as file:
+        if file.peek(2)[:2] != b"\x1f\x8b":
+            yield file
+            return
+        with gzip.GzipFile(fileobj=file) as unpacked, io.BufferedReader(unpacked) as reader:
+            yield reader
 
 
 def _parquet(path: str, file: BinaryIO) -> _Table:
