@@ -81,7 +81,7 @@ class Exchange:
         self._own_market = market
         self._state = State(state_dir, Meta(DEFAULT_SEED, "always", str(DEFAULT_CASH), DEFAULT_RATE_LIMIT))
         self._markets: dict[Meta, Market] = {}
-        self._watch = MetaWatch(state_dir)
+        self._watch = MetaWatch(state_dir) if state_dir is not None else None
 
     def now_ns(self) -> int:
         return round(self._clock.time() * 1_000_000) * 1000
@@ -173,6 +173,8 @@ class Exchange:
 
     def has_other_market(self, market: Market) -> bool:
         """Tell whether the exchange was reset to another market, by whichever process. Waits for nothing."""
+        if self._watch is None:  # nobody else knows it
+            return False
         meta = self._watch.read()
         return meta is not None and self._markets.get(_of_market(meta)) is not market
 
@@ -269,7 +271,8 @@ class Exchange:
         )
 
     def close(self) -> None:
-        self._watch.close()
+        if self._watch is not None:
+            self._watch.close()
         self._state.close()
 
     def _market(self, db: sqlite3.Connection, meta: Meta) -> Market:

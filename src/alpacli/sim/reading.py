@@ -19,7 +19,7 @@ from datetime import UTC, date, datetime, tzinfo
 from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
 from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple
 
 from alpacli.errors import UsageError
 from alpacli.sim.answers import SECOND_NS
@@ -561,7 +561,7 @@ def _are_daily(bars: Sequence[Bar]) -> bool:
 
 
 @contextmanager
-def _opened(path: str) -> "Iterator[io.BufferedReader]":
+def _opened(path: str) -> "Iterator[io.BufferedReader[Any]]":
     """Open a file, unpacked if it is gzipped."""
     with open(path, "rb") as file:
         if file.peek(2)[:2] != b"\x1f\x8b":

@@ -91,7 +91,10 @@ def test_the_smallest_distance_of_two_bars_is_how_long_they_are(tmp_path: Path) 
 def test_a_file_with_the_newest_first_is_turned_around(tmp_path: Path) -> None:
     text = "Date;Close/Last;Volume;Open;High;Low\n01/04/2024;$2;1,000;$2;$2;$2\n01/03/2024;$1;2,000;$1;$1;$1\n"
     bars = reading(tmp_path, text).series["AAPL"].bars
-    assert [(bar.day.day, bar.close, bar.volume) for bar, _ in bars] == [(3, 10_000, 2000), (4, 20_000, 1000)]
+    assert [(bar.day.day, bar.close, bar.volume) for bar, _ in bars] == [
+        (3, 10_000, Decimal(2000)),
+        (4, 20_000, Decimal(1000)),
+    ]
 
 
 def test_ticks_are_trades_or_quotes_by_their_columns(tmp_path: Path) -> None:
@@ -99,7 +102,7 @@ def test_ticks_are_trades_or_quotes_by_their_columns(tmp_path: Path) -> None:
     assert [(row.at_ns, row.price, row.size) for row in trades] == [(T0 + 1, 15_000, Decimal(10))]
     text = "timestamp,symbol,bid,bid_size,ask,ask_size\n2024-01-03T14:30:00Z,BTC/USD,1.5,2,1.6,3\n"
     (quote,) = reading(tmp_path, text).series["BTC/USD"].quotes
-    assert (quote.bid, quote.ask, quote.bid_size, quote.ask_size) == (15 * 10**8, 16 * 10**8, 2, 3)
+    assert (quote.bid, quote.ask, quote.bid_size, quote.ask_size) == (15 * 10**8, 16 * 10**8, Decimal(2), Decimal(3))
 
 
 def test_a_recording_of_a_stream_is_read_with_what_was_told_of_each_tick(tmp_path: Path) -> None:

@@ -117,14 +117,16 @@ def test_a_trailing_stop_follows_the_way(day: Day) -> None:
 
 
 def test_minute_bars_are_those_of_the_file_and_come_when_they_are_over(day: Day) -> None:
-    def bars(**query: str) -> Any:
-        return day.ask("GET", "/v2/stocks/bars", symbols="AAPL", start="2024-01-03", **query)["bars"].get("AAPL", [])
+    def bars(timeframe: str = "1Min") -> Any:
+        return day.ask("GET", "/v2/stocks/bars", symbols="AAPL", start="2024-01-03", timeframe=timeframe)["bars"].get(
+            "AAPL", []
+        )
 
     day.go_to("14:30:59")
-    assert bars(timeframe="1Min") == []
+    assert bars() == []
     day.go_to("14:34:00")
-    assert [bar["t"] for bar in bars(timeframe="1Min")] == [f"2024-01-03T14:{m}:00Z" for m in (30, 31, 33)]
-    assert bars(timeframe="1Min")[1] == {"o": 102, "h": Decimal("102.5"), "l": 98, "c": Decimal("98.5"), "v": 2000} | {
+    assert [bar["t"] for bar in bars()] == [f"2024-01-03T14:{m}:00Z" for m in (30, 31, 33)]
+    assert bars()[1] == {"o": 102, "h": Decimal("102.5"), "l": 98, "c": Decimal("98.5"), "v": 2000} | {
         "n": 20,
         "vw": 100,
         "t": "2024-01-03T14:31:00Z",
