@@ -16,12 +16,12 @@ from starlette.exceptions import HTTPException
 
 from alpacli import __version__
 from alpacli.errors import AlpacliError, UsageError
-from alpacli.gateway import alpaca_api, broker_api, docs, health
+from alpacli.gateway import alpaca_api, broker_api, docs, health, sockets
 from alpacli.gateway.answers import Refused, refusal
 from alpacli.gateway.guard import Guard, Network
 from alpacli.gateway.parts import Parts
 
-_ROUTES: Final = (health.router, docs.router, broker_api.router, alpaca_api.router)
+_ROUTES: Final = (health.router, docs.router, broker_api.router, alpaca_api.router, sockets.router)
 _THREADS: Final = 64
 """Requests that wait for Alpaca or for the store at the same time; each takes a thread."""
 
@@ -34,6 +34,7 @@ def create_app(parts: Parts, *, allowed: Sequence[Network] = ()) -> Guard:
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, "gateway"))
         async with AsyncExitStack() as stack:
             stack.push_async_callback(parts.client.close)
+            stack.push_async_callback(parts.relay.close)
             await stack.enter_async_context(parts.access.beside())
             yield
 

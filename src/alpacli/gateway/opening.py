@@ -2,16 +2,20 @@
 
 import os
 
+from alpacli.domain.ticks import Interest
 from alpacli.gateway.access import Access
 from alpacli.gateway.parts import Limits, Parts
+from alpacli.gateway.relay import Relay
 from alpacli.gateway.remembered import Remembered
 from alpacli.gateway.signing import Signatures
 from alpacli.gateway.tokens import Issuer, PublishedKeys, SigningKeys, fetch_jwks
 from alpacli.ports import SystemClock, SystemRandomness
-from alpacli.runtime import Warn, open_async_client, open_halt
+from alpacli.runtime import Warn, open_async_client, open_halt, open_source
 from alpacli.settings import Settings
 from alpacli.store import open_store
 from alpacli.store.tokens import Shared, TokenBook
+from alpacli.streams.feeds import find_feed
+from alpacli.streams.supervisor import Source
 
 
 def open_gateway(
@@ -40,6 +44,10 @@ def open_gateway(
         require_signed=require_signed,
     )
     store = open_store(settings, clock, rng, warn)
+
+    def source(feed: str, wanted: Interest) -> Source:
+        return open_source(settings, find_feed(feed), wanted)
+
     return Parts(
         settings,
         open_async_client(settings, label="gateway", warn=warn),
@@ -51,6 +59,7 @@ def open_gateway(
         clock,
         rng,
         warn,
+        Relay(source, clock),
     )
 
 

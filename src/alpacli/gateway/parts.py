@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from alpacli.broker.async_client import AsyncAlpacaClient
 from alpacli.gateway.access import Access
+from alpacli.gateway.relay import Relay
 from alpacli.gateway.remembered import Remembered
 from alpacli.gateway.signing import Signatures
 from alpacli.ports import Clock, Randomness
@@ -22,8 +23,8 @@ class Limits(NamedTuple):
     target_bytes: int = 8 * 1024
     body_bytes: int = 256 * 1024
     request_s: float = 15.0
-    message_bytes: int = 64 * 1024
-    symbols: int = 1000
+    message_bytes: int = 512 * 1024
+    symbols: int = 10_000
     connections: int = 1000
     sockets_per_token: int = 100
     token_rate: int = 0
@@ -42,3 +43,4 @@ class Parts(NamedTuple):
     clock: Clock
     rng: Randomness
     warn: Warn
+    relay: Relay

@@ -60,6 +60,7 @@ def serve(app: "Guard", place: Place, limits: Limits, *, ready: Callable[[str], 
     """
     import uvicorn
 
+    from alpacli.gateway.connection import Connection
     from alpacli.gateway.protocol import patient
 
     address = check_place(place)
@@ -77,7 +78,8 @@ def serve(app: "Guard", place: Place, limits: Limits, *, ready: Callable[[str], 
         config = uvicorn.Config(
             app,
             http=patient(limits),
-            ws="websockets-sansio",
+            ws=Connection,
+            ws_per_message_deflate=False,  # it costs more than the bytes that it saves
             ws_max_size=limits.message_bytes,
             limit_concurrency=limits.connections,
             access_log=access_log,

@@ -22,7 +22,7 @@ Loose = dict[str, object]
 Message = Tick | Loose
 """A tick ready to be written as a line: a struct, or a dictionary under the same names."""
 
-_WIRE_NAMES: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
+WIRE_NAMES: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
     "t": (
         "trade",
         {
@@ -87,7 +87,7 @@ _WIRE_NAMES: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
     "o": ("orderbook", {"b": "bids", "a": "asks", "r": "reset"}),
     "n": ("news", {}),
 }
-_LEVEL_NAMES: Final = {"p": "price", "s": "size"}
+LEVEL_NAMES: Final = {"p": "price", "s": "size"}
 _INSTANT: Final = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?(?:([Zz])|([+-])(\d\d):?(\d\d))", re.ASCII
 )
@@ -220,7 +220,7 @@ def decode(frame: str | bytes, encoding: Encoding = "json") -> Frame:
     unknown = 0
     for message in messages:
         kind = _plain(message.get("T"))
-        if isinstance(kind, str) and kind in _WIRE_NAMES:
+        if isinstance(kind, str) and kind in WIRE_NAMES:
             tick = _loose_tick(kind, message)
             if tick is None:
                 unknown += 1
@@ -271,7 +271,7 @@ def _bar_tick(bar: Any, timestamp: str) -> Bar:
 
 
 def _loose_tick(kind: str, message: Mapping[str, object]) -> Loose | None:
-    name, names = _WIRE_NAMES[kind]
+    name, names = WIRE_NAMES[kind]
     tick: Loose = {"type": name}
     if kind != "n":
         symbol = _plain(message.get("S"))
@@ -311,7 +311,7 @@ def _book_side(value: object) -> object:
             return value
     if not isinstance(levels, list) or not all(isinstance(level, dict) for level in levels):
         return value
-    return [{_LEVEL_NAMES.get(name, name): number for name, number in level.items()} for level in levels]
+    return [{LEVEL_NAMES.get(name, name): number for name, number in level.items()} for level in levels]
 
 
 def _timestamp(value: object) -> object:

@@ -1,0 +1,92 @@
+"""``alpacli serve`` as a process, and a client of its relay that reads and writes whole messages."""
+
+import asyncio
+import json
+import signal
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from websockets.asyncio.client import ClientConnection, connect
+
+from tests.support.alpacli import PROGRAM
+from tests.support.streaming import KEYS, user_of
+
+PAIR = {"APCA-API-KEY-ID": KEYS["ALPACA_API_KEY"], "APCA-API-SECRET-KEY": KEYS["ALPACA_SECRET_KEY"]}
+BROKER = "/api/v1/broker/stream"
+
+
+class Gateway:
+    """A gateway of a user of its own, whose upstream is ``url`` (``ws://…``)."""
+
+    def __init__(self, url: str, tmp_path: Path, **env: str) -> None:
+        self.home = tmp_path
+        user = user_of(url, tmp_path, **env)
+        self.errors = ""
+        self.process = subprocess.Popen(
+            [PROGRAM, "serve", "--port", "0", "--quiet"],
+            env=user.environment(None),
+            cwd=user.cwd,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        self.url = self.process.stdout.readline().strip()
+        assert self.url.startswith("http://"), self.process.communicate()
+        self.ws = self.url.replace("http", "ws")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            _, self.errors = self.process.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.communicate()
+            raise
+
+    def connect(self, path: str, *, headers: Mapping[str, str] = PAIR, **options: Any) -> "RelayClient":
+        return RelayClient(self.ws + path, headers, options)
+
+
+class RelayClient:
+    """Use it in ``async with``; messages of arrays come one by one."""
+
+    def __init__(self, url: str, headers: Mapping[str, str], options: Mapping[str, Any]) -> None:
+        self._connecting = connect(url, additional_headers=headers, proxy=None, ping_interval=None, **options)
+        self._heard: list[Any] = []
+        self.socket: ClientConnection
+
+    async def __aenter__(self) -> Self:
+        self.socket = await self._connecting
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.socket.transport.abort()
+
+    async def say(self, **command: Any) -> None:
+        await self.socket.send(json.dumps(command))
+
+    async def hear(self, within_s: float = 20.0) -> Any:
+        """Return the next message."""
+        while not self._heard:
+            told = json.loads(await asyncio.wait_for(self.socket.recv(), within_s))
+            self._heard += told if isinstance(told, list) else [told]
+        return self._heard.pop(0)
+
+    async def hear_of(self, kind: str, within_s: float = 20.0) -> Any:
+        """Return the next message of a type, past others."""
+        async with asyncio.timeout(within_s):
+            while True:
+                told = await self.hear(within_s)
+                if kind in (told.get("type"), told.get("T")):
+                    return told
