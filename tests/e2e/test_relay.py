@@ -46,8 +46,9 @@ def order():  # the SDK does not say when it listens: order until something is h
         client.submit_order(MarketOrderRequest(symbol="BTC/USD", qty="0.001", side="buy", time_in_force="gtc"))
 done = threading.Event()
 async def collect(update):
-    print(update.event.value, update.order.symbol, update.order.qty, update.price, flush=True)
-    if update.event.value == "fill":
+    event = getattr(update.event, "value", update.event)
+    print(event, update.order.symbol, update.order.qty, update.price, flush=True)
+    if event == "fill":
         done.set()
         await stream.stop_ws()
 stream.subscribe_trade_updates(collect)

@@ -103,7 +103,7 @@ def _order(order: Raw) -> object:
     for name, value in fields.items():
         if name in amounts and isinstance(value, Raw):
             fields[name] = _quoted(value)
-        elif name == "legs" and isinstance(value, Raw) and bytes(value[:1]) == b"[":
+        elif name == "legs" and isinstance(value, Raw) and bytes(value).startswith(b"["):
             fields[name] = [_order(leg) for leg in _raw_orders.decode(value)]
     return fields
 
