@@ -16,6 +16,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache
 from types import TracebackType
@@ -116,6 +117,19 @@ class _Templates:
         template, trades = self._made[tick % len(self._made)]
         text = template % tuple(range(next_id, next_id + trades))
         return text.replace(b"@MARK@", b"%d.01" % (MARK_FROM + tick)).replace(_STAMP.encode(), stamp), next_id + trades
+
+
+def paced(rate: int, seconds: float, symbols: int) -> Counter[str]:
+    """Return how many messages of each symbol a ``pace`` sends; the first of each tick is the mark's."""
+    per_tick = max(round(rate * _TICK_S), 1)
+    ticks = max(symbols * 10 // per_tick, 1)
+    chosen = names(symbols)
+    counts: Counter[str] = Counter()
+    for tick in range(round(seconds / _TICK_S)):
+        first = tick % ticks * per_tick
+        counts.update(chosen[number // 10 % symbols] for number in range(first + 1, first + per_tick))
+        counts[MARK] += 1
+    return counts
 
 
 class _Connection(asyncio.Protocol):
