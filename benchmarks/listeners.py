@@ -54,7 +54,7 @@ class _Client:
         command = json.dumps({"action": "subscribe", "symbols": wanted, "streams": ["trades", "quotes"]}).encode()
         self.socket.sendall(b"\x81\xfe" + len(command).to_bytes(2, "big") + b"\0\0\0\0" + command)
         self._until(b'"subscription"')
-        self.socket.setblocking(False)  # noqa: FBT003 # the name says it
+        self.socket.setblocking(False)
 
     def _until(self, word: bytes) -> None:
         heard = b""
@@ -102,7 +102,7 @@ def main() -> None:
                     if not key.data.open:
                         selector.unregister(key.fileobj)
                     continue
-                if not sys.stdin.buffer.raw.readline():  # type: ignore[attr-defined] # what is buffered select does not see
+                if not os.read(sys.stdin.fileno(), 64):
                     return
                 ages = [age for client in made for age in client.ages]
                 told = {

@@ -51,9 +51,14 @@ def _headers(at: Place) -> dict[str, str]:
 
 
 def _take(seconds: float, *, stuck: int) -> _Taken:
-    with Feed() as feed, place(feed) as at, _gateway(at) as gateway, Listeners(
-        gateway.url, _headers(at), clients=_CLIENTS - stuck, per_client=_PER_CLIENT, symbols=_SYMBOLS, stuck=stuck
-    ) as listeners:
+    with (
+        Feed() as feed,
+        place(feed) as at,
+        _gateway(at) as gateway,
+        Listeners(
+            gateway.url, _headers(at), clients=_CLIENTS - stuck, per_client=_PER_CLIENT, symbols=_SYMBOLS, stuck=stuck
+        ) as listeners,
+    ):
         feed.begin("pace", rate=_RATE, seconds=3.0, per_frame=20, symbols=_SYMBOLS)  # the start
         feed.finished()
         time.sleep(0.5)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from alpacli.store.journal import Journal
     from alpacli.streams.client import Backfill, Stream
     from alpacli.streams.feeds import Feed
+    from alpacli.streams.hub import Shared
     from alpacli.streams.local import Upstream
     from alpacli.streams.supervisor import Source, Supervisor
     from alpacli.wire.frames import Message
@@ -295,6 +296,7 @@ def upstream(settings: Settings, feed: "Feed") -> "Upstream":
         encoding=feed.encoding,
         linger_s=settings.hub_linger_s,
         timeout_s=settings.connect_timeout_s,
+        redis_url="" if settings.sim or settings.redis_url is None else settings.redis_url.reveal(),
     )
 
 
@@ -353,6 +355,23 @@ async def greet(settings: Settings) -> str:
     finally:
         await dialed.close()
     return "connected" if b"connected" in (frame if isinstance(frame, bytes) else frame.encode()) else "an odd greeting"
+
+
+def _upstream_of_hub(upstream: "Upstream", wanted: "Interest") -> "Shared":
+    """Return the hub's connection: one of its own, or with Redis that of whichever machine has it."""
+    if not upstream.redis_url:
+        return _supervise(upstream, wanted, 30.0)
+    from alpacli.store.baton import Baton
+    from alpacli.streams.fleet import Fleet
+
+    member = f"{os.uname().nodename}:{os.getpid()}:{SystemRandomness().token()}"
+    return Fleet(
+        lambda interest: _supervise(upstream, interest, 30.0),
+        Baton(upstream.redis_url, upstream.shared_name),
+        wanted,
+        member=member,
+        clock=SystemClock(),
+    )
 
 
 def open_stream(
@@ -484,7 +503,7 @@ def serve_hub(path: str) -> None:
     listener.listen(512)
 
     async def serve() -> None:
-        hub = Hub(lambda interest: _supervise(instructions, interest, 30.0), instructions.linger_s)
+        hub = Hub(lambda interest: _upstream_of_hub(instructions, interest), instructions.linger_s)
         serving = asyncio.ensure_future(hub.serve(listener))
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, serving.cancel)
         try:

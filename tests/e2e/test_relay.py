@@ -1,19 +1,13 @@
 """The gateway's relay, as processes: the official SDK unchanged, alpacli's own socket, and one connection upstream."""
 
-import asyncio
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from tests.support.feed import Conversation, Feed, quote, trade
-from tests.support.gateway import BROKER, PAIR, Gateway
+from tests.support.gateway import Gateway
 from tests.support.sim_server import SimServer
-from tests.support.streaming import KEYS
-from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from alpacli.sim.sockets import Limits
 

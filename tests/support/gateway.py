@@ -2,17 +2,19 @@
 
 import asyncio
 import json
+import os
 import signal
+import socket
+import struct
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from websockets.asyncio.client import ClientConnection, connect
-
 from tests.support.alpacli import PROGRAM
 from tests.support.streaming import KEYS, user_of
+from websockets.asyncio.client import ClientConnection, connect
 
 PAIR = {"APCA-API-KEY-ID": KEYS["ALPACA_API_KEY"], "APCA-API-SECRET-KEY": KEYS["ALPACA_SECRET_KEY"]}
 BROKER = "/api/v1/broker/stream"
@@ -24,6 +26,7 @@ class Gateway:
     def __init__(self, url: str, tmp_path: Path, **env: str) -> None:
         self.home = tmp_path
         user = user_of(url, tmp_path, **env)
+        self._runtime = user.env["XDG_RUNTIME_DIR"]
         self.errors = ""
         self.process = subprocess.Popen(
             [PROGRAM, "serve", "--port", "0", "--quiet"],
@@ -51,6 +54,19 @@ class Gateway:
             self.process.kill()
             self.process.communicate()
             raise
+
+    def hub(self) -> int:
+        """Return the process that holds the shared connection of this gateway's machine."""
+        for path in (self.home / "run" / "alpacli").glob("*.sock"):
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.connect(f"{self._runtime}/alpacli/{path.name}")  # the path itself may be too long for a socket
+                return int(struct.unpack("iII", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0])
+        raise AssertionError("no hub listens")
+
+    def die(self) -> None:
+        """Fall over as a machine does: gateway and hub at once, without a word."""
+        os.kill(self.hub(), signal.SIGKILL)
+        self.process.kill()
 
     def connect(self, path: str, *, headers: Mapping[str, str] = PAIR, **options: Any) -> "RelayClient":
         return RelayClient(self.ws + path, headers, options)

@@ -5,7 +5,7 @@ connection tells when it has room, and hangs up on clients that do not take a go
 """
 
 from collections.abc import Callable
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
@@ -27,6 +27,11 @@ class Connection(WebSocketsSansIOProtocol):
         extensions = cast("dict[str, object]", self.scope["extensions"])
         extensions[EXTENSION] = self
         await super().run_asgi()
+
+    async def send(self, message: Any) -> None:  # Any: uvicorn keeps the type of an event to itself
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and self.close_sent:
+            self.handshake_complete = True  # uvicorn forgets that this ends the handshake too, and reports a defect
 
     def resume_writing(self) -> None:
         super().resume_writing()

@@ -8,14 +8,15 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Final
-from urllib.parse import parse_qs
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Response
 from starlette.routing import WebSocketRoute
 
-from alpacli.domain.values import to_json
+from alpacli.domain.values import Model
 from alpacli.errors import AccessDenied
 from alpacli.gateway.access import SUBPROTOCOL, Credentials, Grant, from_headers, from_subprotocols
+from alpacli.gateway.answers import success
+from alpacli.gateway.broker_api import Envelope
 from alpacli.gateway.connection import EXTENSION, Connection
 from alpacli.gateway.conversations import (
     POLICY,
@@ -24,6 +25,7 @@ from alpacli.gateway.conversations import (
     MarketConversation,
     UpdatesConversation,
 )
+from alpacli.gateway.door import may
 from alpacli.gateway.parts import Parts
 from alpacli.gateway.relay import Relay
 from alpacli.streams.feeds import FEEDS, Feed
@@ -40,6 +42,39 @@ _Receive = Callable[[], Awaitable[_Event]]
 _Send = Callable[[_Event], Awaitable[None]]
 
 
+class FeedState(Model):
+    """One feed: how its connection is, and how much came. ``symbols`` counts what is wanted, by channel."""
+
+    feed: str
+    state: str
+    shared: bool
+    clients: int
+    symbols: dict[str, int]
+    messages: int
+    reconnects: int
+    gaps: int
+    refusals: int
+
+
+class ClientState(Model):
+    """One socket: whose, what it wants by feed, and what it got; ``conflated`` quotes were replaced by newer ones."""
+
+    name: str
+    format: str
+    feeds: dict[str, dict[str, list[str]]]
+    sent: int
+    conflated: int
+    waiting_bytes: int
+
+
+class RelayState(Model):
+    feeds: list[FeedState]
+    clients: list[ClientState]
+    messages_out: int
+    conflated: int
+    cut_off: int
+
+
 def router(parts: Parts) -> APIRouter:
     routes = APIRouter()
     occupancy: Counter[str] = Counter()
@@ -47,11 +82,12 @@ def router(parts: Parts) -> APIRouter:
         routes.routes.append(WebSocketRoute(feed.path, _Endpoint(parts, occupancy, feed)))
     routes.routes.append(WebSocketRoute(BROKER_PATH, _Endpoint(parts, occupancy, None)))
 
-    @routes.get(f"{BROKER_PATH}/status")
-    async def stream_status(request: Request) -> Response:
-        """Tell how the relay stands: feeds with their state and counts, and who is connected."""
-        await asyncio.to_thread(parts.access.check, from_headers(request.headers), "read")
-        return Response(to_json({"success": True, "data": _status(parts.relay)}), media_type="application/json")
+    reader = [Depends(may(parts, "read"))]
+
+    @routes.get(f"{BROKER_PATH}/status", response_model=Envelope[RelayState], dependencies=reader, tags=["service"])
+    async def stream_status() -> Response:
+        """How the relay stands: each feed's state and counts, and who is connected."""
+        return success(_status(parts.relay))
 
     return routes
 
@@ -62,31 +98,26 @@ def _basic(headers: Mapping[str, str]) -> Credentials:
     return Credentials() if login is None or login.key_id == "oauth" else Credentials("", *login)
 
 
-async def _refuse_upgrade(send: _Send, status: int, message: str) -> None:
-    body = to_json({"success": False, "error": {"message": message, "status": status}})
-    headers = [(b"content-type", b"application/json")]
-    await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
-    await send({"type": "websocket.http.response.body", "body": body})
-
-
-def _status(relay: Relay) -> dict[str, object]:
-    return {
-        "feeds": [feed._asdict() for feed in relay.feeds()],
-        "clients": [
-            {
-                "name": client.name,
-                "format": client.form.name,
-                "feeds": {feed: interest.as_dict() for feed, interest in sorted(client.interests.items())},
-                "sent": client.sent,
-                "conflated": client.conflated,
-                "waiting_bytes": client.waiting_bytes,
-            }
-            for client in relay.clients
-        ],
-        "messages_out": relay.messages_out,
-        "conflated": relay.conflated,
-        "cut_off": relay.cut_off,
-    }
+def _status(relay: Relay) -> RelayState:
+    clients = [
+        ClientState(
+            name=client.name,
+            format=client.form.name,
+            feeds={feed: interest.as_dict() for feed, interest in sorted(client.interests.items())},
+            sent=client.sent,
+            conflated=client.conflated,
+            waiting_bytes=client.waiting_bytes,
+        )
+        for client in relay.clients
+    ]
+    feeds = [FeedState(**feed._asdict()) for feed in relay.feeds()]
+    return RelayState(
+        feeds=feeds,
+        clients=clients,
+        messages_out=relay.messages_out,
+        conflated=relay.conflated,
+        cut_off=relay.cut_off,
+    )
 
 
 class _Endpoint:
@@ -99,9 +130,6 @@ class _Endpoint:
 
     async def __call__(self, scope: _Event, receive: _Receive, send: _Send) -> None:
         await receive()
-        if _SECRETS.intersection(name.lower() for name in parse_qs(scope["query_string"].decode("latin-1"))):
-            await _refuse_upgrade(send, 400, "a token in a URL ends up in logs: send it in a header or a message")
-            return
         connection: Connection = scope["extensions"][EXTENSION]
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         offered = scope["subprotocols"]
@@ -132,7 +160,7 @@ class _Endpoint:
     async def _serve(self, talk: Conversation, receive: _Receive, shown: Credentials) -> None:
         """Hear the client until it leaves or has to go."""
         talk.begin()
-        grant = await self._prove(talk, shown) if shown else None
+        grant = self._prove(talk, shown) if shown else None
         try:
             loop = asyncio.get_running_loop()
             give_up_at = loop.time() + LOGIN_WITHIN_S
@@ -154,17 +182,17 @@ class _Endpoint:
                 text = event.get("text")
                 credentials = talk.receive(event["bytes"] if text is None else text)
                 if credentials is not None and grant is None:
-                    grant = await self._prove(talk, credentials)
+                    grant = self._prove(talk, credentials)
         finally:
             if grant is not None:
                 self._occupancy[grant.id] -= 1
                 if not self._occupancy[grant.id]:
                     del self._occupancy[grant.id]
 
-    async def _prove(self, talk: Conversation, credentials: Credentials) -> Grant | None:
+    def _prove(self, talk: Conversation, credentials: Credentials) -> Grant | None:
         """Let the client in, or turn it away."""
         try:
-            grant = await asyncio.to_thread(self._parts.access.check, credentials, "stream")
+            grant = self._parts.access.check(credentials, "stream")
         except AccessDenied as error:
             talk.turn_away(error)
             return None

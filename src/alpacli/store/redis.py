@@ -299,6 +299,11 @@ class RedisStore:
         return text[:200]
 
 
+def script_hash(script: str) -> str:
+    """Return the name under which a server knows a script that it has run."""
+    return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
+
+
 def parse_url(url: str) -> Address:
     """Take a ``REDIS_URL`` apart.
 

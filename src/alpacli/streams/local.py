@@ -52,7 +52,7 @@ _FAILURES: Final[dict[str, type[AlpacliError]]] = {
 
 
 class Upstream(NamedTuple):
-    """The one connection that is shared: where, as whom, and in which form."""
+    """The one connection that is shared: where, as whom, and in which form; with ``redis_url`` by many machines."""
 
     url: str
     key_id: str
@@ -61,11 +61,20 @@ class Upstream(NamedTuple):
     encoding: Literal["json", "msgpack"]
     linger_s: float
     timeout_s: float
+    redis_url: str = ""
 
     @property
     def name(self) -> str:
         """Return a name that only those who know the secret can make, so that a wrong secret finds another hub."""
-        text = f"{VERSION}\n{self.url}\n{self.key_id}\n{self.secret}\n{self.encoding}"
+        return self._digest(self.redis_url)
+
+    @property
+    def shared_name(self) -> str:
+        """Return the name of this connection on all machines, however they reach Redis."""
+        return self._digest("")
+
+    def _digest(self, sharing: str) -> str:
+        text = f"{VERSION}\n{self.url}\n{self.key_id}\n{self.secret}\n{self.encoding}\n{sharing}"
         return blake2b(text.encode(errors="surrogateescape"), digest_size=9, person=b"alpacli hub").hexdigest()
 
 

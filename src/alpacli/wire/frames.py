@@ -561,6 +561,41 @@ def encode_lines(ticks: Sequence[object]) -> bytes:
     return _lines.encode_lines(ticks)
 
 
+class _LineTrade(Trade, tag_field="type", tag="trade", forbid_unknown_fields=True, gc=False):
+    pass
+
+
+class _LineQuote(Quote, tag_field="type", tag="quote", forbid_unknown_fields=True, gc=False):
+    pass
+
+
+class _LineBar(Bar, tag_field="type", tag="bar", forbid_unknown_fields=True, gc=False):
+    pass
+
+
+_typed_lines: Final = msgspec.json.Decoder(_LineTrade | _LineQuote | _LineBar)
+
+
+def decode_lines(lines: bytes) -> list[Message]:
+    """Read what ``encode_lines`` wrote, every field and digit of it."""
+    try:
+        return list(_typed_lines.decode_lines(lines))
+    except msgspec.ValidationError:
+        return [_decode_line(line) for line in lines.splitlines()]
+
+
+def _decode_line(line: bytes) -> Message:
+    try:
+        tick: Tick = _typed_lines.decode(line)
+    except msgspec.ValidationError:
+        fields: Loose = dict(_envelope.decode(line))
+        for name in ("type", "symbol"):
+            if name in fields:
+                fields[name] = _plain(fields[name])
+        return fields
+    return tick
+
+
 def subject(tick: Message) -> tuple[str, str]:
     """Return the ``type`` and the symbol; news is about many, so its symbol is ``*``."""
     if isinstance(tick, dict):
@@ -584,6 +619,7 @@ __all__ = [
     "change",
     "decode",
     "decode_command",
+    "decode_lines",
     "decode_update",
     "encode_command",
     "encode_lines",
