@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import date, time, timedelta
 from typing import Final, NamedTuple
 
-from alpacli.sim import data, entry, history, listing, orders, reports, watchlists
+from alpacli.sim import data, entry, history, listing, markets, orders, reports, watchlists
 from alpacli.sim.answers import (
     Json,
     Refusal,
@@ -429,6 +429,7 @@ _PATHS: Final[tuple[tuple[str, Mapping[str, Handler]], ...]] = (
         },
     ),
     ("/v2/assets", {"GET": _assets}),
+    ("/v2/assets/fixed_income/(?P<item>us_corporates|us_treasuries)", {"GET": lambda call: {call.item: []}}),
     ("/v2/assets/(?P<item>.+)", {"GET": lambda call: listing.one_asset(call.item, call.desk.market.listings)}),
     ("/v2/options/contracts", {"GET": lambda _: {"option_contracts": [], "next_page_token": None}}),
     ("/v2/options/contracts/(?P<item>[^/]+)", {"GET": _no_contract}),
@@ -436,6 +437,8 @@ _PATHS: Final[tuple[tuple[str, Mapping[str, Handler]], ...]] = (
     ("/v2/corporate_actions/announcements/(?P<item>[^/]+)", {"GET": _no_announcement}),
     ("/v2/clock", {"GET": _clock}),
     ("/v2/calendar", {"GET": _calendar}),
+    ("/v3/clock", {"GET": markets.clocks}),
+    ("/v3/calendar/(?P<item>[^/]+)", {"GET": markets.calendar}),
     (
         "/v2/watchlists",
         {
