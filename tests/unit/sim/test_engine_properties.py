@@ -74,9 +74,9 @@ STEPS = st.one_of(
 class Trader:
     """Sends what hypothesis thought up, with prices that come from the market of the moment."""
 
-    def __init__(self, state: Path, hours: str, looks: int) -> None:
+    def __init__(self, state: Path, hours: str, looks: int, seed: int = 7) -> None:
         self.account = SimAccount(state, ManualClock(1_780_322_400.0))
-        self.account.exchange.reset(hours="xnys" if hours == "xnys" else "always", rate_limit=0)
+        self.account.exchange.reset(hours="xnys" if hours == "xnys" else "always", rate_limit=0, seed=seed)
         self._looks = looks
         self.look()  # which opens the account
 
@@ -283,7 +283,11 @@ def check_positions(trader: Trader) -> None:
     }
     assert abs(cash - Decimal(shown["cash"])) <= Decimal("0.005") * len(rows)
     assert Decimal(shown["equity"]) == Decimal(shown["cash"]) + sum(Decimal(p["market_value"]) for p in positions)
+    for name in ("buying_power", "regt_buying_power", "non_marginable_buying_power", "initial_margin"):
+        assert Decimal(shown[name]) >= 0
     for position in positions:
+        worth = Decimal(position["qty"]) * Decimal(position["current_price"])
+        assert abs(Decimal(position["market_value"]) - worth) <= Decimal("0.005")
         assert Decimal(position["qty_available"]) * (1 if position["side"] == "long" else -1) >= 0
 
 
@@ -324,6 +328,7 @@ def check_events(trader: Trader) -> None:
         statuses[order["id"]], last[order["id"]] = now, order
         if update["event"] in ("fill", "partial_fill"):
             filled[order["id"]] = filled.get(order["id"], Decimal(0)) + Decimal(update["qty"])
+    check_rebuilt(trader, told, last)
     for row in trader.account.get("/v2/orders", status="all", limit="500"):
         if (row["status"] == "rejected" and row["replaces"]) or row["id"] not in last:
             assert row["status"] in ("held", "pending_new", "rejected")
@@ -332,3 +337,38 @@ def check_events(trader: Trader) -> None:
             assert (last[row["id"]]["status"], last[row["id"]]["filled_qty"]) == (row["status"], row["filled_qty"])
         if row["replaces"] is None:
             assert filled.get(row["id"], Decimal(0)) == Decimal(row["filled_qty"])
+
+
+def check_rebuilt(trader: Trader, told: list[Any], last: dict[str, Any]) -> None:
+    """Who heard every event knows the orders in every field, the positions and the cash, without having asked."""
+    held: dict[str, Decimal] = {}
+    cash = Decimal(100_000)
+    fills = 0
+    for update in told:
+        if update["event"] in ("fill", "partial_fill"):
+            order, qty = update["order"], Decimal(update["qty"])
+            signed = qty if order["side"] == "buy" else -qty
+            held[order["symbol"]] = held.get(order["symbol"], Decimal(0)) + signed
+            assert Decimal(update["position_qty"]) == held[order["symbol"]]
+            cash -= signed * Decimal(update["price"])
+            fills += 1
+    shown = {p["symbol"]: Decimal(p["qty"]) for p in trader.account.get("/v2/positions")}
+    assert {symbol.replace("/", ""): qty for symbol, qty in held.items() if qty} == shown
+    assert abs(cash - Decimal(trader.account.get("/v2/account")["cash"])) <= Decimal("0.005") * fills
+    for row in trader.account.get("/v2/orders", status="all", limit="500"):
+        if row["id"] in last and row["status"] not in ("held", "rejected"):
+            heard = last[row["id"]]
+            differing = {name for name in row if name != "legs" and heard.get(name) != row[name]}
+            assert differing <= set(), (row["status"], {name: (heard.get(name), row[name]) for name in differing})
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_one_does_not(tmp_path: Path) -> None:
+    stories = []
+    for number, seed in enumerate((7, 7, 8)):
+        trader = Trader(tmp_path / str(number), "always", 1, seed=seed)
+        for step in wander(3):
+            trader.do(step)
+        stories.append(trader.books())
+        trader.account.exchange.close()
+    assert stories[0] == stories[1]
+    assert stories[0] != stories[2]
