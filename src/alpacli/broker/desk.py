@@ -88,6 +88,7 @@ class Desk:
         self._halted = halted
         self._who = who
         self._warn = warn
+        self._warned = False
 
     # ------------------------------------------------------------------------------------------------ placing
 
@@ -549,7 +550,7 @@ class Desk:
                     action=str(line.get("action", "")),
                     sent_at=str(line.get("time", "")),
                     outcome=outcome,
-                    request=line.get("request") or {},
+                    request=found if isinstance(found := line.get("request"), dict) else {},
                     order=order,
                 )
             )
@@ -582,7 +583,7 @@ class Desk:
             os.kill(int(line["pid"]), 0)
         except ProcessLookupError:
             return False
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError, OverflowError):
             return True
         return int(line["pid"]) != self._who.pid
 
@@ -611,7 +612,9 @@ class Desk:
         try:
             self._journal.append({**self._stamp(), **line})
         except ConfigError as error:
-            self._warn(error.message)
+            if not self._warned:
+                self._warned = True
+                self._warn(error.message)
 
     def _line(
         self, action: str, call: Call[Any], client_order_id: str | None, more: Mapping[str, Any]

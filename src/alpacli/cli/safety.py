@@ -119,8 +119,15 @@ def audit_list(
 
     settings = run.settings()
     settings.require_keys()
-    lines = list(open_journal(settings).records())[-limit:]
-    run.show_value(view, [AuditLine.model_validate(line) for line in lines])
+    lines, unreadable = [], 0
+    for record in list(open_journal(settings).records())[-limit:]:
+        try:
+            lines.append(AuditLine.model_validate(record))
+        except ValueError:
+            unreadable += 1
+    if unreadable:
+        run.printer.notice(f"{unreadable} lines cannot be read: `alpacli audit verify` tells what is wrong")
+    run.show_value(view, lines)
 
 
 def audit_verify(run: Run) -> None:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final, NamedTuple
 
 from alpacli.errors import ConfigError
@@ -49,9 +49,14 @@ class Journal:
                 body = {"seq": count + 1, **record, "prev": last_hash}
                 digest = _digest(body)
                 line = json.dumps({**body, "hash": digest}, ensure_ascii=False, separators=(",", ":")) + "\n"
-                _write_all(file, line.encode("utf-8", "backslashreplace"))
-                os.fsync(file)
-                self._set_head(count + 1, digest)
+                size = os.fstat(file).st_size
+                try:
+                    _write_all(file, line.encode("utf-8", "backslashreplace"))
+                    os.fsync(file)
+                    self._set_head(count + 1, digest)
+                except OSError:
+                    os.ftruncate(file, size)  # a full disk: what is said not to be recorded must not be found later
+                    raise
                 return count + 1
         except OSError as error:
             raise ConfigError(
@@ -97,6 +102,7 @@ class Journal:
     def verify(self) -> tuple[int, list[Fault]]:
         """Return how many lines there are, and everything that shows that they are not as they were written."""
         faults: list[Fault] = []
+        head = self._head()  # before the lines, which others may add to meanwhile
         last, number, hashes = _START, 0, {}
         for number, record in self._lines():
             if record is None:
@@ -110,9 +116,10 @@ class Journal:
                 faults.append(Fault(number, "a line before it is missing, was inserted or was changed"))
             last = str(record.get("hash"))
             hashes[record.get("seq")] = last
-        head = self._head()
         if head is not None and hashes.get(head[0]) != head[1]:
             faults.append(Fault(number, f"the end is missing: line {head[0]} was written and is not here"))
+        elif number > 1 and self._head() is None:
+            faults.append(Fault(number, "the file that says which line is the last is gone, so more may be missing"))
         return number, faults
 
     def _lines(self) -> Iterator[tuple[int, dict[str, Any] | None]]:
@@ -160,7 +167,7 @@ class Journal:
         if record is None:
             head = self._head()
             return head or (0, _START)
-        return int(record.get("seq", 0)), str(record.get("hash", _START))
+        return record["seq"], record["hash"]
 
     def _head(self) -> tuple[int, str] | None:
         try:
@@ -172,12 +179,17 @@ class Journal:
 
     def _set_head(self, number: int, digest: str) -> None:
         name = f"{self.path}.head.{os.getpid()}"
-        file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            _write_all(file, f"{number} {digest}\n".encode())
-        finally:
-            os.close(file)
-        os.replace(name, self.path + ".head")  # noqa: PTH105 # plain text paths, as in all of store
+            file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            try:
+                _write_all(file, f"{number} {digest}\n".encode())
+            finally:
+                os.close(file)
+            os.replace(name, self.path + ".head")  # noqa: PTH105 # plain text paths, as in all of store
+        except OSError:
+            with suppress(OSError):
+                os.unlink(name)
+            raise
 
 
 def _write_all(file: int, data: bytes) -> None:
@@ -186,11 +198,18 @@ def _write_all(file: int, data: bytes) -> None:
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
+    """Return what a line says; ``None`` when it is nothing that ``append`` writes, whatever else it may be."""
     try:
-        record = json.loads(line)
-    except ValueError:
+        record = json.loads(line, parse_constant=_no_number)
+    except (ValueError, RecursionError):
         return None
-    return record if isinstance(record, dict) else None
+    if not isinstance(record, dict) or type(record.get("seq")) is not int:
+        return None
+    return record if isinstance(record.get("prev"), str) and isinstance(record.get("hash"), str) else None
+
+
+def _no_number(text: str) -> object:
+    raise ValueError(f"{text} is no JSON")
 
 
 def _digest(body: Mapping[str, Any]) -> str:

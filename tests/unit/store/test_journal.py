@@ -93,3 +93,80 @@ def test_what_cannot_be_recorded_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ConfigError, match="cannot be written"):
         Journal(str(tmp_path / "file" / "orders.jsonl")).append({"at": 1.0})
+
+
+def test_a_journal_whose_end_cannot_be_noted_is_as_it_was(tmp_path: Path) -> None:
+    """A full disk: the order is refused, so nobody may find it in the journal later and ask what became of it."""
+    journal = filled(tmp_path)
+    before = Path(journal.path).read_bytes()
+    head = Path(f"{journal.path}.head")
+    head.unlink()
+    head.mkdir()
+    with pytest.raises(ConfigError, match="cannot be written"):
+        journal.append({"at": 200.0, "what": "too much"})
+    assert Path(journal.path).read_bytes() == before
+
+
+def test_a_lost_note_of_the_end_is_a_fault(tmp_path: Path) -> None:
+    journal = filled(tmp_path)
+    Path(f"{journal.path}.head").unlink()
+    [fault] = journal.verify()[1]
+    assert "more may be missing" in fault.problem
+
+
+def test_verifying_while_others_write_finds_nothing_wrong(tmp_path: Path) -> None:
+    path = str(tmp_path / "orders.jsonl")
+    writer = multiprocessing.get_context("spawn").Process(target=_append, args=(path,))
+    writer.start()
+    found = []
+    while writer.is_alive():
+        found += Journal(path).verify()[1]
+    writer.join()
+    assert found == []
+    assert Journal(path).verify() == (40, [])
+
+
+def test_a_refused_record_leaves_no_trace(tmp_path: Path) -> None:
+    journal = filled(tmp_path)
+
+    def no() -> None:
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError):
+        journal.append({"at": 1.0}, no)
+    assert journal.verify() == (5, [])
+
+
+def test_a_clock_that_was_set_back_hides_no_record(tmp_path: Path) -> None:
+    journal = Journal(str(tmp_path / "orders.jsonl"))
+    for at in (1000.0, 400.0, 401.0, 1001.0):
+        journal.append({"at": at})
+    assert [record["at"] for record in journal.since(950.0)] == [1000.0, 1001.0]
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        b"\x00\xff garbage",
+        b"[1,2]",
+        b"{}",
+        b'{"seq":"x","prev":1,"hash":2}',
+        b'{"seq":NaN,"prev":"a","hash":"b"}',
+        b"[" * 100_000,
+        b'{"seq":' + b"9" * 5000 + b"}",
+        b"",
+    ],
+)
+@pytest.mark.parametrize("place", [0, 2, 5])
+def test_a_line_that_is_none_is_found_and_stops_nobody(tmp_path: Path, harm: bytes, place: int) -> None:
+    journal = filled(tmp_path)
+    lines = Path(journal.path).read_bytes().splitlines(keepends=True)
+    lines.insert(place, harm + b"\n")
+    Path(journal.path).write_bytes(b"".join(lines))
+    assert len(list(journal.records())) == 5
+    assert len(journal.since(0)) == 5
+    journal.append({"at": 200.0, "what": "next"})
+    count, faults = journal.verify()
+    assert count == 7
+    assert [fault.line for fault in faults] == [place + 1]
+    assert [record["what"] for record in journal.records()][-1] == "next"
