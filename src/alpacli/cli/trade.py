@@ -64,7 +64,11 @@ def buy(
     extended_hours: ExtendedHours = False,  # noqa: FBT002 # a flag
     client_order_id: ClientOrderId = None,
 ) -> None:
-    """Buy: at the market, or with a limit, a stop, exits."""
+    """Buy: at the market, or with a limit, a stop, exits.
+
+    One exit (--take-profit or --stop-loss) makes an oto order, two a bracket. Two exits of a short position, the
+    stop-loss above the take-profit and no price to enter at, make an oco order.
+    """
     given = {name: value for name, value in locals().items() if name != "run"}
     _enter(run, _ticket("buy", given))
 
@@ -85,7 +89,11 @@ def sell(
     extended_hours: ExtendedHours = False,  # noqa: FBT002 # a flag
     client_order_id: ClientOrderId = None,
 ) -> None:
-    """Sell what is held, or sell short."""
+    """Sell what is held, or sell short.
+
+    With --take-profit above --stop-loss and no other price, both ways out of a position (an oco order); one exit makes
+    an oto order, two around a short sale a bracket.
+    """
     given = {name: value for name, value in locals().items() if name != "run"}
     _enter(run, _ticket("sell", given))
 

@@ -422,8 +422,10 @@ def _money_rules(t: OrderTicket, facts: Facts) -> Iterator[Violation]:
     if account.trading_blocked or account.account_blocked or account.trade_suspended_by_user:
         yield Violation("account", "trading is blocked on this account", "see `alpacli account`, or ask Alpaca")
     needed = buying_power_needed(t, facts)
-    kinds = {"us_option": account.options_buying_power, "crypto": account.non_marginable_buying_power}
-    power = kinds.get(t.asset_class) or account.buying_power
+    power = {"us_option": account.options_buying_power, "crypto": account.non_marginable_buying_power}.get(
+        t.asset_class
+    )
+    power = account.buying_power if power is None else power
     if needed is not None and power is not None and needed > power:
         yield Violation(
             "buying power",

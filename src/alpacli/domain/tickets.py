@@ -142,7 +142,8 @@ def read_ticket(fields: Mapping[str, Any]) -> OrderTicket:
 
     ``take_profit`` is a price or ``{"limit_price": …}``; ``stop_loss`` a price or ``{"stop_price": …, "limit_price": …}``.
     Without ``type`` it follows from the prices, without ``order_class`` from the exits: none is simple, one ``oto``, two
-    ``bracket``. Without ``time_in_force`` it is ``gtc`` for coins and ``day`` for all else.
+    ``bracket``, and two that can only end a position (to sell at a profit above the stop) without an entry ``oco``. Without
+    ``time_in_force`` it is ``gtc`` for coins and ``day`` for all else.
 
     Raises:
         UsageError: a field that no order has, or a value that cannot be read.
@@ -154,9 +155,10 @@ def read_ticket(fields: Mapping[str, Any]) -> OrderTicket:
     amounts = {name: _amount(name, given[name]) for name in (*_AMOUNTS, *_EXITS) if name in given}
     legs = tuple(_leg(leg) for leg in _list("legs", given.get("legs", ())))
     symbol = _symbol(given.get("symbol"))
-    exits = ("take_profit" in amounts) + ("stop_loss" in amounts)
+    side = _lower(given.get("side"))
+    order_class = _lower(given.get("order_class")) or ("mleg" if legs else _class_of_exits(side, given, amounts))
     kind = _lower(given.get("type")) or order_type(
-        limit="limit_price" in amounts,
+        limit="limit_price" in amounts or order_class == "oco",
         stop="stop_price" in amounts,
         trail="trail_price" in amounts or "trail_percent" in amounts,
     )
@@ -166,17 +168,27 @@ def read_ticket(fields: Mapping[str, Any]) -> OrderTicket:
         raise UsageError("advanced_instructions is no object", 'write it like {"algorithm": "VWAP"}')
     return OrderTicket(
         symbol=symbol,
-        side=_lower(given.get("side")),
+        side=side,
         type=kind,
         time_in_force=_lower(given.get("time_in_force")) or ("gtc" if is_coin else "day"),
         extended_hours=_flag("extended_hours", given.get("extended_hours", False)),
-        order_class=_lower(given.get("order_class")) or ("mleg" if legs else ("simple", "oto", "bracket")[exits]),
+        order_class=order_class,
         position_intent=_lower(given.get("position_intent")),
         legs=legs,
         client_order_id=None if given.get("client_order_id") is None else str(given["client_order_id"]),
         advanced_instructions=instructions,
         **amounts,
     )
+
+
+def _class_of_exits(side: str | None, given: Mapping[str, Any], amounts: Mapping[Any, Decimal]) -> str:
+    """Return the class that follows from the exits. A short sale's target is below its stop, that of a way out above it."""
+    target, stop = amounts.get("take_profit"), amounts.get("stop_loss")
+    if target is None or stop is None:
+        return "simple" if target is None and stop is None else "oto"
+    has_entry = "type" in given or amounts.keys() & {"limit_price", "stop_price", "trail_price", "trail_percent"}
+    is_way_out = target > stop if side == "sell" else side == "buy" and target < stop
+    return "oco" if is_way_out and not has_entry else "bracket"
 
 
 def read_leg(text: str) -> Leg:

@@ -1,0 +1,178 @@
+"""Alpaca's order rules, held against tables of their own: section by section as the wire reference gives them."""
+
+from collections.abc import Iterator
+from decimal import Decimal
+from itertools import product
+from typing import Any, Final
+
+import pytest
+
+from alpacli.domain.account import Account
+from alpacli.domain.order_rules import Facts, Quote, account_violations, violations
+from alpacli.domain.tickets import TIMES_IN_FORCE, TYPES, OrderTicket, read_ticket
+
+SHARE, OPTION, COIN = "AAPL", "AAPL260116C00200000", "BTC/USD"
+ALL: Final = frozenset(TYPES)
+AT_ONCE: Final = frozenset({"market", "limit"})
+PRICED: Final = frozenset({"market", "limit", "stop", "stop_limit"})
+UNSURE: Final = frozenset({"stop", "stop_limit"})
+"""Entries of brackets of which the documents do not say whether they are taken: neither promised nor refused here."""
+
+# time in force -> types, for whole shares, fractions and notional, extended hours, options, coins (wire reference 5.2)
+SHARES = dict.fromkeys(("day", "gtc"), ALL) | dict.fromkeys(("opg", "cls", "ioc", "fok"), AT_ONCE)
+FRACTIONS = {"day": PRICED}
+EXTENDED = dict.fromkeys(("day", "gtc"), frozenset({"limit"}))
+OPTIONS = {"day": AT_ONCE, "gtc": frozenset({"limit"})}
+COINS = dict.fromkeys(("gtc", "ioc"), frozenset({"market", "limit", "stop_limit"}))
+
+
+def taken(symbol: str, kind: str, tif: str, order_class: str, size: str, *, extended: bool) -> bool:
+    if symbol != SHARE:
+        table = OPTIONS if symbol == OPTION else COINS
+        whole = size == "whole" or symbol == COIN
+        return order_class == "simple" and whole and not extended and kind in table.get(tif, ())
+    if order_class == "simple":
+        tables = [SHARES, *([FRACTIONS] if size != "whole" else []), *([EXTENDED] if extended else [])]
+        return all(kind in table.get(tif, ()) for table in tables)
+    kinds = {"limit"} if order_class == "oco" else ALL - {"trailing_stop"}
+    return kind in kinds and tif in ("day", "gtc") and size == "whole" and not extended
+
+
+def ticket(symbol: str, side: str, kind: str, tif: str, order_class: str, size: str, *, extended: bool) -> OrderTicket:
+    fields: dict[str, Any] = {"notional" if size == "notional" else "qty": Decimal("1.5" if size == "part" else 10)}
+    rising = (side == "buy") != (order_class == "oco")
+    target, stop = (Decimal(110), Decimal(90)) if rising else (Decimal(90), Decimal(110))
+    if "limit" in kind:
+        fields["limit_price"] = target if order_class == "oco" else Decimal(100)
+    if kind in ("stop", "stop_limit"):
+        fields["stop_price"] = Decimal(100)
+    if kind == "trailing_stop":
+        fields["trail_percent"] = Decimal(1)
+    if order_class in ("bracket", "oco"):
+        fields["take_profit"] = target
+    if order_class != "simple":
+        fields["stop_loss"] = stop
+    return OrderTicket(symbol, side, kind, tif, order_class=order_class, extended_hours=extended, **fields)
+
+
+def combinations() -> Iterator[tuple[Any, ...]]:
+    yield from product(
+        (SHARE, OPTION, COIN), ("buy", "sell"), TYPES, TIMES_IN_FORCE, ("simple", "bracket", "oco", "oto"),
+        ("whole", "part", "notional"), (False, True),
+    )  # fmt: skip
+
+
+def test_every_combination_is_taken_or_refused_as_the_tables_say() -> None:
+    wrong, count = [], 0
+    for symbol, side, kind, tif, order_class, size, extended in combinations():
+        if order_class in ("bracket", "oto") and kind in UNSURE:
+            continue
+        count += 1
+        found = violations(ticket(symbol, side, kind, tif, order_class, size, extended=extended))
+        if taken(symbol, kind, tif, order_class, size, extended=extended) == bool(found):
+            wrong.append((symbol, side, kind, tif, order_class, size, extended, found))
+    assert wrong == []
+    assert count > 3000
+
+
+@pytest.mark.parametrize(
+    ("symbol", "price", "good"),
+    [
+        (SHARE, "1.00", True),
+        (SHARE, "1.01", True),
+        (SHARE, "1.001", False),
+        (SHARE, "1.0001", False),
+        (SHARE, "0.9999", True),
+        (SHARE, "0.99999", False),
+        (SHARE, "0.0001", True),
+        (SHARE, "0.00001", False),
+        (SHARE, "153.00", True),
+        (SHARE, "153.000", True),  # zeros are no digits
+        (OPTION, "0.05", True),
+        (OPTION, "0.005", False),
+        (COIN, "0.000000001", True),
+        (COIN, "0.0000000001", False),
+    ],
+)
+def test_prices_are_on_a_tick(symbol: str, price: str, *, good: bool) -> None:
+    fields = {"symbol": symbol, "side": "buy", "qty": "1"}
+    as_limit = violations(read_ticket({**fields, "limit_price": price}))
+    assert ("tick size" not in [found.rule for found in as_limit]) == good
+    if symbol == SHARE:
+        for name in ("stop_price", "take_profit", "stop_loss"):
+            found = violations(read_ticket({**fields, name: price}))
+            assert ("tick size" not in [item.rule for item in found]) == good
+
+
+@pytest.mark.parametrize(
+    ("side", "limit", "target", "stop", "good"),
+    [
+        ("buy", "100", "100.01", "99.99", True),
+        ("buy", "100", "100", "99.99", False),
+        ("buy", "100", "100.01", "100", False),
+        ("buy", None, "100.01", "100", True),
+        ("buy", None, "100", "100", False),
+        ("sell", "100", "99.99", "100.01", True),
+        ("sell", "100", "100", "100.01", False),
+        ("sell", "100", "99.99", "100", False),
+        ("sell", None, "99.99", "100", True),
+        ("sell", None, "100", "100", False),
+    ],
+)
+def test_exits_of_a_bracket_are_a_cent_away_on_their_sides(
+    side: str, limit: str | None, target: str, stop: str, *, good: bool
+) -> None:
+    given = {"symbol": SHARE, "side": side, "qty": "1", "limit_price": limit, "take_profit": target, "stop_loss": stop}
+    found = violations(read_ticket({**given, "order_class": "bracket"}))
+    assert (found == []) == good
+
+
+@pytest.mark.parametrize(
+    ("given", "order_class", "kind"),
+    [
+        ({"side": "sell", "take_profit": "110", "stop_loss": "90"}, "oco", "limit"),
+        ({"side": "buy", "take_profit": "90", "stop_loss": "110"}, "oco", "limit"),
+        ({"side": "buy", "take_profit": "110", "stop_loss": "90"}, "bracket", "market"),
+        ({"side": "sell", "take_profit": "90", "stop_loss": "110"}, "bracket", "market"),
+        ({"side": "sell", "take_profit": "110"}, "oto", "market"),
+    ],
+)
+def test_two_exits_without_an_entry_are_a_way_out(given: dict[str, str], order_class: str, kind: str) -> None:
+    made = read_ticket({"symbol": SHARE, "qty": "10", **given})
+    assert (made.order_class, made.type) == (order_class, kind)
+    assert violations(made) == []
+
+
+def test_an_entry_with_exits_on_the_wrong_sides_is_no_way_out() -> None:
+    made = read_ticket(
+        {"symbol": SHARE, "side": "sell", "qty": "1", "limit_price": "100", "take_profit": "110", "stop_loss": "90"}
+    )
+    assert made.order_class == "bracket"
+    assert "exit prices" in [found.rule for found in violations(made)]
+
+
+def account(**power: str) -> Account:
+    return Account.model_validate(
+        {"id": "a", "account_number": "1", "status": "ACTIVE", "currency": "USD", "created_at": "2026-01-05T14:01:02Z",
+         "trading_blocked": False, "cash": "1000", "equity": "1000", "buying_power": "1000", **power}
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("symbol", "cost", "power", "good"),
+    [
+        (SHARE, "100.00", {}, True),
+        (SHARE, "100.01", {}, False),
+        (COIN, "50", {"non_marginable_buying_power": "500"}, True),
+        (COIN, "50.01", {"non_marginable_buying_power": "500"}, False),
+        (COIN, "0.01", {"non_marginable_buying_power": "0"}, False),
+        (OPTION, "0.01", {"options_buying_power": "0"}, False),
+        (OPTION, "1", {"options_buying_power": "1000"}, True),
+    ],
+)
+def test_an_order_may_cost_the_last_cent_and_no_more(
+    symbol: str, cost: str, power: dict[str, str], *, good: bool
+) -> None:
+    made = read_ticket({"symbol": symbol, "side": "buy", "qty": "10", "limit_price": cost})
+    facts = Facts(account=account(**power), positions=(), quote=Quote(Decimal(1), Decimal(1)))
+    assert ([found.rule for found in account_violations(made, facts)] == []) == good
