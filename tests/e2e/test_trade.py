@@ -146,3 +146,117 @@ def test_many_orders_from_json_and_csv(sim: Alpacli) -> None:
     assert partly.code == 4
     assert [item["outcome"] for item in json.loads(partly.out)] == ["placed", "refused"]
     assert "1 of 2" in partly.errors
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "says"),
+    [
+        (b"", 2, "holds no orders"),
+        (b"symbol,side,qty\n", 2, "holds no orders"),
+        (b"[]", 2, "holds no orders"),
+        (b"symbol,side,qty\nF,buy,1\nF,buy,x\n", 2, "order 2: qty is 'x'"),
+        (b"symbol,side,qty\nF,buy,1,9\n", 2, "order 1 has not the shape"),
+        (b"symbol,side,qty\nF,buy\n", 4, "order 1: an order has either"),
+        (b"symbol;side;qty\nF;buy;1\n", 2, "no field"),
+        (b"symbol,symbol,side,qty\nF,AAPL,buy,1\n", 2, "two columns 'symbol'"),
+        (b"symbol,side,qty,client_order_id\nF,buy,1,a\nF,buy,2,a\n", 2, "orders 1 and 2 have the same"),
+        ("symbol,side,qty\nF,buy,1\n".encode("utf-16"), 2, "UTF-8"),
+        (b"symbol,side,qty\nF\x00,buy,1\n", 4, "is no symbol"),
+        (b'[{"symbol":"F",]', 2, "cannot be read"),
+        (b"[1,2]", 2, "order 1 has not the shape"),
+        (b"[" * 100_000, 2, "nested too deeply"),
+    ],
+)
+def test_a_file_with_a_mistake_places_nothing(sim: Alpacli, content: bytes, code: int, says: str) -> None:
+    ended = sim("submit", "--from", "-", "--sim", "--json", stdin=content)
+    assert (ended.code, ended.out) == (code, b""), ended.errors
+    assert says in json.loads(ended.err)["error"]["message"]
+    assert json.loads(sim("orders", "--sim", "--json").out) == []
+
+
+def test_files_are_read_as_spreadsheets_editors_and_programs_write_them(sim: Alpacli, tmp_path: Path) -> None:
+    row = b"F,buy,1,1.00"
+    for content in (
+        b"\xef\xbb\xbfsymbol,side,qty,limit_price\r\n" + row + b"\r\n",
+        b"Symbol , Side,QTY,limit_price\n\n F , buy , 1 , 1\n\n",
+        b'"symbol","side","qty","limit_price","notional"\n"F","buy","1","1.00",""\n',
+        b'{"symbol":"F","side":"buy","qty":1,"limit_price":"1.00"}',
+        b'{\n  "symbol": "F",\n  "side": "buy",\n  "qty": 1,\n  "limit_price": 1.00\n}\n',
+        b'\n{"symbol":"F","side":"buy","qty":"1","limit_price":1,"legs":null}\n\n',
+    ):
+        (tmp_path / "orders.txt").write_bytes(content)
+        ended = sim("submit", "--from", str(tmp_path / "orders.txt"), "--sim", "--json", "--dry-run")
+        assert ended.code == 0, (content, ended.errors)
+        [preview] = json.loads(ended.out)
+        assert (preview["body"]["symbol"], preview["body"]["qty"]) == ("F", "1")
+        assert float(preview["body"]["limit_price"]) == 1
+
+
+def test_every_dry_run_prints_what_would_be_sent_and_sends_nothing(sim: Alpacli) -> None:
+    sim("buy", "AAPL", "10", "--sim")
+    sim("order", json.loads(sim("orders", "--sim", "--json").out)[0]["id"], "--follow", "--sim")
+    exits = sim("sell", "AAPL", "10", "--take-profit", "900", "--stop-loss", "5", "--sim", "--json")
+    assert exits.code == 0, exits.errors
+    assert json.loads(exits.out)["order_class"] == "oco"
+    waiting = json.loads(sim("buy", "F", "10", "--limit", "1", "--sim", "--json").out)["id"]
+
+    def state() -> list[object]:
+        files = sorted(path.read_bytes() for path in sim.state.glob("orders/*"))
+        return [files, sim("orders", "--status", "all", "--sim", "--json").out, sim("positions", "--sim", "--json").out]
+
+    before = state()[:2]
+    expected: dict[tuple[str, ...], list[str]] = {
+        ("buy", "F", "1"): ["POST /v2/orders"],
+        ("sell", "F", "1"): ["POST /v2/orders"],
+        ("replace", waiting, "--limit", "1.25"): [f"PATCH /v2/orders/{waiting}"],
+        ("cancel", waiting): [f"DELETE /v2/orders/{waiting}"],
+        ("cancel", "--all"): ["DELETE /v2/orders"],
+        ("close", "--all", "--cancel-orders"): ["DELETE /v2/orders", "POST /v2/orders"],
+    }
+    for args, requests in expected.items():
+        ended = sim(*args, "--dry-run", "--sim", "--json")
+        assert ended.code == 0, ended.errors
+        shown = json.loads(ended.out)
+        rows = shown if isinstance(shown, list) else [shown]
+        assert [f"{row['method']} {row['url'].removeprefix('sim://local')}" for row in rows] == requests
+        assert all(row["dry_run"] for row in rows)
+    changed = json.loads(sim("replace", waiting, "--limit", "1.25", "--dry-run", "--sim", "--json").out)
+    assert changed["body"] == {"limit_price": "1.25", "client_order_id": "(made when it is sent)"}
+    assert changed["estimated_cost"] == 12.5
+    assert sim("halt", "--dry-run", "--sim").code == 0
+    assert state()[:2] == before
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("--limit", "1.005"), "at most 2 decimal places"),
+        (("--limit", "1"), "like that already"),
+        (("--stop", "2"), "a limit order has no stop price"),
+        (("--qty", "0"), "0 are filled already"),
+        (("--qty", "1.5"), "whole shares"),
+        (("--limit", "-1"), "not above zero"),
+        (("--tif", "gtd"), "cannot be 'gtd'"),
+    ],
+)
+def test_a_change_that_cannot_be_made_is_refused_before_it_is_sent(
+    sim: Alpacli, change: tuple[str, ...], says: str
+) -> None:
+    order_id = json.loads(sim("buy", "F", "10", "--limit", "1", "--sim", "--json").out)["id"]
+    for extra in ((), ("--dry-run",)):
+        ended = sim("replace", order_id, *change, *extra, "--sim")
+        assert (ended.code, ended.out) == (4, b""), ended.errors
+        assert says in ended.errors
+        assert "hint: " in ended.errors
+
+
+def test_a_filled_order_can_be_neither_changed_nor_canceled_and_both_say_why(sim: Alpacli) -> None:
+    order_id = json.loads(sim("buy", "AAPL", "1", "--sim", "--json").out)["id"]
+    sim("order", order_id, "--follow", "--sim")
+    changed = sim("replace", order_id, "--qty", "5", "--sim")
+    assert (changed.code, "the order is filled" in changed.errors) == (4, True)
+    canceled = sim("cancel", order_id, "--sim", "--json")
+    assert canceled.code == 4
+    error = json.loads(canceled.err)["error"]
+    assert "was filled before it could be canceled, 1 filled at" in error["message"]
+    assert "close AAPL" in error["hint"]

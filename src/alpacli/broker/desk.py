@@ -30,6 +30,7 @@ from alpacli.domain.order_rules import (
     violations,
 )
 from alpacli.domain.orders import Order
+from alpacli.domain.replacing import as_ticket, replacement_violations, without_hold
 from alpacli.domain.tickets import OrderTicket, read_ticket
 from alpacli.errors import (
     AlpacaAPIError,
@@ -56,6 +57,7 @@ from alpacli.wire.trading import Cancellation
 
 _CLOCK_AGE_S: Final = 60.0
 _MINUTE_S: Final = 60.0
+_MADE_WHEN_SENT: Final = "(made when it is sent)"
 _SETTLED_AFTER_S: Final = 120.0
 """An order that is not found this long after it was sent is not on its way any more."""
 _HELD_PATIENCE_S: Final = 5.0
@@ -164,25 +166,31 @@ class Desk:
         warning = market_warning(ticket, facts.clock)
         return (warning,) if warning else ()
 
-    def _judged(self, ticket: OrderTicket) -> Flow[Facts]:
+    def _judged(self, ticket: OrderTicket, *, holds: bool = True) -> Flow[Facts]:
         _refuse(violations(ticket))
         facts = yield from self._facts(ticket)
+        if not holds and facts.positions is not None:
+            free = [position.model_copy(update={"qty_available": position.qty}) for position in facts.positions]
+            facts = facts._replace(positions=free)
         _refuse(account_violations(ticket, facts))
         return facts
 
-    def preview(self, ticket: OrderTicket, base_url: str = "") -> Flow[Preview]:
+    def preview(self, ticket: OrderTicket, base_url: str = "", *, holds: bool = True) -> Flow[Preview]:
         """Check an order against every rule, the account and the market, and send nothing.
+
+        ``holds=False`` takes open orders as canceled: they hold no shares then.
 
         Raises:
             OrderRefused: a rule is broken; the message names it and the hint says what to do.
         """
-        facts = yield from self._judged(ticket)
+        facts = yield from self._judged(ticket, holds=holds)
         yield from self._obey_own_rules(ticket, facts)
         warning = market_warning(ticket, facts.clock)
         needed = buying_power_needed(ticket, facts)
         power = facts.account.buying_power if facts.account else None
-        body = ticket.body(ticket.client_order_id or "(made when it is sent)")
+        body = ticket.body(ticket.client_order_id or _MADE_WHEN_SENT)
         return Preview(
+            dry_run=True,
             method="POST",
             url=f"{base_url}/v2/orders",
             body=body,
@@ -218,7 +226,7 @@ class Desk:
         if facts.positions is None:
             positions = yield from self._maybe(rest.positions(), fresh=fresh)
             if positions is not None and instead_of is not None:
-                positions = [_without_hold(position, instead_of) for position in positions]
+                positions = [without_hold(position, instead_of) for position in positions]
             facts = facts._replace(positions=positions)
         reducing = facts.positions is not None and reduces(ticket, facts.positions)
         if halted is not None and not reducing:
@@ -405,8 +413,41 @@ class Desk:
         if halted is None and not rules.any:
             return (yield from self._send_once("replace", call, client_order_id))
         old = (yield from self._pipeline.read(rest.order(order_id), use_cache=False, max_age=None)).value
-        ticket = _as_ticket(old, changes)
+        ticket = as_ticket(old, changes)
         return (yield from self._send_if_allowed(ticket, "replace", call, client_order_id, old))
+
+    def check_replacement(self, order_id: str, changes: Mapping[str, Any]) -> Flow[tuple[str, ...]]:
+        """Hold a change of an open order against Alpaca's rules; return what is worth a warning.
+
+        Raises:
+            OrderRefused: a rule is broken; the message names it and the hint says what to do.
+        """
+        order = (yield from self._pipeline.read(rest.order(order_id), use_cache=False, max_age=None)).value
+        _refuse(replacement_violations(order, changes))
+        warning = market_warning(as_ticket(order, changes), (yield from self._maybe(rest.clock(), _CLOCK_AGE_S)))
+        return (warning,) if warning and not order.extended_hours else ()
+
+    def preview_replacement(self, order_id: str, changes: Mapping[str, Any], base_url: str = "") -> Flow[Preview]:
+        """Hold a change of an open order against every rule, and send nothing; the cost is that of what is left to fill."""
+        warnings = yield from self.check_replacement(order_id, changes)
+        order = (yield from self._pipeline.read(rest.order(order_id), use_cache=False, max_age=None)).value
+        ticket = as_ticket(order, changes)
+        yield from self._obey_own_rules(ticket, instead_of=order)
+        account = yield from self._maybe(rest.account())
+        quote = yield from self._quote(ticket)
+        cost, before = estimated_value(ticket, quote), estimated_value(as_ticket(order, {}), quote)
+        power = account.buying_power if account else None
+        adds = None if cost is None or before is None else cost - before
+        return Preview(
+            dry_run=True,
+            method="PATCH",
+            url=f"{base_url}/v2/orders/{order_id}",
+            body={**changes, "client_order_id": changes.get("client_order_id") or _MADE_WHEN_SENT},
+            estimated_cost=cost,
+            buying_power=power,
+            buying_power_left=None if power is None or adds is None or ticket.side != "buy" else power - adds,
+            warnings=warnings,
+        )
 
     def cancel(self, order_id: str) -> Flow[None]:
         """Ask for the cancellation of one order; asking again does no harm, so it is repeated until there is an answer.
@@ -668,32 +709,3 @@ def _refuse(found: Sequence[Violation]) -> None:
         first, more = found[0], len(found) - 1
         others = f" (and {more} more: {', '.join(item.rule for item in found[1:])})" if more else ""
         raise refused(first.rule, f"{first.message}{others}", first.fix)
-
-
-def _without_hold(position: Position, order: Order) -> Position:
-    """Return a position as it is when an open order lets go of what it holds."""
-    against = order.side == ("buy" if position.qty < 0 else "sell")
-    if not against or held([position], order.symbol or "") is None or position.qty_available is None:
-        return position
-    freed = abs(position.qty_available) + (order.remaining_qty or 0)
-    free = min(freed, abs(position.qty))
-    return position.model_copy(update={"qty_available": free if position.qty > 0 else -free})
-
-
-def _as_ticket(order: Order, changes: Mapping[str, Any]) -> OrderTicket:
-    """Return what an order would be after a change, for the rules."""
-
-    def changed(name: str, old: Decimal | None) -> Decimal | None:
-        return Decimal(changes[name]) if name in changes else old
-
-    filled = order.filled_qty or Decimal(0)
-    qty = changed("qty", order.qty)
-    return OrderTicket(
-        symbol=order.symbol,
-        side=order.side,
-        type=order.type or order.order_type or "market",
-        qty=None if qty is None else qty - filled,
-        notional=order.notional,
-        limit_price=changed("limit_price", order.limit_price),
-        stop_price=changed("stop_price", order.stop_price),
-    )

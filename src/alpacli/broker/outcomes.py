@@ -41,10 +41,10 @@ class Who(NamedTuple):
 class Preview(Model):
     """An order that was not sent: the exact request, what it would cost and what would be left, in USD."""
 
-    dry_run: bool = True
+    dry_run: bool
     method: str
     url: str
-    body: dict[str, Any]
+    body: dict[str, Any] | None
     estimated_cost: MaybeAmount = None
     buying_power: MaybeAmount = None
     buying_power_left: MaybeAmount = None

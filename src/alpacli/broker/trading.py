@@ -46,9 +46,22 @@ class Trading:
         warnings: tuple[str, ...] = self._run(self._desk.check(ticket))
         return warnings
 
-    def preview(self, ticket: OrderTicket, base_url: str = "") -> Preview:
-        """Check an order against every rule, the account and the market; send nothing."""
-        preview: Preview = self._run(self._desk.preview(ticket, base_url))
+    def preview(self, ticket: OrderTicket, base_url: str = "", *, holds: bool = True) -> Preview:
+        """Check an order against every rule, the account and the market; send nothing.
+
+        ``holds=False`` takes open orders as canceled: they hold no shares then.
+        """
+        preview: Preview = self._run(self._desk.preview(ticket, base_url, holds=holds))
+        return preview
+
+    def check_replacement(self, order_id: str, changes: Mapping[str, Any]) -> tuple[str, ...]:
+        """Hold a change of an open order against Alpaca's rules; return warnings, or raise ``OrderRefused``."""
+        warnings: tuple[str, ...] = self._run(self._desk.check_replacement(order_id, changes))
+        return warnings
+
+    def preview_replacement(self, order_id: str, changes: Mapping[str, Any], base_url: str = "") -> Preview:
+        """Check a change of an open order against every rule; send nothing."""
+        preview: Preview = self._run(self._desk.preview_replacement(order_id, changes, base_url))
         return preview
 
     def replace(self, order_id: str, changes: Mapping[str, Any]) -> Order:
@@ -103,9 +116,19 @@ class AsyncTrading:
         warnings: tuple[str, ...] = await self._run(self._desk.check(ticket))
         return warnings
 
-    async def preview(self, ticket: OrderTicket, base_url: str = "") -> Preview:
+    async def preview(self, ticket: OrderTicket, base_url: str = "", *, holds: bool = True) -> Preview:
         """See ``Trading.preview``."""
-        preview: Preview = await self._run(self._desk.preview(ticket, base_url))
+        preview: Preview = await self._run(self._desk.preview(ticket, base_url, holds=holds))
+        return preview
+
+    async def check_replacement(self, order_id: str, changes: Mapping[str, Any]) -> tuple[str, ...]:
+        """See ``Trading.check_replacement``."""
+        warnings: tuple[str, ...] = await self._run(self._desk.check_replacement(order_id, changes))
+        return warnings
+
+    async def preview_replacement(self, order_id: str, changes: Mapping[str, Any], base_url: str = "") -> Preview:
+        """See ``Trading.preview_replacement``."""
+        preview: Preview = await self._run(self._desk.preview_replacement(order_id, changes, base_url))
         return preview
 
     async def replace(self, order_id: str, changes: Mapping[str, Any]) -> Order:

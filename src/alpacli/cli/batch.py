@@ -58,7 +58,8 @@ def submit_many(run: Run, source: str) -> None:
     base = f"alpacli-{datetime.fromtimestamp(run.clock.time(), UTC):%Y%m%d}-{hashlib.sha256(content).hexdigest()[:12]}"
     tickets = list(_tickets(content, base))
     if not tickets:
-        raise UsageError(f"{source} holds no orders", "one object or row for each order")
+        name = "standard input" if source == "-" else source
+        raise UsageError(f"{name} holds no orders", "a JSON array, JSON lines, or CSV with a header")
     with run.client() as client:
         if run.options.dry_run:
             from alpacli.cli.trade import previews_table
@@ -118,6 +119,7 @@ def _content(source: str) -> bytes:
 
 
 def _tickets(content: bytes, base: str) -> Iterator[tuple[int, OrderTicket]]:
+    seen: dict[str, int] = {}
     for line, fields in _rows(content):
         try:
             ticket = read_ticket(fields)
@@ -128,6 +130,13 @@ def _tickets(content: bytes, base: str) -> Iterator[tuple[int, OrderTicket]]:
         found = violations(ticket)
         if found:
             raise OrderRefused(f"order {line}: {found[0].message}", f"{found[0].fix}; nothing was sent")
+        name = ticket.client_order_id or ""
+        if name in seen:
+            raise UsageError(
+                f"orders {seen[name]} and {line} have the same client order ID, {name}",
+                "give each its own, or none; nothing was sent",
+            )
+        seen[name] = line
         yield line, ticket
 
 
@@ -137,14 +146,8 @@ def _rows(content: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise UsageError("the orders are not UTF-8 text", "save the file as UTF-8") from None
-    start = text.lstrip()[:1]
     try:
-        if start == "[":
-            rows: Iterable[Any] = from_json(text.encode())
-        elif start == "{":
-            rows = [from_json(line.encode()) for line in text.splitlines() if line.strip()]
-        else:
-            rows = list(csv.DictReader(io.StringIO(text), strict=True))
+        rows = _parsed(text)
     except (ValueError, csv.Error) as error:
         raise UsageError(
             f"the orders cannot be read: {error}", "a JSON array, JSON lines, or CSV with a header"
@@ -153,6 +156,29 @@ def _rows(content: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
         if not isinstance(row, dict) or None in row:
             raise UsageError(f"order {number} has not the shape of an order", "one object or row for each order")
         yield number, {name.strip(): _cell(value) for name, value in row.items()}
+
+
+def _parsed(text: str) -> Iterable[Any]:
+    start = text.lstrip()[:1]
+    if start == "[":
+        found: Iterable[Any] = from_json(text.encode())
+        return found
+    if start == "{":
+        try:
+            return [from_json(line.encode()) for line in text.splitlines() if line.strip()]
+        except ValueError:
+            return [from_json(text.encode())]  # one order, over several lines
+    reader = csv.reader(io.StringIO(text), strict=True)
+    header = [name.strip().lower() for name in next(reader, [])]
+    double = next((name for name in header if header.count(name) > 1), None)
+    if double is not None:
+        raise ValueError(f"there are two columns {double!r}")
+    rows: list[Any] = []
+    for row in reader:
+        if row:
+            extra = {None: row[len(header) :]} if len(row) > len(header) else {}
+            rows.append(dict(zip(header, row, strict=False)) | extra)
+    return rows
 
 
 def _cell(value: Any) -> Any:

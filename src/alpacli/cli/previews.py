@@ -1,5 +1,6 @@
 """What ``--dry-run`` prints: the exact request, without credentials."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -25,10 +26,24 @@ class DryRun(Model):
 
 def show_request(run: "Run", request: Request, base_url: str) -> None:
     """Print the request as a person or a program wants it."""
+    run.show_value(View(DryRun, _table), _of(request, base_url))
+
+
+def show_requests(run: "Run", requests: Sequence[Request], base_url: str) -> None:
+    """Print several requests, as one list."""
+    run.show_value(View(list[DryRun], _tables), [_of(request, base_url) for request in requests])
+
+
+def _of(request: Request, base_url: str) -> DryRun:
     query = "?" + urlencode(request.query) if request.query else ""
     body = from_json(request.body) if request.body else None
-    value = DryRun(dry_run=True, method=request.method, url=f"{base_url}{request.path}{query}", body=body)
-    run.show_value(View(DryRun, _table), value)
+    return DryRun(dry_run=True, method=request.method, url=f"{base_url}{request.path}{query}", body=body)
+
+
+def _tables(value: list[DryRun], frame: "Frame") -> "RenderableType":
+    from rich.console import Group
+
+    return Group(*(_table(item, frame) for item in value))
 
 
 def _table(value: DryRun, frame: "Frame") -> "RenderableType":

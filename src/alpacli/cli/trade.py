@@ -199,14 +199,17 @@ def replace(
     changes = {name: format(amount(name, text), "f") for name, text in amounts.items() if text is not None}
     changes |= {name: text for name, text in (("time_in_force", tif), ("client_order_id", client_order_id)) if text}
     if run.options.schema:
-        run.printer.schema(_ORDER)
+        run.printer.schema(View(Preview, _preview) if run.options.dry_run else _ORDER)
         return
     trading.replace_order("unknown", changes)  # refuses an empty change before anything is asked
     with run.client() as client:
         found = _order_id(client, order_id)
         if run.options.dry_run:
-            run.preview(trading.replace_order(found, changes))
+            preview = client.trading.preview_replacement(found, changes, run.settings().base_url)
+            run.show_value(View(Preview, _preview), preview)
             return
+        for warning in client.trading.check_replacement(found, changes):
+            run.printer.notice(warning)
         with _told_if_interrupted(run):
             order = client.trading.replace(found, changes)
         run.show_value(_ORDER, order)
@@ -228,14 +231,17 @@ def cancel(
         if all_:
             _cancel_all(run, client, view)
             return
+        if run.options.dry_run:
+            from alpacli.cli.previews import show_requests
+
+            requests = [trading.cancel_order(_order_id(client, text)).request for text in order_ids or ()]
+            show_requests(run, requests, run.settings().base_url)
+            return
         results: list[Cancellation] = []
         failures: list[AlpacliError] = []
         for text in order_ids or ():
             try:
                 found = _order_id(client, text)
-                if run.options.dry_run:
-                    run.preview(trading.cancel_order(found))
-                    continue
                 client.trading.cancel(found)
                 results.append(Cancellation(id=found, status=200))
             except AlpacliError as error:
@@ -243,8 +249,7 @@ def cancel(
                     raise
                 failures.append(error)
                 results.append(Cancellation(id=text, status=error.status or 500, body=error.as_dict()))
-        if results:
-            run.show_value(view, results)
+        run.show_value(view, results)
         _end(failures, len(order_ids or ()), "canceled")
 
 
@@ -313,7 +318,10 @@ def _close_all(run: Run, client: "AlpacaClient", *, cancel_orders: bool) -> None
     if run.options.dry_run:
         base_url = run.settings().base_url
         tickets = [client.trading.closing_ticket(item.symbol) for item in found]
-        previews = [client.trading.preview(ticket, base_url) for ticket in tickets]
+        previews = [client.trading.preview(ticket, base_url, holds=not cancel_orders) for ticket in tickets]
+        if cancel_orders:
+            first = Preview(dry_run=True, method="DELETE", url=f"{base_url}/v2/orders", body=None)
+            previews = [first, *previews]
         run.show_value(View(list[Preview], previews_table), previews)
         return
     if not plan:
@@ -376,7 +384,7 @@ def _preview(value: Preview, frame: "Frame") -> "RenderableType":
         facts(
             [
                 ("Not sent", Text(f"{value.method} {value.url}")),
-                ("Body", Text(to_json(value.body).decode())),
+                ("Body", Text("none" if value.body is None else to_json(value.body).decode())),
                 ("Estimated cost", dollars(value.estimated_cost)),
                 ("Buying power", dollars(value.buying_power)),
                 ("Left after it", dollars(value.buying_power_left)),

@@ -67,6 +67,8 @@ def _words(t: OrderTicket) -> Iterator[Violation]:
     if t.order_class != "mleg":
         if not t.symbol:
             yield Violation("symbol", "an order needs a symbol", "name what to trade, like AAPL or BTC/USD")
+        elif not t.symbol.isprintable() or " " in t.symbol:
+            yield Violation("symbol", f"{t.symbol!r} is no symbol", "name what to trade, like AAPL or BTC/USD")
         if t.side is None:
             yield Violation("side", "an order needs a side", "say buy or sell")
     for name, value, known in (
@@ -128,13 +130,20 @@ def _prices(t: OrderTicket) -> Iterator[Violation]:
     for name, price in _named_prices(t):
         if price <= 0 and not (signed and name == "limit_price"):
             yield Violation("prices", f"{name} is {price}, which is not above zero", "give a price in USD")
-        elif not _on_a_tick(t, price):
-            places = 4 if abs(price) < 1 and t.asset_class == "us_equity" else 2
-            yield Violation(
-                "tick size",
-                f"{name} is {price}, and prices {'below 1 USD ' if places == 4 else ''}have at most {places} decimal places",
-                f"round it, to {round(price, places)} for example",
-            )
+        else:
+            yield from off_tick(t, name, price)
+
+
+def off_tick(t: OrderTicket, name: str, price: Decimal) -> Iterator[Violation]:
+    """Say that a price has too many decimal places, if it has."""
+    if not _on_a_tick(t, price):
+        places = 4 if abs(price) < 1 and t.asset_class == "us_equity" else 2
+        below = "below 1 USD " if places == 4 else ""
+        yield Violation(
+            "tick size",
+            f"{name} is {price}, and prices {below}have at most {places} decimal places",
+            f"round it, to {round(price, places)} for example",
+        )
 
 
 def _on_a_tick(t: OrderTicket, price: Decimal) -> bool:

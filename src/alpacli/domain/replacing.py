@@ -1,0 +1,122 @@
+"""What changing an open order means: which changes there are, which Alpaca refuses, and what the order is afterwards.
+
+Source: "Replace Order" of the Trading API reference.
+"""
+
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Any, Final
+
+from alpacli.domain.account import Position
+from alpacli.domain.order_rules import Violation, held, off_tick
+from alpacli.domain.orders import Order
+from alpacli.domain.tickets import TIMES_IN_FORCE, OrderTicket
+
+_PRICED: Final = {
+    "limit_price": ("limit", "stop_limit"),
+    "stop_price": ("stop", "stop_limit"),
+    "trail": ("trailing_stop",),
+}
+"""Which types have what can be changed."""
+
+
+def replacement_violations(order: Order, changes: Mapping[str, Any]) -> list[Violation]:
+    """Return why the order cannot be changed like this, as far as that is certain; amounts in ``changes`` are text."""
+    if order.is_terminal:
+        successor = f"; {order.replaced_by} took its place" if order.replaced_by else ""
+        return [
+            Violation(
+                "order",
+                f"the order is {order.status}, and what is done cannot be changed{successor}",
+                f"`alpacli replace {order.replaced_by}`" if order.replaced_by else "place a new order",
+            )
+        ]
+    return [*_size(order, changes), *_prices(order, changes), *_difference(order, changes)]
+
+
+def _size(order: Order, changes: Mapping[str, Any]) -> Iterator[Violation]:
+    if order.notional is not None:
+        yield Violation(
+            "replace", "an order for an amount of money cannot be changed", "cancel it, and place a new one"
+        )
+    if "qty" not in changes:
+        return
+    qty, filled = Decimal(changes["qty"]), order.filled_qty or Decimal(0)
+    if qty <= filled:
+        yield Violation(
+            "quantity",
+            f"qty is {qty}, and {filled} are filled already",
+            "give more: the quantity counts what is filled",
+        )
+    elif qty != qty.to_integral_value() and order.asset_class != "crypto":
+        yield Violation("quantity", f"qty is {qty}, and an order is changed to whole shares only", "round it")
+
+
+def _prices(order: Order, changes: Mapping[str, Any]) -> Iterator[Violation]:
+    kind = _kind(order)
+    for name, kinds in _PRICED.items():
+        if name not in changes:
+            continue
+        price = Decimal(changes[name])
+        if kind not in kinds and not (name == "limit_price" and order.order_class == "mleg"):
+            words = name.replace("_", " ")
+            yield Violation("prices", f"a {kind.replace('_', ' ')} order has no {words}", "leave it away")
+        elif price <= 0 and order.order_class != "mleg":
+            yield Violation("prices", f"{name} is {price}, which is not above zero", "give a price in USD")
+        elif name != "trail":
+            yield from off_tick(as_ticket(order, changes), name, price)
+    tif = changes.get("time_in_force")
+    if tif is not None and tif not in TIMES_IN_FORCE:
+        yield Violation(
+            "time_in_force", f"time_in_force cannot be {tif!r}", f"choose among {', '.join(TIMES_IN_FORCE)}"
+        )
+
+
+def _difference(order: Order, changes: Mapping[str, Any]) -> Iterator[Violation]:
+    now = {
+        "qty": order.qty,
+        "limit_price": order.limit_price,
+        "stop_price": order.stop_price,
+        "trail": order.trail_price if order.trail_price is not None else order.trail_percent,
+    }
+    given = changes.keys() - {"client_order_id"}
+    same = [
+        changes[name] == order.time_in_force
+        if name == "time_in_force"
+        else now.get(name) is not None and Decimal(changes[name]) == now[name]
+        for name in given
+    ]
+    if given and all(same):
+        yield Violation("replace", "the order is like that already", "change something")
+
+
+def as_ticket(order: Order, changes: Mapping[str, Any]) -> OrderTicket:
+    """Return what is left of an order after a change, as an order of its own, for the rules."""
+
+    def changed(name: str, old: Decimal | None) -> Decimal | None:
+        return Decimal(changes[name]) if name in changes else old
+
+    filled = order.filled_qty or Decimal(0)
+    qty = changed("qty", order.qty)
+    return OrderTicket(
+        symbol=order.symbol,
+        side=order.side,
+        type=_kind(order),
+        qty=None if qty is None else qty - filled,
+        notional=order.notional,
+        limit_price=changed("limit_price", order.limit_price),
+        stop_price=changed("stop_price", order.stop_price),
+    )
+
+
+def without_hold(position: Position, order: Order) -> Position:
+    """Return a position as it is when an open order lets go of what it holds."""
+    against = order.side == ("buy" if position.qty < 0 else "sell")
+    if not against or held([position], order.symbol or "") is None or position.qty_available is None:
+        return position
+    free = min(abs(position.qty_available) + (order.remaining_qty or 0), abs(position.qty))
+    return position.model_copy(update={"qty_available": free if position.qty > 0 else -free})
+
+
+def _kind(order: Order) -> str:
+    return order.type or order.order_type or "market"
