@@ -573,6 +573,60 @@ def test_a_hub_that_is_killed_costs_none_of_many_streams_more_than_a_moment(tmp_
         assert eventually(lambda: hubs_are_gone(tmp_path))
 
 
+def test_a_hub_that_stands_still_is_noticed_by_all_of_its_streams_and_replaced(tmp_path: Path) -> None:
+    """It would hold the account's only connection for ever, so it does not stay: nothing is left to go on later."""
+    with Feed() as feed:
+        user = user_of(feed.url, tmp_path)
+        processes = [start(user, symbol, "--trades", "--stale-after", "1.5") for symbol in ("AAPL", "MSFT", "AAPL")]
+        first_lines = [process.stdout.readline() for process in processes if process.stdout is not None]
+        (hub,) = hub_pids(tmp_path)
+        os.kill(hub, signal.SIGSTOP)
+        for process in processes:
+            _hears(process, b"the process that held the shared connection")
+            _hears(process, b"gap: what happened from")
+        assert hub not in hub_pids(tmp_path)
+        seen = feed.sent
+        assert eventually(lambda: feed.sent > seen + 50)
+        for process in processes:
+            process.send_signal(signal.SIGTERM)
+        for process, first_line in zip(processes, first_lines, strict=True):
+            ended = end(process)
+            assert ended.code == 0, ended.errors
+            numbers = [int(tick["id"]) for tick in parsed(first_line + ended.out)]
+            assert len([1 for before, after in pairwise(numbers) if after - before != 1]) == 1
+        assert feed.connections == 2
+        assert eventually(lambda: hubs_are_gone(tmp_path))
+
+
+def test_a_stream_that_meets_a_hub_that_stands_still_gets_another_one(tmp_path: Path) -> None:
+    with Feed() as feed:
+        user = user_of(feed.url, tmp_path, ALPACLI_HUB_LINGER="30")
+        assert end(start(user, *MARKET, "--count", "1")).code == 0
+        (hub,) = hub_pids(tmp_path)
+        os.kill(hub, signal.SIGSTOP)
+        ended = end(start(user, *MARKET, "--count", "1", "--stale-after", "1"))
+        assert ended.code == 0
+        assert len(parsed(ended.out)) == 1
+        (second,) = hub_pids(tmp_path)
+        assert second != hub
+        os.kill(second, signal.SIGTERM)
+        assert eventually(lambda: hubs_are_gone(tmp_path))
+
+
+async def confirm_and_say_no_more(conversation: Conversation) -> None:
+    await conversation.greet()
+    await conversation.serve_subscriptions()
+
+
+def test_a_hub_that_has_nothing_to_say_is_not_one_that_stands_still(tmp_path: Path) -> None:
+    with Feed(confirm_and_say_no_more) as feed:
+        user = user_of(feed.url, tmp_path)
+        ended = end(start(user, *MARKET, "--stale-after", "1", "--duration", "3"))
+        assert (ended.code, ended.out, ended.err) == (0, b"", b"")
+        assert feed.connections == 1
+        assert eventually(lambda: hubs_are_gone(tmp_path))
+
+
 def test_a_hub_whose_socket_was_removed_ends_without_complaint(tmp_path: Path) -> None:
     with Feed() as feed:
         process = start(user_of(feed.url, tmp_path), *MARKET)

@@ -3,7 +3,8 @@
 Alpaca allows one market data connection per account, so all processes of a user share one. What members want is merged and
 trimmed upstream. A message is decoded once and written as a line once for all members that want the same; a member that does
 not read holds up nobody: it is cut off when too much waits for it, and learns of the gap when it comes back. Only when all of
-them are behind is the connection read no further for a while, as a slow reader's own connection would not be.
+them are behind is the connection read no further for a while, as a slow reader's own connection would not be. Members hear a
+sign of life even when there is nothing to say, so that they notice when this process stands still.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ from alpacli.domain.ticks import Interest
 from alpacli.errors import AlpacliError
 from alpacli.streams.batch import Batch
 from alpacli.streams.events import Event, Gap, Health, Live, Reconnecting, Refused
-from alpacli.streams.local import LINES, VERSION, pack, pack_event, pack_failure
+from alpacli.streams.local import BEAT, LINES, VERSION, pack, pack_event, pack_failure
 from alpacli.streams.session import Action
 from alpacli.streams.supervisor import Sink
 from alpacli.wire.frames import Message, encode_lines, subject
@@ -36,10 +37,16 @@ BEHIND_BYTES: Final = 2 << 20
 HOLD_S: Final = 5.0
 """How long all members may be behind, none of them catching up, before the connection is read again all the same."""
 
+BEATS: Final = 4
+"""How many signs of life there are in the silence that the least patient member allows."""
+
+_SHORTEST_BEAT_S: Final = 0.1
+_LONGEST_BEAT_S: Final = 5.0
 _AT_ONCE_BYTES: Final = 64 << 10
 """Pieces are put together up to this size; more at once is memory that the system takes back and has to give again."""
 
 _MOST_COMMAND_BYTES: Final = 4 << 20
+_BEAT: Final = pack(BEAT, b"")
 _COME_WITH_TRADES: Final = ("corrections", "cancelErrors")
 _log = logging.getLogger(__name__)
 
@@ -132,6 +139,11 @@ class Member(asyncio.Protocol):
         if self._waiting_bytes > self._hub.most_waiting_bytes:
             self.cut_off()
 
+    def beat(self) -> None:
+        """Give a sign of life, unless there is something to read anyway."""
+        if self._transport is not None and self._has_room:
+            self._transport.write(_BEAT)
+
     def _next(self) -> bytes:
         pieces = _take_together(self._waiting)
         self._waiting_bytes -= len(pieces)
@@ -190,6 +202,7 @@ class Hub:
         self._flushed_at = 0.0
         self._leaving: asyncio.TimerHandle | None = None
         self._held: asyncio.TimerHandle | None = None
+        self._beating: asyncio.TimerHandle | None = None
         self._hold_allowed = True
 
     async def serve(self, listener: socket.socket) -> None:
@@ -200,6 +213,8 @@ class Hub:
         try:
             await self._over.wait()
         finally:
+            if self._beating is not None:
+                self._beating.cancel()
             server.close()
             for task in (self._running, *self._changes):
                 if task is not None:
@@ -242,6 +257,7 @@ class Hub:
             member.interest = interest
             member.left_out_before = self._health
             member.stale_after_s = msgspec.convert(command["stale_after"], float)
+            self._beat()
             self._watch_for_silence()
             if self._condition is not None and self._live is None:
                 member.send(pack_event(self._condition))
@@ -290,6 +306,19 @@ class Hub:
     def _watch_for_silence(self) -> None:
         if self._upstream is not None and self._members:
             self._upstream.watch_for_silence(min(member.stale_after_s for member in self._members))
+
+    def _beat(self) -> None:
+        """Tell all members that this process is there, and everything up to now is on its way; and again in time."""
+        if self._beating is not None:
+            self._beating.cancel()
+            self._beating = None
+        self._flush()
+        for member in self._members:
+            member.beat()
+        if self._members:
+            patience_s = min(member.stale_after_s for member in self._members)
+            pause_s = min(max(patience_s / BEATS, _SHORTEST_BEAT_S), _LONGEST_BEAT_S)
+            self._beating = asyncio.get_running_loop().call_later(pause_s, self._beat)
 
     def _greet_the_live(self) -> None:
         """Tell those who wait that all they asked for is confirmed."""

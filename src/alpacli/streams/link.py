@@ -1,4 +1,8 @@
-"""A member's side of the hub: finds it, starts it when there is none, and finds it again when it is gone."""
+"""A member's side of the hub: finds it, starts it when there is none, and finds another one when it is gone or stands still.
+
+A hub gives signs of life when there is nothing to tell. Their absence is counted in looks and not by a clock: when this very
+process was stopped, or the machine slept, that was not the hub's silence.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -11,7 +15,18 @@ from alpacli.errors import AlpacliError, StreamLost
 from alpacli.ports import Clock, async_sleep
 from alpacli.streams.batch import Batch
 from alpacli.streams.events import Connecting, Gap, Live, Reconnecting
-from alpacli.streams.local import HEADER_BYTES, LINES, VERSION, Meeting, Upstream, meeting, start_hub, unpack_event
+from alpacli.streams.local import (
+    BEAT,
+    HEADER_BYTES,
+    LINES,
+    VERSION,
+    Meeting,
+    Upstream,
+    end_hub,
+    meeting,
+    start_hub,
+    unpack_event,
+)
 from alpacli.streams.session import Action
 from alpacli.streams.supervisor import FIRST_PAUSE_S, HEALTHY_S, LONGEST_PAUSE_S, Sink
 
@@ -19,6 +34,10 @@ _MEET_S: Final = 10.0
 _LOOK_AGAIN_S: Final = 0.02
 _STARTING_S: Final = 0.005
 _MOST_SILENT_HUBS: Final = 20
+_LOOKS: Final = 8
+_LEAST_PATIENCE_S: Final = 1.0
+_FIRST_SIGN_S: Final = (5.0, 10.0)
+"""A hub that we have just found is given at least and at most so long: it may still be starting."""
 
 
 class _Wire(asyncio.Protocol):
@@ -27,12 +46,14 @@ class _Wire(asyncio.Protocol):
     def __init__(self, link: "HubLink", sink: Sink) -> None:
         self.over: asyncio.Future[AlpacliError | None] = asyncio.get_running_loop().create_future()
         self.heard_anything = False
+        self.beats = False
+        self.silent_s = 0.0
         self._link = link
         self._sink = sink
         self._unread = bytearray()
 
     def data_received(self, data: bytes) -> None:
-        self.heard_anything = True
+        self.beats, self.silent_s = True, 0.0
         unread = self._unread
         unread += data
         start = 0
@@ -41,10 +62,15 @@ class _Wire(asyncio.Protocol):
             if len(unread) < end:
                 break
             content = bytes(unread[start + HEADER_BYTES : end])
-            if unread[start + 4] == LINES:
+            kind = unread[start + 4]
+            if kind == LINES:
+                self.heard_anything = True
                 self._link.heard()
                 self._sink.batch(Batch.of_lines(content))
+            elif kind == BEAT:
+                self._link.heard()
             else:
+                self.heard_anything = True
                 self._happened(content)
             start = end
         del unread[:start]
@@ -97,15 +123,18 @@ class HubLink:
         attempt = silent = 0
         while True:
             wire = await self._meet(sink)
+            watching = asyncio.ensure_future(self._watch(wire))
             try:
                 failed = await wire.over
             finally:
+                watching.cancel()
                 if self._transport is not None:
                     self._transport.abort()
                     self._transport = None
             if failed is not None:
                 raise failed
-            if not wire.heard_anything and silent < _MOST_SILENT_HUBS:
+            stood_still_s = watching.result() if watching.done() and not watching.cancelled() else None
+            if stood_still_s is None and not wire.heard_anything and silent < _MOST_SILENT_HUBS:
                 silent += 1  # it was about to end when we came: nothing is lost, and the next one is met at once
                 await self._sleep(_LOOK_AGAIN_S)
                 continue
@@ -117,8 +146,26 @@ class HubLink:
             self._live_at, silent = None, 0
             attempt += 1
             wait_s = 0.0 if attempt == 1 else min(FIRST_PAUSE_S * 2.0 ** min(attempt - 2, 10), LONGEST_PAUSE_S)
-            sink.event(Reconnecting(attempt, wait_s, "the process that held the shared connection ended"))
+            what = "ended" if stood_still_s is None else f"gave no sign of life for {stood_still_s:.0f} s"
+            sink.event(Reconnecting(attempt, wait_s, f"the process that held the shared connection {what}"))
             await self._sleep(wait_s)
+
+    async def _watch(self, wire: _Wire) -> float:
+        """Return when the hub has stood still for too long, how long that was, and that hub has been ended."""
+        while True:
+            step_s = min(self._stale_after_s / _LOOKS, 1.0)
+            await async_sleep(step_s)
+            if self._paused:
+                wire.silent_s = 0.0
+                continue
+            wire.silent_s += step_s
+            patience_s = max(self._stale_after_s, _LEAST_PATIENCE_S)
+            if not wire.beats:
+                patience_s = min(max(patience_s, _FIRST_SIGN_S[0]), _FIRST_SIGN_S[1])
+            if wire.silent_s + step_s > patience_s and self._transport is not None:
+                end_hub(self._transport.get_extra_info("socket"))
+                self._transport.abort()
+                return wire.silent_s
 
     async def change(self, action: Action, interest: Interest) -> None:
         self.wanted = self.wanted | interest if action == "subscribe" else self.wanted - interest

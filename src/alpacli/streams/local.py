@@ -1,18 +1,22 @@
 """Where the hub of one user, account, stream and feed listens, how it is started, and what goes over its socket.
 
 A message on the socket is four bytes of length, one byte of kind and the content: ``L`` is lines as ``alpacli stream --json``
-prints them, ``E`` an event as JSON. Members speak in lines of JSON: ``{"do": "hello" | "subscribe" | "unsubscribe", …}``.
+prints them, ``E`` an event as JSON, ``B`` nothing but a sign of life: all that came before it is on the way. Members speak in
+lines of JSON: ``{"do": "hello" | "subscribe" | "unsubscribe", …}``.
 """
 
 import fcntl
 import os
+import signal
 import socket
 import stat
+import struct
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from hashlib import blake2b
-from typing import Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -27,10 +31,14 @@ from alpacli.errors import (
 from alpacli.streams import events
 from alpacli.streams.events import Event
 
-VERSION: Final = 1
+VERSION: Final = 2
 LINES: Final = ord("L")
 EVENT: Final = ord("E")
+BEAT: Final = ord("B")
 HEADER_BYTES: Final = 5
+
+if TYPE_CHECKING:
+    from asyncio.trsock import TransportSocket
 
 _EVENTS: Final[dict[str, type[Event]]] = {
     kind.__name__: kind
@@ -159,6 +167,22 @@ def is_listening(place: Meeting) -> bool:
         except OSError:
             return False
     return True
+
+
+def end_hub(connection: "socket.socket | TransportSocket") -> None:
+    """Kill the hub that a connection leads to: it stands still, and would hold the account's only connection for ever.
+
+    The system says who listens there, so it is that process and no other; nothing is done when it does not say. A process
+    that is stopped takes no other signal.
+    """
+    if not hasattr(socket, "SO_PEERCRED"):
+        return
+    pid, uid, _ = struct.unpack(
+        "3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    )
+    if pid > 1 and pid != os.getpid() and uid == os.getuid():
+        with suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _wait(seconds: float) -> None:
