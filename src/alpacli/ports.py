@@ -6,8 +6,12 @@ Only ``typing`` is imported: the cached path loads this module.
 
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Literal, NamedTuple, Protocol
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Literal, NamedTuple, ParamSpec, Protocol, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
 
 
 class Clock(Protocol):
@@ -41,6 +45,44 @@ async def async_sleep(seconds: float) -> None:
     import asyncio
 
     await asyncio.sleep(seconds)
+
+
+def run_async(main: Coroutine[object, object, T]) -> T:
+    """Run a coroutine in a new event loop, as ``asyncio.run`` does, but do not wait for what it left behind in threads.
+
+    A name lookup or a request that hangs cannot be interrupted, and a program that is told to end does not wait for it.
+    """
+    import asyncio
+    import threading
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    class Unwaited(ThreadPoolExecutor):
+        """A thread for each call, none of which keeps the program from ending."""
+
+        def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> "Future[R]":
+            future: Future[R] = Future()
+
+            def call() -> None:
+                if not future.set_running_or_notify_cancel():
+                    return
+                try:
+                    result = fn(*args, **kwargs)
+                except BaseException as error:  # noqa: BLE001 # it is raised where the result is awaited
+                    future.set_exception(error)
+                else:
+                    future.set_result(result)
+
+            threading.Thread(target=call, name="alpacli work", daemon=True).start()
+            return future
+
+        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002
+            """Leave them."""
+
+    async def run() -> T:
+        asyncio.get_running_loop().set_default_executor(Unwaited())
+        return await main
+
+    return asyncio.run(run())
 
 
 class Randomness(Protocol):

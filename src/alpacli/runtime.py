@@ -12,7 +12,17 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from alpacli.errors import UsageError
-from alpacli.ports import BudgetRules, Request, Response, Socket, Store, SystemClock, SystemRandomness, Transport
+from alpacli.ports import (
+    BudgetRules,
+    Request,
+    Response,
+    Socket,
+    Store,
+    SystemClock,
+    SystemRandomness,
+    Transport,
+    run_async,
+)
 from alpacli.settings import Flags, Settings, load
 
 if TYPE_CHECKING:
@@ -514,7 +524,7 @@ def serve_hub(path: str) -> None:
             with suppress(FileNotFoundError):
                 os.unlink(path)
 
-    asyncio.run(serve())
+    run_async(serve())
 
 
 def cached(ttl: float, *, key: str | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]:

@@ -544,6 +544,34 @@ def test_a_signal_while_the_server_is_silent_about_the_request_ends_it_well(
             assert (ended.code, ended.out, ended.err) == (0, b"", b"")
 
 
+SLOW_RESOLVER = """
+import pathlib, socket, time
+
+def getaddrinfo(*args, **kwargs):
+    pathlib.Path({asked!r}).touch()
+    time.sleep(600)
+
+socket.getaddrinfo = getaddrinfo
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sharing", SHARINGS)
+def test_a_signal_while_a_name_is_looked_up_ends_it_at_once(
+    tmp_path: Path, sharing: tuple[str, ...], number: int
+) -> None:
+    """Nothing can interrupt a resolver that does not answer."""
+    asked = tmp_path / "asked"
+    (tmp_path / "sitecustomize.py").write_text(SLOW_RESOLVER.format(asked=str(asked)))
+    user = user_of("ws://localhost:1", tmp_path, PYTHONPATH=str(tmp_path))
+    process = start(user, *MARKET, *sharing)
+    assert eventually(asked.exists)
+    process.send_signal(number)
+    ended = end(process)
+    assert (ended.code, ended.out, ended.err) == (0, b"", b"")
+    assert eventually(lambda: hubs_are_gone(tmp_path))
+
+
 def test_a_hub_that_is_killed_costs_none_of_many_streams_more_than_a_moment(tmp_path: Path) -> None:
     """Whoever is first starts the next one; all are told of the gap, and each gets its own symbols again."""
     symbols = ["AAPL", "MSFT", "AAPL", "GOOG", "NVDA"]

@@ -18,7 +18,7 @@ from alpacli.cli.run import Run
 from alpacli.domain.board import Board
 from alpacli.domain.ticks import CHANNELS, Interest, instant_text
 from alpacli.errors import AlpacliError, StreamLost, UsageError
-from alpacli.ports import async_sleep
+from alpacli.ports import async_sleep, run_async
 from alpacli.runtime import fetch_previous_closes, open_backfill, open_source
 from alpacli.streams.batch import Batch
 from alpacli.streams.client import Reception
@@ -82,7 +82,7 @@ def run_stream(run: Run, plan: Plan) -> None:
         AlpacliError: it could not begin, or is lost for good.
         OutputClosed: the reader of standard output left.
     """
-    asyncio.run(_Streaming(run, plan).run())
+    run_async(_Streaming(run, plan).run())
 
 
 class _Streaming:
