@@ -12,21 +12,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-import msgspec
-
 from alpacli.errors import AlpacliError
+from alpacli.streams.batch import without_older_quotes
 
 _MOST_AT_ONCE_BYTES: Final = 1 << 20
 _PIECE_BYTES: Final = 64 << 10
 """What a pipe holds: lines are written in pieces of this size, so that the end need not wait for more than one."""
-
-
-class _About(msgspec.Struct, gc=False):
-    type: str = ""
-    symbol: str = ""
-
-
-_about = msgspec.json.Decoder(_About).decode
 
 
 class LinePipe:
@@ -106,16 +97,7 @@ class LinePipe:
 
     def _keep_latest_quotes(self) -> None:
         lines = [line for block, _ in self._blocks for line in block.splitlines(keepends=True)]
-        latest: set[str] = set()
-        kept: list[bytes] = []
-        for line in reversed(lines):
-            about = _about(line)
-            if about.type == "quote":
-                if about.symbol in latest:
-                    continue
-                latest.add(about.symbol)
-            kept.append(line)
-        kept.reverse()
+        kept = without_older_quotes(lines, set())
         self.conflated += len(lines) - len(kept)
         self._blocks = deque([(b"".join(kept), len(kept))])
         self._waiting = len(kept)

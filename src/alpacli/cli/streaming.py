@@ -23,6 +23,7 @@ from alpacli.runtime import fetch_previous_closes, open_backfill, open_source
 from alpacli.streams.batch import Batch
 from alpacli.streams.client import Reception
 from alpacli.streams.events import (
+    Conflated,
     Connecting,
     Event,
     Filled,
@@ -100,6 +101,8 @@ class _Streaming:
         self._answers_due = 0
         self._conflated_said = 0
         self._conflated_said_at = float("-inf")
+        self._gaps_said = 0
+        self._gaps_said_at = float("-inf")
         self._been_live = False
         self._has_ticked = False
         self._has_shown = asyncio.Event()
@@ -125,8 +128,8 @@ class _Streaming:
             conflate=self._plan.conflate,
             closed=lambda: self._from_thread(self._reader_left),
             overflow=lambda: self._from_thread(self._reader_too_slow),
-            full=lambda: self._from_thread(self._source.pause),
-            drained=lambda: self._from_thread(self._source.resume),
+            full=lambda: self._from_thread(partial(self._reception.pause, "pipe")),
+            drained=lambda: self._from_thread(partial(self._reception.resume, "pipe")),
         )
         if self._tells_people:
             if self._run.options.sim:
@@ -138,15 +141,17 @@ class _Streaming:
         backfill = None
         if self._plan.backfill and self._plan.replay is None:
             backfill = open_backfill(self._run.settings(), self._plan.feed, warn=self._run.printer.notice)
-        reception = Reception(
+        self._reception = Reception(
             self._source,
             self,
             clock=self._clock,
             reconnect=self._plan.reconnect,
             backfill=backfill,
             wanted=lambda: self._interest,
+            buffer=self._plan.buffer,
+            conflate=self._plan.conflate,
         )
-        receiving = asyncio.ensure_future(reception.run())
+        receiving = asyncio.ensure_future(self._reception.run())
         receiving.add_done_callback(self._source_ended)
         self._listen_to_standard_input()
         try:
@@ -282,6 +287,7 @@ class _Streaming:
         if self._recorder is not None:
             self._recorder.close()
         self._say_conflated(last=True)
+        self._say_left_out_in_gaps(last=True)
         self._say_left_out()
         if self._pipe.broken:
             discard_stdout()
@@ -302,7 +308,7 @@ class _Streaming:
         self._over.set()
 
     def _reader_too_slow(self) -> None:
-        self._source.pause()
+        self._reception.pause("pipe")
         self._fail(
             StreamLost(
                 f"the reader is too slow: more than {self._plan.buffer} messages wait for it",
@@ -388,6 +394,9 @@ class _Streaming:
                 "the server says that this reader is slow (407)" if event.by == "server" else "this reader was too slow"
             )
             self._notice(f"{who}: messages may have been lost")
+        elif isinstance(event, Conflated):
+            self._tell(conflated=event.quotes)
+            self._say_left_out_in_gaps()
         elif isinstance(event, Health):
             self._health = event
 
@@ -425,6 +434,13 @@ class _Streaming:
         if last or now - self._conflated_said_at > _REPORT_CONFLATED_EVERY_S:
             self._conflated_said, self._conflated_said_at = self._pipe.conflated, now
             self._notice(f"the reader is slow: {self._conflated_said} quotes were left out for newer ones")
+
+    def _say_left_out_in_gaps(self, *, last: bool = False) -> None:
+        now = self._clock.monotonic()
+        count = self._status.conflated
+        if count != self._gaps_said and (last or now - self._gaps_said_at > _REPORT_CONFLATED_EVERY_S):
+            self._gaps_said, self._gaps_said_at = count, now
+            self._notice(f"more came than can wait while a gap is filled: {count} quotes were left out for newer ones")
 
     def _say_left_out(self) -> None:
         unknown, bad = self._health

@@ -1,6 +1,6 @@
 """Messages that arrived together, as ticks or as lines, whichever is asked for; converted at most once."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -8,6 +8,14 @@ from alpacli.domain.ticks import AnyTick
 from alpacli.wire.frames import Message, encode_lines
 
 _decoder = msgspec.json.Decoder(AnyTick)
+
+
+class _About(msgspec.Struct, gc=False):
+    type: str = ""
+    symbol: str = ""
+
+
+_about = msgspec.json.Decoder(_About)
 
 
 class Batch:
@@ -53,6 +61,23 @@ class Batch:
             except msgspec.DecodeError:
                 unreadable += 1
         return ticks, unreadable
+
+
+def without_older_quotes(lines: Iterable[bytes], newer: set[str]) -> list[bytes]:
+    """Return the lines in their order, of the quotes only the latest of each symbol; nothing else is ever left out.
+
+    ``newer`` has the symbols whose latest quote comes after these lines, and gets those of these lines.
+    """
+    kept: list[bytes] = []
+    for line in reversed(list(lines)):
+        about = _about.decode(line)
+        if about.type == "quote":
+            if about.symbol in newer:
+                continue
+            newer.add(about.symbol)
+        kept.append(line)
+    kept.reverse()
+    return kept
 
 
 def schema() -> dict[str, object]:

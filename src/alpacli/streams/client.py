@@ -13,8 +13,8 @@ import msgspec
 from alpacli.domain.ticks import AnyTick, Bar, Interest, Trade
 from alpacli.errors import AlpacliError, StreamLost, UsageError
 from alpacli.ports import Clock
-from alpacli.streams.batch import Batch
-from alpacli.streams.events import Event, Filled, Gap, Live, Reconnecting
+from alpacli.streams.batch import Batch, without_older_quotes
+from alpacli.streams.events import Conflated, Event, Filled, Gap, Live, Reconnecting
 from alpacli.streams.supervisor import Sink, Source
 from alpacli.wire.frames import Message
 
@@ -33,7 +33,9 @@ _log = logging.getLogger(__name__)
 class Reception:
     """Runs a source into a sink until it is over: counts attempts, and fills gaps.
 
-    ``reconnect`` is how many attempts in a row are allowed (``None``: any number).
+    ``reconnect`` is how many attempts in a row are allowed (``None``: any number). Up to ``buffer`` messages wait while a gap
+    is filled. With ``conflate``, of the quotes beyond that only the latest of each symbol waits; without, or when that is not
+    enough, the source is read no further until the gap is filled.
     """
 
     def __init__(
@@ -45,6 +47,8 @@ class Reception:
         reconnect: int | None = DEFAULT_RECONNECTS,
         backfill: Backfill | None = None,
         wanted: Callable[[], Interest] = Interest,
+        buffer: int = DEFAULT_BUFFER,
+        conflate: bool = False,
     ) -> None:
         self.live = asyncio.Event()
         self._source = source
@@ -58,6 +62,11 @@ class Reception:
         self._gave_up: asyncio.Future[BaseException] | None = None
         self._filling: asyncio.Task[None] | None = None
         self._held: deque[Batch | Gap] = deque()
+        self._held_messages = 0
+        self._buffer = buffer
+        self._conflate = conflate
+        self._conflated = 0
+        self._paused_for: set[str] = set()
         self._recent: deque[tuple[float, Batch]] = deque()
         self._seen: set[object] = set()
         self._seen_until = 0.0
@@ -82,6 +91,16 @@ class Reception:
                     task.cancel()
                     await asyncio.wait([task], timeout=2.0)
 
+    def pause(self, why: str) -> None:
+        """Have the source read no further until ``resume`` has been called for every reason that there was to pause."""
+        self._paused_for.add(why)
+        self._source.pause()
+
+    def resume(self, why: str) -> None:
+        self._paused_for.discard(why)
+        if not self._paused_for:
+            self._source.resume()
+
     # ------------------------------------------------------------------------------------------- as the sink
 
     def batch(self, batch: Batch) -> None:
@@ -89,6 +108,9 @@ class Reception:
             self._sink.batch(batch)
         elif self._filling is not None:
             self._held.append(batch)
+            self._held_messages += batch.count
+            if self._held_messages > self._buffer:
+                self._hold_less()
         else:
             self._deliver(batch)
 
@@ -172,13 +194,32 @@ class Reception:
         self._sink.event(filled)
         self._seen_until = self._clock.monotonic() + _REMEMBER_S
 
+    def _hold_less(self) -> None:
+        if self._conflate:
+            newer: set[str] = set()
+            kept: deque[Batch | Gap] = deque()
+            before, self._held_messages = self._held_messages, 0
+            for held in reversed(self._held):
+                if isinstance(held, Gap):
+                    kept.appendleft(held)
+                elif lines := without_older_quotes(held.lines.splitlines(keepends=True), newer):
+                    kept.appendleft(held if len(lines) == held.count else Batch.of_lines(b"".join(lines)))
+                    self._held_messages += len(lines)
+            self._held = kept
+            self._conflated += before - self._held_messages
+            self._sink.event(Conflated(self._conflated))
+        if self._held_messages > self._buffer * 3 // 4:
+            self.pause("filling")
+
     def _let_go(self) -> Gap | None:
         """Deliver what was held back up to the next gap, and return that."""
         while self._held:
             held = self._held.popleft()
             if isinstance(held, Gap):
                 return held
+            self._held_messages -= held.count
             self._deliver(held)
+        self.resume("filling")
         return None
 
     def _without_doubles(self, batch: Batch) -> Batch:
@@ -239,7 +280,13 @@ class Stream:
         self._source = source
         self._buffer = buffer
         self._reception = Reception(
-            source, self, clock=clock, reconnect=reconnect, backfill=backfill, wanted=lambda: self.interest
+            source,
+            self,
+            clock=clock,
+            reconnect=reconnect,
+            backfill=backfill,
+            wanted=lambda: self.interest,
+            buffer=buffer,
         )
         self._batches: deque[Batch] = deque()
         self._waiting = 0
@@ -340,7 +387,7 @@ class Stream:
         self._batches.append(batch)
         self._waiting += batch.count
         if self._waiting > self._buffer:
-            self._source.pause()
+            self._reception.pause("reader")
         self._arrived.set()
 
     def event(self, event: Event) -> None:
@@ -357,4 +404,4 @@ class Stream:
         full = self._waiting > self._buffer
         self._waiting -= batch.count
         if full and self._waiting <= self._buffer:
-            self._source.resume()
+            self._reception.resume("reader")

@@ -61,6 +61,12 @@ class Lagging(NamedTuple):
     lost: int
 
 
+class Conflated(NamedTuple):
+    """While gaps were filled, so many ``quotes`` since the stream began gave way to newer ones: too much waited."""
+
+    quotes: int
+
+
 class Health(NamedTuple):
     """Counts since the connection's supervisor began: messages of unknown type, and frames that were none."""
 
@@ -68,7 +74,7 @@ class Health(NamedTuple):
     bad_frames: int
 
 
-Event = Connecting | Live | Reconnecting | Gap | Refused | Lagging | Health | Filled
+Event = Connecting | Live | Reconnecting | Gap | Refused | Lagging | Health | Filled | Conflated
 
 
 class Status(NamedTuple):

@@ -11,7 +11,7 @@ from alpacli.domain.ticks import Interest, Trade
 from alpacli.errors import StreamLost, Unavailable
 from alpacli.streams.batch import Batch
 from alpacli.streams.client import Reception
-from alpacli.streams.events import Event, Filled, Gap, Live, Reconnecting
+from alpacli.streams.events import Conflated, Event, Filled, Gap, Live, Reconnecting
 from alpacli.streams.session import Action
 from alpacli.streams.supervisor import Sink
 from alpacli.wire.frames import Message
@@ -25,15 +25,18 @@ class Scripted:
 
     def __init__(self, play: Play) -> None:
         self._play = play
+        self.paused: list[bool] = []
 
     async def run(self, sink: Sink) -> None:
         await self._play(sink)
 
     async def change(self, action: Action, interest: Interest) -> None: ...
 
-    def pause(self) -> None: ...
+    def pause(self) -> None:
+        self.paused.append(True)
 
-    def resume(self) -> None: ...
+    def resume(self) -> None:
+        self.paused.append(False)
 
     def watch_for_silence(self, stale_after_s: float) -> None: ...
 
@@ -153,6 +156,90 @@ def test_a_gap_that_cannot_be_filled_is_told_and_the_stream_goes_on() -> None:
     collected = receive(play, refuse)
     assert numbers_in(collected) == [1]
     assert Filled(0, SECOND, 0, "no answer") in collected.all
+
+
+def quote(number: int, symbol: str = "A") -> bytes:
+    return b'{"type":"quote","symbol":"%s","timestamp":"2026-01-02T15:00:00.%09dZ","bid_price":1}\n' % (
+        symbol.encode(),
+        number,
+    )
+
+
+class Fills:
+    """A reception of 8 messages at most whose backfill takes until it is told to go on."""
+
+    def __init__(self, *, conflate: bool) -> None:
+        self.go_on = asyncio.Event()
+        self._filled = asyncio.Event()
+        self.told: list[bytes] = []
+        self.events: list[Event] = []
+        self.source = Scripted(self._forever)
+        self.reception = Reception(
+            self.source, self, clock=ManualClock(), backfill=self._fetch, buffer=8, conflate=conflate
+        )
+
+    async def _forever(self, sink: Sink) -> None:
+        await asyncio.sleep(60)
+
+    async def _fetch(self, wanted: Interest, from_ns: int, until_ns: int) -> Sequence[Message]:
+        await self.go_on.wait()
+        return []
+
+    def batch(self, batch: Batch) -> None:
+        self.told += batch.lines.splitlines(keepends=True)
+
+    def event(self, event: Event) -> None:
+        self.events.append(event)
+        if isinstance(event, Filled):
+            self._filled.set()
+
+    async def filled(self) -> None:
+        self.go_on.set()
+        await self._filled.wait()
+        await asyncio.sleep(0)
+
+    def gap(self) -> None:
+        self.reception.event(Live({}))
+        self.reception.event(Gap(0, SECOND))
+
+
+def test_too_much_while_a_gap_is_filled_leaves_only_the_latest_quotes_and_every_trade() -> None:
+    async def run() -> Fills:
+        fills = Fills(conflate=True)
+        fills.gap()
+        for number in range(100):
+            fills.reception.batch(Batch.of_lines(quote(number, "AB"[number % 2])))
+            if number in (3, 50, 97):
+                fills.reception.batch(Batch.of_lines(trade(number)))
+        await fills.filled()
+        return fills
+
+    fills = asyncio.run(run())
+    assert [line for line in fills.told if b"trade" in line] == [trade(3), trade(50), trade(97)]
+    assert [line for line in fills.told if b'"A"' in line and b"quote" in line][-1] == quote(98, "A")
+    assert fills.told[-1] == quote(99, "B")
+    assert len(fills.told) <= 9
+    (*_, conflated) = [event for event in fills.events if isinstance(event, Conflated)]
+    assert conflated.quotes == 103 - len(fills.told)
+    assert True not in fills.source.paused
+
+
+@pytest.mark.parametrize("conflate", [True, False])
+def test_what_must_not_be_left_out_while_a_gap_is_filled_makes_the_source_wait(conflate: bool) -> None:
+    async def run() -> Fills:
+        fills = Fills(conflate=conflate)
+        fills.gap()
+        for number in range(9):
+            fills.reception.batch(Batch.of_lines(trade(number) if conflate else quote(number)))
+        paused = [fills.source.paused[-1]]
+        fills.reception.pause("pipe")
+        await fills.filled()
+        paused.append(fills.source.paused[-1])  # the pipe is still full
+        fills.reception.resume("pipe")
+        assert [*paused, fills.source.paused[-1]] == [True, True, False]
+        return fills
+
+    assert len(asyncio.run(run()).told) == 9
 
 
 @pytest.mark.parametrize(("allowed", "said"), [(0, "lost: gone"), (1, "after 1 attempt to"), (2, "after 2 attempts")])
