@@ -76,10 +76,14 @@ class SigningKeys:
         return own if key_id == own_id else self._others.get(key_id)
 
     def refresh(self) -> None:
-        """Tell the other machines of ours, and learn theirs; without an answer from Redis what is known stays."""
+        """Tell the other machines of ours, and learn theirs; without an answer from Redis what is known stays.
+
+        Raises:
+            ConfigError: as ``mine``.
+        """
+        own_id, own = self.mine()
         if self._shared is None:
             return
-        own_id, own = self.mine()
         with suppress(StoreUnavailable):
             found = self._shared.fields(self._shared_key)
             if own_id not in found:

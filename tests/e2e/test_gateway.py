@@ -1,0 +1,323 @@
+"""``alpacli serve`` as its users meet it: a process in front of an exchange, the library's answers over HTTP, a clean end."""
+
+import json
+import time
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from alpaca.common.exceptions import APIError
+from alpaca.data.historical import StockHistoricalDataClient
+from alpaca.data.requests import StockLatestQuoteRequest
+from alpaca.trading.client import TradingClient
+from alpaca.trading.enums import OrderSide, TimeInForce
+from alpaca.trading.models import Order
+from alpaca.trading.requests import LimitOrderRequest, MarketOrderRequest, ReplaceOrderRequest
+from tests.support.faulty_broker import FaultyBroker
+from tests.support.serving import KEY_ID, SECRET, Gateway, keys
+from tests.support.origin import Origin, Reply
+from tests.support.sim_server import SimServer
+
+from alpacli.domain.values import from_json
+
+V1 = "/api/v1/broker"
+
+
+@pytest.fixture(scope="module")
+def exchange(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimServer]:
+    with SimServer(tmp_path_factory.mktemp("exchange")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory, exchange: SimServer) -> Iterator[Gateway]:
+    with Gateway(tmp_path_factory.mktemp("gateway"), exchange.url, env={"ALPACLI_RATE_LIMIT": "100000"}) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def token(gateway: Gateway) -> str:
+    return gateway.token()
+
+
+def straight(exchange: SimServer, path: str) -> bytes:
+    return requests.get(exchange.url + path, headers=keys(), timeout=30).content
+
+
+def test_the_account_comes_in_an_envelope_with_every_digit(gateway: Gateway, exchange: SimServer, token: str) -> None:
+    answer = gateway.get(f"{V1}/account?use_cache=false", token)
+    assert answer.status_code == 200
+    envelope = from_json(answer.content)
+    assert (envelope["success"], envelope["count"], envelope["filter"]) == (True, 1, {})
+    told = json.loads(straight(exchange, "/v2/account"))
+    assert envelope["data"]["cash"] == Decimal(told["cash"])
+    assert b'"cash":' + told["cash"].encode() in answer.content
+
+
+def test_a_list_says_how_many_and_what_was_chosen(gateway: Gateway, token: str) -> None:
+    envelope = gateway.get(f"{V1}/orders?status=all&limit=7", token).json()
+    assert envelope["success"] is True
+    assert envelope["count"] == len(envelope["data"])
+    assert envelope["filter"] == {"status": "all", "limit": 7}
+
+
+@pytest.mark.parametrize(
+    "query", ["status=some", "limit=0", "limit=501", "limit=many", "after=yesterday", "after=2026-01-05T10:00:00"]
+)
+def test_what_makes_no_sense_is_422_and_says_what(gateway: Gateway, token: str, query: str) -> None:
+    answer = gateway.get(f"{V1}/orders?{query}", token)
+    assert answer.status_code == 422
+    assert answer.json()["success"] is False
+    assert answer.json()["error"]["type"] == "UsageError"
+    assert query.partition("=")[0] in answer.json()["error"]["message"]
+
+
+def test_an_answer_that_is_known_is_not_sent_again(gateway: Gateway, token: str) -> None:
+    first = gateway.get(f"{V1}/positions", token)
+    assert "max-age" in first.headers["Cache-Control"]
+    again = gateway.get(f"{V1}/positions", token, headers={"If-None-Match": first.headers["ETag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert again.headers["ETag"] == first.headers["ETag"]
+    other = gateway.get(f"{V1}/positions", token, headers={"If-None-Match": '"something else"'})
+    assert (other.status_code, other.content) == (200, first.content)
+
+
+def test_an_order_is_placed_changed_and_canceled(gateway: Gateway, token: str) -> None:
+    ticket = {"symbol": "AAPL", "side": "buy", "qty": "1", "limit_price": "1.50", "time_in_force": "gtc"}
+    placed = gateway.send("POST", f"{V1}/orders", token, json=ticket).json()["data"]
+    assert (placed["status"], placed["client_order_id"][:8]) == ("pending_new", "alpacli-")
+    changed: Any = {}
+    for _ in range(50):  # until the venue works on it
+        changed = gateway.send("PATCH", f"{V1}/orders/{placed['id']}", token, json={"limit_price": 1.25}).json()
+        if changed["success"]:
+            break
+        time.sleep(0.05)
+    assert changed["data"]["limit_price"] == 1.25
+    time.sleep(0.3)
+    gone = gateway.send("DELETE", f"{V1}/orders/{changed['data']['id']}", token)
+    assert gone.json() == {"success": True, "data": None, "count": 0, "filter": {"order_id": changed["data"]["id"]}}
+
+
+def test_a_dry_run_sends_nothing(gateway: Gateway, token: str) -> None:
+    before = gateway.get(f"{V1}/orders?status=all", token).json()["count"]
+    ticket = {"symbol": "MSFT", "side": "buy", "qty": 2}
+    preview = gateway.send("POST", f"{V1}/orders?dry_run=true", token, json=ticket).json()["data"]
+    assert (preview["method"], preview["body"]["qty"]) == ("POST", "2")
+    assert gateway.get(f"{V1}/orders?status=all", token).json()["count"] == before
+
+
+def test_a_change_shows_at_once(gateway: Gateway, token: str) -> None:
+    gateway.send("POST", f"{V1}/orders", token, json={"symbol": "NVDA", "side": "buy", "qty": 3})
+    for _ in range(100):
+        if gateway.get(f"{V1}/positions/NVDA?use_cache=false", token).status_code == 200:
+            break
+        time.sleep(0.05)
+    assert "NVDA" in gateway.get(f"{V1}/positions?use_cache=false", token).text
+    closed = gateway.send("DELETE", f"{V1}/positions/NVDA?percentage=100", token).json()
+    assert (closed["data"]["side"], closed["data"]["qty"]) == ("sell", 3)
+
+
+def test_nothing_to_close_is_404(gateway: Gateway, token: str) -> None:
+    answer = gateway.send("DELETE", f"{V1}/positions/KO", token)
+    assert (answer.status_code, answer.json()["error"]["type"]) == (404, "NotFound")
+
+
+def test_the_cache_can_be_told_to_forget(gateway: Gateway, token: str) -> None:
+    gateway.get(f"{V1}/account", token)
+    answer = gateway.send("POST", f"{V1}/cache/invalidate?names=account,positions", token).json()
+    assert answer["data"]["forgotten"] >= 1
+    refused = gateway.send("POST", f"{V1}/cache/invalidate?names=everything", token)
+    assert refused.status_code == 422
+
+
+def test_a_halt_holds_on_both_faces_and_lets_cancels_pass(gateway: Gateway, token: str) -> None:
+    order = {"symbol": "AAPL", "side": "buy", "qty": "1", "type": "market", "time_in_force": "day"}
+    assert gateway.send("POST", f"{V1}/halt?reason=drill", token).json()["data"]["reason"] == "drill"
+    try:
+        for path in (f"{V1}/orders", "/v2/orders"):
+            refused = gateway.send("POST", path, token, json=order)
+            assert refused.status_code == 403
+            assert "halted: drill" in refused.text
+        assert gateway.send("DELETE", "/v2/orders", token).status_code == 207
+    finally:
+        assert gateway.send("DELETE", f"{V1}/halt", token).json()["data"] == {"halted": False}
+    assert gateway.send("POST", "/v2/orders", token, json=order).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["/v2/clock", "/v2/account", "/v2/orders?status=all&limit=3", "/v2/assets/AAPL", "/v2/watchlists"]
+)
+def test_alpacas_own_paths_answer_byte_for_byte(gateway: Gateway, exchange: SimServer, token: str, path: str) -> None:
+    def still(text: bytes) -> bytes:
+        """Leave out what moves with the market."""
+        told = json.loads(text)
+        for name in ("timestamp", "equity", "buying_power", "long_market_value", "position_market_value"):
+            if isinstance(told, dict):
+                told.pop(name, None)
+        return json.dumps(told).encode()
+
+    passed, direct = gateway.get(path, token), straight(exchange, path)
+    if path in ("/v2/orders?status=all&limit=3", "/v2/assets/AAPL", "/v2/watchlists"):
+        assert passed.content == direct
+    else:
+        assert json.loads(still(passed.content)).keys() == json.loads(still(direct)).keys()
+        assert b'": "' not in passed.content  # not written anew
+    assert passed.headers["Content-Type"].startswith("application/json")
+
+
+def test_alpacas_refusals_are_passed_on_as_they_are(gateway: Gateway, exchange: SimServer, token: str) -> None:
+    path = "/v2/orders/61e69015-8549-4bfd-b9c3-01e75843f47d"
+    answer = gateway.get(path, token)
+    assert (answer.status_code, answer.content) == (404, straight(exchange, path))
+    nonsense = {"symbol": "NOSUCH", "side": "buy", "qty": "1", "type": "market", "time_in_force": "day"}
+    refused = gateway.send("POST", "/v2/orders", token, json=nonsense)
+    assert refused.status_code == 422
+    assert set(refused.json()) == {"code", "message"}
+
+
+def test_the_unchanged_sdk_trades_through_the_gateway(gateway: Gateway) -> None:
+    client = TradingClient(KEY_ID, SECRET, url_override=gateway.url)
+    assert float(client.get_account().equity) > 0  # type: ignore[union-attr, arg-type] # raw data is off
+    bought = client.submit_order(
+        MarketOrderRequest(symbol="MSFT", qty=2, side=OrderSide.BUY, time_in_force=TimeInForce.DAY)
+    )
+    assert isinstance(bought, Order)
+    assert bought.client_order_id.startswith("alpacli-")
+    for _ in range(100):
+        if client.get_order_by_id(bought.id).filled_qty == "2":  # type: ignore[union-attr] # raw data is off
+            break
+        time.sleep(0.05)
+    limit = client.submit_order(
+        LimitOrderRequest(symbol="AAPL", qty=1, side=OrderSide.BUY, time_in_force=TimeInForce.GTC, limit_price=1.01)
+    )
+    assert isinstance(limit, Order)
+    time.sleep(0.3)
+    changed = client.replace_order_by_id(limit.id, ReplaceOrderRequest(limit_price=1.02))
+    assert isinstance(changed, Order)
+    time.sleep(0.3)
+    client.cancel_order_by_id(changed.id)
+    assert "MSFT" in [position.symbol for position in client.get_all_positions()]  # type: ignore[union-attr]
+    closed = client.close_position("MSFT")
+    assert isinstance(closed, Order)
+    assert closed.side == OrderSide.SELL
+    with pytest.raises(APIError) as refused:
+        client.get_open_position("KO")
+    assert refused.value.code == 40410000
+    everything = client.close_all_positions(cancel_orders=True)
+    assert all(response.status == 200 for response in everything)  # type: ignore[union-attr]
+    client._session.close()
+
+
+def test_the_unchanged_sdk_reads_market_data_through_the_gateway(gateway: Gateway, token: str) -> None:
+    with_token = StockHistoricalDataClient(oauth_token=token, url_override=gateway.url)
+    quote = with_token.get_stock_latest_quote(StockLatestQuoteRequest(symbol_or_symbols="AAPL"))["AAPL"]
+    assert quote.bid_price > 0
+    with_token._session.close()
+
+
+def test_an_order_of_the_sdk_is_in_the_journal(gateway: Gateway, token: str) -> None:
+    order = {"symbol": "AAPL", "side": "buy", "qty": "1", "type": "limit", "limit_price": "1.1", "time_in_force": "day"}
+    client_order_id = gateway.send("POST", "/v2/orders", token, json=order).json()["client_order_id"]
+    listed = gateway.alpacli("audit", "list", "--json").out
+    phases = [line["phase"] for line in json.loads(listed) if line.get("client_order_id") == client_order_id]
+    assert phases == ["sent", "answered"]
+
+
+def test_the_page_that_describes_the_api_comes_from_here_alone(gateway: Gateway, token: str) -> None:
+    page = gateway.get("/docs")
+    assert page.status_code == 200
+    assert "http" not in page.text.replace("http-equiv", "")
+    assert "'self'" in page.headers["Content-Security-Policy"]
+    assert "unsafe" not in page.headers["Content-Security-Policy"]
+    assert len(gateway.get("/docs/swagger-ui-bundle.js").content) > 100_000
+    assert gateway.get("/openapi.json").status_code == 401
+    description = gateway.get("/openapi.json", token).json()
+    for path in ("account", "positions", "orders", "cache/invalidate"):
+        assert f"{V1}/{path}" in description["paths"]
+
+
+def test_it_is_well_and_ready(gateway: Gateway) -> None:
+    assert gateway.get("/healthz").json() == {"status": "ok"}
+    ready = gateway.get("/readyz")
+    assert (ready.status_code, ready.json()["checks"]) == (200, {"upstream": True, "store": True})
+
+
+def test_a_request_under_way_is_finished_when_it_is_told_to_end(tmp_path: Path) -> None:
+    with Origin() as origin:
+        origin.reply("/v2/clock", Reply(body={"is_open": True}, delay_s=1.0))
+        gateway = Gateway(tmp_path, origin.url)
+        gateway.start()
+        token = gateway.token()
+        with gateway.dial() as line:
+            line.sendall(f"GET /v2/clock HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
+            time.sleep(0.4)
+            assert gateway.stop() == 0
+            heard = line.recv(65536)
+    assert heard.startswith(b"HTTP/1.1 200")
+    assert b'{"is_open": true}' in heard
+
+
+def test_a_restart_loses_no_token_and_ends_with_0(tmp_path: Path, exchange: SimServer) -> None:
+    gateway = Gateway(tmp_path, exchange.url)
+    gateway.start()
+    token = gateway.token()
+    assert gateway.get("/v2/clock", token).status_code == 200
+    assert gateway.stop() == 0
+    gateway.start()
+    assert gateway.get("/v2/clock", token).status_code == 200
+    assert gateway.stop() == 0
+
+
+def test_upstream_failures_have_their_own_statuses(tmp_path: Path) -> None:
+    with Origin() as origin:
+        origin.reply("/v2/account", *[Reply(500, {"message": "oops"})] * 3)
+        origin.reply("/v2/clock", Reply(200, b"<html>"))
+        origin.reply("/v2/orders", *[Reply(500, {"message": "still"})] * 3)
+        with Gateway(tmp_path, origin.url, env={"ALPACLI_MAX_WAIT": "1"}) as gateway:
+            token = gateway.token()
+            assert gateway.get(f"{V1}/clock", token).json()["error"]["type"] == "UnreadableAnswer"
+            assert gateway.get(f"{V1}/account", token).status_code == 502
+            gateway.get("/v2/orders", token)
+            refused = gateway.get("/v2/orders", token)
+            assert (refused.status_code, int(refused.headers["Retry-After"]) > 0) == (503, True)
+            assert gateway.get("/readyz").status_code == 503
+
+
+def test_what_alpaca_limits_is_429_and_says_when_to_come_back(tmp_path: Path) -> None:
+    with Origin() as origin:
+        origin.reply("/v2/positions", Reply(429, {"message": "slow down"}, {"Retry-After": "30"}))
+        with Gateway(tmp_path, origin.url, env={"ALPACLI_MAX_WAIT": "1"}) as gateway:
+            token = gateway.token()
+            limited = gateway.get(f"{V1}/positions", token)
+            assert (limited.status_code, limited.headers["Retry-After"]) == (429, "30")
+            spent = gateway.get("/v2/clock", token)
+            assert (spent.status_code, spent.json()["code"]) == (429, 42910000)
+            assert 25 < int(spent.headers["Retry-After"]) <= 31
+
+
+def test_orders_of_the_sdk_are_placed_once_over_a_line_that_loses_answers(tmp_path: Path) -> None:
+    """Three quarters of all orders meet a fault; each is there exactly once, or its client was told that it is unknown."""
+    with FaultyBroker(tmp_path / "exchange", rate=0.75, faults=("accept and drop", "accept and 500", "502")) as broker:
+        env = {"ALPACLI_RATE_LIMIT": "100000", "ALPACLI_BREAKER_OPEN": "0.05", "ALPACLI_MAX_WAIT": "2"}
+        with Gateway(tmp_path / "gateway", broker.url, env=env) as gateway:
+            token = gateway.token()
+            told = []
+            for number in range(12):
+                order = {
+                    "symbol": "AAPL",
+                    "side": "buy",
+                    "qty": "1",
+                    "type": "limit",
+                    "limit_price": f"1.{number + 10}",
+                }
+                answer = gateway.send("POST", "/v2/orders", token, json={**order, "time_in_force": "day"})
+                assert answer.status_code in (200, 409, 502, 503), answer.text
+                told.append(answer.status_code)
+            placed = json.loads(broker.answer("GET", "/v2/orders?status=all&limit=500", keys(), b"").body)
+    prices = [order["limit_price"] for order in placed]
+    assert len(prices) == len(set(prices))
+    assert told.count(200) <= len(prices) <= told.count(200) + told.count(409)
+    assert told.count(200) > 3
