@@ -9,6 +9,10 @@ redis_url = "redis://…"            # and base_url, data_url, stream_url, state
 
 [profiles.paper.cache]             # lifetimes in seconds
 account = 5
+
+[profiles.desk]                    # an account behind a gateway on another machine: a token instead of keys
+gateway = "https://gateway.example.com:8000"
+token = "eyJ…"
 """
 
 import os
@@ -63,6 +67,8 @@ class _Profile(BaseModel):
     rate_limit: int | None = None
     rate_reserve: int | None = None
     max_wait: float | None = None
+    gateway: str | None = None
+    token: str | None = None
     cache: _CacheLifetimes = Field(default_factory=_CacheLifetimes)
 
 
@@ -123,7 +129,14 @@ def read_profile(path: str, name: str | None) -> tuple[str | None, Mapping[str, 
     if profile.secret_command is not None:
         command = profile.secret_command
         values["secret_command"] = command if isinstance(command, str) else shlex.join(command)
-    return name, values, profile.cache.model_dump()
+    lifetimes = profile.cache.model_dump()
+    if profile.gateway is not None:
+        if profile.api_key or kept:
+            raise ConfigError(f"{path}: profiles.{name} has a gateway and keys", "keep one of the two")
+        values |= {"gateway": profile.gateway, "token": profile.token or ""}
+        # The gateway has the cache; a second one in front of it would only make answers older.
+        lifetimes = {what: ttl if what in profile.cache.model_fields_set else 0.0 for what, ttl in lifetimes.items()}
+    return name, values, lifetimes
 
 
 @contextmanager

@@ -39,6 +39,8 @@ _LIMIT_VARIABLES: Final = (
     *("ALPACLI_PROFILE", "ALPACLI_CONFIG_DIR", "ALPACLI_STATE_DIR", "ALPACLI_RATE_LIMIT", "ALPACLI_RATE_RESERVE"),
     *("ALPACLI_RATE_WINDOW", "ALPACLI_MAX_WAIT", "ALPACLI_BREAKER_OPEN", "ALPACLI_HUB_LINGER"),
 )
+OAUTH: Final = "oauth"
+"""The key ID with which Alpaca's protocols say that the secret is a token."""
 _KEY_VARIABLES: Final = (("ALPACA_API_KEY", "ALPACA_SECRET_KEY"), ("APCA_API_KEY_ID", "APCA_API_SECRET_KEY"))
 
 
@@ -191,8 +193,12 @@ def load(flags: Flags | None = None, *, env: Mapping[str, str], cwd: str | None 
         key_pair: KeyPair | None = KeyPair("SIM", Secret("SIM"), "--sim")
         urls: dict[str, str] = dict.fromkeys(_URL_VARIABLES, SIM_URL)
     else:
-        key_pair = _key_pair(places)
-        urls = {name: _url(places, name, kind) for name, kind in _URL_VARIABLES.items()}
+        key_pair, gateway = _credentials(places)
+        urls = (
+            _gateway_urls(gateway)
+            if gateway
+            else {name: _url(places, name, kind) for name, kind in _URL_VARIABLES.items()}
+        )
     limit = int(_number(places, "ALPACLI_RATE_LIMIT", 200, least=1, whole=True))
     redis_url = _first(places, "REDIS_URL")
     max_wait_s = _number(places, "ALPACLI_MAX_WAIT", 10.0)
@@ -354,23 +360,56 @@ def _url(places: list[tuple[str, Mapping[str, str]]], name: str, kind: UrlKind) 
     return PAPER_URLS[kind] if url is None else check_url(kind, url, f"{name} ({_origin(places, name)})")
 
 
-def _key_pair(places: list[tuple[str, Mapping[str, str]]]) -> KeyPair | None:
-    """Take the first complete pair; half a pair is an error only when no place has a whole one."""
+def check_gateway_url(url: str, source: str) -> str:
+    """Return the URL of a gateway: https and a host, or plain http on this machine; it gets a token, never a key pair.
+
+    Raises:
+        ConfigError: anything else. ``source`` is named in the message.
+    """
+    authority = url.removeprefix("https://")
+    host, colon, port = authority.partition(":")
+    plain = host and all(letter.isascii() and (letter.isalnum() or letter in ".-") for letter in host)
+    known = not colon or (port.isascii() and port.isdecimal() and 0 < int(port[:6]) < 65536)
+    if (authority != url and plain and known) or _is_loopback_url("trading", url):
+        return url
+    raise ConfigError(
+        f"{source} is refused: {_printable(url)}", "write https://HOST[:PORT] and no more; http only on this machine"
+    )
+
+
+def _gateway_urls(gateway: str) -> dict[str, str]:
+    scheme, _, authority = gateway.partition("://")
+    stream = f"{'wss' if scheme == 'https' else 'ws'}://{authority}"
+    return {name: stream if kind == "stream" else gateway for name, kind in _URL_VARIABLES.items()}
+
+
+def _credentials(places: list[tuple[str, Mapping[str, str]]]) -> tuple[KeyPair | None, str]:
+    """Take the first complete pair, or the token of a profile with a gateway, and return that gateway's URL too.
+
+    Half a pair is an error only when no place has a whole one.
+    """
     halves = ""
     for place, values in places:
+        if place.startswith("profile ") and values.get("gateway"):
+            url = check_gateway_url(values["gateway"], f"the gateway of {place}")
+            if not values.get("token"):
+                raise ConfigError(
+                    f"{place} has no token for {url}", "`alpacli profile add NAME --gateway URL` asks for it"
+                )
+            return KeyPair(OAUTH, Secret(_printed_as_keys_are(values["token"], place)), place), url
         for key_name, secret_name in _KEY_VARIABLES:
             key_id, secret = values.get(key_name, "").strip(), values.get(secret_name, "").strip()
             if key_id and secret:
-                return paper_pair(KeyPair(key_id, Secret(secret), place), key_name)
+                return paper_pair(KeyPair(key_id, Secret(secret), place), key_name), ""
             kept = _kept_pair(place, values, key_id) if key_name == "ALPACA_API_KEY" else None
             if kept is not None:
-                return paper_pair(kept, key_name)
+                return paper_pair(kept, key_name), ""
             if key_id or secret:
                 missing = secret_name if key_id else key_name
                 halves = halves or f"{missing} is missing beside {key_name if key_id else secret_name} ({place})"
     if halves:
         raise ConfigError(halves, "a key pair is taken whole from one place: set both names there")
-    return None
+    return None, ""
 
 
 def _kept_pair(place: str, values: Mapping[str, str], key_id: str) -> KeyPair | None:

@@ -16,9 +16,10 @@ from alpaca.trading.client import TradingClient
 from alpaca.trading.enums import OrderSide, TimeInForce
 from alpaca.trading.models import Order
 from alpaca.trading.requests import LimitOrderRequest, MarketOrderRequest, ReplaceOrderRequest
+from tests.support.alpacli import Alpacli
 from tests.support.faulty_broker import FaultyBroker
-from tests.support.serving import KEY_ID, SECRET, Gateway, keys
 from tests.support.origin import Origin, Reply
+from tests.support.serving import KEY_ID, SECRET, Gateway, keys
 from tests.support.sim_server import SimServer
 
 from alpacli.domain.values import from_json
@@ -224,6 +225,44 @@ def test_an_order_of_the_sdk_is_in_the_journal(gateway: Gateway, token: str) -> 
     listed = gateway.alpacli("audit", "list", "--json").out
     phases = [line["phase"] for line in json.loads(listed) if line.get("client_order_id") == client_order_id]
     assert phases == ["sent", "answered"]
+
+
+def test_alpacli_on_another_machine_works_through_a_gateway_profile(
+    gateway: Gateway, token: str, tmp_path: Path
+) -> None:
+    remote = Alpacli(tmp_path)
+    added = remote("profile", "add", "desk", "--gateway", gateway.url, "--token-file", "-", stdin=token.encode())
+    assert added.code == 0, added.errors
+    config = tmp_path / "config" / "config.toml"
+    assert oct(config.stat().st_mode & 0o777) == "0o600"
+    assert token not in added.text + added.errors
+    mine, theirs = remote("account", "--json"), gateway.alpacli("account", "--json")
+    assert mine.code == 0, mine.errors
+    assert json.loads(mine.out)["account_number"] == json.loads(theirs.out)["account_number"]
+    bought = remote("buy", "AAPL", "1", "--limit", "1.5", "--json")
+    assert json.loads(bought.out)["limit_price"] == 1.5
+    assert remote("cancel", json.loads(bought.out)["id"]).code == 0
+    ticks = remote("stream", "AAPL", "--quotes", "--count", "2", "--json")
+    assert [json.loads(line)["symbol"] for line in ticks.text.splitlines()] == ["AAPL", "AAPL"], ticks.errors
+    status = gateway.get(f"{V1}/stream/status", token).json()["data"]
+    assert "iex" in [feed["feed"] for feed in status]
+    assert token not in remote("profile", "show", "desk").text
+
+
+@pytest.mark.parametrize("url", ["http://gateway.example.com", "https://a:b@host", "https://host/path", "ftp://host"])
+def test_a_gateway_is_reached_over_https_only(tmp_path: Path, url: str) -> None:
+    refused = Alpacli(tmp_path)("profile", "add", "x", "--gateway", url, "--token-file", "-", stdin=b"t")
+    assert (refused.code, refused.out) == (3, b"")
+    assert not (tmp_path / "config" / "config.toml").exists()
+
+
+def test_a_token_that_is_not_good_is_not_stored(gateway: Gateway, tmp_path: Path) -> None:
+    refused = Alpacli(tmp_path)(
+        "profile", "add", "x", "--gateway", gateway.url, "--token-file", "-", stdin=b"no.to.ken"
+    )
+    assert refused.code == 3, refused.errors
+    assert "mint another" in refused.errors
+    assert not (tmp_path / "config" / "config.toml").exists()
 
 
 def test_the_page_that_describes_the_api_comes_from_here_alone(gateway: Gateway, token: str) -> None:

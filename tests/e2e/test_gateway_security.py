@@ -17,8 +17,8 @@ import requests
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from tests.support import valkey
-from tests.support.serving import KEY_ID, SECRET, Gateway, keys
 from tests.support.origin import Origin, Reply
+from tests.support.serving import KEY_ID, SECRET, Gateway, keys
 from tests.support.sim_server import SimServer
 
 from alpacli.gateway.signing import sign

@@ -11,7 +11,7 @@ from alpacli.cli.output import View
 from alpacli.cli.run import Run
 from alpacli.domain.values import Model
 from alpacli.errors import AlpacliError, AuthenticationError, ConfigError, UsageError
-from alpacli.settings import KeyPair, Secret, Settings, load, origins, paper_pair
+from alpacli.settings import OAUTH, KeyPair, Secret, Settings, check_gateway_url, load, origins, paper_pair
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -20,9 +20,14 @@ if TYPE_CHECKING:
 
 _FIRST: Final = "main"
 _KEYRING: Final = "keyring"
-_KEYS: Final = ("api_key", "secret_key", "secret_store", "secret_command")
-_PLACES: Final = {"secret_key": "profile file", "secret_store": "keyring", "secret_command": "program"}
-_SECRET: Final = ("secret_key", "redis_url")
+_KEYS: Final = ("api_key", "secret_key", "secret_store", "secret_command", "gateway", "token")
+_PLACES: Final = {
+    "secret_key": "profile file",
+    "secret_store": "keyring",
+    "secret_command": "program",
+    "token": "profile file",
+}
+_SECRET: Final = ("secret_key", "redis_url", "token")
 Name = Annotated[str, typer.Argument(metavar="PROFILE", help="A profile's name.")]
 
 
@@ -124,15 +129,20 @@ def _asked(question: str) -> str:
     return answer
 
 
-def _secret(path: str | None) -> str:
+def _secret(
+    path: str | None,
+    question: str = "Secret key (not shown): ",
+    source: str = "copy it from Alpaca's dashboard; it is shown once, when the key is made",
+) -> str:
     if path is None:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             raise UsageError(
-                "there is nobody to ask for the secret", "--secret-file FILE reads it, - from standard input"
+                "there is nobody to ask for the secret",
+                "--secret-file, or for a gateway --token-file, reads it; - is standard input",
             )
         import getpass
 
-        text = getpass.getpass("Secret key (not shown): ", stream=sys.stderr)
+        text = getpass.getpass(question, stream=sys.stderr)
     elif path == "-":
         text = sys.stdin.read()
     else:
@@ -145,9 +155,7 @@ def _secret(path: str | None) -> str:
                 "name a file that holds the secret alone",
             ) from None
     if not text.strip():
-        raise UsageError(
-            "no secret was given", "copy it from Alpaca's dashboard; it is shown once, when the key is made"
-        )
+        raise UsageError("no secret was given", source)
     return text.strip()
 
 
@@ -230,6 +238,73 @@ def logout(run: Run) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------- profiles
+
+
+def profile_add(
+    run: Run,
+    name: Name,
+    gateway: Annotated[str, typer.Option("--gateway", metavar="URL", help="Where `alpacli serve` answers.")],
+    token_file: Annotated[
+        str | None,
+        typer.Option(
+            "--token-file",
+            metavar="FILE|-",
+            help="Read the token from here, not from the terminal.",
+            show_default=False,
+        ),
+    ] = None,
+    check: Annotated[  # noqa: FBT002 # a flag
+        bool, typer.Option("--check/--no-check", help="Ask the gateway whether the token is good.", show_default=False)
+    ] = True,
+) -> None:
+    """Add a profile for an account behind a gateway on another machine; asks for the token.
+
+    For key pairs there is `alpacli login --profile NAME`.
+    """
+    view = View(LoggedIn, _logged_in)
+    if run.options.schema:
+        run.printer.schema(view)
+        return
+    from alpacli.profiles import edited
+
+    url = check_gateway_url(gateway.removesuffix("/"), "--gateway")
+    token = _secret(token_file, "Token (not shown): ", "`alpacli serve token` prints one, on the gateway's machine")
+    account = _admitted(run, KeyPair(OAUTH, Secret(token), "profile add"), url) if check else None
+    config_dir = _config_dir(run)
+    if run.options.dry_run:
+        run.printer.notice("the token is good; nothing was stored" if check else "nothing was checked or stored")
+        return
+    with edited(config_dir) as document:
+        table = _table_of(document, name, make=True)
+        for field in _KEYS:
+            table.pop(field, None)
+        table["gateway"], table["token"] = url, token
+        if "profile" not in document:
+            document["profile"] = name
+    path = os.path.join(config_dir, "config.toml")
+    run.show_value(
+        view,
+        LoggedIn(profile=name, account_number=account, stored_in="profile file, readable by you alone", path=path),
+    )
+
+
+def _admitted(run: Run, pair: KeyPair, url: str) -> str | None:
+    """Ask a gateway for its account; ``None`` when the token is good and only may not read."""
+    from alpacli.runtime import open_client
+
+    settings = load(run.flags()._replace(profile=None), env=run.environment(), cwd=run.directory())
+    settings = settings._replace(key_pair=pair, base_url=url, data_url=url)
+    try:
+        with open_client(settings, label="alpacli profile add", warn=run.printer.notice) as client:
+            return client.get_account(use_cache=False).account_number
+    except AuthenticationError as error:
+        error.hint = "copy the token again, or mint another; nothing was stored"
+        raise
+    except AlpacliError as error:
+        if error.status == 403:
+            return None
+        error.hint = f"{error.hint}; --no-check stores the token without asking".lstrip("; ")
+        raise
 
 
 def profile_list(run: Run) -> None:
@@ -361,7 +436,7 @@ def _shown(name: str, fields: Mapping[str, Any], chosen: str | None) -> ProfileS
         chosen=name == chosen,
         key=f"{key[:4]}…" if key else None,
         secret_in=kept,
-        base_url=fields.get("base_url"),
+        base_url=fields.get("gateway") or fields.get("base_url"),
     )
 
 

@@ -112,6 +112,7 @@ COMMANDS: Final[Mapping[str, Entry]] = {
         "Look after several accounts.",
         panel=_LOCAL,
         commands={
+            "add": Entry("Add a profile for a gateway on another machine.", "accounts:profile_add", kind="change"),
             "list": Entry("Show the profiles and which one is chosen.", "accounts:profile_list", kind="local"),
             "use": Entry("Choose the profile that is used by default.", "accounts:profile_use", kind="change"),
             "show": Entry("Show what a profile sets.", "accounts:profile_show", kind="local"),

@@ -25,7 +25,7 @@ from urllib3.exceptions import HTTPError, NewConnectionError, ReadTimeoutError
 from alpacli import __version__
 from alpacli.errors import AlpacliError, ConnectionLost, RequestTimeout, UnreadableAnswer
 from alpacli.ports import Clock, Request, Response, SystemClock
-from alpacli.settings import KeyPair
+from alpacli.settings import OAUTH, KeyPair
 
 LARGEST_BODY: Final = 64 * 1024 * 1024
 _CHUNK: Final = 64 * 1024
@@ -75,7 +75,10 @@ class _OneRequest(RESTClient):
     """alpaca-py's client for one host, which passes an ``_Outgoing`` through where the SDK expects query or JSON data."""
 
     def __init__(self, key_pair: KeyPair, url: str, clock: Clock) -> None:
-        super().__init__(base_url=url, api_key=key_pair.key_id, secret_key=key_pair.secret.reveal())
+        if key_pair.key_id == OAUTH:
+            super().__init__(base_url=url, oauth_token=key_pair.secret.reveal())
+        else:
+            super().__init__(base_url=url, api_key=key_pair.key_id, secret_key=key_pair.secret.reveal())
         host = urlsplit(url).hostname or ""
         self._host = urlsplit(url).netloc
         session = self._session
