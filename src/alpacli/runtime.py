@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from alpacli.broker.desk import Desk
     from alpacli.broker.flow import Pipeline
     from alpacli.broker.outcomes import Who
+    from alpacli.domain.account import Account
     from alpacli.domain.ticks import Interest
+    from alpacli.history.archive import Archive
     from alpacli.store.halt import HaltSwitch
     from alpacli.store.journal import Journal
     from alpacli.streams.client import Backfill, Stream
@@ -119,6 +121,37 @@ def open_journal(settings: Settings) -> "Journal":
     from alpacli.store.journal import Journal
 
     return Journal(os.path.join(settings.state_dir, "orders", f"{settings.fingerprint}.jsonl"))
+
+
+def open_archive(settings: Settings, account: "Account | None" = None, *, warn: Warn = _warn_on_stderr) -> "Archive":
+    """Open the history of an account on this machine; without ``account``, of the one these keys opened last.
+
+    ``warn`` is told when the keys open another account than before.
+
+    Raises:
+        UsageError: nothing was kept yet.
+        ConfigError: the file cannot be used.
+    """
+    from alpacli.history.archive import Archive, account_of, path_of, point_to
+
+    folder = os.path.join(settings.state_dir, "history")
+    settings.require_keys()
+    known = account_of(folder, settings.fingerprint)
+    if account is None:
+        if known is None or not os.path.exists(path_of(folder, known)):
+            raise UsageError(
+                "there is no history of this account on this machine yet",
+                "alpacli history sync brings it in; alpacli snapshot begins a record",
+            )
+        return Archive(path_of(folder, known))
+    archive = Archive(path_of(folder, account.id))
+    archive.know_account(
+        account.id, account.account_number, None if account.created_at is None else account.created_at.epoch_ns
+    )
+    if known not in (None, account.id):
+        warn("these keys open another account than before: its history begins anew, the old one is kept")
+    point_to(folder, settings.fingerprint, account.id)
+    return archive
 
 
 def open_halt(settings: Settings, warn: Warn) -> "HaltSwitch":

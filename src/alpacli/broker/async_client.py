@@ -87,6 +87,10 @@ class AsyncAlpacaClient(ClientBase):
         """Read any endpoint of ``alpacli.wire.rest``; the reading also tells its age and holds the JSON."""
         return await self._run(self._pipeline.read(call, use_cache=use_cache, max_age=max_age))
 
+    async def fetch(self, call: Call[T]) -> T:
+        """Send one request of an endpoint and read its answer, past the cache: for pages that are kept elsewhere."""
+        return await self._run(self._pipeline.fetch(call))
+
     async def change(self, call: Call[T]) -> T:
         """Send any changing endpoint of ``alpacli.wire.rest``."""
         return await self._run(self._pipeline.change(call))

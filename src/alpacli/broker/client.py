@@ -165,6 +165,10 @@ class AlpacaClient(ClientBase):
         """Read any endpoint of ``alpacli.wire.rest``; the reading also tells its age and holds the JSON."""
         return self._run(self._pipeline.read(call, use_cache=use_cache, max_age=max_age))
 
+    def fetch(self, call: Call[T]) -> T:
+        """Send one request of an endpoint and read its answer, past the cache: for pages that are kept elsewhere."""
+        return self._run(self._pipeline.fetch(call))
+
     def change(self, call: Call[T]) -> T:
         """Send any changing endpoint of ``alpacli.wire.rest``."""
         return self._run(self._pipeline.change(call))

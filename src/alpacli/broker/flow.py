@@ -199,6 +199,11 @@ class Pipeline:
             value = call.trim(value)
         return Reading(value, call.encode(value), None)
 
+    def fetch(self, call: Call[T]) -> Flow[T]:
+        """Send one request and return what it says: no cache, no further pages, no JSON form."""
+        response = yield from self.exchange(call.request, self.patience(), urgent=call.urgent)
+        return call.decode(response.body)
+
     def change(self, call: Call[T]) -> Flow[T]:
         """Send something that changes the account's state, and forget what the cache knew of it."""
         patience = Patience(self._clock, self._max_wait_s)

@@ -19,6 +19,7 @@ from alpacli.cli.options import Kind, Options, command, hoist
 _READ: Final = "Read"
 _TRADE: Final = "Trade"
 _LIVE: Final = "Market data"
+_HISTORY: Final = "History"
 _LOCAL: Final = "Local"
 _CONTEXT: Final = {"help_option_names": ["--help", "-h"], "max_content_width": 100}
 
@@ -76,6 +77,33 @@ COMMANDS: Final[Mapping[str, Entry]] = {
         },
     ),
     "stream": Entry("Watch trades and quotes as they happen.", "stream:stream", _LIVE, kind="stream"),
+    "snapshot": Entry(
+        "Record the account, its positions and open orders.",
+        panel=_HISTORY,
+        commands={
+            "take": Entry("Record it now, once a period; this is meant when none is named.", "snapshot:snapshot", kind="record"),
+            "install": Entry("Have it done again and again.", "snapshot:install", kind="change"),
+        },
+        default="take",
+    ),
+    "history": Entry(
+        "Everything that happened, and what it earned.",
+        panel=_HISTORY,
+        commands={
+            "sync": Entry("Bring in all orders, fills and other activities.", "history:sync", kind="local"),
+            "orders": Entry("Show orders that were brought in.", "history:orders", kind="local"),
+            "fills": Entry("Show fills that were brought in.", "history:fills", kind="local"),
+            "activities": Entry("Show fills, dividends, fees and the rest.", "history:activities", kind="local"),
+            "snapshots": Entry("Show the record of snapshots, or one whole.", "history:snapshots", kind="local"),
+            "pnl": Entry("Show what was earned, and how well that agrees.", "history:pnl", kind="local"),
+            "equity": Entry("Draw the equity curve.", "history:equity", kind="local"),
+            "stats": Entry("Show return, risk and trading numbers.", "history:stats", kind="local"),
+            "positions": Entry("Show what was held at a time.", "history:positions", kind="local"),
+            "closed": Entry("Show what was closed, lot by lot.", "history:closed", kind="local"),
+            "export": Entry("Write a CSV, JSON lines or Parquet file.", "history:export", kind="local"),
+            "report": Entry("Write one page of HTML.", "history:report", kind="local"),
+        },
+    ),
     "limits": Entry("Show the shared request budget and who waits.", "local:limits", _LOCAL),
     "cache": Entry(
         "Show and clear the shared cache.",

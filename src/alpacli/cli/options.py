@@ -13,7 +13,7 @@ import typer
 
 from alpacli.errors import UsageError
 
-Kind = Literal["read", "change", "local", "serve", "stream", "replay", "text"]
+Kind = Literal["read", "change", "local", "record", "serve", "stream", "replay", "text"]
 
 _OUTPUT: Final = "Output"
 _SOURCE: Final = "Where the data comes from"
@@ -84,6 +84,7 @@ _TAKES: Final[dict[str, dict[str, Any]]] = {
     "read": _READING,
     "change": {name: kind for name, kind in (_READING | _CHANGING).items() if name not in _REPEATABLE},
     "local": {name: kind for name, kind in _READING.items() if name not in _REPEATABLE},
+    "record": {name: kind for name, kind in _READING.items() if name not in ("watch", "refresh", "max_age")},
     "stream": {name: _READING[name] for name in _STREAMING},
     "replay": {name: _READING[name] for name in ("json", "schema", "quiet", "verbose", "no_color")},
     "serve": {name: _READING[name] for name in ("quiet", "verbose", "no_color", "profile", "sim")},

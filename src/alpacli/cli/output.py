@@ -63,6 +63,12 @@ class Printer:
         return not chosen and (self.on_terminal or bool(self._env.get("FORCE_COLOR")))
 
     @property
+    def chosen(self) -> bool:
+        """Tell whether a machine format was asked for, whoever reads it."""
+        options = self._options
+        return options.json or options.csv or options.jq is not None or options.fields is not None
+
+    @property
     def redraws(self) -> bool:
         """Tell whether the terminal can take a table away again."""
         return self.draws_tables and self.on_terminal and not self.console.is_dumb_terminal

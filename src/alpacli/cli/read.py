@@ -72,11 +72,11 @@ def orders(
         return
     call = rest.orders(
         status=status,
-        limit=_limit(limit),
-        after=_instant(run, after),
-        until=_instant(run, until),
+        limit=row_limit(limit),
+        after=instant(run, after),
+        until=instant(run, until),
         direction=direction,
-        symbols=[symbol.upper() for symbol in _split(symbols)],
+        symbols=[symbol.upper() for symbol in split(symbols)],
         side=side,
         nested=nested,
     )
@@ -137,7 +137,7 @@ def assets(
         status=None if status == "all" else status,
         asset_class=asset_class,
         exchange=exchange,
-        attributes=_split(attributes),
+        attributes=split(attributes),
     )
 
     def fetch(client: Any) -> Any:
@@ -173,13 +173,13 @@ def activities(
 ) -> None:
     """Show fills, dividends, fees and transfers."""
     call = rest.activities(
-        activity_types=[name.upper() for name in _split(types)],
+        activity_types=[name.upper() for name in split(types)],
         category=category,
         day=_day(date),
-        after=_instant(run, after),
-        until=_instant(run, until),
+        after=instant(run, after),
+        until=instant(run, until),
         direction=direction,
-        limit=_limit(limit),
+        limit=row_limit(limit),
     )
     run.show(View(list[Activity], "activities"), lambda client: run.read(client, call))
 
@@ -208,11 +208,11 @@ def portfolio(
     call = rest.portfolio_history(
         period=period,
         timeframe=timeframe,
-        start=_instant(run, start),
-        end=_instant(run, end),
+        start=instant(run, start),
+        end=instant(run, end),
         intraday_reporting=intraday_reporting,
         pnl_reset=pnl_reset,
-        cashflow_types=_split(cashflow_types),
+        cashflow_types=split(cashflow_types),
     )
     run.show(View(PortfolioHistory, _chart, rows=_points), lambda client: run.read(client, call))
 
@@ -233,11 +233,11 @@ def _symbol(text: str) -> str:
     return text.strip().upper().replace("/", "")
 
 
-def _split(text: str | None) -> list[str]:
+def split(text: str | None) -> list[str]:
     return [part.strip() for part in (text or "").split(",") if part.strip()]
 
 
-def _limit(text: str) -> int | None:
+def row_limit(text: str) -> int | None:
     if text.lower() == "all":
         return None
     if not (text.isascii() and text.isdecimal() and int(text) > 0):
@@ -254,7 +254,7 @@ def _day(text: str | None) -> date | None:
         raise UsageError(f"{text!r} is not a date", "write a date like 2026-01-31") from error
 
 
-def _instant(run: Run, text: str | None) -> datetime | None:
+def instant(run: Run, text: str | None) -> datetime | None:
     """Read a time: RFC 3339, or a date or time without a zone, which is taken in the zone of ``--tz``."""
     if text is None:
         return None

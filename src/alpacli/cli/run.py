@@ -78,7 +78,7 @@ class Run:
         with self.client() as client:
             if self.options.watch is not None:
                 self._watch(view, client, fetch, self.options.watch)
-            elif self._is_wanted(client):
+            elif self.is_wanted(client):
                 reading = fetch(client)
                 self.printer.show(view, reading.value, reading.json, reading.age_s)
 
@@ -88,7 +88,8 @@ class Run:
 
         self.printer.show(view, value, to_json(value), None)
 
-    def _is_wanted(self, client: "AlpacaClient") -> bool:
+    def is_wanted(self, client: "AlpacaClient") -> bool:
+        """Tell whether to go on: not while the market is closed and ``--only-if-open`` was said."""
         if not self.options.only_if_open:
             return True
         from alpacli.wire import rest
@@ -135,7 +136,7 @@ class Run:
     ) -> "Reading[Any] | None":
         """Fetch; what may be better next time is only a notice."""
         try:
-            return fetch(client) if self._is_wanted(client) else None
+            return fetch(client) if self.is_wanted(client) else None
         except AlpacliError as error:
             if not error.retryable and not isinstance(error, BudgetExhausted | CircuitOpen):
                 raise

@@ -43,12 +43,13 @@ def portfolio(value: PortfolioHistory, frame: Frame) -> RenderableType:
         ("High", f"{money(high[1])}  {when(high[0])}"),
         ("Low", f"{money(low[1])}  {when(low[0])}"),
     ]
-    curve = _curve([point for point, _ in points], [equity for _, equity in points], frame)
-    curve.stylize(GAIN if gain >= 0 else LOSS)
-    return page(Group(curve, facts(pairs)), frame)
+    drawn = curve([point for point, _ in points], [equity for _, equity in points], frame)
+    drawn.stylize(GAIN if gain >= 0 else LOSS)
+    return page(Group(drawn, facts(pairs)), frame)
 
 
-def _curve(points: Sequence[HistoryPoint], equity: Sequence[Decimal], frame: Frame) -> Text:
+def curve(points: Sequence[HistoryPoint], equity: Sequence[Decimal], frame: Frame) -> Text:
+    """Draw equity over time; nothing where there are fewer than two points or no room."""
     if len(points) < 2 or frame.width < _NARROWEST:
         return Text()
     import plotext

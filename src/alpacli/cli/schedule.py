@@ -1,0 +1,175 @@
+"""How a command comes to run again and again: a crontab line, or a systemd timer, with the environment that both lack.
+
+cron starts a job with next to nothing: another PATH, no working directory of yours, none of your variables. So the program
+is named by its path, a ``.env`` is reached by going where it lies, and the variables that alpacli reads go into a file of
+their own that only the user can read, keys among them; they are never printed and never in the crontab.
+"""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal
+
+from alpacli.domain.values import Model
+from alpacli.errors import ConfigError, UsageError
+from alpacli.settings import Settings
+
+_READ: Final = re.compile(r"(?:ALPACA|ALPACLI|APCA)_[A-Z_]+|REDIS_URL|XDG_(?:CONFIG|STATE)_HOME")
+_SERVICE: Final = """[Unit]
+Description=alpacli snapshot of the account
+
+[Service]
+Type=oneshot
+{environment}{directory}ExecStart={command}
+"""
+_TIMER: Final = """[Unit]
+Description=alpacli snapshot of the account, again and again
+
+[Timer]
+OnCalendar={calendar}
+AccuracySec=1s
+
+[Install]
+WantedBy=timers.target
+"""
+
+
+class Job(Model):
+    """What was, or would be, put in place; ``environment`` names the variables that go into ``environment_file``."""
+
+    kind: Literal["cron", "systemd"]
+    where: str
+    line: str | None = None
+    files: dict[str, str]
+    environment_file: str | None = None
+    environment: tuple[str, ...] = ()
+    installed: bool = False
+
+    @property
+    def shown(self) -> list[tuple[str, str]]:
+        """Return what to print: the crontab line, or each file under its path."""
+        if self.line is not None:
+            return [("", self.line + "\n")]
+        return [(path, f"# {path}\n{text}\n") for path, text in self.files.items()]
+
+
+def plan(
+    settings: Settings,
+    words: Sequence[str],
+    every_s: int,
+    *,
+    program: str,
+    env: Mapping[str, str],
+    cwd: str,
+    systemd: bool,
+) -> Job:
+    """Work out what to put in place.
+
+    Raises:
+        UsageError: a period that no schedule can keep.
+    """
+    minutes = _whole_minutes(every_s)
+    values = environment_of(settings, env)
+    file = os.path.join(settings.config_dir, f"snapshot-{settings.fingerprint}.env") if values else None
+    directory = cwd if os.path.isfile(os.path.join(cwd, ".env")) else None
+    command = shlex.join([program, *words])
+    common: dict[str, Any] = {"environment_file": file, "environment": tuple(values)}
+    if systemd:
+        home = env.get("XDG_CONFIG_HOME") or os.path.join(env.get("HOME", os.path.expanduser("~")), ".config")
+        unit = os.path.join(home, "systemd", "user", f"alpacli-snapshot-{settings.fingerprint}")
+        service = _SERVICE.format(
+            environment=f"EnvironmentFile={file}\n" if file else "",
+            directory=f"WorkingDirectory={directory}\n" if directory else "",
+            command=command.replace("%", "%%"),
+        )
+        files = {unit + ".service": service, unit + ".timer": _TIMER.format(calendar=_calendar(minutes))}
+        return Job(kind="systemd", where=unit + ".timer", files=files, **common)
+    steps = [f"set -a; . {shlex.quote(file)}; set +a"] if file else []
+    steps += [f"cd {shlex.quote(directory)}"] if directory else []
+    job = " && ".join([*steps, command]).replace("%", "\\%")
+    line = f"{_cron(minutes)} {job} # {_mark(settings)}"
+    return Job(kind="cron", where="the crontab", line=line, files={}, **common)
+
+
+def environment_of(settings: Settings, env: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that alpacli reads, secrets among them, with values that mean the same from anywhere."""
+    settled = {"ALPACLI_CONFIG_DIR": settings.config_dir, "ALPACLI_STATE_DIR": settings.state_dir}
+    return {name: settled.get(name, value) for name, value in sorted(env.items()) if _READ.fullmatch(name) and value}
+
+
+def put_in_place(job: Job, environment: Mapping[str, str]) -> None:
+    """Write the files and tell cron or systemd; what was put in place for the same account before is replaced.
+
+    ``environment`` is ``environment_of``'s.
+
+    Raises:
+        ConfigError: a file cannot be written, or cron or systemd is missing or refuses.
+    """
+    try:
+        if job.environment_file is not None:
+            text = "".join(f"{name}={shlex.quote(value)}\n" for name, value in environment.items())
+            _write(job.environment_file, text, 0o600)
+        for path, text in job.files.items():
+            _write(path, text, 0o644)
+    except OSError as error:
+        raise ConfigError(f"cannot write {error.filename}: {error.strerror}", "make the directory writable") from None
+    if job.line is None:
+        _call("systemctl", ["--user", "daemon-reload"])
+        _call("systemctl", ["--user", "enable", "--now", os.path.basename(job.where)])
+        return
+    mark = job.line.rpartition(" # ")[2]
+    before = _call("crontab", ["-l"], fails_when_empty=True)
+    kept = [line for line in before.splitlines() if not line.endswith(f"# {mark}")]
+    _call("crontab", ["-"], "\n".join([*kept, job.line]) + "\n")
+
+
+def _mark(settings: Settings) -> str:
+    return f"alpacli snapshot {settings.fingerprint}"
+
+
+def _whole_minutes(every_s: int) -> int:
+    minutes, rest = divmod(every_s, 60)
+    fits = not rest and minutes and (60 % minutes == 0 or (minutes % 60 == 0 and 24 % (minutes // 60) == 0))
+    if not fits:
+        raise UsageError(
+            f"a schedule cannot keep a period of {every_s} s",
+            "take minutes that divide an hour, or hours that divide a day: 1m, 5m, 15m, 1h, 4h, 1d",
+        )
+    return minutes
+
+
+def _cron(minutes: int) -> str:
+    if minutes < 60:
+        return "* * * * *" if minutes == 1 else f"*/{minutes} * * * *"
+    hours = minutes // 60
+    return {1: "0 * * * *", 24: "0 0 * * *"}.get(hours, f"0 */{hours} * * *")
+
+
+def _calendar(minutes: int) -> str:
+    if minutes < 60:
+        return f"*:0/{minutes}"
+    hours = minutes // 60
+    return "daily" if hours == 24 else f"0/{hours}:00"
+
+
+def _write(path: str, text: str, mode: int) -> None:
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    draft = f"{path}.{os.getpid()}"
+    file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with open(file, "w", encoding="utf-8") as out:
+        out.write(text)
+    os.replace(draft, path)  # noqa: PTH105 # plain text paths, as in settings
+
+
+def _call(program: str, arguments: Sequence[str], text: str | None = None, *, fails_when_empty: bool = False) -> str:
+    found = shutil.which(program)
+    other = "--systemd makes a systemd timer" if program == "crontab" else "leave --systemd away for a crontab line"
+    if found is None:
+        raise ConfigError(f"there is no {program} on this machine", other)
+    done = subprocess.run([found, *arguments], input=text, capture_output=True, text=True, check=False)  # noqa: S603 # cron's own and systemd's own program
+    if done.returncode and not (fails_when_empty and "no crontab" in done.stderr):
+        raise ConfigError(f"{program} refuses: {done.stderr.strip() or done.returncode}", other)
+    return done.stdout

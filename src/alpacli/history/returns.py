@@ -1,0 +1,352 @@
+"""How well an account did: its equity at the close of each trading day, and the numbers that are drawn from it.
+
+A day's equity is that of the last own snapshot up to the regular close (16:00 New York; where there is only a later one, the
+first of these), and where there is none, Alpaca's own from its portfolio history. Days are trading days: those Alpaca lists,
+and weekdays beside them; a snapshot of a Sunday belongs to no return. Two clocks decide nothing here: days are New York's.
+
+Formulas (r: daily returns, n: how many; P = 252 trading days a year), as empyrical-reloaded has them (``empyrical/stats.py``,
+checked against it in the tests), which in turn follows Sharpe (1994), "The Sharpe Ratio", and Sortino & Price (1994):
+
+    return            r_t = (E_t − F_t) / E_{t−1} − 1, F_t: transfers since the close before (time-weighted, GIPS 2020)
+    total return      R = Π(1 + r_t) − 1
+    CAGR              (1 + R)^(P/n) − 1
+    volatility        s(r) · √P, s with n − 1
+    Sharpe            mean(r) / s(r) · √P, over a risk-free rate of 0
+    Sortino           mean(r) · P / (√mean(min(r, 0)²) · √P)
+    max drawdown      min_t W_t / max_{u≤t} W_u − 1, with W the growth of 1 from before the first day
+    win rate          closed trades with a gain / closed trades with a gain or a loss
+    profit factor     sum of the gains / sum of the losses of closed trades
+    holding time      mean time from opening to closing, weighted with what was put in
+    exposure          mean of (long + |short| market value) / equity, over days with a snapshot
+    turnover          the lesser of bought and sold value / mean equity, over the period (SEC Form N-1A, item 13, 4(d))
+"""
+
+import datetime as dt
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from decimal import Decimal, localcontext
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from alpacli.domain.values import Amount, MaybeAmount, Model
+from alpacli.history.archive import new_york_ns
+from alpacli.history.lots import EXACT, ZERO
+from alpacli.wire.pages import booking
+
+if TYPE_CHECKING:
+    from alpacli.history.archive import Archive
+    from alpacli.history.earnings import Traded
+
+DAYS_A_YEAR: Final = 252
+_CLOSE: Final = dt.time(16)
+_SATURDAY: Final = 5
+
+
+class EquityDay(Model):
+    """One trading day of the curve.
+
+    ``source`` is ``snapshot`` or ``alpaca``; ``transfers`` is what came in since the day before, less what went out;
+    ``return_ratio`` a fraction, null where there is nothing to compare with. ``alpaca_equity`` is what the broker says.
+    """
+
+    day: str
+    equity: Amount
+    source: str
+    transfers: Amount
+    return_ratio: MaybeAmount
+    alpaca_equity: MaybeAmount
+    exposure_ratio: MaybeAmount
+
+
+class Close(NamedTuple):
+    """The same while it is worked out; ``day`` is an ordinal."""
+
+    day: int
+    equity: Decimal
+    source: str
+    transfers: Decimal
+    growth: float | None
+    broker: Decimal | None
+    exposure: float | None
+
+
+class Drawdown(NamedTuple):
+    """The deepest fall: a fraction, the days (ordinals) of its top, its bottom, and of being back at the top."""
+
+    ratio: float
+    top: int
+    bottom: int
+    recovered: int | None
+
+
+class Agreement(Model):
+    """How far the own closes are from Alpaca's portfolio history, on the days that have both."""
+
+    days: int
+    largest_difference: MaybeAmount
+    on: str | None
+    largest_ratio: MaybeAmount
+
+
+class Stats(Model):
+    """How an account did between two days. Ratios are fractions; null where there is too little to say.
+
+    ``holding_time_s`` in seconds. ``days`` counts returns; ``days_from_snapshots`` days that are the own record's.
+    """
+
+    first_day: str
+    last_day: str
+    days: int
+    days_from_snapshots: int
+    snapshots: int
+    equity: Amount
+    transfers: Amount
+    gain: MaybeAmount
+    return_ratio: MaybeAmount
+    cagr_ratio: MaybeAmount
+    volatility_ratio: MaybeAmount
+    sharpe: MaybeAmount
+    sortino: MaybeAmount
+    max_drawdown_ratio: MaybeAmount
+    drawdown_from: str | None
+    drawdown_to: str | None
+    drawdown_recovered: str | None
+    trades: int
+    win_rate_ratio: MaybeAmount
+    profit_factor: MaybeAmount
+    holding_time_s: MaybeAmount
+    exposure_ratio: MaybeAmount
+    turnover_ratio: MaybeAmount
+    reconciliation: Agreement
+
+
+# ------------------------------------------------------------------------------------------------------ curve
+
+
+def transfers(archive: "Archive") -> dict[int, Decimal]:
+    """Return the money that came in from elsewhere, less what went out, by New York day (an ordinal)."""
+    from alpacli.history.earnings import TRANSFERS
+
+    marks = ", ".join("?" * len(TRANSFERS))
+    found: dict[int, Decimal] = {}
+    where = f"WHERE kind IN ({marks}) AND status <> 'canceled'"
+    for _, day, wire in archive.activities(where, sorted(TRANSFERS)):
+        found[day] = found.get(day, ZERO) + (booking(wire).net_amount or ZERO)
+    return found
+
+
+def curve(archive: "Archive", since: int | None = None, until: int | None = None) -> list[Close]:
+    """Return the closes from a day to a day (ordinals, both included), oldest first.
+
+    The first of all takes every transfer before it as the money the account began with.
+    """
+    broker = {day: Decimal(equity) for day, equity in archive.broker_days().items()}
+    own = archive.snapshot_days()
+    days = sorted(broker.keys() | {day for day in own if day not in broker and _may_trade(day, broker)})
+    flows, mine = sorted(transfers(archive).items()), set(own)
+    closes: list[Close] = []
+    before, place = ZERO, 0
+    for day in days:
+        moved = ZERO
+        while place < len(flows) and flows[place][0] <= day:
+            moved += flows[place][1]
+            place += 1
+        close = (
+            _close(archive, day, broker.get(day))
+            if day in mine
+            else Close(day, broker[day], "alpaca", ZERO, None, None, None)
+        )
+        growth = float((close.equity - moved) / before) - 1 if before > 0 else None
+        closes.append(close._replace(transfers=moved, growth=growth, broker=broker.get(day)))
+        before = close.equity
+    return [c for c in closes if (since is None or c.day >= since) and (until is None or c.day <= until)]
+
+
+def _may_trade(day: int, broker: dict[int, Decimal]) -> bool:
+    """Tell whether a day that Alpaca does not list can be a trading day: a weekday that its list does not span."""
+    if dt.date.fromordinal(day).weekday() >= _SATURDAY:
+        return False
+    return not broker or not min(broker) < day < max(broker)
+
+
+def _close(archive: "Archive", day: int, broker: Decimal | None) -> Close:
+    _, equity, _, long_value, short_value = archive.snapshot_at_close(day, new_york_ns(day, _CLOSE))
+    worth = Decimal(equity)
+    exposure = float((Decimal(long_value) + abs(Decimal(short_value))) / worth) if worth > 0 else None
+    return Close(day, worth, "snapshot", ZERO, None, broker, exposure)
+
+
+def gained(closes: Sequence[Close]) -> dict[int, Decimal]:
+    """Return by how much equity grew each day (an ordinal), transfers taken out."""
+    return {
+        close.day: close.equity - close.transfers - before
+        for before, close in zip([ZERO, *(close.equity for close in closes)], closes, strict=False)
+    }
+
+
+def equity_days(closes: Iterable[Close]) -> list[EquityDay]:
+    return [
+        EquityDay(
+            day=_text(close.day),
+            equity=close.equity,
+            source=close.source,
+            transfers=close.transfers,
+            return_ratio=ratio(close.growth),
+            alpaca_equity=close.broker,
+            exposure_ratio=ratio(close.exposure),
+        )
+        for close in closes
+    ]
+
+
+# --------------------------------------------------------------------------------------------------- formulas
+
+
+def total_return(returns: Sequence[float]) -> float:
+    return math.prod(1 + r for r in returns) - 1
+
+
+def cagr(returns: Sequence[float]) -> float | None:
+    """Return the yearly growth; ``None`` for no returns, or when everything was lost and more."""
+    growth = 1 + total_return(returns)
+    return growth ** (DAYS_A_YEAR / len(returns)) - 1 if returns and growth > 0 else None
+
+
+def volatility(returns: Sequence[float]) -> float | None:
+    deviation = _deviation(returns)
+    return None if deviation is None else deviation * math.sqrt(DAYS_A_YEAR)
+
+
+def sharpe(returns: Sequence[float]) -> float | None:
+    deviation = _deviation(returns)
+    return _mean(returns) / deviation * math.sqrt(DAYS_A_YEAR) if deviation else None
+
+
+def sortino(returns: Sequence[float]) -> float | None:
+    if len(returns) < 2:
+        return None
+    below = math.sqrt(math.fsum(min(r, 0.0) ** 2 for r in returns) / len(returns)) * math.sqrt(DAYS_A_YEAR)
+    return _mean(returns) * DAYS_A_YEAR / below if below else None
+
+
+def drawdown(days: Sequence[int], returns: Sequence[float]) -> Drawdown | None:
+    """Return the deepest fall; ``days`` has one more than ``returns``: the day before the first of them.
+
+    ``None`` when there was no fall.
+    """
+    worth = list(itertools.accumulate((1 + r for r in returns), lambda grown, r: grown * r, initial=1.0))
+    top = deepest_top = bottom = 0
+    deepest = 0.0
+    for place, value in enumerate(worth):
+        if value > worth[top]:
+            top = place
+        fall = value / worth[top] - 1
+        if fall < deepest:
+            deepest, deepest_top, bottom = fall, top, place
+    if not deepest:
+        return None
+    back = next((place for place in range(bottom, len(worth)) if worth[place] >= worth[deepest_top]), None)
+    return Drawdown(deepest, days[deepest_top], days[bottom], None if back is None else days[back])
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def _deviation(values: Sequence[float]) -> float | None:
+    """Return the sample's standard deviation; ``None`` for fewer than two values, 0 when they are all the same."""
+    if len(values) < 2:
+        return None
+    mean = _mean(values)
+    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+    return deviation if deviation > abs(mean) * 1e-12 else 0.0
+
+
+def ratio(value: float | None) -> Decimal | None:
+    """Return a computed number with twelve digits behind the point: what lies beyond is a float's noise."""
+    if value is None or not math.isfinite(value):
+        return None
+    return EXACT.create_decimal(f"{value:.12f}").normalize(EXACT) + 0
+
+
+# ------------------------------------------------------------------------------------------------------ stats
+
+
+def stats(closes: Sequence[Close], trades: Sequence["Traded"], snapshots: int) -> Stats | None:
+    """Return the numbers of a curve and of the trades within it; ``None`` for an empty curve."""
+    if not closes:
+        return None
+    with localcontext(EXACT):
+        first, last = closes[0], closes[-1]
+        returns = [close.growth for close in closes[1:] if close.growth is not None]
+        counted = [close for close in closes[1:] if close.growth is not None]
+        fall = drawdown([first.day, *(close.day for close in counted)], returns)
+        inside = [trade for trade in trades if first.day <= trade.day <= last.day]
+        wins, losses = _results(inside)
+        equity = sum((close.equity for close in closes), ZERO) / len(closes)
+        bought = sum((trade.value for trade in inside if trade.side == "buy"), ZERO)
+        sold = sum((trade.value for trade in inside if trade.side == "sell"), ZERO)
+        moved = sum((close.transfers for close in closes[1:]), ZERO)
+        exposures = [close.exposure for close in closes if close.exposure is not None]
+        return Stats(
+            first_day=_text(first.day),
+            last_day=_text(last.day),
+            days=len(returns),
+            days_from_snapshots=sum(close.source == "snapshot" for close in closes),
+            snapshots=snapshots,
+            equity=last.equity,
+            transfers=moved,
+            gain=last.equity - first.equity - moved,
+            return_ratio=ratio(total_return(returns)) if returns else None,
+            cagr_ratio=ratio(cagr(returns)),
+            volatility_ratio=ratio(volatility(returns)),
+            sharpe=ratio(sharpe(returns)),
+            sortino=ratio(sortino(returns)),
+            max_drawdown_ratio=ratio(fall.ratio) if fall else ratio(0.0) if returns else None,
+            drawdown_from=_text(fall.top) if fall else None,
+            drawdown_to=_text(fall.bottom) if fall else None,
+            drawdown_recovered=_text(fall.recovered) if fall and fall.recovered is not None else None,
+            trades=len(wins) + len(losses),
+            win_rate_ratio=ratio(len(wins) / (len(wins) + len(losses))) if wins or losses else None,
+            profit_factor=ratio(float(sum(wins, ZERO) / -sum(losses, ZERO))) if losses else None,
+            holding_time_s=ratio(_holding_s(inside)),
+            exposure_ratio=ratio(_mean(exposures)) if exposures else None,
+            turnover_ratio=ratio(float(min(bought, sold) / equity)) if equity > 0 else None,
+            reconciliation=agreement(closes),
+        )
+
+
+def _results(trades: Iterable["Traded"]) -> tuple[list[Decimal], list[Decimal]]:
+    """Return the gains and the losses of what was closed; the parts of one order are one trade."""
+    results: dict[str, Decimal] = {}
+    for trade in trades:
+        for closing in trade.closings:
+            results[trade.order] = results.get(trade.order, ZERO) + closing.realized
+    return [r for r in results.values() if r > 0], [r for r in results.values() if r < 0]
+
+
+def _holding_s(trades: Iterable["Traded"]) -> float | None:
+    closings = [closing for trade in trades for closing in trade.closings]
+    weight = math.fsum(abs(float(closing.cost)) for closing in closings)
+    if not weight:
+        return None
+    held = math.fsum(abs(float(c.cost)) * (c.closed_ns - c.opened_ns) / 1e9 for c in closings)
+    return held / weight
+
+
+def agreement(closes: Iterable[Close]) -> Agreement:
+    """Compare own closes with Alpaca's."""
+    both = [(close, close.equity - close.broker) for close in closes if close.source == "snapshot" and close.broker]
+    if not both:
+        return Agreement(days=0, largest_difference=None, on=None, largest_ratio=None)
+    worst, difference = max(both, key=lambda pair: abs(pair[1]))
+    return Agreement(
+        days=len(both),
+        largest_difference=difference,
+        on=_text(worst.day),
+        largest_ratio=ratio(float(difference / worst.broker)) if worst.broker else None,
+    )
+
+
+def _text(day: int) -> str:
+    return dt.date.fromordinal(day).isoformat()

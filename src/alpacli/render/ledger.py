@@ -1,0 +1,198 @@
+"""The tables of the history: what was earned, how well it went, what was held."""
+
+from collections.abc import Sequence
+from datetime import datetime, time
+from decimal import Decimal
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from alpacli.domain.account import HistoryPoint
+from alpacli.history.archive import NEW_YORK
+from alpacli.history.earnings import ClosedLot, Earnings, EarningsRow, HeldPosition
+from alpacli.history.records import SnapshotLine
+from alpacli.history.returns import EquityDay, Stats
+from alpacli.history.sync import Report
+from alpacli.render.charts import curve
+from alpacli.render.grid import Cell, Column, facts, grid, number, page
+from alpacli.render.text import GAIN, LOSS, NOTHING, Frame, ago, moment, money, percent, price, quantity, signed, words
+
+
+def sync(value: Report, frame: Frame) -> RenderableType:
+    pairs: list[tuple[str, Cell]] = [
+        ("Orders", f"{value.orders:,}, new or changed {value.orders_changed:,}"),
+        ("Activities", f"{value.activities:,}, new or changed {value.activities_changed:,}"),
+        ("Days of Alpaca's equity", f"{value.days:,}"),
+        ("Requests", f"{value.requests:,}"),
+    ]
+    if value.unresolved:
+        pairs.append(("Do not add up", Text(f"{len(value.unresolved)} orders", style="bold red")))
+    return page(facts(pairs), frame)
+
+
+def snapshots(value: Sequence[SnapshotLine], frame: Frame) -> RenderableType:
+    if not value:
+        return page(Text("No snapshot in this time."), frame)
+    columns = [Column("At"), number("Equity"), number("Cash"), number("Long", 2), number("Short", 2)]
+    rows: list[list[Cell]] = [
+        [
+            moment(line.at, frame, dated=True),
+            money(line.equity),
+            money(line.cash),
+            money(line.long_market_value),
+            money(line.short_market_value),
+        ]
+        for line in value
+    ]
+    return page(grid(columns, rows, frame), frame)
+
+
+def earnings(value: Earnings, frame: Frame) -> RenderableType:
+    """Rows with a total, and below how far it agrees with the account."""
+    columns = [
+        *(Column(_label(value)), number("Realized"), number("Unrealized", 1), number("Dividends", 3)),
+        *(number("Interest", 5), number("Fees", 4), number("Other", 6), number("Total"), number("Trades", 2)),
+    ]
+    rows = [_earned(_name(row), row) for row in value.rows]
+    table = grid(columns, rows, frame, totals=_earned("Total", value.total) if value.rows != (value.total,) else None)
+    return page(Group(table, *_reconciled(value, frame)), frame)
+
+
+def _label(value: Earnings) -> str:
+    first = value.rows[0] if value.rows else value.total
+    return "Day" if first.day else "Month" if first.month else "Symbol" if first.symbol is not None else ""
+
+
+def _name(row: EarningsRow) -> Text:
+    return words(row.day or row.month or row.symbol)
+
+
+def _earned(name: str | Text, row: EarningsRow) -> list[Cell]:
+    amounts = (row.realized, row.unrealized, row.dividends, row.interest, row.fees, row.other, row.total)
+    return [name, *(signed(amount) for amount in amounts), str(row.trades)]
+
+
+def _reconciled(value: Earnings, frame: Frame) -> list[RenderableType]:
+    agreed = value.reconciliation
+    if agreed is None:
+        return [Text("No snapshot to compare with: alpacli history sync takes one.", style="dim")]
+    pairs: list[tuple[str, Cell]] = [
+        ("Until", moment(agreed.at, frame, dated=True)),
+        (
+            "The account says",
+            f"{money(agreed.expected)}  (cash and positions less transfers of {money(agreed.transfers)})",
+        ),
+        ("Difference", signed(agreed.difference)),
+    ]
+    if agreed.portfolio_difference is not None:
+        pairs.append(("To Alpaca's portfolio history", signed(agreed.portfolio_difference)))
+    for row in agreed.positions:
+        text = f"fills tell {quantity(row.computed)}, the account {quantity(row.recorded)}"
+        pairs.append((row.symbol, Text(text, style="bold red")))
+    return [Text(), facts(pairs)]
+
+
+def stats(value: Stats, frame: Frame) -> RenderableType:
+    fall = percent(value.max_drawdown_ratio)
+    if value.drawdown_from:
+        back = f"back on {value.drawdown_recovered}" if value.drawdown_recovered else "not back yet"
+        fall.append(f"  {value.drawdown_from} to {value.drawdown_to}, {back}", style="dim")
+    held = NOTHING if value.holding_time_s is None else ago(float(value.holding_time_s))
+    pairs: list[tuple[str, Cell]] = [
+        ("Period", f"{value.first_day} to {value.last_day}, {value.days:,} returns"),
+        ("Equity", Text(money(value.equity), style="bold")),
+        ("Gain", signed(value.gain)),
+        ("Return", percent(value.return_ratio)),
+        ("CAGR", percent(value.cagr_ratio)),
+        ("Volatility a year", _plain_percent(value.volatility_ratio)),
+        ("Sharpe", _two(value.sharpe)),
+        ("Sortino", _two(value.sortino)),
+        ("Max drawdown", fall),
+        ("Win rate", f"{_plain_percent(value.win_rate_ratio)} of {value.trades:,} closed trades"),
+        ("Profit factor", _two(value.profit_factor)),
+        ("Holding time", held),
+        ("Exposure", _plain_percent(value.exposure_ratio)),
+        ("Turnover", _plain_percent(value.turnover_ratio)),
+        ("Days from own snapshots", f"{value.days_from_snapshots:,} (of {value.snapshots:,} snapshots)"),
+    ]
+    agreed = value.reconciliation
+    if agreed.days:
+        most = money(abs(agreed.largest_difference or Decimal(0)))
+        at_most = f"at most {most} on {agreed.on}, {agreed.days:,} days compared"
+        pairs.append(("To Alpaca's portfolio history", at_most))
+    else:
+        pairs.append(("To Alpaca's portfolio history", "no day has both"))
+    return page(facts(pairs), frame)
+
+
+def _plain_percent(value: Decimal | None) -> str:
+    return NOTHING if value is None else f"{value * 100:,.2f}%"
+
+
+def _two(value: Decimal | None) -> str:
+    return NOTHING if value is None else f"{value:,.2f}"
+
+
+def equity(value: Sequence[EquityDay], frame: Frame) -> RenderableType:
+    """Draw the curve over its first and last numbers."""
+    if not value:
+        return page(Text("No equity in this time: alpacli history sync brings Alpaca's in."), frame)
+    points = [
+        HistoryPoint(datetime.combine(datetime.fromisoformat(d.day), time(16), NEW_YORK), d.equity, None, None)
+        for d in value
+    ]
+    amounts = [day.equity for day in value]
+    gain = amounts[-1] - amounts[0] - sum((day.transfers for day in value[1:]), Decimal(0))
+    drawn = curve(points, amounts, frame)
+    drawn.stylize(GAIN if gain >= 0 else LOSS)
+    own = sum(day.source == "snapshot" for day in value)
+    pairs: list[tuple[str, Cell]] = [
+        ("From", f"{value[0].day}  {money(amounts[0])}"),
+        ("To", f"{value[-1].day}  {money(amounts[-1])}"),
+        ("Gain", signed(gain)),
+        ("Days", f"{len(value):,}, {own:,} from own snapshots, {len(value) - own:,} from Alpaca's portfolio history"),
+    ]
+    return page(Group(drawn, facts(pairs)), frame)
+
+
+def positions(value: Sequence[HeldPosition], frame: Frame) -> RenderableType:
+    if not value:
+        return page(Text("Nothing was held."), frame)
+    columns = [
+        *(Column("Symbol"), number("Qty"), number("Avg entry", 1), number("Cost basis", 2)),
+        *(number("Lots", 4), Column("Opened", 3)),
+    ]
+    rows: list[list[Cell]] = [
+        [
+            words(p.symbol),
+            quantity(p.qty),
+            price(p.avg_entry_price),
+            money(p.cost_basis),
+            str(p.lots),
+            moment(p.opened_at, frame, dated=True),
+        ]
+        for p in value
+    ]
+    return page(grid(columns, rows, frame), frame)
+
+
+def closed(value: Sequence[ClosedLot], frame: Frame) -> RenderableType:
+    if not value:
+        return page(Text("Nothing was closed in this time."), frame)
+    columns = [
+        *(Column("Closed"), Column("Symbol"), number("Qty"), number("Cost", 3), number("Proceeds", 2)),
+        *(number("Realized"), Column("Held", 4)),
+    ]
+    rows: list[list[Cell]] = [
+        [
+            moment(lot.closed_at, frame, dated=True),
+            words(lot.symbol),
+            quantity(lot.qty),
+            money(lot.cost_basis),
+            money(lot.proceeds),
+            signed(lot.realized),
+            ago(float(lot.holding_time_s)),
+        ]
+        for lot in value
+    ]
+    return page(grid(columns, rows, frame), frame)
