@@ -132,11 +132,11 @@ def open_archive(settings: Settings, account: "Account | None" = None, *, warn: 
         UsageError: nothing was kept yet.
         ConfigError: the file cannot be used.
     """
-    from alpacli.history.archive import Archive, account_of, path_of, point_to
+    from alpacli.history.archive import Archive, history_of, name_of, path_of, point_to
 
     folder = os.path.join(settings.state_dir, "history")
     settings.require_keys()
-    known = account_of(folder, settings.fingerprint)
+    known = history_of(folder, settings.fingerprint)
     if account is None:
         if known is None or not os.path.exists(path_of(folder, known)):
             raise UsageError(
@@ -144,13 +144,13 @@ def open_archive(settings: Settings, account: "Account | None" = None, *, warn: 
                 "alpacli history sync brings it in; alpacli snapshot begins a record",
             )
         return Archive(path_of(folder, known))
-    archive = Archive(path_of(folder, account.id))
-    archive.know_account(
-        account.id, account.account_number, None if account.created_at is None else account.created_at.epoch_ns
-    )
-    if known not in (None, account.id):
+    created_ns = None if account.created_at is None else account.created_at.epoch_ns
+    name = name_of(account.id, created_ns)
+    archive = Archive(path_of(folder, name))
+    archive.know_account(account.id, account.account_number, created_ns)
+    if known not in (None, name):
         warn("these keys open another account than before: its history begins anew, the old one is kept")
-    point_to(folder, settings.fingerprint, account.id)
+    point_to(folder, settings.fingerprint, name)
     return archive
 
 

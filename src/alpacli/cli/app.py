@@ -81,7 +81,9 @@ COMMANDS: Final[Mapping[str, Entry]] = {
         "Record the account, its positions and open orders.",
         panel=_HISTORY,
         commands={
-            "take": Entry("Record it now, once a period; this is meant when none is named.", "snapshot:snapshot", kind="record"),
+            "take": Entry(
+                "Record it now, once a period; this is meant when none is named.", "snapshot:snapshot", kind="record"
+            ),
             "install": Entry("Have it done again and again.", "snapshot:install", kind="change"),
         },
         default="take",

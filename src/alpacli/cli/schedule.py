@@ -100,10 +100,10 @@ def environment_of(settings: Settings, env: Mapping[str, str]) -> dict[str, str]
     return {name: settled.get(name, value) for name, value in sorted(env.items()) if _READ.fullmatch(name) and value}
 
 
-def put_in_place(job: Job, environment: Mapping[str, str]) -> None:
+def put_in_place(job: Job, environment: Mapping[str, str], *, path: str | None = None) -> None:
     """Write the files and tell cron or systemd; what was put in place for the same account before is replaced.
 
-    ``environment`` is ``environment_of``'s.
+    ``environment`` is ``environment_of``'s; ``path`` is where cron's and systemd's programs are looked for (PATH).
 
     Raises:
         ConfigError: a file cannot be written, or cron or systemd is missing or refuses.
@@ -112,18 +112,18 @@ def put_in_place(job: Job, environment: Mapping[str, str]) -> None:
         if job.environment_file is not None:
             text = "".join(f"{name}={shlex.quote(value)}\n" for name, value in environment.items())
             _write(job.environment_file, text, 0o600)
-        for path, text in job.files.items():
-            _write(path, text, 0o644)
+        for name, text in job.files.items():
+            _write(name, text, 0o644)
     except OSError as error:
         raise ConfigError(f"cannot write {error.filename}: {error.strerror}", "make the directory writable") from None
     if job.line is None:
-        _call("systemctl", ["--user", "daemon-reload"])
-        _call("systemctl", ["--user", "enable", "--now", os.path.basename(job.where)])
+        _call(path, "systemctl", ["--user", "daemon-reload"])
+        _call(path, "systemctl", ["--user", "enable", "--now", os.path.basename(job.where)])
         return
     mark = job.line.rpartition(" # ")[2]
-    before = _call("crontab", ["-l"], fails_when_empty=True)
+    before = _call(path, "crontab", ["-l"], fails_when_empty=True)
     kept = [line for line in before.splitlines() if not line.endswith(f"# {mark}")]
-    _call("crontab", ["-"], "\n".join([*kept, job.line]) + "\n")
+    _call(path, "crontab", ["-"], "\n".join([*kept, job.line]) + "\n")
 
 
 def _mark(settings: Settings) -> str:
@@ -164,8 +164,10 @@ def _write(path: str, text: str, mode: int) -> None:
     os.replace(draft, path)  # noqa: PTH105 # plain text paths, as in settings
 
 
-def _call(program: str, arguments: Sequence[str], text: str | None = None, *, fails_when_empty: bool = False) -> str:
-    found = shutil.which(program)
+def _call(
+    path: str | None, program: str, arguments: Sequence[str], text: str | None = None, *, fails_when_empty: bool = False
+) -> str:
+    found = shutil.which(program, path=path)
     other = "--systemd makes a systemd timer" if program == "crontab" else "leave --systemd away for a crontab line"
     if found is None:
         raise ConfigError(f"there is no {program} on this machine", other)

@@ -10,6 +10,7 @@ under the same keys: its history then begins in a new file, and the old one stay
 """
 
 import datetime as dt
+import fcntl
 import os
 import re
 import sqlite3
@@ -131,32 +132,38 @@ def new_york_ns(day: int, at: dt.time) -> int:
 # ------------------------------------------------------------------------------------------------ which file
 
 
-def path_of(folder: str, account_id: str) -> str:
-    name = account_id if re.fullmatch(r"[0-9A-Za-z][0-9A-Za-z-]{0,63}", account_id) else account_id.encode().hex()[:128]
-    return os.path.join(folder, f"{name}.sqlite")
+def name_of(account_id: str, created_ns: int | None) -> str:
+    """Name an account's history: by its id, and when it was opened, since the offline exchange gives an id again."""
+    return account_id if created_ns is None else f"{account_id}-{created_ns // SECOND_NS}"
 
 
-def point_to(folder: str, fingerprint: str, account_id: str) -> None:
-    """Note which account a key pair opens.
+def path_of(folder: str, name: str) -> str:
+    """Return the file of a history; a name that is no name of a file becomes digits."""
+    plain = name if re.fullmatch(r"[0-9A-Za-z][0-9A-Za-z-]{0,63}", name) else name.encode().hex()[:128]
+    return os.path.join(folder, f"{plain}.sqlite")
+
+
+def point_to(folder: str, fingerprint: str, name: str) -> None:
+    """Note which history (``name_of``) a key pair goes on with.
 
     Raises:
         ConfigError: the directory cannot be written.
     """
-    if account_of(folder, fingerprint) == account_id:
+    if history_of(folder, fingerprint) == name:
         return
     pointer = os.path.join(folder, f"{fingerprint}.account")
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
         draft = f"{pointer}.{os.getpid()}"
         with open(draft, "w", encoding="utf-8") as file:
-            file.write(account_id)
+            file.write(name)
         os.replace(draft, pointer)  # noqa: PTH105 # plain text paths, as in store
     except OSError as error:
         raise _unwritable(folder, error) from error
 
 
-def account_of(folder: str, fingerprint: str) -> str | None:
-    """Return the account that a key pair last opened; ``None`` when nothing was ever kept for it."""
+def history_of(folder: str, fingerprint: str) -> str | None:
+    """Return the history that a key pair last added to; ``None`` when nothing was ever kept for it."""
     with suppress(OSError), open(os.path.join(folder, f"{fingerprint}.account"), encoding="utf-8") as file:
         return file.read() or None
     return None
@@ -182,6 +189,9 @@ class Archive:
         self._db = sqlite3.connect(path, timeout=busy_s, isolation_level=None)
         try:
             self._run(self._prepare)
+        except OSError as error:
+            self._db.close()
+            raise _unwritable(path, error) from error
         except BaseException:
             self._db.close()
             raise
@@ -199,12 +209,20 @@ class Archive:
             self._db.close()
 
     def _prepare(self, db: sqlite3.Connection) -> None:
-        (version,) = db.execute("PRAGMA user_version").fetchone()
-        if version != VERSION:
-            db.execute("PRAGMA journal_mode = WAL")
+        if db.execute("PRAGMA user_version").fetchone() != (VERSION,):
+            self._bring_forward(db)
         db.execute("PRAGMA synchronous = FULL")
-        while version != VERSION:
-            version = self._step(db)
+
+    def _bring_forward(self, db: sqlite3.Connection) -> None:
+        """Make the file, or bring it to this version; one process at a time, for SQLite lets nobody wait to enter WAL."""
+        file = os.open(self.path + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            db.execute("PRAGMA journal_mode = WAL")
+            while self._step(db) != VERSION:
+                pass
+        finally:
+            os.close(file)
 
     def _step(self, db: sqlite3.Connection) -> int:
         """Bring the file one version forward, unless another process just did; return the version it has now."""

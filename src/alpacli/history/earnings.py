@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 TRANSFERS: Final = frozenset({"ACATC", "ACATS", "CSD", "CSR", "CSW", "FOPT", "JNL", "JNLC", "JNLS", "TRANS"})
 _FEES: Final = frozenset({"CFEE", "FEE", "PTC", "PTR"})
 _OPTION_ENDS: Final = frozenset({"OPASN", "OPEXC", "OPEXP"})
-_CORPORATE: Final = frozenset({"MA", "NC", "REORG", "SPIN", "SPLIT"})
+CORPORATE: Final = frozenset({"MA", "NC", "REORG", "SPIN", "SPLIT"})
 _ALWAYS: Final = (1 << 63) - 1
 
 
@@ -76,7 +76,7 @@ class Played:
             if group and not _belong_together(group[0], event):
                 self._corporate(group)
                 group = []
-            if event.what.activity_type in _CORPORATE:
+            if event.what.activity_type in CORPORATE:
                 group.append(event)
             elif event.what.status != "canceled":
                 self._play(event)

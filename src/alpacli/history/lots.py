@@ -5,7 +5,7 @@ A lot is a signed quantity and what it cost, signed too, so a short position is 
 left; through zero it does both. What leaves a lot in part takes its share of the cost, and the lot keeps the rest by
 subtraction, so at any moment and without rounding
 
-    realized + cost of all lots = what was paid for everything, less what was received.
+    cost of all lots − realized = what was paid for everything − what was received.
 
 A split changes quantities and no cost, an old name's lots go to the new name as they are.
 

@@ -30,6 +30,7 @@ from alpacli.errors import (
 )
 from alpacli.history import snapshots
 from alpacli.history.archive import SECOND_NS, ActivityRow, Chain, OrderRow, new_york_day, new_york_ns
+from alpacli.history.earnings import CORPORATE, TRANSFERS
 from alpacli.history.snapshots import Restless
 from alpacli.ports import Clock
 from alpacli.wire import pages, rest
@@ -45,6 +46,7 @@ T = TypeVar("T")
 _ORDERS_AGAIN: Final = 250
 _FILLS_AGAIN_NS: Final = 600 * SECOND_NS
 _BOOKINGS_AGAIN_NS: Final = 60 * 86_400 * SECOND_NS
+_BOOKED_LATE_NS: Final = 5 * 86_400 * SECOND_NS
 _DAYS_AGAIN: Final = 7
 _DAYS_AT_ONCE: Final = 365
 _REPEATS_AT_MOST: Final = 3
@@ -259,10 +261,10 @@ class Sync:
             whole = len(page) < ACTIVITIES_PER_PAGE
             now_ns = int(self._clock.time() * SECOND_NS)
             chain = Chain(None if whole else page[-1].id, chain.since, now_ns if whole else chain.whole_ns)
-            self._activities_changed += self._archive.keep_activities(map(_activity_row, page), (name, chain))
+            self._activities_changed += self._archive.keep_activities(map(activity_row, page), (name, chain))
             read += len(page)
             if page:
-                self._tell(Progress(name, read, _activity_row(page[-1]).at_ns))
+                self._tell(Progress(name, read, activity_row(page[-1]).at_ns))
             if whole:
                 return
             used.add(page[-1].id)
@@ -302,7 +304,7 @@ class Sync:
             self._orders_one_by_one([order_id])
             call = pages.activities_after(None, category="trade_activity", since=None, order_id=order_id)
             found = self._ask(call)
-            self._activities_changed += self._archive.keep_activities(map(_activity_row, found))
+            self._activities_changed += self._archive.keep_activities(map(activity_row, found))
         return self._archive.doubtful_orders()
 
     # ---------------------------------------------------------------------------------------------- requests
@@ -346,20 +348,22 @@ class Sync:
         self._clock.sleep(seconds)
 
 
-def _activity_row(activity: "ActivityHead") -> ActivityRow:
-    """Place an activity in time: a fill at its moment, what is booked by date at the day's begin, in New York.
+def activity_row(activity: "ActivityHead") -> ActivityRow:
+    """Place an activity in time: a fill at its moment, anything else where it changed the account, as far as is known.
 
-    What becomes of options (exercise, assignment, expiry) is booked on the day after whose trading it happens: at its end.
+    What changes shares by date (splits, new names) holds from the day's begin in New York, what ends options from its end.
+    Cash moved when it was booked; where that is not told, or so late that it was only written down again, fees and the rest
+    are taken to have come at the end of their day, transfers at its begin.
     """
     at_ns = activity.at_ns
-    if at_ns is None:
+    if at_ns is not None:
+        day = new_york_day(at_ns)
+    else:
         try:
             day = dt.date.fromisoformat((activity.date or activity.id[:8])[:10]).toordinal()
         except ValueError:
             raise UnreadableAnswer(f"activity {activity.id} has neither a time nor a date", "try again later") from None
-        at_ns = new_york_ns(day, _END_OF_DAY if activity.activity_type.startswith("OP") else dt.time())
-    else:
-        day = new_york_day(at_ns)
+        at_ns = _booked_ns(activity, day)
     return ActivityRow(
         activity.id,
         activity.activity_type,
@@ -372,6 +376,18 @@ def _activity_row(activity: "ActivityHead") -> ActivityRow:
         activity.amount,
         activity.wire,
     )
+
+
+def _booked_ns(activity: "ActivityHead", day: int) -> int:
+    kind, booked_ns = activity.activity_type, activity.created_ns
+    begin_ns, end_ns = new_york_ns(day, dt.time()), new_york_ns(day, _END_OF_DAY)
+    if kind in CORPORATE:
+        return begin_ns
+    if kind.startswith("OP"):
+        return end_ns
+    if booked_ns is not None and begin_ns <= booked_ns < begin_ns + _BOOKED_LATE_NS:
+        return booked_ns
+    return begin_ns if kind in TRANSFERS else end_ns
 
 
 def _instant(at_ns: int) -> dt.datetime:

@@ -49,6 +49,7 @@ class ActivityHead(msgspec.Struct, gc=False):
     type: str | None = None
     transaction_time: str | None = None
     date: str | None = None
+    created_at: str | None = None
     symbol: str | None = None
     side: str | None = None
     status: str | None = None
@@ -58,7 +59,13 @@ class ActivityHead(msgspec.Struct, gc=False):
 
     @property
     def at_ns(self) -> int | None:
+        """Return when a fill happened, nanoseconds since 1970 UTC; ``None`` for what is booked by date."""
         return None if not self.transaction_time else _ns(self.transaction_time, "activities")
+
+    @property
+    def created_ns(self) -> int | None:
+        """Return when it was booked; ``None`` for fills."""
+        return None if not self.created_at else _ns(self.created_at, "activities")
 
     @property
     def amount(self) -> str | None:

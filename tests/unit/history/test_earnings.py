@@ -1,0 +1,228 @@
+"""What was earned is added up from every kind of activity, and held against what the account says of itself."""
+
+# mypy: disable-error-code="comparison-overlap"
+# Whole numbers stand for the decimals they equal.
+
+import json
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.broker_book import booking, fill
+from tests.support.fakes import ACCOUNT
+
+from alpacli.domain.account import Account, Position
+from alpacli.domain.values import Timestamp
+from alpacli.history import earnings
+from alpacli.history.archive import Archive
+from alpacli.history.earnings import Played, earn, events
+from alpacli.history.snapshots import Snapshot
+from alpacli.history.sync import activity_row
+from alpacli.wire.pages import activities_after
+
+SEEN = "2026-03-31T20:00:00Z"
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Iterator[Archive]:
+    with Archive(str(tmp_path / "account.sqlite")) as made:
+        yield made
+
+
+def _keep(archive: Archive, *rows: Mapping[str, Any]) -> None:
+    heads = activities_after(None, category="trade_activity", since=None).decode(json.dumps(rows).encode())
+    archive.keep_activities(map(activity_row, heads))
+
+
+def _snapshot(cash: str, *positions: tuple[str, str, str], at: str = SEEN) -> Snapshot:
+    held = [
+        Position.model_validate(
+            {
+                "asset_id": "a",
+                "symbol": symbol,
+                "exchange": "NASDAQ",
+                "asset_class": "us_equity",
+                "qty": qty,
+                "side": "long",
+                "avg_entry_price": "1",
+                "cost_basis": "1",
+                "current_price": price,
+                "market_value": str(Decimal(qty) * Decimal(price)),
+            }
+        )
+        for symbol, qty, price in positions
+    ]
+    worth = Decimal(cash) + sum((position.market_value or Decimal(0) for position in held), Decimal(0))
+    account = Account.model_validate({**ACCOUNT, "cash": cash, "equity": str(worth)})
+    return Snapshot(at=Timestamp.parse(at), account=account, positions=tuple(held), orders=())
+
+
+def test_realized_unrealized_dividends_and_fees_are_what_the_account_gained(archive: Archive) -> None:
+    _keep(
+        archive,
+        booking(1, "JNLC", "2026-01-02", net_amount="10000"),
+        fill(1, "2026-01-05T15:00:00Z", qty="10", price="100.5"),
+        booking(2, "DIV", "2026-02-02", net_amount="4.2", symbol="AAPL", qty="10", per_share_amount="0.42"),
+        booking(3, "DIVNRA", "2026-02-02", net_amount="-0.63", symbol="AAPL"),
+        fill(2, "2026-02-05T15:00:00Z", side="sell", qty="4", price="110.25"),
+        booking(4, "FEE", "2026-02-06", net_amount="-0.02"),
+        booking(5, "INT", "2026-02-28", net_amount="1.11"),
+    )
+    cash = Decimal(10_000) - 1005 + Decimal("4.2") - Decimal("0.63") + 441 - Decimal("0.02") + Decimal("1.11")
+    earned = earn(archive, _snapshot(str(cash), ("AAPL", "6", "108")), "symbol")
+    nameless, apple = earned.rows
+    assert (apple.symbol, apple.realized, apple.unrealized, apple.dividends, apple.trades) == (
+        "AAPL",
+        39,
+        45,
+        Decimal("3.57"),
+        1,
+    )
+    assert (nameless.symbol, nameless.fees, nameless.interest) == ("", Decimal("-0.02"), Decimal("1.11"))
+    assert earned.total.total == Decimal("88.66")
+    agreed = earned.reconciliation
+    assert agreed is not None
+    assert (agreed.transfers, agreed.expected, agreed.difference, agreed.positions) == (10_000, Decimal("88.66"), 0, ())
+
+
+def test_what_is_missing_in_the_history_shows_as_a_difference_and_as_a_position(archive: Archive) -> None:
+    _keep(archive, booking(1, "CSD", "2026-01-02", net_amount="1000"), fill(1, "2026-01-05T15:00:00Z", price="100"))
+    agreed = earn(archive, _snapshot("850", ("AAPL", "2", "90")), None).reconciliation
+    assert agreed is not None
+    assert agreed.difference == -10 - 30
+    assert [(row.symbol, row.computed, row.recorded) for row in agreed.positions] == [("AAPL", 1, 2)]
+
+
+def test_only_what_happened_before_the_snapshot_counts(archive: Archive) -> None:
+    _keep(
+        archive,
+        fill(1, "2026-03-31T19:59:59.999999999Z", price="100"),
+        fill(2, "2026-03-31T20:00:00.000000001Z", price="100"),
+    )
+    agreed = earn(archive, _snapshot("0", ("AAPL", "1", "101")), None).reconciliation
+    assert agreed is not None
+    assert agreed.positions == ()
+
+
+def test_without_a_price_what_is_not_realized_is_not_known(archive: Archive) -> None:
+    _keep(archive, fill(1, "2026-01-05T15:00:00Z"))
+    earned = earn(archive, None, "symbol")
+    assert earned.rows[0].unrealized is None
+    assert (earned.total.total, earned.reconciliation) == (None, None)
+
+
+def test_a_days_gain_is_parted_into_what_was_realized_and_what_was_not(archive: Archive) -> None:
+    _keep(
+        archive,
+        fill(1, "2026-01-05T15:00:00Z", qty="10", price="100"),
+        fill(2, "2026-01-06T15:00:00Z", qty="10", price="104", side="sell"),
+    )
+    days = {day.toordinal(): Decimal(gain) for day, gain in [(_day("2026-01-05"), "30"), (_day("2026-01-06"), "10")]}
+    earned = earn(archive, _snapshot("1040"), "day", days)
+    assert [(row.day, row.realized, row.unrealized, row.total) for row in earned.rows] == [
+        ("2026-01-05", 0, 30, 30),
+        ("2026-01-06", 40, -30, 10),
+    ]
+    (month,) = earn(archive, _snapshot("1040"), "month", days).rows
+    assert (month.month, month.realized, month.unrealized, month.total) == ("2026-01", 40, 0, 40)
+
+
+def _day(text: str) -> Any:
+    import datetime as dt
+
+    return dt.date.fromisoformat(text)
+
+
+def _held(archive: Archive) -> dict[str, tuple[Decimal, Decimal]]:
+    played = Played(events(archive))
+    return {row.symbol: (row.qty, row.cost_basis) for row in earnings.positions(played)}
+
+
+def test_a_split_told_in_one_row_or_in_two_is_the_same(archive: Archive, tmp_path: Path) -> None:
+    bought = fill(1, "2026-01-05T15:00:00Z", qty="3", price="100")
+    _keep(archive, bought, booking(1, "SPLIT", "2026-02-02", symbol="AAPL", qty="6"))
+    with Archive(str(tmp_path / "other.sqlite")) as other:
+        out = booking(1, "SPLIT", "2026-02-02", symbol="AAPL", qty="-3", group_id="g")
+        _keep(other, bought, out, booking(2, "SPLIT", "2026-02-02", symbol="AAPL", qty="9", group_id="g"))
+        assert _held(archive) == _held(other) == {"AAPL": (9, 300)}
+
+
+def test_a_reverse_split_pays_cash_for_the_fraction_and_a_canceled_row_is_nothing(archive: Archive) -> None:
+    _keep(
+        archive,
+        fill(1, "2026-01-05T15:00:00Z", qty="15", price="1"),
+        booking(1, "SPLIT", "2026-02-02", symbol="AAPL", qty="-14", net_amount="5.12"),
+        booking(2, "DIV", "2026-02-03", symbol="AAPL", net_amount="99", status="canceled"),
+    )
+    assert _held(archive) == {"AAPL": (1, 15)}
+    total = earn(archive, None, None).total
+    assert (total.other, total.dividends) == (Decimal("5.12"), 0)
+
+
+def test_a_name_change_moves_the_lots(archive: Archive) -> None:
+    _keep(
+        archive,
+        fill(1, "2026-01-05T15:00:00Z", symbol="FB", qty="3", price="200"),
+        booking(1, "NC", "2026-02-02", symbol="FB", qty="-3"),
+        booking(2, "NC", "2026-02-02", symbol="META", qty="3"),
+        fill(2, "2026-03-05T15:00:00Z", symbol="META", side="sell", qty="1", price="250"),
+    )
+    assert _held(archive) == {"META": (2, 400)}
+    (sold,) = earnings.closed_lots(Played(events(archive)))
+    assert (sold.realized, sold.opened_at.wire) == (50, "2026-01-05T15:00:00Z")
+
+
+def test_a_cash_merger_realizes_nothing_but_the_cash(archive: Archive) -> None:
+    _keep(
+        archive,
+        fill(1, "2026-01-05T15:00:00Z", symbol="ATVI", qty="2", price="80"),
+        booking(1, "MA", "2026-02-02", symbol="ATVI", qty="-2", net_amount="190"),
+    )
+    assert _held(archive) == {}
+    total = earn(archive, None, None).total
+    assert (total.realized + total.other, total.total) == (30, 30)
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "realized"),
+    [("OPEXP", [], -250), ("OPEXC", [("OPTRD", "AAPL", "200", "90")], -250)],
+)
+def test_options_that_end_lose_their_premium_and_an_exercise_trades_the_shares(
+    archive: Archive, kind: str, more: list[tuple[str, str, str, str]], realized: int
+) -> None:
+    contract = "AAPL260116C00090000"
+    shares = [booking(3, k, "2026-01-16", symbol=s, qty=q, price=p, net_amount="-18000") for k, s, q, p in more]
+    _keep(
+        archive,
+        fill(1, "2026-01-05T15:00:00Z", symbol=contract, qty="2", price="1.25"),
+        fill(2, "2026-01-16T20:59:00Z", symbol="KO", price="70"),
+        booking(1, kind, "2026-01-16", symbol=contract, qty="-2", net_amount="0"),
+        *shares,
+    )
+    played = Played(events(archive))
+    assert sum(row.realized for row in earnings.closed_lots(played)) == realized
+    assert [row.symbol for row in earnings.positions(played)] == (["AAPL", "KO"] if more else ["KO"])
+    assert played.moved("transfers") == 0
+    assert earn(archive, None, None).total.other == 0
+
+
+def test_a_fee_taken_in_the_coin_is_a_fee_and_no_trade(archive: Archive) -> None:
+    _keep(
+        archive,
+        fill(1, "2026-01-05T15:00:00Z", symbol="BTC/USD", qty="2", price="100"),
+        booking(1, "CFEE", "2026-01-05", symbol="BTCUSD", qty="-0.01", price="100", net_amount="0"),
+    )
+    earned = earn(archive, _snapshot("0", ("BTCUSD", "1.99", "100"), at="2026-02-01T00:00:00Z"), "symbol")
+    (row,) = earned.rows
+    assert (row.fees, row.realized, row.unrealized, row.trades) == (-1, 0, 0, 0)
+    assert earned.reconciliation is not None
+    assert earned.reconciliation.positions == ()
+
+
+def test_shares_that_come_from_elsewhere_are_a_transfer(archive: Archive) -> None:
+    _keep(archive, booking(1, "ACATS", "2026-01-05", symbol="IBM", qty="3", price="200"))
+    earned = earn(archive, _snapshot("0", ("IBM", "3", "210")), None)
+    assert earned.reconciliation is not None
+    assert (earned.reconciliation.transfers, earned.total.unrealized, earned.reconciliation.difference) == (600, 30, 0)

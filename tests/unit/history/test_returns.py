@@ -1,0 +1,213 @@
+"""The formulas are those of empyrical, and days are New York's trading days whatever the clocks do."""
+
+# mypy: disable-error-code="comparison-overlap"
+# Whole numbers stand for the decimals they equal.
+
+import datetime as dt
+import math
+from collections.abc import Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import empyrical
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alpacli.history import returns
+from alpacli.history.archive import ActivityRow, Archive, Chain, Saved, new_york_day, new_york_ns
+from alpacli.history.earnings import Traded
+from alpacli.history.lots import Lots
+from alpacli.history.returns import Close
+
+RETURNS = st.lists(st.floats(-0.5, 0.5).map(lambda r: round(r, 9)), min_size=2, max_size=120)
+FORMULAS: Sequence[tuple[str, Any, Any]] = [
+    ("total", returns.total_return, empyrical.cum_returns_final),
+    ("cagr", returns.cagr, empyrical.cagr),
+    ("volatility", returns.volatility, empyrical.annual_volatility),
+    ("sharpe", returns.sharpe, empyrical.sharpe_ratio),
+    ("sortino", returns.sortino, empyrical.sortino_ratio),
+]
+
+
+def _series(values: Sequence[float]) -> pd.Series:
+    return pd.Series(values, index=pd.bdate_range("2024-01-02", periods=len(values), tz="UTC"))
+
+
+@settings(max_examples=40)
+@given(values=RETURNS)
+def test_each_formula_is_empyricals(values: list[float]) -> None:
+    if len(set(values)) == 1:
+        return  # a deviation of nothing: a float's noise there, nothing to say here
+    for name, ours, theirs in FORMULAS:
+        found, expected = ours(values), float(theirs(_series(values)))
+        if found is None:
+            assert not math.isfinite(expected), name
+        else:
+            assert found == pytest.approx(expected, rel=1e-9, abs=1e-12), name
+
+
+@settings(max_examples=40)
+@given(values=RETURNS)
+def test_the_deepest_fall_is_empyricals_and_lies_between_its_own_days(values: list[float]) -> None:
+    days = list(range(len(values) + 1))
+    fall = returns.drawdown(days, values)
+    expected = float(empyrical.max_drawdown(_series(values)))
+    assert (fall.ratio if fall else 0.0) == pytest.approx(expected, abs=1e-12)
+    if fall is not None:
+        worth = np.cumprod([1.0, *(1 + value for value in values)])
+        assert worth[fall.bottom] / worth[fall.top] - 1 == pytest.approx(fall.ratio)
+        assert fall.top < fall.bottom
+        if fall.recovered is not None:
+            assert worth[fall.recovered] >= worth[fall.top]
+
+
+def test_too_little_has_no_number_and_an_even_course_no_ratio() -> None:
+    for formula in (returns.volatility, returns.sharpe, returns.sortino):
+        assert formula([0.01]) is None
+    assert returns.cagr([]) is None
+    assert returns.cagr([-1.0]) is None
+    assert returns.sharpe([0.01, 0.01, 0.01]) is None
+    assert returns.sortino([0.01, 0.02]) is None
+    assert returns.drawdown([0, 1], [0.5]) is None
+
+
+# ------------------------------------------------------------------------------------------------------ curve
+
+
+def _archive(folder: Path) -> Archive:
+    return Archive(str(folder / "history" / "account.sqlite"))
+
+
+def _snapshot(archive: Archive, at: str, equity: str, long_value: str = "0", short_value: str = "0") -> None:
+    at_ns = int(dt.datetime.fromisoformat(at).timestamp()) * 10**9
+    assert archive.append(Saved(at_ns, equity, equity, long_value, short_value, b"{}"), (at_ns, at_ns + 1))
+
+
+def _transfer(archive: Archive, number: int, day: str, amount: str, status: str = "executed") -> None:
+    ordinal = dt.date.fromisoformat(day).toordinal()
+    wire = f'{{"id":"{number}","activity_type":"CSD","net_amount":"{amount}"}}'.encode()
+    row = ActivityRow(str(number), "CSD", new_york_ns(ordinal, dt.time()), ordinal, "", "", status, None, None, wire)
+    archive.keep_activities([row])
+
+
+def _broker(archive: Archive, **days: str) -> None:
+    rows = [(dt.date.fromisoformat(day[1:].replace("_", "-")).toordinal(), equity) for day, equity in days.items()]
+    archive.keep_days(rows, ("days", Chain()))
+
+
+def test_a_days_equity_is_the_last_snapshot_up_to_the_close_else_the_first_after_it(tmp_path: Path) -> None:
+    with _archive(tmp_path) as archive:
+        for at, equity in [
+            ("2026-01-05T09:31-05:00", "100"),
+            ("2026-01-05T16:00-05:00", "110"),
+            ("2026-01-05T19:00-05:00", "150"),
+            ("2026-01-06T17:00-05:00", "120"),
+            ("2026-01-06T18:00-05:00", "190"),
+        ]:
+            _snapshot(archive, at, equity, long_value="55", short_value="-11")
+        closes = returns.curve(archive)
+    assert [(close.equity, close.source) for close in closes] == [(110, "snapshot"), (120, "snapshot")]
+    assert closes[1].growth == pytest.approx(120 / 110 - 1)
+    assert closes[0].exposure == pytest.approx(0.6)
+
+
+def test_days_without_a_snapshot_are_alpacas_and_the_difference_on_the_others_is_told(tmp_path: Path) -> None:
+    with _archive(tmp_path) as archive:
+        _broker(archive, d2026_01_05="100", d2026_01_06="101", d2026_01_07="99.5")
+        _snapshot(archive, "2026-01-06T15:59-05:00", "101.25")
+        closes = returns.curve(archive)
+    assert [(close.equity, close.source) for close in closes] == [
+        (100, "alpaca"),
+        (Decimal("101.25"), "snapshot"),
+        (Decimal("99.5"), "alpaca"),
+    ]
+    agreed = returns.agreement(closes)
+    assert (agreed.days, agreed.largest_difference, agreed.on) == (1, Decimal("0.25"), "2026-01-06")
+
+
+def test_a_weekend_and_a_holiday_within_alpacas_list_have_no_return(tmp_path: Path) -> None:
+    with _archive(tmp_path) as archive:
+        _broker(archive, d2026_07_02="100", d2026_07_06="104")
+        for at in ("2026-07-03T12:00-04:00", "2026-07-04T12:00-04:00", "2026-07-05T12:00-04:00"):
+            _snapshot(archive, at, "70")
+        assert [close.growth for close in returns.curve(archive)] == [None, pytest.approx(0.04)]
+
+
+@pytest.mark.parametrize("changes", ["2026-03-08", "2026-11-01"])
+def test_the_days_around_a_change_of_the_clocks_are_each_counted_once(tmp_path: Path, changes: str) -> None:
+    sunday = dt.date.fromisoformat(changes)
+    with _archive(tmp_path) as archive:
+        for number, offset in enumerate((-2, 1, 2)):
+            day = (sunday + dt.timedelta(offset)).toordinal()
+            at_ns = new_york_ns(day, dt.time(15, 59))
+            archive.append(Saved(at_ns, str(100 + number), "0", "0", "0", b"{}"), (at_ns, at_ns + 1))
+            late_ns = new_york_ns(day, dt.time(23, 30))
+            archive.append(Saved(late_ns, "1", "0", "0", "0", b"{}"), (late_ns, late_ns + 1))
+        assert [close.equity for close in returns.curve(archive)] == [100, 101, 102]
+    hours = {
+        round(
+            (new_york_ns(sunday.toordinal() + n + 1, dt.time()) - new_york_ns(sunday.toordinal() + n, dt.time()))
+            / 3.6e12
+        )
+        for n in (0, 1)
+    }
+    assert hours == {24, 23 if changes == "2026-03-08" else 25}
+
+
+def test_midnight_in_new_york_begins_the_day_also_when_the_clocks_change() -> None:
+    for text, day in [("2026-03-09T03:59:59+00:00", "2026-03-08"), ("2026-03-09T04:00:00+00:00", "2026-03-09")]:
+        at_ns = int(dt.datetime.fromisoformat(text).timestamp()) * 10**9
+        assert dt.date.fromordinal(new_york_day(at_ns)).isoformat() == day
+
+
+def test_money_that_came_in_is_no_return(tmp_path: Path) -> None:
+    with _archive(tmp_path) as archive:
+        _broker(archive, d2026_01_02="1000", d2026_01_05="1510", d2026_01_06="1510")
+        _transfer(archive, 1, "2026-01-01", "1000")
+        _transfer(archive, 2, "2026-01-03", "500")
+        _transfer(archive, 3, "2026-01-06", "700", status="canceled")
+        closes = returns.curve(archive)
+        assert [close.growth for close in closes] == [None, pytest.approx(0.01), pytest.approx(0)]
+        assert returns.gained(closes) == {close.day: gain for close, gain in zip(closes, (0, 10, 0), strict=True)}
+        later = returns.curve(archive, since=closes[1].day)
+    assert later[0].growth == pytest.approx(0.01)
+
+
+def _closes(*equity: int) -> list[Close]:
+    before: int | None = None
+    found: list[Close] = []
+    for number, amount in enumerate(equity):
+        growth = None if before is None else amount / before - 1
+        found.append(Close(739_000 + number, Decimal(amount), "snapshot", Decimal(0), growth, None, 0.5))
+        before = amount
+    return found
+
+
+def test_win_rate_profit_factor_and_holding_time_come_from_closed_orders() -> None:
+    lots, day_ns = Lots(), 86_400 * 10**9
+    plan = [("a", 10, "10", 0), ("b", -4, "15", 2), ("c", -6, "8", 4), ("d", 5, "20", 4)]
+    trades = []
+    for order, qty, price, at in plan:
+        closings = lots.trade("X", Decimal(qty), Decimal(price), at * day_ns)
+        side = "buy" if qty > 0 else "sell"
+        trades.append(Traded(739_000 + at, at * day_ns, "X", side, abs(qty) * Decimal(price), order, closings))
+    found = returns.stats(_closes(100, 110, 90, 120, 100), trades, 5)
+    assert found is not None
+    assert (found.trades, found.win_rate_ratio, found.profit_factor) == (2, Decimal("0.5"), Decimal("1.666666666667"))
+    assert found.holding_time_s == Decimal("276480")  # 40 for two days, 60 for four
+    assert found.turnover_ratio == Decimal("1.038461538462")  # 108 sold, 200 bought, 104 on average
+    assert found.exposure_ratio == Decimal("0.5")
+    assert (found.drawdown_from, found.drawdown_to) == (_date(739_001), _date(739_002))
+    assert found.drawdown_recovered == _date(739_003)
+
+
+def test_an_empty_curve_has_no_numbers() -> None:
+    assert returns.stats([], [], 0) is None
+
+
+def _date(day: int) -> str:
+    return dt.date.fromordinal(day).isoformat()
