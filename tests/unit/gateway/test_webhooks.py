@@ -1,0 +1,295 @@
+"""Order webhooks: queued before they are tried, in order per order, at least once, signed, patient."""
+
+import asyncio
+import hashlib
+import hmac
+import itertools
+import json
+import sqlite3
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.support.fakes import FixedRandomness, ManualClock
+from tests.support.origin import Origin, Reply
+
+from alpacli.domain.orders import Order
+from alpacli.errors import ConfigError, NotFound
+from alpacli.gateway.hook_queue import Happened, HookQueue
+from alpacli.gateway.webhooks import GIVE_UP_S, Answer, Courier, Post, post_with, signature
+from alpacli.streams.batch import Batch
+from alpacli.streams.events import Gap, Live
+
+
+@pytest.fixture
+def queue(tmp_path: Path) -> HookQueue:
+    made = HookQueue(str(tmp_path / "gateway" / "hooks.sqlite"))
+    made.add("h1", "http://127.0.0.1:1/hook", (), "secret", 0.0)
+    return made
+
+
+def _event(order: str, number: int, name: str = "fill") -> Happened:
+    return Happened(f"{order}-{number}", name, order, f"state {number}", f'{{"n":{number}}}'.encode())
+
+
+def test_an_event_is_queued_once_for_each_hook_that_wants_it(queue: HookQueue) -> None:
+    queue.add("h2", "http://127.0.0.1:1/fills", ("fill",), "other", 1.0)
+    assert queue.put([_event("a", 1), _event("a", 2, "new")], 10.0) == 3
+    assert queue.put([_event("a", 1)], 11.0) == 0
+    assert [(hook.id, hook.waiting) for hook in queue.hooks()] == [("h1", 2), ("h2", 1)]
+    assert queue.seen() == {"a": "state 1"}
+
+
+def test_one_orders_events_leave_in_order_and_others_do_not_wait(queue: HookQueue) -> None:
+    queue.put([_event("a", 1), _event("a", 2), _event("b", 1)], 10.0)
+    first = queue.take(10.0, 8, 30.0)
+    assert [delivery.event for delivery in first] == ["a-1", "b-1"]
+    assert queue.take(10.0, 8, 30.0) == []  # held by whoever took them
+    queue.failed(first[0], "HTTP 500", 10.0, 15.0)
+    queue.delivered(first[1], 10.0)
+    assert queue.take(14.9, 8, 30.0) == []
+    again = queue.take(15.0, 8, 30.0)
+    assert [(delivery.event, delivery.attempts) for delivery in again] == [("a-1", 1)]
+    queue.delivered(again[0], 15.0)
+    assert [delivery.event for delivery in queue.take(15.0, 8, 30.0)] == ["a-2"]
+
+
+def test_what_a_killed_gateway_held_is_taken_by_the_next(queue: HookQueue, tmp_path: Path) -> None:
+    queue.put([_event("a", 1)], 10.0)
+    assert queue.take(10.0, 8, 30.0)
+    queue.close()
+    after = HookQueue(str(tmp_path / "gateway" / "hooks.sqlite"))
+    assert after.take(39.9, 8, 30.0) == []
+    assert after.next_due() == 40.0
+    assert [delivery.event for delivery in after.take(40.0, 8, 30.0)] == ["a-1"]
+
+
+def test_a_removed_hook_takes_what_waits_with_it(queue: HookQueue) -> None:
+    queue.put([_event("a", 1)], 10.0)
+    queue.remove("h1")
+    assert queue.take(10.0, 8, 30.0) == []
+    with pytest.raises(NotFound):
+        queue.remove("h1")
+
+
+def test_a_file_that_is_no_database_is_a_matter_of_configuration(tmp_path: Path) -> None:
+    (tmp_path / "hooks.sqlite").write_bytes(b"nonsense" * 1000)
+    with pytest.raises(ConfigError, match="cannot be used"):
+        HookQueue(str(tmp_path / "hooks.sqlite")).add("h", "u", (), "s", 0.0)
+
+
+@settings(max_examples=25)
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=15))
+def test_whatever_fails_each_orders_events_arrive_once_and_in_order(
+    tmp_path_factory: pytest.TempPathFactory, plan: list[tuple[str, bool]]
+) -> None:
+    queue = HookQueue(str(tmp_path_factory.mktemp("queue") / "hooks.sqlite"))
+    queue.add("h", "u", (), "s", 0.0)
+    sent: dict[str, list[int]] = {}
+    for number, (order, _) in enumerate(plan):
+        queue.put([_event(order, number)], float(number))
+        sent.setdefault(order, []).append(number)
+    arrived: dict[str, list[int]] = {}
+    outcomes = iter([fine for _, fine in plan] + [True] * 1000)
+    now = 1000.0
+    while (due := queue.next_due()) is not None:
+        now = max(now, due)
+        for delivery in queue.take(now, 4, 30.0):
+            if next(outcomes):
+                about, _, count = delivery.event.partition("-")
+                arrived.setdefault(about, []).append(int(count))
+                queue.delivered(delivery, now)
+            else:
+                queue.failed(delivery, "HTTP 500", now, now + 1.0)
+    assert arrived == sent
+    queue.close()
+
+
+# ------------------------------------------------------------------------------------------------------- courier
+
+
+def _line(order: str, event: str, execution: str, status: str, filled: str) -> bytes:
+    fields = {"id": order, "status": status, "filled_qty": 0}
+    text = json.dumps(
+        {
+            "type": "trade_update",
+            "event": event,
+            "symbol": "AAPL",
+            "timestamp": "t",
+            "execution_id": execution,
+            "order": fields,
+        }
+    )
+    return text.replace('"filled_qty": 0', f'"filled_qty": {filled}').encode() + b"\n"
+
+
+def _order(order: str, status: str, filled: str) -> Order:
+    return Order.model_validate(
+        {
+            "id": order,
+            "client_order_id": "c",
+            "symbol": "AAPL",
+            "order_class": "",
+            "time_in_force": "day",
+            "extended_hours": False,
+            "created_at": "2026-01-05T14:30:00Z",
+            "status": status,
+            "filled_qty": filled,
+        }
+    )
+
+
+def _run(
+    queue: HookQueue,
+    post: Post,
+    tell: Callable[[Courier], None],
+    done: Callable[[], bool],
+    orders: Sequence[Order] = (),
+    clock: ManualClock | None = None,
+) -> list[str]:
+    """Let a courier work until it is done; return its warnings."""
+    warnings: list[str] = []
+    time = clock or ManualClock()
+
+    async def read_orders() -> Sequence[Order]:
+        return orders
+
+    async def sleep(seconds: float) -> None:
+        await asyncio.sleep(0.002)
+        time.advance(seconds)
+
+    async def work() -> None:
+        courier = Courier(queue, post, time, FixedRandomness(), read_orders, warnings.append, sleep=sleep)
+        async with courier.working():
+            tell(courier)
+            async with asyncio.timeout(20):
+                while not done():
+                    await asyncio.sleep(0.005)
+
+    asyncio.run(work())
+    return warnings
+
+
+def test_what_the_stream_tells_arrives_as_it_was_told_and_signed(queue: HookQueue) -> None:
+    line = _line("o1", "fill", "e1", "filled", "1.50")
+    with Origin() as receiver:
+        queue.remove("h1")
+        queue.add("h", f"{receiver.url}/hook", ("fill",), "s3cret", 0.0)
+        receiver.reply("/hook", Reply(503), Reply(302, headers={"Location": "/elsewhere"}), Reply(204))
+
+        def tell(courier: Courier) -> None:
+            courier.batch(Batch.of_lines(_line("o1", "new", "e0", "new", "0") + line + b'{"type":"quote"}\n'))
+
+        _run(queue, post_with(), tell, lambda: queue.hooks()[0].delivered == 1)
+        seen = receiver.requests
+    assert [request.path for request in seen] == ["/hook"] * 3  # a redirect is not followed
+    assert [request.body for request in seen] == [line.rstrip()] * 3
+    assert [request.headers["alpacli-attempt"] for request in seen] == ["1", "2", "3"]
+    assert {request.headers["alpacli-delivery"] for request in seen} == {"e1"}
+    at, _, digest = seen[0].headers["alpacli-signature"].removeprefix("t=").partition(",v1=")
+    expected = hmac.new(b"s3cret", f"{at}.".encode() + line.rstrip(), hashlib.sha256).hexdigest()
+    assert digest == expected
+    assert seen[0].headers["alpacli-event"] == "fill"
+
+
+def test_pauses_double_to_ten_minutes_and_three_days_are_enough(queue: HookQueue) -> None:
+    clock = ManualClock()
+    attempts: list[float] = []
+
+    def post(url: str, headers: dict[str, str], body: bytes) -> Answer:
+        attempts.append(clock.time())
+        if len(attempts) == 14:
+            clock.advance(GIVE_UP_S)
+        return Answer(500)
+
+    warnings = _run(
+        queue,
+        post,
+        lambda courier: courier.batch(Batch.of_lines(_line("o1", "fill", "e1", "filled", "1"))),
+        lambda: bool(queue.hooks()[0].gave_up),
+        clock=clock,
+    )
+    pauses = [later - earlier for earlier, later in itertools.pairwise(attempts)]
+    assert [round(pause, 2) for pause in pauses[:4]] == [1.25, 2.5, 5.0, 10.0]
+    assert max(pauses[:13]) == pytest.approx(750.0)
+    assert len(attempts) == 14
+    assert any("gave up" in warning for warning in warnings)
+    assert queue.hooks()[0].last_error == "HTTP 500"
+
+
+def test_a_receiver_that_is_gone_is_left_alone(queue: HookQueue) -> None:
+    told: list[str] = []
+
+    def post(url: str, headers: dict[str, str], body: bytes) -> Answer:
+        told.append(headers["Alpacli-Delivery"])
+        return Answer(410)
+
+    warnings = _run(
+        queue,
+        post,
+        lambda courier: courier.batch(Batch.of_lines(_line("a", "fill", "e1", "filled", "1"))),
+        lambda: queue.hooks()[0].off,
+    )
+    assert told == ["e1"]
+    assert "gone" in warnings[0]
+    assert queue.put([_event("b", 9)], 99.0) == 0
+
+
+def test_what_happened_while_nobody_listened_is_told_after_all(queue: HookQueue) -> None:
+    queue.put([Happened("e0", "", "known", "new 0", b"")], 1.0)
+    told: list[dict[str, Any]] = []
+
+    def post(url: str, headers: dict[str, str], body: bytes) -> Answer:
+        told.append(json.loads(body))
+        return Answer(200)
+
+    orders = [_order("known", "filled", "2"), _order("fresh", "canceled", "0"), _order("fresh", "canceled", "0")]
+
+    def tell(courier: Courier) -> None:
+        courier.event(Live({}, shared=True))
+        courier.event(Gap(1, 2))
+
+    _run(queue, post, tell, lambda: queue.hooks()[0].delivered == 2, orders)
+    assert sorted((update["order"]["id"], update["event"]) for update in told) == [
+        ("fresh", "canceled"),
+        ("known", "fill"),
+    ]
+
+
+def test_the_first_look_at_an_account_tells_nobody_of_its_past(queue: HookQueue) -> None:
+    _run(
+        queue,
+        lambda url, headers, body: Answer(200),
+        lambda courier: courier.event(Live({}, shared=True)),
+        lambda: "old" in queue.seen(),
+        [_order("old", "filled", "2")],
+    )
+    assert queue.hooks()[0].waiting == queue.hooks()[0].delivered == 0
+
+
+def test_a_full_disk_is_told_and_does_not_end_the_work(queue: HookQueue, tmp_path: Path) -> None:
+    class Full(HookQueue):
+        fails = 2
+
+        def put(self, happened: Any, now: float) -> int:
+            if self.fails:
+                self.fails -= 1
+                raise ConfigError("disk full") from sqlite3.OperationalError("database or disk is full")
+            return super().put(happened, now)
+
+    full = Full(str(tmp_path / "gateway" / "hooks.sqlite"))
+
+    def tell(courier: Courier) -> None:
+        for number in range(3):
+            courier.batch(Batch.of_lines(_line("o", "fill", f"e{number}", "filled", "1")))
+
+    warnings = _run(full, lambda url, headers, body: Answer(200), tell, lambda: full.hooks()[0].delivered == 1)
+    assert warnings == ["webhooks: disk full"] * 2
+
+
+def test_a_signature_is_made_of_time_and_body() -> None:
+    assert signature("k", 5, b"{}") != signature("k", 6, b"{}")
+    assert signature("k", 5, b"{}").startswith("t=5,v1=")
