@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.support.alpacli import PROGRAM
+from tests.support.alpacli import PROGRAM, Alpacli
 from tests.support.streaming import KEYS, user_of
 from websockets.asyncio.client import ClientConnection, connect
 
@@ -23,9 +23,10 @@ BROKER = "/api/v1/broker/stream"
 class Gateway:
     """A gateway of a user of its own, whose upstream is ``url`` (``ws://…``)."""
 
-    def __init__(self, url: str, tmp_path: Path, **env: str) -> None:
+    def __init__(self, url: str, tmp_path: Path, *, user: Alpacli | None = None, **env: str) -> None:
+        """Start it; ``user`` is somebody who is there already."""
         self.home = tmp_path
-        user = user_of(url, tmp_path, **env)
+        user = user or user_of(url, tmp_path, **env)
         self._runtime = user.env["XDG_RUNTIME_DIR"]
         self.errors = ""
         self.process = subprocess.Popen(

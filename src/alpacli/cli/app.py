@@ -122,6 +122,15 @@ COMMANDS: Final[Mapping[str, Entry]] = {
             "run": Entry("Serve until Ctrl-C; `serve` alone means this.", "gateway:serve", kind="serve"),
             "token": Entry("Mint a token for a client.", "gateway:token", kind="serve"),
             "tokens": Entry("List tokens, and revoke them.", "gateway:tokens", kind="local"),
+            "hooks": Entry(
+                "Look after webhooks: order updates, posted to a URL.",
+                commands={
+                    "add": Entry("Post each order update to a URL.", "hooks:add", kind="change"),
+                    "list": Entry("Show the webhooks and how they stand.", "hooks:list_", kind="local"),
+                    "remove": Entry("Remove a webhook.", "hooks:remove", kind="change"),
+                    "test": Entry("Queue a test event for a webhook.", "hooks:test", kind="change"),
+                },
+            ),
         },
         default="run",
     ),

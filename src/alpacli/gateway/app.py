@@ -36,6 +36,7 @@ def create_app(parts: Parts, *, allowed: Sequence[Network] = ()) -> Guard:
             stack.push_async_callback(parts.client.close)
             stack.push_async_callback(parts.relay.close)
             await stack.enter_async_context(parts.access.beside())
+            await stack.enter_async_context(parts.webhooks.beside())
             yield
 
     app = FastAPI(

@@ -46,6 +46,10 @@ _DUE: Final = (
 )
 _NEXT: Final = f"SELECT min(max(d.next_at, d.held_until)) {_WAITING}"
 
+_QUEUE: Final = """
+INSERT OR IGNORE INTO delivery (hook, event, order_id, name, body, at, next_at) VALUES (?, ?, ?, ?, ?, ?, ?)
+"""
+
 T = TypeVar("T")
 
 
@@ -120,7 +124,7 @@ class HookQueue:
             NotFound: there is none of that id.
         """
         if self._write(lambda db: db.execute("DELETE FROM hook WHERE id = ?", (hook_id,)).rowcount) != 1:
-            raise NotFound(f"there is no webhook {hook_id}", "`alpacli serve hooks list` shows them", status=404)
+            raise _no_hook(hook_id)
 
     def hooks(self) -> list[Hook]:
         if not os.path.exists(self._path):
@@ -145,14 +149,26 @@ class HookQueue:
                 for hook, events in hooks:
                     if not one.name or (events and one.name not in events.split()):
                         continue
-                    count += db.execute(
-                        "INSERT OR IGNORE INTO delivery (hook, event, order_id, name, body, at, next_at)"
-                        " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                        (hook, one.event, one.order_id, one.name, one.body, now, now),
-                    ).rowcount
+                    row = (hook, one.event, one.order_id, one.name, one.body, now, now)
+                    count += db.execute(_QUEUE, row).rowcount
             return count
 
         return self._write(work)
+
+    def put_for(self, hook_id: str, happened: Happened, now: float) -> None:
+        """Queue something for one hook, whatever it asked for.
+
+        Raises:
+            NotFound: there is none of that id.
+        """
+
+        def work(db: sqlite3.Connection) -> None:
+            if db.execute("SELECT 1 FROM hook WHERE id = ?", (hook_id,)).fetchone() is None:
+                raise _no_hook(hook_id)
+            row = (hook_id, happened.event, happened.order_id, happened.name, happened.body, now, now)
+            db.execute(_QUEUE, row)
+
+        self._write(work)
 
     def seen(self) -> dict[str, str]:
         """Return the last state of every order that was heard of."""
@@ -263,3 +279,7 @@ class HookQueue:
             db.execute("COMMIT")
             self._db = db
         return self._db
+
+
+def _no_hook(hook_id: str) -> NotFound:
+    return NotFound(f"there is no webhook {hook_id}", "`alpacli serve hooks list` shows them", status=404)

@@ -1,14 +1,20 @@
 """Settings become the parts of a gateway, and of the commands that mint and revoke; only here real ones are chosen."""
 
 import os
+from collections.abc import Callable, Sequence
+from typing import Final
 
+from alpacli.broker.async_client import AsyncAlpacaClient
+from alpacli.domain.orders import Order
 from alpacli.domain.ticks import Interest
 from alpacli.gateway.access import Access
+from alpacli.gateway.hook_queue import HookQueue
 from alpacli.gateway.parts import Limits, Parts
 from alpacli.gateway.relay import Relay
 from alpacli.gateway.remembered import Remembered
 from alpacli.gateway.signing import Signatures
 from alpacli.gateway.tokens import Issuer, PublishedKeys, SigningKeys, fetch_jwks
+from alpacli.gateway.webhooks import Courier, Webhooks, post_with
 from alpacli.ports import SystemClock, SystemRandomness
 from alpacli.runtime import Warn, open_async_client, open_halt, open_source
 from alpacli.settings import Settings
@@ -16,6 +22,8 @@ from alpacli.store import open_store
 from alpacli.store.tokens import Shared, TokenBook
 from alpacli.streams.feeds import find_feed
 from alpacli.streams.supervisor import Source
+
+_LATEST_ORDERS: Final = 500
 
 
 def open_gateway(
@@ -48,9 +56,10 @@ def open_gateway(
     def source(feed: str, wanted: Interest) -> Source:
         return open_source(settings, find_feed(feed), wanted)
 
+    client = open_async_client(settings, label="gateway", warn=warn)
     return Parts(
         settings,
-        open_async_client(settings, label="gateway", warn=warn),
+        client,
         access,
         Signatures(access.keys, store, settings.scope, clock, rng),
         Remembered(clock),
@@ -60,7 +69,29 @@ def open_gateway(
         rng,
         warn,
         Relay(source, clock),
+        _webhooks(settings, client, warn, lambda: source("updates", Interest({"trade_updates": ["*"]}))),
     )
+
+
+def open_hooks(settings: Settings) -> HookQueue:
+    """Open the webhooks of this account on this machine.
+
+    Raises:
+        ConfigError: there is no key pair.
+    """
+    settings.require_keys()
+    return HookQueue(_path(settings, "hooks.sqlite"))
+
+
+def _webhooks(
+    settings: Settings, client: AsyncAlpacaClient, warn: Warn, open_updates: Callable[[], Source]
+) -> Webhooks:
+    async def read_orders() -> Sequence[Order]:
+        return await client.get_orders(status="all", limit=_LATEST_ORDERS, use_cache=False)
+
+    clock, queue = SystemClock(), open_hooks(settings)
+    courier = Courier(queue, post_with(), clock, SystemRandomness(), read_orders, warn)
+    return Webhooks(queue, courier, open_updates, clock, warn)
 
 
 def open_book(settings: Settings, warn: Warn) -> TokenBook:

@@ -7,6 +7,7 @@ from alpacli.gateway.access import Access
 from alpacli.gateway.relay import Relay
 from alpacli.gateway.remembered import Remembered
 from alpacli.gateway.signing import Signatures
+from alpacli.gateway.webhooks import Webhooks
 from alpacli.ports import Clock, Randomness
 from alpacli.runtime import Warn
 from alpacli.settings import Settings
@@ -44,3 +45,4 @@ class Parts(NamedTuple):
     rng: Randomness
     warn: Warn
     relay: Relay
+    webhooks: Webhooks

@@ -18,13 +18,14 @@ from typing import Final, NamedTuple, Protocol
 import msgspec
 
 from alpacli.domain.orders import Order
-from alpacli.domain.ticks import instant_text
 from alpacli.domain.values import to_json
 from alpacli.errors import AlpacliError
-from alpacli.gateway.hook_queue import EVENTS, Delivery, Happened, HookQueue
+from alpacli.gateway.hook_queue import EVENTS, Delivery, Happened, Hook, HookQueue
 from alpacli.ports import Clock, Randomness, async_sleep
 from alpacli.streams.batch import Batch
+from alpacli.streams.client import Reception
 from alpacli.streams.events import Event, Gap, Live
+from alpacli.streams.supervisor import Source
 
 FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 600.0
@@ -34,6 +35,8 @@ _HOLD_S: Final = 30.0
 """Longer than an attempt takes: who holds a delivery longer was killed."""
 _IDLE_S: Final = 5.0
 _GONE: Final = 410
+_LOOK_S: Final = 2.0
+_AGAIN_S: Final = 30.0
 _MISSED: Final = {"filled": "fill", "partially_filled": "partial_fill"} | {
     name: name for name in EVENTS if name not in ("fill", "partial_fill")
 }
@@ -129,23 +132,29 @@ class Courier:
                 self._came.task_done()
 
     async def _missed(self) -> list[Happened]:
-        """Compare the orders with what was last heard of them. The first time of all nothing is missed."""
+        """Compare the orders with what was last heard of them; what changed before anybody asked is told nobody."""
         seen = await asyncio.to_thread(self._queue.seen)
-        if not await asyncio.to_thread(self._queue.hooks):
+        hooks = await asyncio.to_thread(self._queue.hooks)
+        if not hooks:
             return []
+        asked_at = min(hook.at for hook in hooks)
         found = []
         for order in await self._read_orders():
             state = _state(order.status, str(order.filled_qty))
             name = _MISSED.get(order.status)
             if seen.get(order.id) == state or name is None:
                 continue
-            if order.id not in seen and not seen:
-                name = ""  # remembered, told nobody: it happened before anybody asked
-            moment = order.updated_at or order.submitted_at
-            at = str(moment) if moment is not None else instant_text(int(self._clock.time() * 1e9))
-            body = to_json(
-                {"type": "trade_update", "event": name, "symbol": order.symbol, "timestamp": at, "order": order}
-            )
+            moment = order.updated_at or order.submitted_at or order.created_at
+            if order.id not in seen and moment.timestamp() < asked_at:
+                name = ""
+            update = {
+                "type": "trade_update",
+                "event": name,
+                "symbol": order.symbol,
+                "timestamp": moment,
+                "order": order,
+            }
+            body = to_json(update)
             found.append(Happened(f"{order.id}:{state}", name, order.id, state, body))
         return found
 
@@ -258,3 +267,71 @@ def post_with(connect_s: float = 5.0, read_s: float = 10.0) -> Post:
             return Answer(0, type(error).__name__)
 
     return post
+
+
+class Webhooks:
+    """The trading stream and the courier together, for as long as somebody asked for webhooks."""
+
+    def __init__(
+        self,
+        queue: HookQueue,
+        courier: Courier,
+        open_source: Callable[[], Source],
+        clock: Clock,
+        warn: Callable[[str], None],
+    ) -> None:
+        self._queue = queue
+        self._courier = courier
+        self._open_source = open_source
+        self._clock = clock
+        self._warn = warn
+
+    def hooks(self) -> list[Hook]:
+        """Return what was asked for and how it stands; blocks.
+
+        Raises:
+            ConfigError: the file cannot be read.
+        """
+        return self._queue.hooks()
+
+    @asynccontextmanager
+    async def beside(self) -> AsyncIterator[None]:
+        """Listen and deliver while the block lasts. Hooks that are added or removed meanwhile count within seconds."""
+        listening = asyncio.create_task(self._listen())
+        try:
+            async with self._courier.working():
+                yield
+        finally:
+            listening.cancel()
+            with suppress(asyncio.CancelledError):
+                await listening
+
+    async def _listen(self) -> None:
+        running: asyncio.Task[None] | None = None
+        try:
+            while True:
+                wanted = await self._wanted()
+                if wanted and (running is None or running.done()):
+                    running = asyncio.create_task(self._receive())
+                elif not wanted and running is not None:
+                    running.cancel()
+                    running = None
+                await async_sleep(_LOOK_S)
+        finally:
+            if running is not None:
+                running.cancel()
+
+    async def _wanted(self) -> bool:
+        try:
+            return any(not hook.off for hook in await asyncio.to_thread(self._queue.hooks))
+        except AlpacliError as error:
+            self._warn(f"webhooks: {error.message}")
+            return False
+
+    async def _receive(self) -> None:
+        try:
+            reception = Reception(self._open_source(), self._courier, clock=self._clock, reconnect=None)
+            await reception.run()
+        except AlpacliError as error:
+            self._warn(f"webhooks: the trading stream ended: {error.message}; trying again in {_AGAIN_S:g} s")
+            await async_sleep(_AGAIN_S)

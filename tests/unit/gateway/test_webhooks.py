@@ -126,7 +126,7 @@ def _line(order: str, event: str, execution: str, status: str, filled: str) -> b
     return text.replace('"filled_qty": 0', f'"filled_qty": {filled}').encode() + b"\n"
 
 
-def _order(order: str, status: str, filled: str) -> Order:
+def _order(order: str, status: str, filled: str, changed: str = "2026-01-05T14:30:00Z") -> Order:
     return Order.model_validate(
         {
             "id": order,
@@ -136,6 +136,7 @@ def _order(order: str, status: str, filled: str) -> Order:
             "time_in_force": "day",
             "extended_hours": False,
             "created_at": "2026-01-05T14:30:00Z",
+            "updated_at": changed,
             "status": status,
             "filled_qty": filled,
         }
@@ -166,7 +167,7 @@ def _run(
         async with courier.working():
             tell(courier)
             async with asyncio.timeout(20):
-                while not done():
+                while not done():  # noqa: ASYNC110 # what it waits for is in a file
                     await asyncio.sleep(0.005)
 
     asyncio.run(work())
@@ -265,7 +266,7 @@ def test_the_first_look_at_an_account_tells_nobody_of_its_past(queue: HookQueue)
         lambda url, headers, body: Answer(200),
         lambda courier: courier.event(Live({}, shared=True)),
         lambda: "old" in queue.seen(),
-        [_order("old", "filled", "2")],
+        [_order("old", "filled", "2", "1969-12-31T23:59:59Z")],
     )
     assert queue.hooks()[0].waiting == queue.hooks()[0].delivered == 0
 
