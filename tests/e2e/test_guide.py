@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.alpacli import PROGRAM, Alpacli
@@ -46,11 +47,15 @@ def test_the_command_tree_is_data(user: Alpacli) -> None:
     rows = user("commands").text.splitlines()
     assert rows[0] == "name\thelp"
     tree = json.loads(user("commands", "--json").out)
-    leaves = [inner for outer in tree["commands"] for inner in (outer["commands"] or [outer])]
+    leaves = _leaves(tree)
     assert [leaf["name"] for leaf in leaves] == [row.split("\t")[0] for row in rows[1:]]
     orders = next(leaf for leaf in leaves if leaf["name"] == "orders")
     status = next(found for found in orders["parameters"] if found["names"] == ["--status"])
     assert status["values"] == ["open", "closed", "all"]
+
+
+def _leaves(command: dict[str, Any]) -> list[dict[str, Any]]:
+    return [leaf for inner in command["commands"] for leaf in _leaves(inner)] if command["commands"] else [command]
 
 
 @pytest.mark.parametrize(
