@@ -27,7 +27,6 @@ from alpacli.settings import Flags, Settings, load
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from decimal import Decimal
 
     from alpacli.broker.async_client import AsyncAlpacaClient
     from alpacli.broker.client import AlpacaClient, OnWait
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from alpacli.broker.flow import Pipeline
     from alpacli.broker.outcomes import Who
     from alpacli.domain.account import Account
+    from alpacli.domain.board import DaySoFar
     from alpacli.domain.ticks import Interest
     from alpacli.history.archive import Archive
     from alpacli.store.halt import HaltSwitch
@@ -490,10 +490,10 @@ async def _all_pages(
     return found
 
 
-async def fetch_previous_closes(
+async def fetch_days(
     settings: Settings, feed: "Feed", symbols: "Sequence[str]", *, warn: Warn = _warn_on_stderr
-) -> "Mapping[str, Decimal]":
-    """Return what changes are measured against: the close of the trading day before, for the symbols that have one.
+) -> "Mapping[str, DaySoFar]":
+    """Return what changes are measured against, and what has traded today, for the symbols of which it is known.
 
     Raises:
         AlpacliError: the market data could not be read.
@@ -502,7 +502,7 @@ async def fetch_previous_closes(
 
     client = open_async_client(settings, label="stream", warn=warn)
     try:
-        return (await client.read(market.previous_closes(symbols, feed=feed.name), use_cache=False)).value
+        return (await client.read(market.days(symbols, feed=feed.name), use_cache=False)).value
     finally:
         await client.close()
 

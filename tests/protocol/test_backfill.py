@@ -3,17 +3,20 @@
 import asyncio
 import json
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.support.origin import Origin, Reply, Seen
 
-from alpacli.domain.ticks import Interest
+from alpacli.domain.board import DaySoFar
+from alpacli.domain.ticks import Interest, instant_ns
 from alpacli.errors import UnreadableAnswer
 from alpacli.runtime import open_backfill
 from alpacli.settings import Flags, Settings, load
 from alpacli.streams.feeds import find_feed
+from alpacli.wire import market
 from alpacli.wire.frames import Message, encode_lines
 
 BOTH = Interest({"trades": ["AAPL", "MSFT"], "bars": ["AAPL"], "quotes": ["AAPL"]})
@@ -101,3 +104,18 @@ def test_an_answer_that_is_not_lists_of_trades_is_unreadable(
     origin.reply("/v2/stocks/trades", Reply(body={"trades": trades, "next_page_token": None}))
     with pytest.raises(UnreadableAnswer):
         fetch(settings, Interest({"trades": ["AAPL"]}))
+
+
+def test_a_snapshot_tells_the_previous_close_and_the_day_so_far_as_far_as_it_makes_sense() -> None:
+    bar = {"t": "2026-01-02T05:00:00Z", "o": 1, "h": 1, "l": 1, "c": 1.25, "v": 900, "vw": 1.5}
+    answer = {
+        "AAPL": {"prevDailyBar": bar, "dailyBar": bar},
+        "MSFT": {"prevDailyBar": bar, "dailyBar": None},
+        "NVDA": {"prevDailyBar": None, "dailyBar": bar | {"t": "soon"}},
+        "SPY": None,
+    }
+    began_ns = instant_ns("2026-01-02T05:00:00.000000000Z")
+    assert market.days(["AAPL"], feed="iex").decode(json.dumps(answer).encode()) == {
+        "AAPL": DaySoFar(Decimal("1.25"), began_ns, Decimal(900), Decimal("1.5")),
+        "MSFT": DaySoFar(Decimal("1.25")),
+    }

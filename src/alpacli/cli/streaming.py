@@ -19,7 +19,7 @@ from alpacli.domain.board import Board
 from alpacli.domain.ticks import CHANNELS, Interest, instant_text
 from alpacli.errors import AlpacliError, StreamLost, UsageError
 from alpacli.ports import async_sleep, run_async
-from alpacli.runtime import fetch_previous_closes, open_backfill, open_source
+from alpacli.runtime import fetch_days, open_backfill, open_source
 from alpacli.streams.batch import Batch
 from alpacli.streams.client import Reception
 from alpacli.streams.events import (
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _REPORT_CONFLATED_EVERY_S: Final = 5.0
-_CLOSES_EVERY_S: Final = 900.0
+_DAYS_EVERY_S: Final = 900.0
 _NEW_SYMBOLS_S: Final = 0.5
 _FIRST_TICKS_S: Final = 1.0
 _AFTER_FIRST_S: Final = 0.1
@@ -193,7 +193,7 @@ class _Streaming:
             on_remove=lambda symbol: self._change_symbol("unsubscribe", symbol),
         )
         if self._plan.replay is None and self._plan.feed.name in ("iex", "sip", "delayed_sip", "crypto"):
-            self._begin(self._keep_closes())
+            self._begin(self._keep_days())
         self._watching = asyncio.ensure_future(self._screen.run())
         self._watching.add_done_callback(lambda _: self._over.set())
 
@@ -210,11 +210,11 @@ class _Streaming:
             self._defect = error
             self._over.set()
 
-    async def _keep_closes(self) -> None:
-        """Know what changes are measured against, also when a new day begins; the table does without where there is none.
+    async def _keep_days(self) -> None:
+        """Know previous closes and the day so far, also when a new day begins; the table does without where there is none.
 
         A symbol that was just added is asked for within a second. The first ticks come first: loading what fetches the
-        closes takes longer than all that leads up to them.
+        days takes longer than all that leads up to them.
         """
         with suppress(TimeoutError):
             async with asyncio.timeout(_FIRST_TICKS_S):
@@ -224,22 +224,20 @@ class _Streaming:
         while self._board is not None:
             if self._clock.monotonic() >= ask_all_at:
                 asked = set()
-                ask_all_at += _CLOSES_EVERY_S
+                ask_all_at += _DAYS_EVERY_S
             symbols = [symbol for symbol in self._board.symbols if symbol not in asked and symbol != "*"]
             asked.update(symbols)
             if symbols:
-                await self._fetch_closes(self._board, symbols)
+                await self._fetch_days(self._board, symbols)
             await async_sleep(_NEW_SYMBOLS_S)
 
-    async def _fetch_closes(self, board: Board, symbols: list[str]) -> None:
+    async def _fetch_days(self, board: Board, symbols: list[str]) -> None:
         try:
-            closes = await fetch_previous_closes(
-                self._run.settings(), self._plan.feed, symbols, warn=self._run.printer.notice
-            )
+            days = await fetch_days(self._run.settings(), self._plan.feed, symbols, warn=self._run.printer.notice)
         except AlpacliError as error:
             self._notice(f"no previous closes: {error.message}")
         else:
-            board.set_previous_closes(closes)
+            board.set_days(days)
 
     async def _change_symbol(self, action: Action, symbol: str) -> None:
         interest = Interest({channel: [symbol] for channel in self._plan.interest.channels})

@@ -23,6 +23,9 @@ SAMPLE_S: Final = 2
 """A row's ``samples`` are so many prices, one every so many seconds."""
 
 _SECOND: Final = 1_000_000_000
+_REPORTED_LATE_NS: Final = 1_000_000_000
+"""A trade that is older than others of its symbol by more was reported late; that is no latency of ours."""
+
 _EARLY_NS: Final = 5 * _SECOND  # clocks differ by less; what is further ahead would keep real prices out until then
 _TRADES_KEPT: Final = 32_768
 _HIDDEN_KEPT: Final = 20_000
@@ -34,12 +37,22 @@ _RESUMES: Final = frozenset("3T")
 _BAD: Final = (ValueError, TypeError, ArithmeticError, msgspec.MsgspecError)
 
 
+class DaySoFar(NamedTuple):
+    """A symbol's previous close, and its trading day since ``began_ns`` (``None``: nothing has traded)."""
+
+    previous_close: Decimal | None
+    began_ns: int | None = None
+    volume: Decimal = Decimal(0)
+    vwap: Decimal | None = None
+
+
 class Row(NamedTuple):
     """One symbol, now. ``None`` is not known: nothing came yet, or (``bid``, ``ask``) nobody stands on that side.
 
-    ``change_ratio`` is a fraction of the previous close. ``volume`` and ``vwap`` are the day's as of the last daily bar plus
-    the trades since; without one, of the trades since the start. ``rate`` is messages a second, lately; ``age_s`` since the
-    last one came. ``halted`` is the reason, empty while trading. ``samples`` are prices, oldest first, the last one now.
+    ``change_ratio`` is a fraction of the previous close. ``volume`` and ``vwap`` are the day's as of the last daily bar (or
+    ``set_days``) plus the trades since; without one, of the trades since the start. ``rate`` is messages a second, lately;
+    ``age_s`` since the last one came. ``halted`` is the reason, empty while trading. ``samples`` are prices, oldest first,
+    the last one now.
     """
 
     symbol: str
@@ -227,6 +240,13 @@ class Board:
             if symbol in self._states:
                 self._states[symbol].previous = price
 
+    def set_days(self, days: "Mapping[str, DaySoFar]") -> None:
+        """Set previous closes, and what has traded today as the base of volume and VWAP."""
+        self.set_previous_closes({symbol: day.previous_close for symbol, day in days.items() if day.previous_close})
+        for symbol, day in days.items():
+            if (state := self._states.get(symbol)) is not None and day.began_ns is not None:
+                self._rebase(state, day.began_ns, float(day.volume), None if day.vwap is None else float(day.vwap))
+
     # -------------------------------------------------------------------------------------------------- ticks
 
     def apply(self, ticks: Iterable[Tick | dict[str, object]], now_ns: int) -> None:
@@ -358,8 +378,9 @@ class Board:
         at = self._instant(timestamp, now_ns)
         if not (0.0 < price < inf and 0.0 <= size < inf):
             raise ValueError
-        self._measure(now_ns - at)
         state = self._states.get(symbol) or self._unknown(symbol)
+        if state is None or at + _REPORTED_LATE_NS > max(state.last_at, state.quote_at):
+            self._measure(now_ns - at)
         if state is None:
             return
         state.count += 1
@@ -393,11 +414,15 @@ class Board:
             raise ValueError
         self._bar(bar, now_ns)
         state = self._states.get(bar.symbol)
-        if state is None or at < state.base_at or (at == state.base_at and bar.volume <= state.base_volume):
+        if state is not None:
+            self._rebase(state, at, bar.volume, bar.vwap)
+
+    def _rebase(self, state: _State, at: int, volume: float, vwap: float | None) -> None:
+        if at < state.base_at or (at == state.base_at and volume <= state.base_volume):
             return
         state.base_at = at
-        state.base_volume = bar.volume
-        state.base_notional = bar.volume * (nan if bar.vwap is None else bar.vwap)
+        state.base_volume = volume
+        state.base_notional = volume * (nan if vwap is None else vwap)
         state.volume = state.notional = 0.0
 
     def _status(self, status: "_Status", now_ns: int) -> None:

@@ -1,4 +1,4 @@
-"""Market data over REST, as the streams need it: what was missed in a gap, and the close to compare prices with.
+"""Market data over REST, as the streams need it: what was missed in a gap, the previous close, and the day so far.
 
 Source: the Market Data API's historical trades, historical bars and snapshots, for stocks and for crypto.
 """
@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
-from alpacli.domain.ticks import instant_text
+from alpacli.domain.board import DaySoFar
+from alpacli.domain.ticks import instant_ns, instant_text
 from alpacli.domain.values import from_json
 from alpacli.errors import UnreadableAnswer
 from alpacli.ports import Request
-from alpacli.wire.frames import Loose, tick_from_element
+from alpacli.wire.frames import Loose, nine_digits, tick_from_element
 from alpacli.wire.rest import Call
 
 _MOST_PER_PAGE: Final = 10_000
@@ -73,27 +74,43 @@ def between(
     )
 
 
-def previous_closes(symbols: Iterable[str], *, feed: str) -> Call[dict[str, Decimal]]:
-    """Ask for the close of the trading day before, by symbol; symbols without one are left out."""
+def days(symbols: Iterable[str], *, feed: str) -> Call[dict[str, DaySoFar]]:
+    """Ask for the close of the trading day before and for the day so far, by symbol; symbols without both are left out."""
     crypto = feed == "crypto"
     query = [("symbols", ",".join(symbols))]
     if not crypto:
         query.append(("feed", feed if feed in ("iex", "sip", "delayed_sip") else "iex"))
 
-    def decode(body: bytes) -> dict[str, Decimal]:
+    def decode(body: bytes) -> dict[str, DaySoFar]:
         tree = _object(body, "snapshots")
         found = tree.get("snapshots", tree)
-        closes: dict[str, Decimal] = {}
-        for symbol, snapshot in found.items() if isinstance(found, Mapping) else ():
-            bar = snapshot.get("prevDailyBar") if isinstance(snapshot, Mapping) else None
-            close = bar.get("c") if isinstance(bar, Mapping) else None
-            if isinstance(close, int | Decimal):
-                closes[symbol] = Decimal(close)
-        return closes
+        known = {
+            symbol: _day(snapshot)
+            for symbol, snapshot in (found.items() if isinstance(found, Mapping) else ())
+            if isinstance(snapshot, Mapping)
+        }
+        return {symbol: day for symbol, day in known.items() if day != DaySoFar(None)}
 
     return Call(
         "snapshots", Request("GET", f"{_CRYPTO if crypto else _STOCKS}/snapshots", tuple(query), host="data"), decode
     )
+
+
+def _day(snapshot: Mapping[str, Any]) -> DaySoFar:
+    """Read what is well-formed of a snapshot; any member may be null."""
+    before, today = (
+        bar if isinstance(bar, Mapping) else {} for bar in (snapshot.get("prevDailyBar"), snapshot.get("dailyBar"))
+    )
+    close, volume, vwap = _number(before.get("c")), _number(today.get("v")), _number(today.get("vw"))
+    try:
+        began_ns = None if volume is None else instant_ns(nine_digits(str(today.get("t"))))
+    except ValueError:
+        began_ns = None
+    return DaySoFar(close) if began_ns is None or volume is None else DaySoFar(close, began_ns, volume, vwap)
+
+
+def _number(value: object) -> Decimal | None:
+    return Decimal(value) if isinstance(value, int | Decimal) else None
 
 
 def _rest_feed(feed: str) -> str:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from alpacli.domain.board import SAMPLE_S, SAMPLES, Board, Row, Totals
+from alpacli.domain.board import SAMPLE_S, SAMPLES, Board, DaySoFar, Row, Totals
 from alpacli.domain.ticks import Quote, Trade, instant_text
 from alpacli.wire import frames
 
@@ -162,6 +162,23 @@ def test_a_daily_bar_is_the_base_that_later_trades_add_to() -> None:
     assert row(bar).last == 99
     assert row(message("daily_bar", day, close=99, volume=1000)).vwap is None
     assert row(message("daily_bar", day, close=99, volume=0)).volume == 0
+
+
+def test_the_day_so_far_that_is_fetched_is_the_base_that_later_trades_add_to() -> None:
+    made = board(trade(98, 10))
+    day = DaySoFar(Decimal(50), NOW - 3600 * SECOND, Decimal(1000), Decimal(40))
+    made.set_days({"AAPL": day, "MSFT": day})
+    made.apply([trade(100, 1000)], NOW)
+    (seen,) = made.rows(NOW)
+    assert (seen.change, seen.volume, seen.vwap) == (50, 2000, 70)
+    made.set_days({"AAPL": DaySoFar(None)})
+    assert made.rows(NOW)[0].volume == 2000
+
+
+def test_a_trade_that_was_reported_late_is_no_latency_of_ours() -> None:
+    made = board(quote(1, 2), trade(1, 1, at=NOW - 20 * SECOND), trade(1, 1, at=NOW - MS))
+    assert made.totals(NOW).p99_ms == pytest.approx(1, rel=0.07)
+    assert made.rows(NOW)[0].volume == 2
 
 
 def test_a_minutes_close_is_the_price_where_no_trades_come() -> None:
