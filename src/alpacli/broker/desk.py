@@ -6,14 +6,13 @@ that is not there is sent again, with the same ID. If that cannot be found out e
 journal keeps the question.
 """
 
-import datetime as dt
 import functools
-import os
 from collections.abc import Callable, Mapping, Sequence
 from decimal import ROUND_DOWN, Decimal
 from typing import Any, Final
 
 from alpacli.broker.flow import REQUESTS_AT_MOST, Do, Flow, Patience, Pause, Pipeline, T
+from alpacli.broker.notebook import MINUTE_S, Notebook
 from alpacli.broker.outcomes import Closing, Halted, Preview, Record, Unresolved, Who, not_canceled
 from alpacli.broker.risk import RiskRules, risk_violations, too_many_orders
 from alpacli.domain.account import Position
@@ -56,10 +55,7 @@ from alpacli.wire.rest import Call
 from alpacli.wire.trading import Cancellation
 
 _CLOCK_AGE_S: Final = 60.0
-_MINUTE_S: Final = 60.0
 _MADE_WHEN_SENT: Final = "(made when it is sent)"
-_SETTLED_AFTER_S: Final = 120.0
-"""An order that is not found this long after it was sent is not on its way any more."""
 _HELD_PATIENCE_S: Final = 5.0
 _LOOK_AGAIN_S: Final = 0.5
 _DOUBTFUL: Final = (RequestTimeout, ConnectionLost, ServerError, UnreadableAnswer)
@@ -85,12 +81,10 @@ class Desk:
         self._pipeline = pipeline
         self._clock = clock
         self._rng = rng
-        self._journal = journal
         self._rules = rules
         self._halted = halted
-        self._who = who
         self._warn = warn
-        self._warned = False
+        self._notebook = Notebook(journal, clock, who, warn)
 
     # ------------------------------------------------------------------------------------------------ placing
 
@@ -154,7 +148,7 @@ class Desk:
         return (yield from check_and_send())
 
     def _note_refusal(self, action: str, call: Call[Order], client_order_id: str, no: OrderRefused) -> None:
-        self._note(action, call, client_order_id, phase="refused", rule=no.rule, message=no.message)
+        self._notebook.note(action, call, client_order_id, phase="refused", rule=no.rule, message=no.message)
 
     def check(self, ticket: OrderTicket) -> Flow[tuple[str, ...]]:
         """Hold an order against Alpaca's rules, the account and the market; return what is worth a warning.
@@ -247,21 +241,13 @@ class Desk:
         if rules.max_orders_per_minute is not None:
             pace = self._pace(rules.max_orders_per_minute)
             report = yield Do(lambda: self._pipeline.store.limits(pace))
-            recent = max(report.used, (yield Do(self._sent_lately)))
+            recent = max(report.used, (yield Do(self._notebook.sent_lately)))
         _refuse(risk_violations(rules, ticket, facts, recent))
         return False
 
     def _pace(self, per_minute: int) -> BudgetRules:
         """Return the budget of orders that all machines share: the same sliding window as that of requests."""
-        return BudgetRules(f"{self._pipeline.rules.scope}:~orders", per_minute, reserve=0, window_s=_MINUTE_S)
-
-    def _sent_lately(self) -> int:
-        """Count what this machine's journal knows to have been sent within the last minute; not what a set clock wrote."""
-        now = self._clock.time()
-        return sum(
-            line.get("phase") == "sent" and line.get("action") in ("place", "replace") and line["at"] <= now + _MINUTE_S
-            for line in self._journal.since(now - _MINUTE_S)
-        )
+        return BudgetRules(f"{self._pipeline.rules.scope}:~orders", per_minute, reserve=0, window_s=MINUTE_S)
 
     def _facts(self, ticket: OrderTicket) -> Flow[Facts]:
         facts = Facts(
@@ -318,15 +304,15 @@ class Desk:
         The slot is taken in the store, for all machines, and under the journal's lock, for this one: so nobody passes who
         looked at the same moment, and this machine's orders still count when the store is lost.
         """
-        line = self._line(action, call, client_order_id, {"phase": "sent"})
+        line = self._notebook.line(action, call, client_order_id, {"phase": "sent"})
         if per_minute is None:
-            yield Do(lambda: self._journal.append(line))
+            yield Do(lambda: self._notebook.record(line))
             return
         store, pace = self._pipeline.store, self._pace(per_minute)
         slot = Ticket(self._rng.token(), action, urgent=True)
 
         def room() -> None:
-            lately = self._sent_lately()
+            lately = self._notebook.sent_lately()
             if lately >= per_minute:
                 _refuse([too_many_orders(lately)])
 
@@ -334,14 +320,14 @@ class Desk:
             turn = yield Do(lambda: store.admit(pace, slot))
             if not isinstance(turn, Granted):
                 _refuse([too_many_orders(per_minute)])
-            yield Do(lambda: self._journal.append(line, room))
+            yield Do(lambda: self._notebook.record(line, room))
         except BaseException:
             store.leave(pace, slot)
             raise
         yield Do(lambda: store.settle(pace, slot, Outcome(failed=None)))
 
     def _send(self, action: str, call: Call[Order], client_order_id: str) -> Flow[Order]:
-        note = functools.partial(self._note, action, call, client_order_id)
+        note = functools.partial(self._notebook.note, action, call, client_order_id)
         patience = self._pipeline.patience()
         doubtful, tries = False, 0
         try:
@@ -456,8 +442,8 @@ class Desk:
         canceled is what was wanted; of one that was filled or ended in another way first, that is said.
         """
         call = trading.cancel_order(order_id)
-        self._note("cancel", call, None, phase="sent", order_id=order_id)
-        note = functools.partial(self._note, "cancel", call, None, phase="answered", order_id=order_id)
+        self._notebook.note("cancel", call, None, phase="sent", order_id=order_id)
+        note = functools.partial(self._notebook.note, "cancel", call, None, phase="answered", order_id=order_id)
         try:
             yield from self._pipeline.change(call)
         except (OrderRejected, *_DOUBTFUL) as error:
@@ -480,13 +466,13 @@ class Desk:
 
     def cancel_all_as(self, call: Call[T]) -> Flow[T]:
         """Ask for the cancellation of every open order, and read the answer in another way."""
-        self._note("cancel all", call, None, phase="sent")
+        self._notebook.note("cancel all", call, None, phase="sent")
         try:
             value = yield from self._pipeline.change(call)
         except AlpacliError as error:
-            self._note("cancel all", call, None, phase="answered", outcome=_failed_as(error), error=error)
+            self._notebook.note("cancel all", call, None, phase="answered", outcome=_failed_as(error), error=error)
             raise
-        self._note("cancel all", call, None, phase="answered", outcome="done")
+        self._notebook.note("cancel all", call, None, phase="answered", outcome="done")
         return value
 
     # ------------------------------------------------------------------------------------------------- closing
@@ -569,22 +555,24 @@ class Desk:
 
     def unresolved(self) -> Flow[list[Unresolved]]:
         """Find out what became of every order whose answer was lost, also to processes that were killed."""
-        waiting = yield Do(self._unanswered)
+        waiting = yield Do(self._notebook.unanswered)
         results: list[Unresolved] = []
         for client_order_id, line in waiting.items():
             order: Order | None = None
-            outcome = "in flight" if self._in_flight(line) else "unknown"
+            outcome = "in flight" if self._notebook.in_flight(line) else "unknown"
             if outcome == "unknown":
                 call = rest.order_by_client_order_id(client_order_id)
                 try:
                     order = (yield from self._pipeline.read(call, use_cache=False, max_age=None)).value
                     outcome = "placed"
                 except NotFound:
-                    if self._clock.time() - _sent_at(line) > _SETTLED_AFTER_S:
+                    if self._notebook.is_settled(line):
                         outcome = "not placed"
             if outcome in ("placed", "not placed"):
                 note = {"outcome": outcome, "order_id": order.id if order else None}
-                self._append({"action": "resolve", "phase": "answered", "client_order_id": client_order_id, **note})
+                self._notebook.append(
+                    {"action": "resolve", "phase": "answered", "client_order_id": client_order_id, **note}
+                )
             results.append(
                 Unresolved(
                     client_order_id=client_order_id,
@@ -597,91 +585,9 @@ class Desk:
             )
         return results
 
-    def _unanswered(self) -> dict[str, dict[str, Any]]:
-        waiting: dict[str, dict[str, Any]] = {}
-        for line in self._journal.records():
-            client_order_id = line.get("client_order_id")
-            if not isinstance(client_order_id, str):
-                continue
-            if line.get("phase") == "sent":
-                waiting[client_order_id] = line
-            elif line.get("phase") == "answered":
-                if line.get("outcome") == "unknown":
-                    waiting[client_order_id] = {**waiting.get(client_order_id, line), "ended": True}
-                else:
-                    waiting.pop(client_order_id, None)
-        return waiting
-
-    def _in_flight(self, line: Mapping[str, Any]) -> bool:
-        """Tell whether the process that sent it is still there to hear the answer."""
-        if (
-            line.get("ended")
-            or line.get("host") != self._who.host
-            or self._clock.time() - _sent_at(line) > _SETTLED_AFTER_S
-        ):
-            return False
-        try:
-            os.kill(int(line["pid"]), 0)
-        except ProcessLookupError:
-            return False
-        except (OSError, ValueError, TypeError, KeyError, OverflowError):
-            return True
-        return int(line["pid"]) != self._who.pid
-
-    # -------------------------------------------------------------------------------------------------- journal
-
     def note_halt(self, action: str, reason: str) -> None:
         """Record that trading was halted or resumed."""
-        self._append({"action": action, "phase": "answered", "outcome": "done", "message": reason})
-
-    def _note(self, action: str, call: Call[Any], client_order_id: str | None, **more: Any) -> None:
-        """Record what has happened already, or must happen all the same: a full disk may not undo it."""
-        order, error = more.pop("order", None), more.pop("error", None)
-        if order is not None:
-            more |= {"order_id": order.id, "order_status": order.status}
-        if error is not None:
-            more |= {
-                "error": type(error).__name__,
-                "message": error.message,
-                "status": error.status,
-                "code": error.code,
-            }
-            more["request_id"] = error.request_id
-        self._append(self._line(action, call, client_order_id, more))
-
-    def _append(self, line: Mapping[str, Any]) -> None:
-        try:
-            self._journal.append({**self._stamp(), **line})
-        except ConfigError as error:
-            if not self._warned:
-                self._warned = True
-                self._warn(error.message)
-
-    def _line(
-        self, action: str, call: Call[Any], client_order_id: str | None, more: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        request: dict[str, Any] = {"method": call.request.method, "path": call.request.path}
-        if call.request.body is not None and more.get("phase") != "answered":
-            request["body"] = call.request.body.decode()
-        return {
-            **self._stamp(),
-            "action": action,
-            "client_order_id": client_order_id,
-            "request": request,
-            **{name: value for name, value in more.items() if value is not None},
-        }
-
-    def _stamp(self) -> dict[str, Any]:
-        now = self._clock.time()
-        return {"at": now, "time": dt.datetime.fromtimestamp(now, dt.UTC).isoformat().replace("+00:00", "Z")} | (
-            self._who._asdict()
-        )
-
-
-def _sent_at(line: Mapping[str, Any]) -> float:
-    """Return when a line of the journal was written; one without a time is of long ago."""
-    at = line.get("at")
-    return float(at) if isinstance(at, int | float) else 0.0
+        self._notebook.append({"action": action, "phase": "answered", "outcome": "done", "message": reason})
 
 
 def refused(rule: str, message: str, fix: str) -> OrderRefused:
