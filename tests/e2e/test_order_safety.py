@@ -1,6 +1,7 @@
 """Orders over a line that fails: each is on the book once, whatever happens to answers and to processes."""
 
 import json
+import random
 import signal
 import subprocess
 import time
@@ -115,6 +116,46 @@ def test_a_killed_process_leaves_a_question_that_the_next_run_answers(tmp_path: 
         assert (item["client_order_id"], item["outcome"], item["order"]["status"]) == ("killed", "placed", "new")
         assert json.loads(paper("orders", "--unresolved", "--json").out) == []
         assert paper("audit", "verify").code == 0
+
+
+def test_processes_killed_at_any_moment_lose_no_order_and_leave_the_journal_whole(tmp_path: Path) -> None:
+    """Three at a time, so that one dies while another writes: what is on the book is known to the journal, once."""
+    dice = random.Random(11)
+    with FaultyBroker(tmp_path / "sim", rate=0.3, slow_s=0.2, faults=("accept and drop", "accept slowly")) as broker:
+        paper = _paper(tmp_path, broker.url)
+        began = time.monotonic()
+        assert paper("buy", "F", "1", "--limit", "1").code == 0
+        usual_s = time.monotonic() - began  # on this machine, as busy as it is
+
+        def buy_and_die(number: int) -> bool:
+            """Return whether it had ended well before it was to be killed."""
+            process = subprocess.Popen(
+                [PROGRAM, "buy", "F", "1", "--limit", "1", "--client-order-id", f"k{number}"],
+                env=paper.environment(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            try:
+                return process.wait(usual_s * dice.uniform(0.4, 3.0)) == 0
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                return False
+
+        with ThreadPoolExecutor(3) as pool:
+            ended_well = list(pool.map(buy_and_die, range(15)))
+        time.sleep(0.5)  # what was accepted slowly is there by now
+        on_the_book = [row["client_order_id"] for row in broker.orders()]
+        assert len(on_the_book) == len(set(on_the_book))
+        assert {f"k{number}" for number, well in enumerate(ended_well) if well} <= set(on_the_book)
+        assert not all(ended_well), "nobody was killed"
+        assert paper("orders", "--unresolved").code in (0, 7)
+        verdict = paper("audit", "verify", "--json")
+        assert verdict.code == 0, verdict.text
+        [path] = paper.state.glob("orders/*.jsonl")
+        lines = list(Journal(str(path)).records())
+        known = {line["client_order_id"] for line in lines if line.get("outcome") == "placed"}
+        assert set(on_the_book) <= known
 
 
 def test_an_order_whose_fate_is_unknown_ends_with_7_and_says_what_to_do(tmp_path: Path) -> None:
