@@ -66,8 +66,9 @@ def buy(
 ) -> None:
     """Buy: at the market, or with a limit, a stop, exits.
 
-    One exit (--take-profit or --stop-loss) makes an oto order, two a bracket. Two exits of a short position, the
-    stop-loss above the take-profit and no price to enter at, make an oco order.
+    With one exit (--take-profit or --stop-loss) it is an oto order, with two a bracket.
+
+    Two ways out of a short position (the stop-loss above the take-profit, no other price) are an oco order.
     """
     given = {name: value for name, value in locals().items() if name != "run"}
     _enter(run, _ticket("buy", given))
@@ -91,8 +92,9 @@ def sell(
 ) -> None:
     """Sell what is held, or sell short.
 
-    With --take-profit above --stop-loss and no other price, both ways out of a position (an oco order); one exit makes
-    an oto order, two around a short sale a bracket.
+    Two ways out of a position (--take-profit above --stop-loss, no other price) are an oco order.
+
+    A short sale with one exit is an oto order, with two a bracket.
     """
     given = {name: value for name, value in locals().items() if name != "run"}
     _enter(run, _ticket("sell", given))
@@ -217,7 +219,10 @@ def replace(
 
 def cancel(
     run: Run,
-    order_ids: Annotated[list[str] | None, typer.Argument(metavar="ID", show_default=False)] = None,
+    order_ids: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="ID", help="Alpaca's IDs, or your client order IDs.", show_default=False),
+    ] = None,
     all_: Annotated[bool, typer.Option("--all", help="Every open order.", show_default=False)] = False,  # noqa: FBT002 # a flag
 ) -> None:
     """Cancel orders, or all of them."""
@@ -274,7 +279,9 @@ def _cancel_all(run: Run, client: "AlpacaClient", view: View) -> None:
 
 def close(
     run: Run,
-    symbol: Annotated[str | None, typer.Argument(metavar="SYMBOL", show_default=False)] = None,
+    symbol: Annotated[
+        str | None, typer.Argument(metavar="SYMBOL", help="Of which position.", show_default=False)
+    ] = None,
     qty: Annotated[str | None, _option("--qty", "Close this much of it.", "N")] = None,
     percent: Annotated[str | None, _option("--percent", "Close this share of it.", "N")] = None,
     all_: Annotated[bool, typer.Option("--all", help="Every position.", show_default=False)] = False,  # noqa: FBT002 # a flag
