@@ -15,6 +15,16 @@ def _day(_: int) -> list[Row]:
     return day()
 
 
+def _exchange(name: str) -> Callable[[int], list[Row]]:
+    def measured(pairs: int) -> list[Row]:
+        from benchmarks import exchange  # loads the library, as above
+
+        run: Callable[[int], list[Row]] = getattr(exchange, name)
+        return run(pairs)
+
+    return measured
+
+
 ROWS: dict[str, Callable[[int], list[Row]]] = {
     "hit": starts.hit,
     "table": starts.table,
@@ -31,6 +41,10 @@ ROWS: dict[str, Callable[[int], list[Row]]] = {
     "first-tick": streams.first_tick,
     "many": streams.many,
     "memory": streams.memory,
+    "engine": _exchange("engine"),
+    "engine-http": _exchange("over_http"),
+    "away": _exchange("away"),
+    "past-day": _exchange("past_day"),
 }
 
 
