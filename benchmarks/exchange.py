@@ -137,7 +137,7 @@ def over_http(_: int, orders: int = 1_000) -> list[Row]:
     return [Row("engine-http", what, "≤ 50 %", f"{share:.0%}", share <= 0.5, detail)]
 
 
-def past_day(_: int, symbols: int = 500) -> list[Row]:
+def past_day(_pairs: int, symbols: int = 500) -> list[Row]:
     """A day of minute bars through ``sim replay`` to a strategy that sends an order a minute with the SDK."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

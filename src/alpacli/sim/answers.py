@@ -8,6 +8,7 @@ same requests give the same bytes.
 import hashlib
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | None"
@@ -45,10 +46,12 @@ def decimal_text(value: Decimal) -> str:
     return "0" if text == "-0" else text
 
 
+@lru_cache(maxsize=8192)
 def optional_decimal(text: str | None) -> str | None:
     return None if text is None else decimal_text(Decimal(text))
 
 
+@lru_cache(maxsize=8192)  # an order is told of again and again, with the same few times in it
 def timestamp(at_ns: int, zone_offset: timedelta | None = None) -> str:
     """Return RFC 3339 in UTC (``Z``), or at a fixed offset from it."""
     seconds, nanoseconds = divmod(at_ns, SECOND_NS)

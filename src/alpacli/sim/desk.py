@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from alpacli.sim.amendments import AmendedFeed
 from alpacli.sim.feed import Feed
@@ -56,11 +56,13 @@ class Account(NamedTuple):
 class Desk(NamedTuple):
     """What serving one request needs: one account, the market, the moment, and a transaction on the state.
 
-    ``tells`` is false where history is made up: what happens at the desk then is no event of the trading stream.
+    ``rows`` are the orders that were looked at, as they are now: ``orders`` keeps them so. ``tells`` is false where history
+    is made up: what happens at the desk then is no event of the trading stream.
     """
 
     db: sqlite3.Connection
     account: Account
     market: Market
     now_ns: int
+    rows: dict[str, Any]  # Any: it reads like a sqlite3.Row, and can be made of one and what was changed
     tells: bool = True

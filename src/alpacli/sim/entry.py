@@ -301,4 +301,5 @@ def _order(desk: Desk, order_id: str) -> sqlite3.Row:
     if canonical is None:
         raise bad_parameter(f"invalid order id {order_id}")
     one_order(desk, canonical, nested=False)  # says that there is none
-    return order_row(desk, canonical)
+    row: sqlite3.Row = order_row(desk, canonical)
+    return row

@@ -9,6 +9,8 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+import msgspec
+
 from alpacli.sim.answers import Json, timestamp
 
 KEPT: Final = 10_000
@@ -44,7 +46,7 @@ def record(
     }
     seq = db.execute(
         "INSERT INTO events (account, order_id, data) VALUES (?, ?, ?)",
-        (account, order["id"], json.dumps(data, ensure_ascii=False, separators=(",", ":"))),
+        (account, order["id"], msgspec.json.encode(data).decode()),
     ).lastrowid
     if seq is not None and seq % _SWEEP_EVERY == 0:
         db.execute(

@@ -81,6 +81,7 @@ class Exchange:
         self._own_market = market
         self._state = State(state_dir, Meta(DEFAULT_SEED, "always", str(DEFAULT_CASH), DEFAULT_RATE_LIMIT))
         self._markets: dict[Meta, Market] = {}
+        self._known: tuple[int, Meta] | None = None
         self._watch = MetaWatch(state_dir) if state_dir is not None else None
 
     def now_ns(self) -> int:
@@ -92,7 +93,7 @@ class Exchange:
         now_ns = self.now_ns()
         window_s = now_ns // SECOND_NS // _WINDOW_S * _WINDOW_S
         with self._state.write() as db:
-            meta = read_meta(db)
+            meta = self._meta(db)
             row = db.execute(
                 "SELECT number, requests, window_s, window_used FROM accounts WHERE identity = ?", (identity,)
             ).fetchone()
@@ -115,7 +116,7 @@ class Exchange:
         """Return the headers' worth of an admission for a request that names no account."""
         now_ns = self.now_ns()
         with self._state.read() as db:
-            limit = read_meta(db).rate_limit
+            limit = self._meta(db).rate_limit
         reset_s = (now_ns // SECOND_NS // _WINDOW_S + 1) * _WINDOW_S
         return Admission(0, limit, limit, reset_s, identifier("nobody", now_ns).replace("-", ""), allowed=False)
 
@@ -149,27 +150,23 @@ class Exchange:
             from alpacli.sim.engine import settle
 
             settle(desk)
-            desk = self._desk(db, number, now_ns)
+            desk = desk._replace(account=_account(db, number), rows={})
         return desk
 
     def _desk(self, db: sqlite3.Connection, number: int, now_ns: int) -> Desk:
-        row = db.execute("SELECT * FROM accounts WHERE number = ?", (number,)).fetchone()
-        if row is None:  # another process reset the exchange between admission and now
-            raise Refusal(401, None, "unauthorized.")
-        account = Account(
-            row["number"],
-            row["id"],
-            row["account_number"],
-            row["created_ns"],
-            Decimal(row["cash"]),
-            json.loads(row["configuration"]),
-        )
-        return Desk(db, account, self._market(db, read_meta(db)), now_ns)
+        return Desk(db, _account(db, number), self._market(db, self._meta(db)), now_ns, {})
+
+    def _meta(self, db: sqlite3.Connection) -> Meta:
+        """Return what the last reset decided; it is read again when another process has changed anything since."""
+        version = db.execute("PRAGMA data_version").fetchone()[0]
+        if self._known is None or self._known[0] != version:
+            self._known = version, read_meta(db)
+        return self._known[1]
 
     def market(self) -> Market:
         """Return the market as it is now; a reset makes another one."""
         with self._state.read() as db:
-            return self._market(db, read_meta(db))
+            return self._market(db, self._meta(db))
 
     def has_other_market(self, market: Market) -> bool:
         """Tell whether the exchange was reset to another market, by whichever process. Waits for nothing."""
@@ -223,6 +220,7 @@ class Exchange:
                 f"give an amount from 0 to {_MOST_CASH} USD, and a limit of at least 0",
             )
         self._state.clear(meta, nyse_sessions() if hours == "xnys" else ())
+        self._known = None
         return self.status()
 
     def empty(self) -> SimStatus:
@@ -303,6 +301,20 @@ class Exchange:
 def _of_market(meta: Meta) -> Meta:
     """Leave out what is no part of the market."""
     return meta._replace(cash="", rate_limit=0)
+
+
+def _account(db: sqlite3.Connection, number: int) -> Account:
+    row = db.execute("SELECT * FROM accounts WHERE number = ?", (number,)).fetchone()
+    if row is None:  # another process reset the exchange between admission and now
+        raise Refusal(401, None, "unauthorized.")
+    return Account(
+        row["number"],
+        row["id"],
+        row["account_number"],
+        row["created_ns"],
+        Decimal(row["cash"]),
+        json.loads(row["configuration"]),
+    )
 
 
 def _due(db: sqlite3.Connection, number: int, now_ns: int) -> bool:

@@ -41,7 +41,7 @@ class Listing(NamedTuple):
 
     @property
     def asset_id(self) -> str:
-        return identifier("asset", self.symbol)
+        return _asset_id(self.symbol)
 
     @property
     def position_symbol(self) -> str:
@@ -50,6 +50,11 @@ class Listing(NamedTuple):
 
     def price(self, ticks: int) -> Decimal:
         return Decimal(ticks).scaleb(-self.places)
+
+
+@lru_cache(maxsize=8192)
+def _asset_id(symbol: str) -> str:
+    return identifier("asset", symbol)
 
 
 _EQUITIES: Final = """

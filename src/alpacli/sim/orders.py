@@ -9,7 +9,8 @@ or one of its legs matches, and the limit counts parents.
 import sqlite3
 from collections.abc import Sequence
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
-from typing import Final, NamedTuple
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
 
 from alpacli.sim import events
 from alpacli.sim.answers import (
@@ -110,11 +111,7 @@ def enter(desk: Desk, order: NewOrder) -> str:
     for name, value in order._asdict().items():
         if name != "client_order_id":
             values[name] = format(value, "f") if isinstance(value, Decimal) else value
-    names = ["account", *values]
-    desk.db.execute(
-        f"INSERT INTO orders ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})",
-        (number, *values.values()),
-    )
+    desk.db.execute(_insertion(tuple(values)), (number, *values.values()))
     if desk.tells and order.parent_id is not None:
         parent = order_answer(desk, order_row(desk, order.parent_id), nested=True)
         events.add_legs(desk.db, number, order.parent_id, parent["legs"])
@@ -181,17 +178,31 @@ def amend(desk: Desk, order_id: str, at_ns: int, **changes: str | int | None) ->
 
 def note(desk: Desk, order_id: str, **columns: str | int | None) -> None:
     """Change columns of an order that are the exchange's own business: no event, and ``updated_at`` stays."""
-    unknown = columns.keys() - set(ORDER_COLUMNS)
+    desk.db.execute(_change(tuple(columns)), (*columns.values(), desk.account.number, order_id))
+    known = desk.rows.get(order_id)
+    if known is not None:
+        desk.rows[order_id] = {**known, **columns}
+
+
+@lru_cache(maxsize=256)
+def _insertion(names: tuple[str, ...]) -> str:
+    return f"INSERT INTO orders (account, {', '.join(names)}) VALUES (?{', ?' * len(names)})"
+
+
+@lru_cache(maxsize=256)
+def _change(names: tuple[str, ...]) -> str:
+    unknown = set(names) - set(ORDER_COLUMNS)
     if unknown:
         raise AssertionError(f"orders have no {sorted(unknown)}")
-    desk.db.execute(
-        f"UPDATE orders SET {', '.join(f'{name} = ?' for name in columns)} WHERE account = ? AND id = ?",
-        (*columns.values(), desk.account.number, order_id),
-    )
+    return f"UPDATE orders SET {', '.join(f'{name} = ?' for name in names)} WHERE account = ? AND id = ?"
 
 
-def order_row(desk: Desk, order_id: str) -> sqlite3.Row:
-    return _row(desk, "id", order_id)
+def order_row(desk: Desk, order_id: str) -> Any:  # Any: as in Desk.rows
+    """Return an order as it is now; what changes later does not change what was returned."""
+    known = desk.rows.get(order_id)
+    if known is None:
+        known = desk.rows[order_id] = dict(_row(desk, "id", order_id))
+    return known
 
 
 def legs_of(desk: Desk, order_id: str) -> list[sqlite3.Row]:
