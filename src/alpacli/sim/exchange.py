@@ -89,25 +89,48 @@ class Exchange:
 
     def admit(self, key_id: str, secret: str) -> Admission:
         """Find or make the account of a key pair and count one request of it."""
+        with self._state.write() as db:
+            return self._admit(db, key_id, secret)
+
+    @contextmanager
+    def visit(self, key_id: str, secret: str) -> Iterator[tuple[Admission, Desk | None]]:
+        """Count a request that may change something, and open the desk for it, in one transaction.
+
+        There is no desk where the request is not allowed. A ``Refusal`` undoes what was changed at the desk, not that the
+        request was counted.
+        """
+        refusal: Refusal | None = None
+        with self._state.write() as db:
+            admission = self._admit(db, key_id, secret)
+            desk = self._settled(db, admission.number) if admission.allowed else None
+            db.execute("SAVEPOINT request")
+            try:
+                yield admission, desk
+            except Refusal as error:
+                db.execute("ROLLBACK TO request")
+                refusal = error
+        if refusal is not None:
+            raise refusal
+
+    def _admit(self, db: sqlite3.Connection, key_id: str, secret: str) -> Admission:
         identity = _identity(key_id, secret)
         now_ns = self.now_ns()
         window_s = now_ns // SECOND_NS // _WINDOW_S * _WINDOW_S
-        with self._state.write() as db:
-            meta = self._meta(db)
-            row = db.execute(
-                "SELECT number, requests, window_s, window_used FROM accounts WHERE identity = ?", (identity,)
-            ).fetchone()
-            if row is None:
-                number, requests, used = self._open_account(db, identity, _label(key_id), meta, now_ns), 0, 0
-            else:
-                number, requests = row["number"], row["requests"]
-                used = row["window_used"] if row["window_s"] == window_s else 0
-            allowed = not meta.rate_limit or used < meta.rate_limit
-            used += allowed
-            db.execute(
-                "UPDATE accounts SET requests = ?, window_s = ?, window_used = ? WHERE number = ?",
-                (requests + 1, window_s, used, number),
-            )
+        meta = self._meta(db)
+        row = db.execute(
+            "SELECT number, requests, window_s, window_used FROM accounts WHERE identity = ?", (identity,)
+        ).fetchone()
+        if row is None:
+            number, requests, used = self._open_account(db, identity, _label(key_id), meta, now_ns), 0, 0
+        else:
+            number, requests = row["number"], row["requests"]
+            used = row["window_used"] if row["window_s"] == window_s else 0
+        allowed = not meta.rate_limit or used < meta.rate_limit
+        used += allowed
+        db.execute(
+            "UPDATE accounts SET requests = ?, window_s = ?, window_used = ? WHERE number = ?",
+            (requests + 1, window_s, used, number),
+        )
         remaining = max(meta.rate_limit - used, 0)
         request_id = identifier("request", identity, requests + 1).replace("-", "")
         return Admission(number, meta.rate_limit, remaining, window_s + _WINDOW_S, request_id, allowed)

@@ -7,7 +7,8 @@ Paths that are not served answer 404, as Alpaca does. Parameters that are not kn
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import date, time, timedelta
 from typing import Final, NamedTuple
 
@@ -20,6 +21,7 @@ from alpacli.sim.answers import (
     timestamp,
 )
 from alpacli.sim.call import Call, Handler, MultiStatus
+from alpacli.sim.desk import Desk
 from alpacli.sim.exchange import Admission, Exchange
 from alpacli.sim.hours import FIRST_DAY, LAST_DAY, new_york_date, new_york_ns, new_york_offset, session_text
 
@@ -57,19 +59,34 @@ def handle(exchange: Exchange, request: HttpRequest) -> HttpAnswer:
     key_id, secret = request.headers.get(KEY_HEADER, ""), request.headers.get(SECRET_HEADER, "")
     if not key_id or not secret:
         return _answer(401, {"message": "unauthorized."}, _headers(exchange.turn_away()))
-    admission = exchange.admit(key_id, secret)
-    headers = _headers(admission)
-    if not admission.allowed:
-        return _answer(429, {"code": 42910000, "message": "rate limit exceeded."}, headers)
+    headers: dict[str, str] = {}
     try:
-        handler, item = _find(request.method, request.path)
-        with exchange.desk(admission.number, changes=request.method != "GET") as desk:
+        with _desk(exchange, request.method, key_id, secret) as (admission, desk):
+            headers = _headers(admission)
+            if desk is None:
+                return _answer(429, {"code": 42910000, "message": "rate limit exceeded."}, headers)
+            handler, item = _find(request.method, request.path)
             body = handler(Call(desk, item, dict(request.query), request.body))
     except Refusal as refusal:
         return _answer(refusal.status, refusal.body, headers)
     if isinstance(body, MultiStatus):
         return _answer(207, body.rows, headers)
     return HttpAnswer(204, headers, b"") if body is None else _answer(200, body, headers)
+
+
+@contextmanager
+def _desk(exchange: Exchange, method: str, key_id: str, secret: str) -> Iterator[tuple[Admission, Desk | None]]:
+    """Admit a request and open its desk; who only reads holds up nobody meanwhile."""
+    if method != "GET":
+        with exchange.visit(key_id, secret) as visit:
+            yield visit
+        return
+    admission = exchange.admit(key_id, secret)
+    if not admission.allowed:
+        yield admission, None
+        return
+    with exchange.desk(admission.number, changes=False) as desk:
+        yield admission, desk
 
 
 def _headers(admission: Admission) -> dict[str, str]:

@@ -11,6 +11,7 @@ import signal
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, MutableMapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
@@ -63,6 +64,7 @@ class SimApp:
         self._limits = limits
         self._faults = faults
         self._occupancy = Occupancy()
+        self._worker = ThreadPoolExecutor(1, "exchange")  # transactions of one process take turns anyway
 
     async def __call__(self, scope: _Event, receive: _Receive, send: _Send) -> None:
         if scope["type"] == "lifespan":
@@ -92,7 +94,7 @@ class SimApp:
                 body,
             )
             with nullcontext() if self._pace is None else self._pace.serving():
-                answer = await asyncio.to_thread(self._answer, request)
+                answer = await asyncio.get_running_loop().run_in_executor(self._worker, self._answer, request)
         headers = {**answer.headers, "Content-Length": str(len(answer.body))}
         if answer.status == 204:
             del headers["Content-Length"]

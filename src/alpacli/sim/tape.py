@@ -64,6 +64,7 @@ class Tape:
         self._paths: dict[str, tuple[_Path, _Path]] = {}
         self._memo: dict[tuple[int, int], tuple[int, int]] = {}
         self._common: dict[tuple[int, int], int] = {}
+        self._levels: dict[tuple[str, int], int] = {}
 
     def begins_ns(self, symbol: str) -> int:
         return 0
@@ -239,6 +240,15 @@ class Tape:
         return max(middle - listing.spread // 2, 1)
 
     def _level(self, listing: Listing, quantum: int) -> int:
+        """Return the level at a quantum; whoever checks an order asks for the same one several times."""
+        found = self._levels.get((listing.symbol, quantum))
+        if found is None:
+            if len(self._levels) >= _COMMON_SIZE:
+                self._levels.clear()
+            found = self._levels[listing.symbol, quantum] = self._computed_level(listing, quantum)
+        return found
+
+    def _computed_level(self, listing: Listing, quantum: int) -> int:
         factor, own = self._path(listing)
         place = (factor.key, quantum)
         common = self._common.get(place)
