@@ -3,6 +3,7 @@
 import http.client
 import json
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -40,12 +41,12 @@ from alpacli.errors import ConfigError
 from alpacli.ports import SystemClock
 from alpacli.sim.demo import seed_demo
 from alpacli.sim.exchange import Exchange
-from alpacli.sim.server import serve
+from alpacli.sim.server import listening, serve
 
 SERVER = """
 import sys
 from alpacli.ports import SystemClock
-from alpacli.sim.server import serve
+from alpacli.sim.server import listening, serve
 serve(sys.argv[1], SystemClock(), ready=lambda url: print(url, flush=True))
 print("ended", flush=True)
 """
@@ -227,3 +228,8 @@ def test_the_server_serves_this_machine_only(tmp_path: Path, host: str) -> None:
 def test_a_taken_port_is_a_configuration_error(tmp_path: Path) -> None:
     with server(tmp_path / "one") as (url, _), pytest.raises(ConfigError, match="cannot listen"):
         serve(str(tmp_path / "two"), SystemClock(), port=urlsplit(url).port or 0)
+
+
+def test_answers_do_not_wait_for_the_client_to_acknowledge_their_head() -> None:
+    with listening("127.0.0.1", 0) as (listener, _):
+        assert listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -67,6 +67,7 @@ def serve(app: "Guard", place: Place, limits: Limits, *, ready: Callable[[str], 
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as in sim.server: asyncio forgets it here
         try:
             listener.bind((str(address), place.port))
         except OSError as error:
