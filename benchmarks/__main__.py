@@ -25,6 +25,12 @@ def _exchange(name: str) -> Callable[[int], list[Row]]:
     return measured
 
 
+def _gateway(turns: int) -> list[Row]:
+    from benchmarks.gateways import account
+
+    return account(turns)
+
+
 ROWS: dict[str, Callable[[int], list[Row]]] = {
     "hit": starts.hit,
     "table": starts.table,
@@ -45,6 +51,7 @@ ROWS: dict[str, Callable[[int], list[Row]]] = {
     "engine-http": _exchange("over_http"),
     "away": _exchange("away"),
     "past-day": _exchange("past_day"),
+    "gateway": _gateway,
 }
 
 
