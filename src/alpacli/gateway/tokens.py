@@ -223,7 +223,7 @@ def mint_pair() -> tuple[str, str, str]:
 
 
 def read_token(token: str, account: str, keys: SigningKeys, published: PublishedKeys | None) -> Grant:
-    """Return what a token grants, if it is one that was signed for this account and has not expired.
+    """Return what a token grants, if it is one that was signed for this account; it may have expired.
 
     Raises:
         AccessDenied: anything else. The message never says more than what kind of thing is wrong.
@@ -243,7 +243,8 @@ def read_token(token: str, account: str, keys: SigningKeys, published: Published
                 algorithms=["HS256"],
                 audience=account,
                 issuer=_ISSUER,
-                options={"require": ["jti", "sub", "aud", "iss"]},
+                # Whoever asks compares the times, on the clock that is given to it.
+                options={"require": ["jti", "sub", "aud", "iss"], "verify_exp": False, "verify_iat": False},
             )
         else:
             claims = _read_foreign(token, key_id, published)
