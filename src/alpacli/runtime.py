@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from alpacli.errors import UsageError
 from alpacli.ports import (
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from alpacli.domain.board import DaySoFar
     from alpacli.domain.ticks import Interest
     from alpacli.history.archive import Archive
+    from alpacli.history.market import MarketData
+    from alpacli.history.market_async import AsyncMarketData
     from alpacli.store.halt import HaltSwitch
     from alpacli.store.journal import Journal
     from alpacli.streams.client import Backfill, Stream
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from alpacli.streams.local import Upstream
     from alpacli.streams.supervisor import Source, Supervisor
     from alpacli.wire.frames import Message
+    from alpacli.wire.rest import Call
 
 Warn = Callable[[str], None]
 P = ParamSpec("P")
@@ -198,6 +201,47 @@ def open_desk(settings: Settings, pipeline: "Pipeline", label: str, warn: Warn) 
     )
 
 
+def market_folder(settings: Settings) -> str:
+    """Return where market history from these settings' data host is kept: each host's is its own."""
+    from hashlib import blake2b
+
+    from alpacli.settings import PAPER_URLS
+
+    host = "alpaca"
+    if settings.data_url != PAPER_URLS["data"]:
+        host = f"local-{blake2b(settings.data_url.encode(), digest_size=6).hexdigest()}"
+    return os.path.join(settings.state_dir, "market", host)
+
+
+def open_market_data(
+    settings: Settings, read: "Callable[[Call[Any]], Any]", warn: Warn, *, keep: bool = True
+) -> "MarketData":
+    """Put together what reads market history, given what carries out one call.
+
+    The in-process exchange computes its history on this machine, so nothing of it is kept.
+    """
+    from alpacli.history.bar_store import BarStore
+    from alpacli.history.feeds import FeedChoice
+    from alpacli.history.holes import NyseDays, new_york_day
+    from alpacli.history.market import MarketData
+
+    clock = SystemClock()
+    folder = market_folder(settings)
+    store = BarStore(folder) if keep and not settings.sim else None
+    plan = "" if settings.sim else os.path.join(folder, f"plan-{settings.fingerprint}.json")
+    days = NyseDays(os.path.join(settings.state_dir, "market", "nyse.json"), new_york_day(int(clock.time()) * 10**9))
+    return MarketData(read, clock, store, FeedChoice(read, plan), days.is_session, warn)
+
+
+def _async_market_data(settings: Settings, warn: Warn) -> "Callable[[Any], AsyncMarketData]":
+    def make(read: Any) -> "AsyncMarketData":
+        from alpacli.history.market_async import AsyncMarketData
+
+        return AsyncMarketData(lambda sync_read: open_market_data(settings, sync_read, warn), read)
+
+    return make
+
+
 def open_client(
     settings: Settings, *, label: str = "library", warn: Warn = _warn_on_stderr, on_wait: "OnWait | None" = None
 ) -> "AlpacaClient":
@@ -220,6 +264,7 @@ def open_client(
         read_timeout_s=settings.read_timeout_s,
         on_wait=on_wait,
         open_desk=lambda: open_desk(settings, pipeline, label, warn),
+        open_market_data=lambda read: open_market_data(settings, read, warn),
     )
 
 
@@ -237,6 +282,7 @@ def open_async_client(
         read_timeout_s=settings.read_timeout_s,
         on_wait=on_wait,
         open_desk=lambda: open_desk(settings, pipeline, label, warn),
+        open_market_data=_async_market_data(settings, warn),
     )
 
 

@@ -23,6 +23,7 @@ from alpacli.wire.rest import Call
 if TYPE_CHECKING:
     from alpacli.broker.forward import Forwarded, Route
     from alpacli.broker.trading import AsyncTrading
+    from alpacli.domain.batches import AsyncMarketDataProvider
 
 
 class AsyncAlpacaClient(ClientBase):
@@ -82,6 +83,12 @@ class AsyncAlpacaClient(ClientBase):
         from alpacli.broker.trading import AsyncTrading
 
         return AsyncTrading(self.desk, self._run)
+
+    @functools.cached_property
+    def market_data(self) -> "AsyncMarketDataProvider":
+        """Bars, trades and quotes as batches, from what is kept on this machine and else from Alpaca."""
+        provider: AsyncMarketDataProvider = self._need_market_data()(self.fetch)
+        return provider
 
     async def read(self, call: Call[T], *, use_cache: bool = True, max_age: float | None = None) -> Reading[T]:
         """Read any endpoint of ``alpacli.wire.rest``; the reading also tells its age and holds the JSON."""

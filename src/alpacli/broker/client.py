@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from alpacli.broker.desk import Desk
     from alpacli.broker.forward import Forwarded, Route
     from alpacli.broker.trading import Trading
+    from alpacli.domain.batches import MarketDataProvider
 
 CACHED: Final = ("account", "positions", "orders")
 """What ``invalidate_cache`` and ``alpacli cache clear`` can name."""
@@ -48,10 +49,12 @@ class ClientBase:
         read_timeout_s: float = 10.0,
         on_wait: OnWait | None = None,
         open_desk: "Callable[[], Desk] | None" = None,
+        open_market_data: "Callable[[Callable[[Call[Any]], Any]], Any] | None" = None,
     ) -> None:
         """Take the parts; ``runtime.connect`` puts them together for the usual case.
 
-        ``open_desk`` makes what orders need, once one is placed; without it the client only reads.
+        ``open_desk`` makes what orders need, once one is placed; without it the client only reads. ``open_market_data``
+        makes what reads market history, given what carries out one call.
         """
         self._pipeline = pipeline
         self._transport = transport
@@ -59,6 +62,7 @@ class ClientBase:
         self._read_timeout_s = read_timeout_s
         self._on_wait = on_wait
         self._open_desk = open_desk
+        self._open_market_data = open_market_data
         self.cached = pipeline.functions.cached
 
     def _send(self, request: Request) -> Response:
@@ -80,6 +84,11 @@ class ClientBase:
         if self._open_desk is None:
             raise ConfigError("this client only reads", "`connect()` makes one that trades")
         return self._open_desk()
+
+    def _need_market_data(self) -> "Callable[[Callable[[Call[Any]], Any]], Any]":
+        if self._open_market_data is None:
+            raise ConfigError("this client was made without market history", "`connect()` makes one that has it")
+        return self._open_market_data
 
     def _drop(self, names: tuple[str, ...]) -> int:
         _check_cached(names)
@@ -160,6 +169,12 @@ class AlpacaClient(ClientBase):
         from alpacli.broker.trading import Trading
 
         return Trading(self.desk, self._run)
+
+    @functools.cached_property
+    def market_data(self) -> "MarketDataProvider":
+        """Bars, trades and quotes as batches, from what is kept on this machine and else from Alpaca."""
+        provider: MarketDataProvider = self._need_market_data()(self.fetch)
+        return provider
 
     def read(self, call: Call[T], *, use_cache: bool = True, max_age: float | None = None) -> Reading[T]:
         """Read any endpoint of ``alpacli.wire.rest``; the reading also tells its age and holds the JSON."""

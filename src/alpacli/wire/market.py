@@ -3,6 +3,7 @@
 Source: the Market Data API's historical trades, historical bars and snapshots, for stocks and for crypto.
 """
 
+import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
@@ -111,6 +112,46 @@ def _day(snapshot: Mapping[str, Any]) -> DaySoFar:
 
 def _number(value: object) -> Decimal | None:
     return Decimal(value) if isinstance(value, int | Decimal) else None
+
+
+def recent_sip(symbol: str) -> Call[bool]:
+    """Ask for a stock's last trade on the SIP, which only plans with recent SIP data answer; the rest is a 403."""
+    query = (("symbols", symbol), ("feed", "sip"))
+    return Call("plan", Request("GET", f"{_STOCKS}/trades/latest", query, host="data"), lambda _: True)
+
+
+def corporate_actions(
+    symbols: Sequence[str], first: dt.date, last: dt.date, *, token: str | None = None
+) -> Call[tuple[list[tuple[str, dt.date]], str | None]]:
+    """Ask which of some symbols had a split, dividend, spin-off … with an ex-date between two days, both included.
+
+    The answer is (symbol, day) pairs, a pair for each of the symbols that an action names, and the next page's token.
+    Source: GET /v1/corporate-actions.
+    """
+    query = [
+        ("symbols", ",".join(symbols)),
+        ("start", first.isoformat()),
+        ("end", last.isoformat()),
+        ("limit", "1000"),
+    ]
+    if token is not None:
+        query.append(("page_token", token))
+    wanted = set(symbols)
+
+    def decode(body: bytes) -> tuple[list[tuple[str, dt.date]], str | None]:
+        tree = _object(body, "corporate actions")
+        found: list[tuple[str, dt.date]] = []
+        try:
+            for actions in (tree["corporate_actions"] or {}).values():
+                for action in actions or ():
+                    day = action.get("ex_date") or action.get("effective_date") or action.get("process_date")
+                    named = wanted & {value for value in action.values() if isinstance(value, str)}
+                    found += [(symbol, dt.date.fromisoformat(day)) for symbol in named if day]
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise _unreadable("corporate actions") from error
+        return found, tree.get("next_page_token") or None
+
+    return Call("corporate-actions", Request("GET", "/v1/corporate-actions", tuple(query), host="data"), decode)
 
 
 def _rest_feed(feed: str) -> str:

@@ -1,0 +1,95 @@
+"""Which feed stock history comes from: the SIP wherever the plan gives it, which is everything but the last 15 minutes.
+
+Whether it gives those too is asked once a day, with one request, and only when somebody wants them; the answer is kept in a
+small file beside the history. Without them the question ends 15 minutes ago, or is put to IEX when it only wants those. What
+was chosen is always said.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Sequence
+from typing import Any, Final
+
+from alpacli.domain.batches import instant_text
+from alpacli.domain.series import MINUTE_NS, SECOND_NS, Market, Span, market_of
+from alpacli.errors import AlpacaAPIError
+from alpacli.history.chains import Read
+from alpacli.wire.market import recent_sip
+
+DELAY_NS: Final = 15 * MINUTE_NS
+_KNOWN_FOR_NS: Final = 24 * 3600 * SECOND_NS
+
+
+class FeedChoice:
+    """Knows the plan of one account; ``path`` is the file that remembers it, empty for none."""
+
+    def __init__(self, read: Read, path: str) -> None:
+        self._read = read
+        self._path = path
+
+    def choose(
+        self,
+        market: Market,
+        feed: str | None,
+        asked: Span,
+        now_ns: int,
+        symbols: Sequence[str],
+        *,
+        latest: bool = False,
+    ) -> tuple[str, int, str]:
+        """Return the feed, the moment up to which to ask, and what to tell people about it.
+
+        ``latest``: only the end matters, as for the last few bars.
+        """
+        if market == "crypto":
+            return "us", asked[1], "crypto comes from Alpaca's own exchange (feed us)"
+        if market == "options":
+            return "opra", asked[1], "options come from OPRA, as far as the plan goes"
+        if feed is not None:
+            return feed, asked[1], f"stocks come from the {feed} feed"
+        if asked[1] <= now_ns - DELAY_NS:
+            return "sip", asked[1], "stocks come from the sip feed (all US exchanges)"
+        stock = next(symbol for symbol in symbols if market_of(symbol) == "stocks")
+        if self._has_recent_sip(stock, now_ns):
+            return "sip", asked[1], "stocks come from the sip feed (all US exchanges), up to now"
+        delayed_ns = now_ns - DELAY_NS
+        if asked[0] >= delayed_ns and not latest:
+            return (
+                "iex",
+                asked[1],
+                "stocks come from the iex feed alone: the plan has no SIP data of the last 15 minutes",
+            )
+        until = instant_text(delayed_ns // SECOND_NS * SECOND_NS)
+        return (
+            "sip",
+            delayed_ns,
+            f"stocks come from the sip feed up to {until}: the plan has no SIP data of the last 15 minutes, --feed iex has",
+        )
+
+    def _has_recent_sip(self, symbol: str, now_ns: int) -> bool:
+        known = self._remembered()
+        if known is not None and 0 <= now_ns - known[1] < _KNOWN_FOR_NS:
+            return known[0]
+        try:
+            has = bool(self._read(recent_sip(symbol)))
+        except AlpacaAPIError as error:
+            if error.status not in (402, 403):
+                raise
+            has = False
+        if self._path:
+            with contextlib.suppress(OSError):  # then it is asked again
+                os.makedirs(os.path.dirname(self._path), exist_ok=True)
+                temporary = f"{self._path}.tmp-{os.getpid()}"
+                with open(temporary, "w", encoding="ascii") as file:
+                    json.dump({"recent_sip": has, "at_ns": now_ns}, file)
+                os.replace(temporary, self._path)
+        return has
+
+    def _remembered(self) -> tuple[bool, int] | None:
+        try:
+            with open(self._path, encoding="ascii") as file:
+                known: Any = json.load(file)
+            return bool(known["recent_sip"]), int(known["at_ns"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
