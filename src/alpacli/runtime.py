@@ -233,6 +233,14 @@ def open_market_data(
     return MarketData(read, clock, store, FeedChoice(read, plan), days.is_session, warn)
 
 
+def live_feed(settings: Settings, read: "Callable[[Call[Any]], Any]", symbol: str) -> str:
+    """Return the feed whose latest stock prices the plan has: sip, or else iex."""
+    from alpacli.history.feeds import FeedChoice
+
+    plan = "" if settings.sim else os.path.join(market_folder(settings), f"plan-{settings.fingerprint}.json")
+    return FeedChoice(read, plan).live(symbol, int(SystemClock().time()) * 10**9)
+
+
 def _async_market_data(settings: Settings, warn: Warn) -> "Callable[[Any], AsyncMarketData]":
     def make(read: Any) -> "AsyncMarketData":
         from alpacli.history.market_async import AsyncMarketData

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from alpacli.broker.flow import Do, Flow, Pause, Pipeline, Reading, Send, T
 from alpacli.domain.account import Account, Activity, PortfolioHistory, Position, Watchlist
-from alpacli.domain.market import Asset, CalendarDay, MarketClock
+from alpacli.domain.market import Asset, CalendarDay, MarketClock, NewsArticle, Snapshot
 from alpacli.domain.orders import Order
 from alpacli.errors import ConfigError, UsageError
 from alpacli.ports import CacheStats, Clock, LimitsReport, Request, Response, Transport
@@ -351,6 +351,28 @@ class AlpacaClient(ClientBase):
                 max_age=max_age,
             )
         ).value
+
+    def get_snapshots(self, symbols: Sequence[str], *, feed: str | None = None) -> list[Snapshot]:
+        """Return the latest trade, quote and bars of symbols of one market. Source: GET /v2/stocks/snapshots."""
+        from alpacli.wire import market
+
+        return (self.read(market.snapshots(symbols, feed=feed), use_cache=False)).value
+
+    def get_news(
+        self,
+        symbols: Sequence[str] = (),
+        *,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        limit: int | None = 10,
+        newest_first: bool = True,
+        content: bool = False,
+    ) -> list[NewsArticle]:
+        """Return articles about any of some symbols, or all; ``limit=None`` means all. Source: GET /v1beta1/news."""
+        from alpacli.wire import market
+
+        call = market.news(symbols, start=start, end=end, limit=limit, newest_first=newest_first, content=content)
+        return (self.read(call, use_cache=False)).value
 
     def get_watchlists(self, *, use_cache: bool = True, max_age: float | None = None) -> list[Watchlist]:
         """Return the watchlists by name, without their assets. Source: GET /v2/watchlists."""

@@ -76,6 +76,11 @@ COMMANDS: Final[Mapping[str, Entry]] = {
             "verify": Entry("Check that no line was changed or removed.", "safety:audit_verify", kind="local"),
         },
     ),
+    "quote": Entry("Show the latest trade, quote and day's bar.", "market:quote", _LIVE),
+    "bars": Entry("Download bars, exact, and never twice.", "market:bars", _LIVE, kind="download"),
+    "trades": Entry("Download trades as they were reported.", "market:trades", _LIVE, kind="download"),
+    "quotes": Entry("Download every change of bid and offer.", "market:quotes", _LIVE, kind="download"),
+    "news": Entry("Show headlines.", "market:news", _LIVE),
     "stream": Entry("Watch trades and quotes as they happen.", "stream:stream", _LIVE, kind="stream"),
     "snapshot": Entry(
         "Record the account, its positions and open orders.",
@@ -104,6 +109,16 @@ COMMANDS: Final[Mapping[str, Entry]] = {
             "closed": Entry("Show what was closed, lot by lot.", "history:closed", kind="local"),
             "export": Entry("Write a CSV, JSON lines or Parquet file.", "history:export", kind="local"),
             "report": Entry("Write one page of HTML.", "history:report", kind="local"),
+        },
+    ),
+    "data": Entry(
+        "Look after the market history that is kept.",
+        panel=_LOCAL,
+        commands={
+            "ls": Entry("Show what is kept.", "data:ls", kind="local"),
+            "verify": Entry("Read every file and check it.", "data:verify", kind="local"),
+            "prune": Entry("Remove what is not needed any more.", "data:prune", kind="change"),
+            "sql": Entry("Query what is kept.", "data:sql", kind="local"),
         },
     ),
     "limits": Entry("Show the shared request budget and who waits.", "local:limits", _LOCAL),

@@ -13,7 +13,7 @@ import typer
 
 from alpacli.errors import UsageError
 
-Kind = Literal["read", "change", "local", "record", "serve", "stream", "replay", "text"]
+Kind = Literal["read", "change", "download", "local", "record", "serve", "stream", "replay", "text"]
 
 _OUTPUT: Final = "Output"
 _SOURCE: Final = "Where the data comes from"
@@ -85,6 +85,8 @@ _TAKES: Final[dict[str, dict[str, Any]]] = {
     "change": {name: kind for name, kind in (_READING | _CHANGING).items() if name not in _REPEATABLE},
     "local": {name: kind for name, kind in _READING.items() if name not in _REPEATABLE},
     "record": {name: kind for name, kind in _READING.items() if name not in ("watch", "refresh", "max_age")},
+    "download": {name: kind for name, kind in _READING.items() if name == "refresh" or name not in _REPEATABLE}
+    | {"refresh": _flag("--refresh", "Ask for everything again, also what is kept.", _SOURCE)},
     "stream": {name: _READING[name] for name in _STREAMING},
     "replay": {name: _READING[name] for name in ("json", "schema", "quiet", "verbose", "no_color")},
     "serve": {name: _READING[name] for name in ("quiet", "verbose", "no_color", "profile", "sim")},

@@ -57,6 +57,11 @@ class Printer:
         self.on_terminal = sys.stdout.isatty()
 
     @property
+    def options(self) -> Options:
+        """Return the common options, for output that is not one value."""
+        return self._options
+
+    @property
     def draws_tables(self) -> bool:
         """Tell whether people read this: on a terminal, or where FORCE_COLOR says that one is at the end of the pipe."""
         chosen = self._options.json or self._options.csv or self._options.jq is not None
@@ -177,7 +182,7 @@ class Printer:
 
         self.write((machine.dump(machine.parse(text), indent=2 if self.on_terminal else None) + "\n").encode())
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Write to standard output, now.
 
         Raises:

@@ -358,3 +358,24 @@ def _values(name: str, column: "pyarrow.ChunkedArray") -> list[Any]:
 def _plain(value: float | Decimal) -> Decimal:
     number = Decimal(repr(value)) if isinstance(value, float) else value
     return Decimal(int(number)) if number == number.to_integral_value() else number.normalize()
+
+
+def with_columns(table: "pyarrow.Table", names: Sequence[str]) -> "pyarrow.Table":
+    """Return the table with just these columns, null where it does not have one."""
+    import pyarrow as pa
+
+    if table.column_names == list(names):
+        return table
+    present = set(table.column_names)
+    arrays = [table[name] if name in present else pa.nulls(table.num_rows, pa.string()) for name in names]
+    return pa.Table.from_arrays(arrays, names=list(names))
+
+
+def decimals_as_doubles(table: "pyarrow.Table") -> "pyarrow.Table":
+    """Return the table with doubles for decimals, the nearest ones, for formats whose columns have one type."""
+    import pyarrow as pa
+
+    for place, field in enumerate(table.schema):
+        if pa.types.is_decimal(field.type):
+            table = table.set_column(place, field.name, table[field.name].cast(pa.float64()))
+    return table

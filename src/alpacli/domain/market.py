@@ -1,11 +1,11 @@
 """The market's timetable and what is listed on it. All session times are New York time, which Alpaca leaves unsaid."""
 
 import datetime as dt
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
-from alpacli.domain.values import Day, Flag, MaybeAmount, Model, Timestamp
+from alpacli.domain.values import Amount, Day, Flag, MaybeAmount, MaybeTimestamp, Model, Timestamp
 
 ClockTime = Annotated[str, Field(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
 
@@ -66,6 +66,116 @@ class Asset(Model):
     price_increment: MaybeAmount = None
     attributes: tuple[str, ...] | None = None
     cusip: str | None = None
+
+
+class HistoricalBar(Model):
+    """One bar of market history as ``alpacli bars`` prints it. Source: GET /v2/stocks/bars and its siblings."""
+
+    symbol: str
+    timestamp: Timestamp
+    open: Amount
+    high: Amount
+    low: Amount
+    close: Amount
+    volume: Amount
+    trade_count: int | None = None
+    vwap: MaybeAmount = None
+
+
+class HistoricalTrade(Model):
+    """One trade as ``alpacli trades`` prints it. Source: GET /v2/stocks/trades and its siblings."""
+
+    symbol: str
+    timestamp: Timestamp
+    price: Amount
+    size: Amount
+    exchange: str | None = None
+    conditions: tuple[str, ...] | None = None
+    id: int | None = None
+    tape: str | None = None
+    update: str | None = None
+    taker_side: str | None = None
+
+
+class HistoricalQuote(Model):
+    """One quote as ``alpacli quotes`` prints it; a price of 0 is an empty side. Source: GET /v2/stocks/quotes."""
+
+    symbol: str
+    timestamp: Timestamp
+    bid_exchange: str | None = None
+    bid_price: Amount
+    bid_size: Amount
+    ask_exchange: str | None = None
+    ask_price: Amount
+    ask_size: Amount
+    conditions: tuple[str, ...] | None = None
+    tape: str | None = None
+
+
+class Snapshot(Model):
+    """The latest of one symbol, its members as Alpaca sends them. Source: GET /v2/stocks/snapshots and its siblings."""
+
+    symbol: str
+    latest_trade: dict[str, Any] | None = Field(default=None, alias="latestTrade")
+    latest_quote: dict[str, Any] | None = Field(default=None, alias="latestQuote")
+    minute_bar: dict[str, Any] | None = Field(default=None, alias="minuteBar")
+    daily_bar: dict[str, Any] | None = Field(default=None, alias="dailyBar")
+    prev_daily_bar: dict[str, Any] | None = Field(default=None, alias="prevDailyBar")
+
+
+class NewsArticle(Model):
+    """One article; ``content`` is HTML, and empty unless it was asked for. Source: GET /v1beta1/news."""
+
+    id: int
+    headline: str
+    author: str | None = None
+    created_at: Timestamp
+    updated_at: MaybeTimestamp = None
+    summary: str | None = None
+    content: str | None = None
+    url: str | None = None
+    images: tuple[dict[str, Any], ...] | None = None
+    symbols: tuple[str, ...] = ()
+    source: str | None = None
+
+
+class KeptHistory(Model):
+    """What is kept of one series of one symbol; ``start`` and ``end`` enclose what is known of it."""
+
+    symbol: str
+    kind: str
+    market: str
+    feed: str
+    timeframe: str | None
+    adjustment: str | None
+    rows: int
+    files: int
+    bytes: int
+    start: MaybeTimestamp
+    end: MaybeTimestamp
+    broken: int
+
+
+class BrokenFile(Model):
+    path: str
+    problem: str
+
+
+class VerifiedHistory(Model):
+    """What a check of all kept files found."""
+
+    files: int
+    rows: int
+    broken: tuple[BrokenFile, ...]
+
+
+class PrunedHistory(Model):
+    """What was removed, or with ``dry_run`` would be; ``leftovers`` are files of processes that were killed."""
+
+    files: int
+    bytes: int
+    leftovers: int
+    dry_run: bool
 
 
 def _new_york(day: dt.date, clock: str) -> dt.datetime:

@@ -32,7 +32,7 @@ _EMPTY: Final = ".empty"
 _PERIOD: Final = re.compile(r"[0-9]{4}(-[0-9]{2}){0,3}")
 
 
-class Gone(Exception):  # noqa: N818 # what happened
+class Gone(Exception):  # what happened
     """A file that was there a moment ago was removed or cannot be read."""
 
 
@@ -228,6 +228,12 @@ class BarStore:
     def remove(self, file: KeptFile) -> None:
         with contextlib.suppress(FileNotFoundError), _locked(os.path.dirname(file.path)):
             os.unlink(file.path)
+
+    def forget_empty(self, places: Sequence[tuple[Series, str]]) -> None:
+        """Forget which intervals of some series of symbols hold nothing."""
+        for folder in {self._folder(series, symbol) for series, symbol in places}:
+            with contextlib.suppress(FileNotFoundError), _locked(folder):
+                os.unlink(os.path.join(folder, _EMPTY))
 
     def sweep(self) -> int:
         """Remove what killed processes left half written, and empty folders; return how many files went."""

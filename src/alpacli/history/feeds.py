@@ -67,6 +67,10 @@ class FeedChoice:
             f"stocks come from the sip feed up to {until}: the plan has no SIP data of the last 15 minutes, --feed iex has",
         )
 
+    def live(self, symbol: str, now_ns: int) -> str:
+        """Return the feed for the latest prices of stocks."""
+        return "sip" if self._has_recent_sip(symbol, now_ns) else "iex"
+
     def _has_recent_sip(self, symbol: str, now_ns: int) -> bool:
         known = self._remembered()
         if known is not None and 0 <= now_ns - known[1] < _KNOWN_FOR_NS:

@@ -160,5 +160,5 @@ def new_york_day(at_ns: int) -> dt.date:
     return dt.datetime.fromtimestamp(at_ns // SECOND_NS, NEW_YORK).date()
 
 
-def new_york_ns(day: dt.date, at: dt.time = dt.time()) -> int:  # noqa: B008 # midnight is a constant
+def new_york_ns(day: dt.date, at: dt.time = dt.time()) -> int:  # midnight is a constant
     return int(dt.datetime.combine(day, at, NEW_YORK).timestamp()) * SECOND_NS

@@ -384,8 +384,8 @@ class _Download:
         self._threads: list[threading.Thread] = []
         self._stopped = threading.Event()
         self._rows = self._pages = 0
-        self._now_ns = owner._now_ns()  # noqa: SLF001 # one module
-        self._keeps = owner._store is not None  # noqa: SLF001
+        self._now_ns = owner._now_ns()  # one module
+        self._keeps = owner._store is not None
 
     def hole(self, series: Series, symbol: str, span: Span) -> Hole:
         made = Hole(self, series, symbol, span)
@@ -425,7 +425,7 @@ class _Download:
 
     def keep(self, hole: Hole, pieces: "list[tuple[Span, pyarrow.Table | None]]") -> bool:
         """Write pieces to the store, as far as they are final; tell whether they are there now."""
-        store, final_ns = self._owner._store, self.final_ns(hole.series)  # noqa: SLF001
+        store, final_ns = self._owner._store, self.final_ns(hole.series)
         until_ns = min(pieces[-1][0][1], final_ns)
         if store is None or not self._keeps or until_ns <= pieces[0][0][0]:
             return False
@@ -438,7 +438,7 @@ class _Download:
             )  # fmt: skip
         except OSError as error:
             self._keeps = False
-            self._owner._warn(  # noqa: SLF001
+            self._owner._warn(
                 f"what is downloaded is not kept any more: {error.strerror or error}; make room, or see `alpacli data prune`"
             )
             return False
@@ -448,7 +448,7 @@ class _Download:
         """Give rows that were let go of from the store, or where somebody pruned it meanwhile from Alpaca."""
         at = span[0]
         try:
-            for table in self._owner._store.read(hole.series, hole.symbol, span):  # type: ignore[union-attr] # noqa: SLF001
+            for table in self._owner._store.read(hole.series, hole.symbol, span):  # type: ignore[union-attr]
                 yield table
                 at = first_and_last_ns(table)[1] + 1
         except Gone:
@@ -476,7 +476,7 @@ class _Download:
         error: BaseException | None = None
         try:
             follower = Follower(
-                self._owner._read, self._owner._clock, patient=self._owner.patient, stopped=self._stopped.is_set  # noqa: SLF001
+                self._owner._read, self._owner._clock, patient=self._owner.patient, stopped=self._stopped.is_set
             )  # fmt: skip
             most = MOST_PER_PAGE if self._limit is None else min(self._limit + 1, MOST_PER_PAGE)
             for step in follower.follow(holes[0].series, sorted(by_symbol), holes[0].span, most):

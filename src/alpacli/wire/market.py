@@ -1,6 +1,6 @@
-"""Market data over REST, as the streams need it: what was missed in a gap, the previous close, and the day so far.
+"""Market data over REST but for long histories (``columns``): gaps of streams, latest prices, news, corporate actions.
 
-Source: the Market Data API's historical trades, historical bars and snapshots, for stocks and for crypto.
+Source: the Market Data API's historical trades and bars, snapshots, news and corporate actions.
 """
 
 import datetime as dt
@@ -9,9 +9,11 @@ from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 from alpacli.domain.board import DaySoFar
+from alpacli.domain.market import NewsArticle, Snapshot
+from alpacli.domain.series import market_of
 from alpacli.domain.ticks import instant_ns, instant_text
-from alpacli.domain.values import from_json
-from alpacli.errors import UnreadableAnswer
+from alpacli.domain.values import epoch_ns, from_json
+from alpacli.errors import UnreadableAnswer, UsageError
 from alpacli.ports import Request
 from alpacli.wire.frames import Loose, nine_digits, tick_from_element
 from alpacli.wire.rest import Call
@@ -112,6 +114,86 @@ def _day(snapshot: Mapping[str, Any]) -> DaySoFar:
 
 def _number(value: object) -> Decimal | None:
     return Decimal(value) if isinstance(value, int | Decimal) else None
+
+
+def snapshots(symbols: Sequence[str], *, feed: str | None = None) -> Call[list[Snapshot]]:
+    """Ask for the latest trade and quote, the minute's, the day's and the day before's bar of some symbols of one market.
+
+    Symbols that are not known are left out. ``feed`` matters for stocks (sip, iex, delayed_sip, overnight …) and options.
+    Source: GET /v2/stocks/snapshots, /v1beta3/crypto/us/snapshots, /v1beta1/options/snapshots.
+    """
+    market = market_of(symbols[0])
+    path = {"stocks": _STOCKS, "crypto": _CRYPTO, "options": "/v1beta1/options"}[market]
+    query = [("symbols", ",".join(symbols))]
+    if feed is not None and market != "crypto":
+        query.append(("feed", feed))
+
+    def decode(body: bytes) -> list[Snapshot]:
+        tree = _object(body, "snapshots")
+        found = tree if market == "stocks" else tree.get("snapshots")
+        if not isinstance(found, Mapping):
+            raise _unreadable("snapshots")
+        try:
+            return [
+                Snapshot.model_validate({"symbol": symbol, **found[symbol]})
+                for symbol in symbols
+                if isinstance(found.get(symbol), Mapping)
+            ]
+        except ValueError as error:
+            raise _unreadable("snapshots") from error
+
+    return Call("snapshots", Request("GET", f"{path}/snapshots", tuple(query), host="data"), decode)
+
+
+def news(
+    symbols: Sequence[str] = (),
+    *,
+    start: dt.datetime | None = None,
+    end: dt.datetime | None = None,
+    limit: int | None = 10,
+    newest_first: bool = True,
+    content: bool = False,
+) -> Call[list[NewsArticle]]:
+    """Ask for articles about any of some symbols, or all, by the time of their last change; ``limit=None`` means all.
+
+    Source: GET /v1beta1/news.
+    """
+    if limit is not None and limit < 1:
+        raise UsageError(f"limit is {limit}", "give a number of articles of at least 1")
+    query = [("sort", "desc" if newest_first else "asc"), ("include_content", "true" if content else "false")]
+    if symbols:
+        query.append(("symbols", ",".join(symbol.replace("/", "") for symbol in symbols)))
+    for name, value in (("start", start), ("end", end)):
+        if value is not None:
+            query.append((name, instant_text(epoch_ns(value))))
+    first = Request("GET", "/v1beta1/news", (*query, ("limit", str(min(limit or 50, 50)))), host="data")
+
+    def decode(body: bytes) -> list[NewsArticle]:
+        tree = _object(body, "news")
+        try:
+            return _Articles(map(NewsArticle.model_validate, tree["news"] or ()), tree.get("next_page_token"))
+        except (KeyError, TypeError, ValueError) as error:
+            raise _unreadable("news") from error
+
+    def next_page(request: Request, page: "_Articles", rows: list[NewsArticle]) -> Request | None:
+        left = 50 if limit is None else limit - len(rows)
+        if not page.token or left <= 0 or dict(request.query).get("page_token") == page.token:
+            return None
+        more = (("limit", str(min(left, 50))), ("page_token", page.token))
+        return request._replace(query=(*query, *more))
+
+    def trim(rows: list[NewsArticle]) -> list[NewsArticle]:
+        return list({article.id: article for article in reversed(rows)}.values())[::-1][:limit]
+
+    return Call("news", first, decode, next_page=next_page, trim=trim)
+
+
+class _Articles(list[NewsArticle]):
+    """A page of articles that knows the token of the next one."""
+
+    def __init__(self, rows: Iterable[NewsArticle], token: str | None) -> None:
+        super().__init__(rows)
+        self.token = token
 
 
 def recent_sip(symbol: str) -> Call[bool]:

@@ -1,0 +1,216 @@
+"""The commands that look after the market history kept on this machine: ls, verify, prune, sql."""
+
+import datetime as dt
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from alpacli.cli.output import View
+from alpacli.cli.run import Run
+from alpacli.domain.batches import instant_text
+from alpacli.domain.series import check_symbol
+from alpacli.errors import AlpacliError, UsageError
+
+if TYPE_CHECKING:
+    from alpacli.history.bar_store import BarStore, KeptFile
+
+Symbols = Annotated[list[str] | None, typer.Argument(metavar="SYMBOL", help="Only these.", show_default=False)]
+_AGE = re.compile(r"([0-9]{1,5})\s*(d|w|mo|y)")
+_DAYS = {"d": 1, "w": 7, "mo": 30, "y": 365}
+
+
+def ls(run: Run, symbols: Symbols = None) -> None:
+    """Show what is kept: symbols, periods, rows, and since when."""
+    from alpacli.domain.market import KeptHistory
+    from alpacli.render.history import kept as draw
+
+    view = View(list[KeptHistory], draw)
+    if run.options.schema:
+        run.printer.schema(view)
+        return
+    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for file in _files(run, symbols):
+        series = file.series
+        row = rows.setdefault(
+            (series, file.symbol),
+            {
+                "symbol": file.symbol,
+                "kind": series.kind,
+                "market": series.market,
+                "feed": series.feed,
+                "timeframe": series.timeframe or None,
+                "adjustment": series.adjustment if series.kind == "bars" else None,
+                "rows": 0,
+                "files": 0,
+                "bytes": 0,
+                "start": None,
+                "end": None,
+                "broken": 0,
+            },
+        )
+        row["files"] += 1
+        row["bytes"] += file.bytes
+        row["rows"] += file.rows
+        row["broken"] += bool(file.problem)
+        if file.covered:
+            row["start"] = min(file.covered[0][0], row["start"] or file.covered[0][0])
+            row["end"] = max(file.covered[-1][1], row["end"] or 0)
+    found = []
+    for row in rows.values():
+        for name in ("start", "end"):
+            row[name] = None if row[name] is None else instant_text(row[name])
+        found.append(KeptHistory.model_validate(row))
+    run.show_value(view, found)
+
+
+def verify(
+    run: Run,
+    symbols: Symbols = None,
+    repair: Annotated[  # noqa: FBT002 # a flag
+        bool, typer.Option("--repair", help="Remove broken files; they are downloaded again when asked for.")
+    ] = False,
+) -> None:
+    """Read every file and check it: readable, in order, no row twice, nothing outside what it covers."""
+    from alpacli.domain.market import VerifiedHistory
+    from alpacli.render.history import verified as draw
+
+    view = View(VerifiedHistory, draw)
+    if run.options.schema:
+        run.printer.schema(view)
+        return
+    store = _store(run)
+    count = rows = 0
+    broken: list[dict[str, str]] = []
+    for file in _files(run, symbols):
+        count += 1
+        rows += file.rows
+        problem = store.check(file)
+        if problem:
+            broken.append({"path": file.path, "problem": problem})
+            if repair:
+                store.remove(file)
+    run.show_value(view, VerifiedHistory.model_validate({"files": count, "rows": rows, "broken": broken}))
+    if broken and not repair:
+        raise AlpacliError(f"{len(broken)} of {count} files are broken", "alpacli data verify --repair removes them")
+
+
+def prune(
+    run: Run,
+    symbols: Symbols = None,
+    older_than: Annotated[
+        str | None,
+        typer.Option(
+            metavar="AGE", help="Only what was downloaded so long ago: 90d, 12w, 6mo, 2y.", show_default=False
+        ),
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option(metavar="bars|trades|quotes", help="Only this kind.", show_default=False)
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Everything that is kept.")] = False,  # noqa: FBT002 # a flag
+) -> None:
+    """Remove kept history, and always what killed processes left half written."""
+    from alpacli.domain.market import PrunedHistory
+    from alpacli.render.history import pruned as draw
+
+    view = View(PrunedHistory, draw)
+    if run.options.schema:
+        run.printer.schema(view)
+        return
+    if kind not in (None, "bars", "trades", "quotes"):
+        raise UsageError(f"--kind is {kind!r}", "choose bars, trades or quotes")
+    store = _store(run)
+    before = _before(run, older_than)
+    chosen = symbols or older_than or kind or everything
+    found = [
+        file
+        for file in (_files(run, symbols) if chosen else ())
+        if (kind is None or file.series.kind == kind) and (before is None or file.as_of < before)
+    ]
+    size = sum(file.bytes for file in found)
+    if found and not run.options.dry_run:
+        run.confirm([f"remove {len(found)} files with {sum(file.rows for file in found):,} rows ({size:,} bytes)"])
+    gone = 0
+    if not run.options.dry_run:
+        for file in found:
+            store.remove(file)
+        if found:
+            store.forget_empty([(file.series, file.symbol) for file in found])
+        gone = store.sweep()
+    run.show_value(
+        view,
+        PrunedHistory.model_validate(
+            {"files": len(found), "bytes": size, "leftovers": gone, "dry_run": run.options.dry_run}
+        ),
+    )
+
+
+def sql(
+    run: Run,
+    query: Annotated[str, typer.Argument(metavar="SELECT", help="Over the tables bars, trades and quotes.")],
+) -> None:
+    """Query what is kept with DuckDB: one SELECT.
+
+    Columns of bars: symbol, timestamp, open, high, low, close, volume, trade_count, vwap, market, feed, adjustment, timeframe.
+    """
+    from pydantic import Field, create_model
+
+    from alpacli.domain.values import to_json
+    from alpacli.history.sql import select
+    from alpacli.render.machine import parse
+    from alpacli.render.tables import plain
+
+    if run.options.schema:
+        raise UsageError("the columns of a query are its own", "look at one row: --json … limit 1")
+    answer = select(_store(run).root, query)
+    rows = [
+        dict(zip(answer.columns, row, strict=True)) for portion in answer.portions for row in map(_jsonable, portion)
+    ]
+    text = to_json(rows)
+    fields: dict[str, Any] = {
+        f"column_{place}": (Any, Field(None, alias=name)) for place, name in enumerate(answer.columns)
+    }
+    view = View(list[create_model("Row", **fields)], lambda _, frame: plain(parse(text), frame))  # type: ignore[misc] # made here
+    run.printer.show(view, rows, text, None)
+
+
+def _jsonable(row: tuple[Any, ...]) -> list[Any]:
+    return [_plain(value) for value in row]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dt.datetime):
+        text = (value if value.tzinfo else value.replace(tzinfo=dt.UTC)).astimezone(dt.UTC).isoformat()
+        return text.replace("+00:00", "Z")
+    if (isinstance(value, float) and value != value) or value in (float("inf"), float("-inf")):
+        return None  # JSON has no such numbers
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if value is None or isinstance(value, str | int | float) or hasattr(value, "as_tuple"):
+        return value
+    return str(value)
+
+
+def _store(run: Run) -> "BarStore":
+    from alpacli.history.bar_store import BarStore
+    from alpacli.runtime import market_folder
+
+    return BarStore(market_folder(run.settings()))
+
+
+def _files(run: Run, symbols: list[str] | None) -> "Iterator[KeptFile]":
+    wanted = {check_symbol(part) for text in symbols or () for part in text.split(",") if part.strip()}
+    return (file for file in _store(run).files() if not wanted or file.symbol in wanted)
+
+
+def _before(run: Run, text: str | None) -> str | None:
+    if text is None:
+        return None
+    matched = _AGE.fullmatch(text.strip().lower())
+    if matched is None:
+        raise UsageError(f"--older-than is {text!r}", "write 90d, 12w, 6mo or 2y")
+    today = dt.datetime.fromtimestamp(run.clock.time(), dt.UTC).date()
+    return (today - dt.timedelta(int(matched[1]) * _DAYS[matched[2]])).isoformat()
