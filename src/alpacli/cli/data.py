@@ -1,6 +1,7 @@
 """The commands that look after the market history kept on this machine: ls, verify, prune, sql."""
 
 import datetime as dt
+import math
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
@@ -171,7 +172,8 @@ def sql(
     fields: dict[str, Any] = {
         f"column_{place}": (Any, Field(None, alias=name)) for place, name in enumerate(answer.columns)
     }
-    view = View(list[create_model("Row", **fields)], lambda _, frame: plain(parse(text), frame))  # type: ignore[misc] # made here
+    model: Any = create_model("Row", **fields)
+    view = View(list[model], lambda _, frame: plain(parse(text), frame))
     run.printer.show(view, rows, text, None)
 
 
@@ -183,7 +185,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dt.datetime):
         text = (value if value.tzinfo else value.replace(tzinfo=dt.UTC)).astimezone(dt.UTC).isoformat()
         return text.replace("+00:00", "Z")
-    if (isinstance(value, float) and value != value) or value in (float("inf"), float("-inf")):
+    if isinstance(value, float) and not math.isfinite(value):
         return None  # JSON has no such numbers
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]

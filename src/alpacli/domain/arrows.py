@@ -1,6 +1,6 @@
-"""Arrow arrays and scalars made from buffers: ``pyarrow.array`` and ``pyarrow.scalar`` import pandas, half a second for nothing.
+"""Arrow arrays and scalars made from buffers: ``pyarrow.array`` and ``scalar`` import pandas, half a second for nothing.
 
-Benchmarks: ``python -m benchmarks --only kept`` is what this is for.
+Benchmark: ``python -m benchmarks --only kept`` is what this is for.
 """
 
 from array import array

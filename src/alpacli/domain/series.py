@@ -172,12 +172,12 @@ def missing(within: Span, spans: "list[Span]") -> "list[Span]":
 # ------------------------------------------------------------------------------------------- when people mean
 
 
-_AGO: Final = re.compile(
-    r"-\s*([0-9]{1,5})\s*(s|sec|min|m|h|hour|hours|d|day|days|w|week|weeks|mo|month|months|y|year|years)"
-)
+_AGO: Final = re.compile(r"-\s*([0-9]{1,5})\s*(s|sec|min|m|h|hours?|d|days?|w|weeks?|mo|months?|y|years?)")
 _AGO_NS: Final[Mapping[str, int]] = {
-    "s": SECOND_NS, "sec": SECOND_NS, "m": MINUTE_NS, "min": MINUTE_NS, "h": HOUR_NS, "hour": HOUR_NS, "hours": HOUR_NS,
-}  # fmt: skip
+    **dict.fromkeys(("s", "sec"), SECOND_NS),
+    **dict.fromkeys(("m", "min"), MINUTE_NS),
+    **dict.fromkeys(("h", "hour", "hours"), HOUR_NS),
+}
 _FRACTION: Final = re.compile(r"(.*:[0-9]{2})\.([0-9]{1,9})(.*)")
 
 

@@ -1,9 +1,9 @@
-"""Market history that was downloaded is kept: one Parquet file per series, symbol and month, which says itself what it covers.
+"""Market history that was downloaded is kept: a Parquet file per series, symbol and month, which says itself what it covers.
 
 The intervals for which everything is known stand in the file's own metadata, so rows and coverage change together, in one
 rename: a killed process leaves the old file or the new one, and at worst a temporary one. Writers of the same symbol wait for
-each other (flock); readers never wait. Intervals without a single row stand together in a small file of their own. A file that cannot be read is a hole, not an error. Files of bars of a day or longer
-hold a year, those of trades and quotes an hour. (ADR 10)
+each other (flock); readers never wait. A file that cannot be read is a hole, not an error. Files of bars of a day or longer
+hold a year, those of trades and quotes an hour; intervals without a single row stand together in a small file. (ADR 10)
 """
 
 import contextlib
@@ -201,29 +201,10 @@ class BarStore:
 
     def check(self, file: KeptFile) -> str:
         """Read a whole file and say what is wrong with it; empty when nothing is."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        if file.problem:
-            return file.problem
         try:
-            table = _read_table(file.path)
+            return file.problem or _wrong_with(file, _read_table(file.path))
         except Gone as error:
             return str(error)
-        span = period_span(file.period)
-        if not table.num_rows:
-            return ""
-        times = table["timestamp"].combine_chunks().cast(pa.int64())
-        steps = pc.subtract(times.slice(1), times.slice(0, len(times) - 1))
-        if pc.less(steps, integer(1 if file.series.kind == "bars" else 0)).true_count:
-            return "rows are doubled or out of order"
-        first, last = first_and_last_ns(table)
-        if first < span[0] or last >= span[1] or cut(file.covered, span) != file.covered:
-            return "it holds rows of another time"
-        if pc.not_equal(table["symbol"].combine_chunks(), text(file.symbol)).true_count:
-            return "it holds rows of another symbol"
-        inside = sum(between(table, *part).num_rows for part in file.covered)
-        return "" if inside == table.num_rows else "it holds rows that it does not say it covers"
 
     def remove(self, file: KeptFile) -> None:
         with contextlib.suppress(FileNotFoundError), _locked(os.path.dirname(file.path)):
@@ -290,6 +271,26 @@ def period_span(name: str) -> Span:
     else:
         after = first.replace(year=first.year + 1)
     return int(first.timestamp()) * SECOND_NS, int(after.timestamp()) * SECOND_NS
+
+
+def _wrong_with(file: KeptFile, table: "pyarrow.Table") -> str:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not table.num_rows:
+        return ""
+    times = table["timestamp"].combine_chunks().cast(pa.int64())
+    steps = pc.subtract(times.slice(1), times.slice(0, len(times) - 1))
+    if pc.less(steps, integer(1 if file.series.kind == "bars" else 0)).true_count:
+        return "rows are doubled or out of order"
+    first, last = first_and_last_ns(table)
+    span = period_span(file.period)
+    if first < span[0] or last >= span[1] or cut(file.covered, span) != file.covered:
+        return "it holds rows of another time"
+    if pc.not_equal(table["symbol"].combine_chunks(), text(file.symbol)).true_count:
+        return "it holds rows of another symbol"
+    inside = sum(between(table, *part).num_rows for part in file.covered)
+    return "" if inside == table.num_rows else "it holds rows that it does not say it covers"
 
 
 def _names(folder: str) -> list[str]:

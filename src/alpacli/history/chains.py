@@ -1,8 +1,8 @@
 """One chain of pages, followed to its end whatever happens on the way.
 
-What a chain meets: a 429 in its middle, a budget that is spent, a token that has expired, a page that comes twice, a token that
-leads in a circle. The first three are waited out or taken up again at the last row that is certain; the others are found by
-comparing each page with the one before.
+What a chain meets: a 429 in its middle, a budget that is spent, a token that has expired, a page that comes twice, a token
+that leads in a circle. The first three are waited out, or taken up again at the last row that is certain; the others are
+found by comparing each page with the one before.
 """
 
 from collections import deque

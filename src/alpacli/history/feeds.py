@@ -18,6 +18,12 @@ from alpacli.history.chains import Read
 from alpacli.wire.market import recent_sip
 
 DELAY_NS: Final = 15 * MINUTE_NS
+_ONLY: Final[dict[Market, str]] = {"crypto": "us", "options": "opra"}
+_SAID: Final[dict[Market, str]] = {
+    "stocks": "stocks come from the feed {feed}",
+    "crypto": "crypto comes from Alpaca's own exchange (feed us)",
+    "options": "options come from OPRA, as far as the plan goes",
+}
 _KNOWN_FOR_NS: Final = 24 * 3600 * SECOND_NS
 
 
@@ -42,17 +48,12 @@ class FeedChoice:
 
         ``latest``: only the end matters, as for the last few bars.
         """
-        if market == "crypto":
-            return "us", asked[1], "crypto comes from Alpaca's own exchange (feed us)"
-        if market == "options":
-            return "opra", asked[1], "options come from OPRA, as far as the plan goes"
-        if feed is not None:
-            return feed, asked[1], f"stocks come from the {feed} feed"
-        if asked[1] <= now_ns - DELAY_NS:
-            return "sip", asked[1], "stocks come from the sip feed (all US exchanges)"
+        if market != "stocks" or feed is not None:
+            made = _ONLY.get(market) or feed or ""
+            return made, asked[1], _SAID[market].format(feed=made)
         stock = next(symbol for symbol in symbols if market_of(symbol) == "stocks")
-        if self._has_recent_sip(stock, now_ns):
-            return "sip", asked[1], "stocks come from the sip feed (all US exchanges), up to now"
+        if asked[1] <= now_ns - DELAY_NS or self._has_recent_sip(stock, now_ns):
+            return "sip", asked[1], _SAID["stocks"].format(feed="sip (all US exchanges)")
         delayed_ns = now_ns - DELAY_NS
         if asked[0] >= delayed_ns and not latest:
             return (
@@ -61,11 +62,8 @@ class FeedChoice:
                 "stocks come from the iex feed alone: the plan has no SIP data of the last 15 minutes",
             )
         until = instant_text(delayed_ns // SECOND_NS * SECOND_NS)
-        return (
-            "sip",
-            delayed_ns,
-            f"stocks come from the sip feed up to {until}: the plan has no SIP data of the last 15 minutes, --feed iex has",
-        )
+        said = f"stocks come from the sip feed up to {until}: the plan has nothing later of it, --feed iex has"
+        return "sip", delayed_ns, said
 
     def live(self, symbol: str, now_ns: int) -> str:
         """Return the feed for the latest prices of stocks."""

@@ -2,8 +2,8 @@
 
 Stocks trade from 04:00 to 20:00 in New York on the days of the NYSE, crypto always; the night venues are treated as always
 open. A short hole is cut down to the first and the last moment at which something may trade, so a question about a closed
-market sends nothing; a long one has trading in it anyway. The calendar (exchange_calendars) brings pandas, so its holidays are
-kept in a small file for a while.
+market sends nothing; a long one has trading in it anyway. The calendar (exchange_calendars) brings pandas, so its holidays
+are kept in a small file for a while.
 """
 
 import contextlib

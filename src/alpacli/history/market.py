@@ -1,9 +1,9 @@
 """Market history as batches: what is kept is read, only the holes are asked for, and what comes is kept at once.
 
 Each hole is a chain of pages. Chains of several symbols run side by side in threads, within the budget that all processes
-share; their rows wait in the store, not in memory, until it is their turn to be given out. A page is trusted only as far as it
-goes on from the one before: the rows of its last moment are held back until the next page, so that a chain can be taken up
-again at exactly that place when its token has expired, and whatever was given or kept is complete.
+share; their rows wait in the store, not in memory, until it is their turn to be given out. A page is trusted only as far as
+it goes on from the one before: the rows of its last moment are held back until the next page, so that a chain can be taken
+up again at exactly that place when its token has expired, and whatever was given or kept is complete.
 """
 
 import datetime as dt

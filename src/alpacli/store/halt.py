@@ -155,7 +155,7 @@ class HaltSwitch:
             file.write(_bytes(kept))
             file.flush()
             os.fsync(file.fileno())
-        os.replace(name, self._path)  # noqa: PTH105 # plain text paths, as in all of store
+        os.replace(name, self._path)  # plain text paths, as in all of store
 
     def _try_to_keep(self, kept: _Kept) -> None:
         with suppress(OSError):  # what is known now holds; the next look tries again

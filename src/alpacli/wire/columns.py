@@ -1,6 +1,6 @@
 """Pages of historical bars, trades and quotes: what to ask, and how a page becomes columns without losing a digit.
 
-A page of ten thousand rows is decoded into structs and then into columns of doubles, in a few milliseconds. Doubles are proven
+A page of ten thousand rows is decoded into structs and then into columns of doubles, in milliseconds. Doubles are proven
 harmless first: no run of digits in the page is longer than a double keeps, or the numbers that are come back as they were
 written. A page for which that fails, or with fields that are not known here, is read again slowly, with decimals.
 
@@ -189,10 +189,10 @@ def _doubles_keep(body: bytes) -> bool:
     """Prove that no number of the page loses a digit as a double."""
     if _LONG not in body.translate(_DIGITS_OR_BLANK):
         return True
-    for text in _LONG_NUMBER.findall(body):
-        if repr(float(text)).encode() != text and not is_exact(Decimal(text.decode())):
-            return False
-    return True
+    return all(
+        repr(float(number)).encode() == number or is_exact(Decimal(number.decode()))
+        for number in _LONG_NUMBER.findall(body)
+    )
 
 
 @lru_cache
