@@ -1,9 +1,9 @@
-"""A market data host with a history that a test makes up: Alpaca's paging over rows in memory, on a real HTTP server."""
+"""A market data host with a history that a test makes up: Alpaca's paging over rows in memory, in process or over HTTP."""
 
 import datetime as dt
 import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,22 @@ from tests.support.origin import Origin, Reply, Seen
 
 from alpacli.domain.batches import instant_text
 from alpacli.domain.values import Timestamp
+from alpacli.ports import Response
+from alpacli.wire.errors import refusal
+from alpacli.wire.rest import Call
 
 Row = dict[str, Any]
 SECOND_NS = 1_000_000_000
 MINUTE_NS = 60 * SECOND_NS
+BARS = "/v2/stocks/bars"
 
 
 def ns(text: str) -> int:
     return Timestamp.parse(text).epoch_ns
+
+
+def utc(text: str) -> dt.datetime:
+    return dt.datetime.fromisoformat(text).replace(tzinfo=dt.UTC)
 
 
 def bar(at_ns: int, price: float = 100.0) -> Row:
@@ -26,66 +34,81 @@ def bar(at_ns: int, price: float = 100.0) -> Row:
     return {"c": close, "h": close, "l": price, "n": 7, "o": price, "t": instant_text(at_ns), "v": 1200, "vw": price}
 
 
-def minutes(first: str, count: int) -> list[Row]:
+def minutes(first: str, count: int, *, every: int = 1) -> list[Row]:
     start = ns(first)
-    return [bar(start + number * MINUTE_NS, round(100 + number % 50 / 4, 2)) for number in range(count)]
+    return [bar(start + n * every * MINUTE_NS, round(100 + n % 50 / 4, 2)) for n in range(count)]
 
 
 class History:
-    """Serves rows by path (``/v2/stocks/bars``) and symbol; ``before`` may answer a request instead, or spoil its answer.
+    """Rows by path and symbol, paged as Alpaca pages them.
 
-    ``page`` is the most rows that a page holds whatever was asked for.
+    ``page`` is the most rows of a page, whatever was asked for. ``spoil`` sees the number of each request, its query and its
+    answer, which it may change, and may return what is answered instead. ``asked`` are the queries so far.
     """
 
-    def __init__(self, origin: Origin, *, page: int = 10_000) -> None:
-        self.rows: dict[tuple[str, str], list[Row]] = {}
-        self.actions: list[Row] = []
+    def __init__(self, *, page: int = 10_000) -> None:
         self.page = page
-        self.asked: list[Seen] = []
-        self.before: Callable[[int, Seen, dict[str, Any]], Reply | None] | None = None
-        self._lock = threading.Lock()
-        origin.answer("/v2/stocks/trades/latest", self._latest)
-        origin.answer("/v1/corporate-actions", self._actions)
-        origin.answer("/v", self._answer)
         self.recent_sip = True
+        self.actions: list[Row] = []
+        self.asked: list[dict[str, str]] = []
+        self.others: list[str] = []
+        self.spoil: Callable[[int, dict[str, str], dict[str, Any]], Reply | None] | None = None
+        self._rows: dict[tuple[str, str], list[tuple[int, Row]]] = {}
+        self._lock = threading.Lock()
 
-    def put(self, symbol: str, rows: Sequence[Row], path: str = "/v2/stocks/bars") -> None:
-        self.rows[path, symbol] = sorted(rows, key=lambda row: ns(row["t"]))
+    def put(self, symbol: str, rows: Sequence[Row], path: str = BARS) -> None:
+        self._rows[path, symbol] = sorted(((ns(row["t"]), row) for row in rows), key=lambda pair: pair[0])
 
-    def _latest(self, seen: Seen) -> Reply:
-        if not self.recent_sip:
-            return Reply(403, {"message": "subscription does not permit querying recent SIP data"})
-        return Reply(body={"trades": {}})
+    def serve(self, origin: Origin) -> None:
+        """Answer over HTTP."""
+        origin.answer("/v", lambda seen: self.answer(seen.path, _flat(seen)))
 
-    def _actions(self, seen: Seen) -> Reply:
-        low, high = seen.query["start"][0], seen.query["end"][0]
-        found = [action for action in self.actions if low <= action["ex_date"] <= high]
-        return Reply(body={"corporate_actions": {"forward_splits": found}, "next_page_token": None})
+    def read(self, call: Call[Any]) -> Any:
+        """Answer a call in process, as a client's ``fetch``."""
+        reply = self.answer(call.request.path, dict(call.request.query))
+        if reply.status != 200:
+            raise refusal(
+                call.request,
+                Response(reply.status, {name.lower(): value for name, value in reply.headers.items()}, reply.payload()),
+                0.0,
+            )
+        return call.decode(reply.payload())
 
-    def _answer(self, seen: Seen) -> Reply:
+    def answer(self, path: str, query: Mapping[str, str]) -> Reply:
+        if path == "/v2/stocks/trades/latest":
+            self.others.append(path)
+            if not self.recent_sip:
+                return Reply(403, {"message": "subscription does not permit querying recent SIP data"})
+            return Reply(body={"trades": {}})
+        if path == "/v1/corporate-actions":
+            self.others.append(path)
+            found = [action for action in self.actions if query["start"] <= action["ex_date"] <= query["end"]]
+            return Reply(body={"corporate_actions": {"forward_splits": found}, "next_page_token": None})
+        return self._page(path, dict(query))
+
+    def _page(self, path: str, query: dict[str, str]) -> Reply:
         with self._lock:
-            self.asked.append(seen)
+            self.asked.append(query)
             number = len(self.asked)
-        query = {name: values[0] for name, values in seen.query.items()}
-        kind = seen.path.rpartition("/")[2]
         start, end = ns(query["start"]), ns(query["end"])
-        descending = query.get("sort") == "desc"
         found: list[tuple[str, Row]] = []
         for symbol in sorted(query["symbols"].split(",")):
-            rows = [row for row in self.rows.get((seen.path, symbol), ()) if start <= ns(row["t"]) <= end]
-            found += [(symbol, row) for row in (reversed(rows) if descending else rows)]
+            rows = [row for at, row in self._rows.get((path, symbol), ()) if start <= at <= end]
+            found += [(symbol, row) for row in (rows[::-1] if query.get("sort") == "desc" else rows)]
         at = int(query.get("page_token", "at-0").removeprefix("at-"))
         size = min(int(query["limit"]), self.page)
         pages: dict[str, list[Row]] = {}
         for symbol, row in found[at : at + size]:
             pages.setdefault(symbol, []).append(row)
-        answer: dict[str, Any] = {
-            kind: pages,
-            "next_page_token": f"at-{at + size}" if at + size < len(found) else None,
-        }
-        if self.before is not None and (instead := self.before(number, seen, answer)) is not None:
+        token = f"at-{at + size}" if at + size < len(found) else None
+        answer: dict[str, Any] = {path.rpartition("/")[2]: pages, "next_page_token": token}
+        if self.spoil is not None and (instead := self.spoil(number, query, answer)) is not None:
             return instead
         return Reply(body=json.dumps(answer, separators=(",", ":")).encode())
+
+
+def _flat(seen: Seen) -> dict[str, str]:
+    return {name: values[0] for name, values in seen.query.items()}
 
 
 def environment(origin: Origin, state: Path, **more: str) -> dict[str, str]:
@@ -100,5 +123,5 @@ def environment(origin: Origin, state: Path, **more: str) -> dict[str, str]:
     }
 
 
-def utc(text: str) -> dt.datetime:
-    return dt.datetime.fromisoformat(text).replace(tzinfo=dt.UTC)
+def expired() -> Reply:
+    return Reply(400, {"message": "invalid page token"})

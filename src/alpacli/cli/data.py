@@ -153,7 +153,8 @@ def sql(
 ) -> None:
     """Query what is kept with DuckDB: one SELECT.
 
-    Columns of bars: symbol, timestamp, open, high, low, close, volume, trade_count, vwap, market, feed, adjustment, timeframe.
+    Columns of bars: symbol, timestamp, open, high, low, close, volume, trade_count, vwap, market, feed, adjustment and
+    timeframe.
     """
     from pydantic import Field, create_model
 

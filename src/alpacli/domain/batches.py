@@ -268,18 +268,16 @@ def _with_decimals(table: "pyarrow.Table", names: set[str]) -> "pyarrow.Table":
 
 
 def decimals(values: Sequence[Decimal | None]) -> "pyarrow.Array":
-    """Return a column of decimals with as many digits as its numbers need."""
+    """Return a column of decimals with as many digits as its numbers need.
+
+    Raises:
+        ValueError: one needs more than 76.
+    """
     import pyarrow as pa
 
-    known = [value for value in values if value is not None]
-    if not known:
+    if all(value is None for value in values):
         return pa.nulls(len(values), pa.float64())
-    try:
-        return pa.array(values)
-    except pa.ArrowInvalid:
-        raise UsageError(
-            "a number in this data has more than 76 digits", "this is no price: report it, with the symbol and the time"
-        ) from None
+    return pa.array(values)  # pa.ArrowInvalid is a ValueError
 
 
 def frame_of_pandas(table: "pyarrow.Table") -> "pandas.DataFrame":
@@ -356,8 +354,9 @@ def _values(name: str, column: "pyarrow.ChunkedArray") -> list[Any]:
 
 
 def _plain(value: float | Decimal) -> Decimal:
-    number = Decimal(repr(value)) if isinstance(value, float) else value
-    return Decimal(int(number)) if number == number.to_integral_value() else number.normalize()
+    """Return the number without zeros at its end; not with ``normalize``, which rounds to 28 digits."""
+    written = format(Decimal(repr(value)) if isinstance(value, float) else value, "f")
+    return Decimal(written.rstrip("0").rstrip(".") if "." in written else written)
 
 
 def with_columns(table: "pyarrow.Table", names: Sequence[str]) -> "pyarrow.Table":

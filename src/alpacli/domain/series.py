@@ -184,9 +184,9 @@ _FRACTION: Final = re.compile(r"(.*:[0-9]{2})\.([0-9]{1,9})(.*)")
 def moment(name: str, text: str, now_ns: int, zone: dt.tzinfo, *, ending: bool = False) -> int:
     """Return the instant that somebody meant, in nanoseconds.
 
-    ``2026-01-05`` is that day's first nanosecond (with ``ending`` its last) in ``zone``, ``2026-01-05 09:30`` a time there, a time
-    with an offset or Z is what it says, ``now`` is ``now_ns``, ``-90min``, ``-4h`` so long before it; ``-5d``, ``-2w``, ``-3mo``
-    and ``-1y`` count back from today's beginning, so that the same words on the same day mean the same instant.
+    ``2026-01-05`` is that day's first nanosecond (with ``ending`` its last) in ``zone``, ``2026-01-05 09:30`` a time there;
+    a time with an offset or Z is what it says, ``now`` is ``now_ns``, ``-90min`` and ``-4h`` are so long before it; ``-5d``,
+    ``-2w``, ``-3mo`` and ``-1y`` count back from today's beginning: the same words mean the same instant all day.
 
     Raises:
         UsageError: none of those, or a time that the zone skips when clocks go forward.

@@ -235,8 +235,7 @@ class MarketData:
             days = [day for day in found.get(symbol, ()) if day <= today]
             if days and self._store.forget(series, symbol, up_to=max(days)):
                 self._warn(f"{symbol} had a corporate action on {max(days)}: its adjusted history is downloaded again")
-            if self._store.oldest(series, symbol) is not None:
-                self._store.mark_checked(series, symbol, today)
+            self._store.mark_checked(series, symbol, today)
 
     def _action_days(self, names: list[str], first: dt.date, last: dt.date) -> dict[str, list[dt.date]]:
         from alpacli.wire.market import corporate_actions

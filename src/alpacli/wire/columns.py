@@ -19,7 +19,7 @@ import msgspec
 from alpacli.domain.arrows import floats, integers, text, text_lists, texts
 from alpacli.domain.batches import COLUMNS, decimals, instant_text, is_exact, schema
 from alpacli.domain.series import Kind, Market, Series, Span
-from alpacli.domain.values import from_json, to_json
+from alpacli.domain.values import exact, from_json, to_json
 from alpacli.errors import UnreadableAnswer, UsageError
 from alpacli.ports import Request
 from alpacli.wire.rest import Call
@@ -277,7 +277,7 @@ def _column(what: str, values: Sequence[Any]) -> "pyarrow.Array":
         return text_lists([[value] if isinstance(value, str) else value for value in values])
     if what != "number":
         return _MAKERS[what](values)
-    numbers = [None if value is None else Decimal(value) for value in values]
+    numbers = [None if value is None else exact(value) for value in values]
     if all(number is None or is_exact(number) for number in numbers):
         return floats([None if number is None else float(number) for number in numbers])
     return decimals(numbers)

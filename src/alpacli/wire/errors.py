@@ -47,7 +47,7 @@ class _Body(NamedTuple):
 def refusal(request: Request, response: Response, now: float) -> AlpacaAPIError | RedirectRefused:
     """Return the error that a non-2xx answer stands for; ``now`` is Unix time in seconds, for ``X-RateLimit-Reset``.
 
-    401, and 403 without a code: ``AuthenticationError``. 404: ``NotFound``. 403 with a code, 409 and 422 on orders and
+    401, and 403 without a code: ``AuthenticationError``, unless the data host says that it is the subscription. 404: ``NotFound``. 403 with a code, 409 and 422 on orders and
     positions: ``OrderRejected``. 429: ``RateLimited`` with ``retry_after`` when the server said. 5xx: ``ServerError``. 3xx:
     ``RedirectRefused``. Anything else: ``AlpacaAPIError``.
     """
@@ -76,6 +76,8 @@ def printable(text: str, longest: int = _LONGEST_TEXT) -> str:
 
 
 def _kind(request: Request, status: int, body: _Body) -> tuple[type[AlpacaAPIError], str]:
+    if status in (402, 403) and request.host == "data" and "subscription" in body.message.lower():
+        return AlpacaAPIError, "the plan does not have this data: end 15 minutes ago (--end -16min), or take --feed iex"
     if status == 401 or (status == 403 and body.code is None):
         return AuthenticationError, _KEYS_HINT
     if status == 404:
