@@ -29,6 +29,7 @@ _KEYS_HINT: Final = (
     "check ALPACA_API_KEY and ALPACA_SECRET_KEY: they must be paper keys, not live ones;"
     " `alpacli account --sim` needs none"
 )
+_PLAN_HINT: Final = "the plan does not have this data: end 15 minutes ago (--end -16min), or take --feed iex"
 _NOT_FOUND_HINTS: Final = (
     ("/v2/orders", "`alpacli orders --status all` lists the orders of this account"),
     ("/v2/positions", "`alpacli positions` lists what is held"),
@@ -47,8 +48,9 @@ class _Body(NamedTuple):
 def refusal(request: Request, response: Response, now: float) -> AlpacaAPIError | RedirectRefused:
     """Return the error that a non-2xx answer stands for; ``now`` is Unix time in seconds, for ``X-RateLimit-Reset``.
 
-    401, and 403 without a code: ``AuthenticationError``, unless the data host says that it is the subscription. 404: ``NotFound``. 403 with a code, 409 and 422 on orders and
-    positions: ``OrderRejected``. 429: ``RateLimited`` with ``retry_after`` when the server said. 5xx: ``ServerError``. 3xx:
+    401, and 403 without a code: ``AuthenticationError``, but for the data host's about the subscription. 404: ``NotFound``. 403
+    with a code, 409 and 422 on orders and positions: ``OrderRejected``. 429: ``RateLimited`` with ``retry_after`` when the
+    server said. 5xx: ``ServerError``. 3xx:
     ``RedirectRefused``. Anything else: ``AlpacaAPIError``.
     """
     status = response.status
@@ -76,10 +78,9 @@ def printable(text: str, longest: int = _LONGEST_TEXT) -> str:
 
 
 def _kind(request: Request, status: int, body: _Body) -> tuple[type[AlpacaAPIError], str]:
-    if status in (402, 403) and request.host == "data" and "subscription" in body.message.lower():
-        return AlpacaAPIError, "the plan does not have this data: end 15 minutes ago (--end -16min), or take --feed iex"
     if status == 401 or (status == 403 and body.code is None):
-        return AuthenticationError, _KEYS_HINT
+        of_plan = request.host == "data" and "subscription" in body.message.lower()
+        return (AlpacaAPIError, _PLAN_HINT) if of_plan else (AuthenticationError, _KEYS_HINT)
     if status == 404:
         return NotFound, next(hint for prefix, hint in _NOT_FOUND_HINTS if request.path.startswith(prefix))
     if status in (403, 409, 422) and request.path.startswith(("/v2/orders", "/v2/positions")):

@@ -194,9 +194,9 @@ def test_whatever_the_order_of_requests_each_gives_exactly_its_rows_and_no_minut
 
     host.spoil = spoil
     known: set[int] = set()
-    for low, high, _ in questions:
+    for one, other, _ in questions:
         desk = Desk(folder, host)
-        low, high = min(low, high), max(low, high)
+        low, high = min(one, other), max(one, other)
         host.asked.clear()
         asked = (begin + low * step, begin + high * step)
         wanted = [row["t"] for row in rows if asked[0] <= ns(row["t"]) <= asked[1]]
@@ -214,7 +214,8 @@ def test_whatever_the_order_of_requests_each_gives_exactly_its_rows_and_no_minut
         }
         assert not fetched & known
         known |= set(range(low, high + 1))
-    assert all(not desk.store.check(file) for file in desk.store.files())
+    store = Desk(folder, host).store
+    assert all(not store.check(file) for file in store.files())
 
 
 # --------------------------------------------------------------------------------------------------------- faults
