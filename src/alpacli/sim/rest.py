@@ -213,6 +213,15 @@ def _announcements(call: Call) -> Json:
     return []
 
 
+def _corporate_actions(call: Call) -> Json:
+    """Return no corporate actions: nothing here is split and nothing pays."""
+    start, end = call.day("start"), call.day("end")
+    if start is not None and end is not None and end < start:
+        raise bad_parameter("end should not be before start")
+    _data_limit(call, 100, _MOST_ACTIONS)
+    return {"corporate_actions": {}, "next_page_token": None}
+
+
 def _no_announcement(call: Call) -> Json:
     raise Refusal(404, 40410000, f"announcement not found for {call.item}")
 
@@ -377,6 +386,7 @@ def _news(call: Call) -> Json:
 
 
 _MOST_ANNOUNCED_DAYS: Final = 90
+_MOST_ACTIONS: Final = 1000
 _STOCKS: Final = "/v2/stocks"
 _CRYPTO: Final = "/v1beta3/crypto/us"
 _KIND: Final = "trades|quotes|bars"
@@ -395,6 +405,7 @@ _DATA: Final[Mapping[str, Handler]] = {
         "snapshots": data.snapshots(call.desk, _data_symbols(call, crypto=True), crypto=True)
     },
     "/v1beta1/news": _news,
+    "/v1/corporate-actions": _corporate_actions,
 }
 
 _PATHS: Final[tuple[tuple[str, Mapping[str, Handler]], ...]] = (

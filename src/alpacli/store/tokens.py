@@ -145,7 +145,7 @@ class TokenBook:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(name, self._path)  # noqa: PTH105 # plain text paths, as in all of store
+            os.replace(name, self._path)  # plain text paths, as in all of store
         except OSError as error:
             with suppress(OSError):
                 os.unlink(name)

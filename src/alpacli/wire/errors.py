@@ -48,9 +48,9 @@ class _Body(NamedTuple):
 def refusal(request: Request, response: Response, now: float) -> AlpacaAPIError | RedirectRefused:
     """Return the error that a non-2xx answer stands for; ``now`` is Unix time in seconds, for ``X-RateLimit-Reset``.
 
-    401, and 403 without a code: ``AuthenticationError``, but for the data host's about the subscription. 404: ``NotFound``. 403
-    with a code, 409 and 422 on orders and positions: ``OrderRejected``. 429: ``RateLimited`` with ``retry_after`` when the
-    server said. 5xx: ``ServerError``. 3xx:
+    401, and 403 without a code: ``AuthenticationError``, but for the data host's about the subscription. 404: ``NotFound``.
+    403 with a code, 409 and 422 on orders and positions: ``OrderRejected``. 429: ``RateLimited`` with ``retry_after`` when
+    the server said. 5xx: ``ServerError``. 3xx:
     ``RedirectRefused``. Anything else: ``AlpacaAPIError``.
     """
     status = response.status
