@@ -224,13 +224,31 @@ def open_market_data(
     from alpacli.history.feeds import FeedChoice
     from alpacli.history.holes import NyseDays, new_york_day
     from alpacli.history.market import MarketData
+    from alpacli.settings import PAPER_URLS
 
     clock = SystemClock()
     folder = market_folder(settings)
     store = BarStore(folder) if keep and not settings.sim else None
     plan = "" if settings.sim else os.path.join(folder, f"plan-{settings.fingerprint}.json")
-    days = NyseDays(os.path.join(settings.state_dir, "market", "nyse.json"), new_york_day(int(clock.time()) * 10**9))
-    return MarketData(read, clock, store, FeedChoice(read, plan), days.is_session, warn)
+    today = new_york_day(int(clock.time()) * 10**9)
+
+    def never_closes() -> bool:
+        """Ask any exchange but Alpaca's whether it traded last Sunday: the offline one does, unless told otherwise."""
+        from datetime import timedelta
+
+        from alpacli.errors import AlpacliError
+        from alpacli.wire import rest
+
+        if settings.data_url == PAPER_URLS["data"]:
+            return False
+        sunday = today - timedelta(today.weekday() + 1)
+        try:
+            return bool(read(rest.calendar(sunday, sunday)))
+        except AlpacliError:
+            return False  # a host that serves market data alone
+
+    days = NyseDays(os.path.join(settings.state_dir, "market", "nyse.json"), today, never_closes)
+    return MarketData(read, clock, store, FeedChoice(read, plan), days, warn)
 
 
 def live_feed(settings: Settings, read: "Callable[[Call[Any]], Any]", symbol: str) -> str:

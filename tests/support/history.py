@@ -39,6 +39,17 @@ def minutes(first: str, count: int, *, every: int = 1) -> list[Row]:
     return [bar(start + n * every * MINUTE_NS, round(100 + n % 50 / 4, 2)) for n in range(count)]
 
 
+def sessions(first: str, count: int) -> list[Row]:
+    """Return half-hour bars from 14:30 to 20:30 UTC of the NYSE's days in early 2026."""
+    closed = {"2026-01-19", "2026-02-16", "2026-04-03"}
+    day, rows = dt.date.fromisoformat(first), list[Row]()
+    while len(rows) < count:
+        if day.weekday() < 5 and day.isoformat() not in closed:
+            rows += minutes(f"{day}T14:30:00Z", 13, every=30)
+        day += dt.timedelta(1)
+    return rows[:count]
+
+
 class History:
     """Rows by path and symbol, paged as Alpaca pages them.
 
@@ -84,6 +95,9 @@ class History:
             self.others.append(path)
             found = [action for action in self.actions if query["start"] <= action["ex_date"] <= query["end"]]
             return Reply(body={"corporate_actions": {"forward_splits": found}, "next_page_token": None})
+        if path.rpartition("/")[2] not in ("bars", "trades", "quotes"):
+            self.others.append(path)
+            return Reply(404, {"message": "endpoint not found."})
         return self._page(path, dict(query))
 
     def _page(self, path: str, query: dict[str, str]) -> Reply:

@@ -12,7 +12,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 from zoneinfo import ZoneInfo
 
 from alpacli.domain.series import DAY_NS, HOUR_NS, MINUTE_NS, SECOND_NS, Series, Span
@@ -32,13 +32,22 @@ _KEPT_DAYS: Final = 30
 IsSession = Callable[[dt.date], bool]
 
 
-def narrowed(series: Series, hole: Span, is_session: IsSession) -> Span | None:
+class Hours(Protocol):
+    """When stocks trade on an exchange."""
+
+    def never_closes(self) -> bool: ...
+
+    def is_session(self, day: dt.date) -> bool: ...
+
+
+def narrowed(series: Series, hole: Span, hours: Hours) -> Span | None:
     """Return the part of a hole between its first and its last moment of trading; ``None`` when the market was shut."""
     step = series.step
     if hole[1] - hole[0] > _LONG_NS or series.market == "crypto" or series.feed in _ALWAYS:
         return hole
-    if step is not None and step.unit in ("Week", "Month"):
+    if (step is not None and step.unit in ("Week", "Month")) or hours.never_closes():
         return hole
+    is_session = hours.is_session
     whole_days = step is not None and not step.within_a_day
     # a bar that began before the market opened holds its first trades
     lead_ns = step.longest_ns if step is not None and not whole_days else 0
@@ -76,12 +85,23 @@ def _window(day: dt.date, *, whole_days: bool) -> Span:
 
 
 class NyseDays:
-    """The days on which the NYSE trades, from ``exchange_calendars``; ``path`` is where its holidays are kept, or empty."""
+    """The days on which the NYSE trades, from ``exchange_calendars``; ``path`` is where its holidays are kept, or empty.
 
-    def __init__(self, path: str, today: dt.date) -> None:
+    ``never_closes`` finds out whether this is another exchange, one that is always open; it is asked once.
+    """
+
+    def __init__(self, path: str, today: dt.date, never_closes: Callable[[], bool] = lambda: False) -> None:
+        self._never_closes = never_closes
+        self._always: bool | None = None
         self._path = path
         self._today = today
         self._known: tuple[frozenset[str], str, str] | None = None
+
+    def never_closes(self) -> bool:
+        """Tell whether stocks trade on Sundays too, as they do on the offline exchange."""
+        if self._always is None:
+            self._always = self._never_closes()
+        return self._always
 
     def is_session(self, day: dt.date) -> bool:
         """Tell whether the exchange trades on a day; beyond what its calendar knows, on every weekday."""

@@ -31,7 +31,7 @@ from alpacli.errors import AlpacaAPIError, AlpacliError, UsageError
 from alpacli.history.bar_store import BarStore, Gone, period_of, period_span
 from alpacli.history.chains import Follower, Read
 from alpacli.history.feeds import FeedChoice
-from alpacli.history.holes import IsSession, expected_rows, final_until, narrowed, new_york_day
+from alpacli.history.holes import Hours, expected_rows, final_until, narrowed, new_york_day
 from alpacli.ports import Clock
 from alpacli.wire.columns import MOST_PER_PAGE, page
 
@@ -67,7 +67,7 @@ class MarketData:
         clock: Clock,
         store: BarStore | None,
         feeds: FeedChoice,
-        is_session: IsSession,
+        hours: Hours,
         warn: Callable[[str], None],
     ) -> None:
         """Take the parts. ``read`` carries out one ``Call``; without ``store`` nothing is kept."""
@@ -75,7 +75,7 @@ class MarketData:
         self._clock = clock
         self._store = store
         self._feeds = feeds
-        self._is_session = is_session
+        self._hours = hours
         self._warn = warn
         self.patient = True
         self.on_progress: Callable[[Progress], None] | None = None
@@ -187,7 +187,7 @@ class MarketData:
         known: list[Span] = []
         if self._store is not None and self.use_kept:
             known = self._store.covered(series, symbol, span)
-        found = (narrowed(series, hole, self._is_session) for hole in missing(span, known))
+        found = (narrowed(series, hole, self._hours) for hole in missing(span, known))
         holes = [hole for hole in found if hole is not None]
         parts: list[Span | Hole] = [*known, *(download.hole(series, symbol, hole) for hole in holes)]
         return sorted(parts, key=lambda part: part.span[0] if isinstance(part, Hole) else part[0])

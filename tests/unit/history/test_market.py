@@ -21,7 +21,16 @@ from alpacli.history.holes import NyseDays
 from alpacli.history.market import MarketData
 
 NOW = ns("2026-05-28T20:26:40Z")
-WEEKDAYS = NyseDays("", dt.date(2026, 5, 28))
+
+
+class Weekdays:
+    """An exchange without holidays."""
+
+    def never_closes(self) -> bool:
+        return False
+
+    def is_session(self, day: dt.date) -> bool:
+        return day.weekday() < 5
 
 
 class Desk:
@@ -33,9 +42,7 @@ class Desk:
         self.clock = ManualClock(NOW / 1e9)
         self.said: list[str] = []
         feeds = FeedChoice(self.host.read, str(folder / "plan.json"))
-        self.data = MarketData(
-            self.host.read, self.clock, self.store, feeds, lambda day: day.weekday() < 5, self.said.append
-        )
+        self.data = MarketData(self.host.read, self.clock, self.store, feeds, Weekdays(), self.said.append)
 
     def rows(self, symbols: str | Sequence[str] = "AAPL", kind: str = "bars", **query: Any) -> list[tuple[str, str]]:
         return [
@@ -126,7 +133,7 @@ def test_the_bar_of_a_day_is_final_when_the_day_is_over(desk: Desk) -> None:
 )
 def test_closed_hours_are_not_holes(tmp_path: Path, start: str, end: str, what: str) -> None:
     desk = Desk(tmp_path)
-    desk.data._is_session = WEEKDAYS.is_session
+    desk.data._hours = NyseDays("", dt.date(2026, 5, 28))
     assert desk.rows(start=start, end=end) == [], what
     assert desk.host.asked == [], what
     assert desk.rows("BTC/USD", start=start, end=end) == []
