@@ -161,7 +161,7 @@ def _write(path: str, text: str, mode: int) -> None:
     file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     with open(file, "w", encoding="utf-8") as out:
         out.write(text)
-    os.replace(draft, path)  # noqa: PTH105 # plain text paths, as in settings
+    os.replace(draft, path)  # plain text paths, as in settings
 
 
 def _call(

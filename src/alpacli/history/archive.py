@@ -157,7 +157,7 @@ def point_to(folder: str, fingerprint: str, name: str) -> None:
         draft = f"{pointer}.{os.getpid()}"
         with open(draft, "w", encoding="utf-8") as file:
             file.write(name)
-        os.replace(draft, pointer)  # noqa: PTH105 # plain text paths, as in store
+        os.replace(draft, pointer)  # plain text paths, as in store
     except OSError as error:
         raise _unwritable(folder, error) from error
 

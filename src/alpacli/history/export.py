@@ -62,7 +62,7 @@ def whole_file(path: str) -> Iterator[IO[bytes]]:
     try:
         with open(draft, "wb") as out:
             yield out
-        os.replace(draft, path)  # noqa: PTH105 # plain text paths, as in store
+        os.replace(draft, path)  # plain text paths, as in store
     except OSError as error:
         raise AlpacliError(
             f"cannot write {path}: {error.strerror or error}", "make room, or write elsewhere"

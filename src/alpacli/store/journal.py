@@ -185,7 +185,7 @@ class Journal:
                 _write_all(file, f"{number} {digest}\n".encode())
             finally:
                 os.close(file)
-            os.replace(name, self.path + ".head")  # noqa: PTH105 # plain text paths, as in all of store
+            os.replace(name, self.path + ".head")  # plain text paths, as in all of store
         except OSError:
             with suppress(OSError):
                 os.unlink(name)
