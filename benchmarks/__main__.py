@@ -31,6 +31,18 @@ def _gateway(turns: int) -> list[Row]:
     return account(turns)
 
 
+def _relay(pairs: int) -> list[Row]:
+    from benchmarks.relays import relay
+
+    return relay(pairs)
+
+
+def _fleet(pairs: int) -> list[Row]:
+    from benchmarks.relays import fleet
+
+    return fleet(pairs)
+
+
 ROWS: dict[str, Callable[[int], list[Row]]] = {
     "hit": starts.hit,
     "table": starts.table,
@@ -52,6 +64,8 @@ ROWS: dict[str, Callable[[int], list[Row]]] = {
     "away": _exchange("away"),
     "past-day": _exchange("past_day"),
     "gateway": _gateway,
+    "relay": _relay,
+    "fleet": _fleet,
 }
 
 

@@ -261,7 +261,6 @@ class _Feed:
 
     async def _pace(self, rate: int, seconds: float, per_frame: int, symbols: int) -> dict[str, Any]:
         templates = _Templates(rate, per_frame, symbols)
-        ready = self._ready
         began = time.monotonic()
         marks: list[float] = []
         late_s = 0.0
@@ -276,7 +275,7 @@ class _Feed:
             stamp = instant_text(time.time_ns()).encode()
             data, next_id = templates.fill(tick, stamp, next_id)
             marks.append(now)
-            for connection in ready:
+            for connection in self._ready:  # whoever came meanwhile too
                 connection.write(data)
         sent = len(marks) * templates.per_tick
         return {"began": began, "sent": sent, "marks": marks, "late_s": late_s, "trades": next_id - _FIRST_ID}

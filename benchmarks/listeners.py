@@ -1,8 +1,9 @@
 """Many WebSocket clients in one process, which must never be what is measured: raw sockets, frames counted, not parsed.
 
-Each client takes its share of the feed's symbols from the relay, in arrays. Some look at the time that each message carries.
-``python -m benchmarks.listeners URL CLIENTS PER_CLIENT SYMBOLS STUCK`` says ``ready`` once all are subscribed, and with each
-line of standard input what has come since the one before, as JSON.
+Each client takes its share of the feed's symbols from the relay, in arrays. Some look at the time that each message carries;
+and one more listens to the feed itself, so that what the machine adds by being busy can be told from what the relay adds.
+``python -m benchmarks.listeners URL FEED CLIENTS PER_CLIENT SYMBOLS STUCK`` says ``ready`` once all are subscribed, and with
+each line of standard input what has come since the one before, as JSON.
 """
 
 import base64
@@ -24,6 +25,8 @@ from benchmarks.feed import names
 _PATH = "/api/v1/broker/stream?batch=true"
 _TIMED = 5
 _SECONDS = re.compile(rb'"timestamp":"[^"]{17}(\d\d\.\d{6})')
+_FEEDS_SECONDS = re.compile(rb'"t": ?"[^"]{17}(\d\d\.\d{6})')
+_DIRECT_LOOKS_EVERY = 10
 
 
 def share(client: int, per_client: int, symbols: int) -> list[str]:
@@ -80,17 +83,49 @@ class _Client:
             self.ages += [(now - float(sent)) % 60 for sent in _SECONDS.findall(data)]
 
 
+class _Direct:
+    """Listens to the feed itself; the stamps of every tenth read are enough."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self.ages: list[float] = []
+        self.open = True
+        self.number = 0
+        self.socket = socket.create_connection((parts.hostname or "", parts.port or 80))
+        self.socket.sendall(
+            b"GET /v2/iex HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            b"Sec-WebSocket-Key: " + base64.b64encode(os.urandom(16)) + b"\r\n\r\n"
+        )
+        for command in ({"action": "auth", "key": "PK", "secret": "s"}, {"action": "subscribe", "quotes": ["*"]}):
+            data = json.dumps(command).encode()
+            self.socket.sendall(bytes((0x81, 0x80 | len(data))) + b"\0\0\0\0" + data)
+        heard = b""
+        while b'"subscription"' not in heard:
+            heard += self.socket.recv(65536)
+        self.socket.setblocking(False)
+
+    def read(self, offset: float) -> None:
+        data = self.socket.recv(1 << 20)
+        self.open = bool(data)
+        self.number += 1
+        if self.number % _DIRECT_LOOKS_EVERY == 0:
+            now = (time.monotonic() + offset) % 60
+            self.ages += [(now - float(sent)) % 60 for sent in _FEEDS_SECONDS.findall(data)]
+
+
 def _percentile(ages: list[float], share: float) -> float:
     return sorted(ages)[int(len(ages) * share)] * 1000 if ages else float("inf")
 
 
 def main() -> None:
-    url, clients, per_client, symbols, stuck = sys.argv[1], *map(int, sys.argv[2:6])
+    (url, feed), (clients, per_client, symbols, stuck) = sys.argv[1:3], map(int, sys.argv[3:7])
     headers = "".join(f"{name}: {value}\r\n" for name, value in json.loads(os.environ["LISTENER_HEADERS"]).items())
     made = [_Client(url, n, share(n, per_client, symbols), headers, stuck=False) for n in range(clients)]
     silent = [_Client(url, n, share(n, per_client, symbols), headers, stuck=True) for n in range(stuck)]
+    direct = _Direct(feed)
     offset = time.time() - time.monotonic()
     with selectors.DefaultSelector() as selector:
+        selector.register(direct.socket, selectors.EVENT_READ, direct)
         for client in made:
             selector.register(client.socket, selectors.EVENT_READ, client)
         selector.register(sys.stdin.fileno(), selectors.EVENT_READ)
@@ -111,12 +146,15 @@ def main() -> None:
                     "bytes": sum(client.bytes for client in made),
                     "p50_ms": _percentile(ages, 0.5),
                     "p99_ms": _percentile(ages, 0.99),
+                    "direct_p50_ms": _percentile(direct.ages, 0.5),
+                    "direct_p99_ms": _percentile(direct.ages, 0.99),
                     "lost": sum(not client.open for client in made),
                     "stuck": len(silent),
                 }
                 for client in made:
                     client.messages = client.bytes = client.frames = 0
                     client.ages.clear()
+                direct.ages.clear()
                 print(json.dumps(told), flush=True)
 
 
@@ -124,11 +162,19 @@ class Listeners:
     """The process, as the benchmark that started it sees it."""
 
     def __init__(
-        self, url: str, headers: dict[str, str], *, clients: int, per_client: int, symbols: int, stuck: int = 0
+        self,
+        url: str,
+        feed: str,
+        headers: dict[str, str],
+        *,
+        clients: int,
+        per_client: int,
+        symbols: int,
+        stuck: int = 0,
     ) -> None:
         numbers = [str(number) for number in (clients, per_client, symbols, stuck)]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.listeners", url, *numbers],
+            [sys.executable, "-m", "benchmarks.listeners", url, feed, *numbers],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "LISTENER_HEADERS": json.dumps(headers)},
