@@ -26,7 +26,7 @@ class Gateway:
     def __init__(self, url: str, tmp_path: Path, *, user: Alpacli | None = None, **env: str) -> None:
         """Start it; ``user`` is somebody who is there already."""
         self.home = tmp_path
-        user = user or user_of(url, tmp_path, **env)
+        user = self.user = user or user_of(url, tmp_path, **env)
         self._runtime = user.env["XDG_RUNTIME_DIR"]
         self.errors = ""
         self.process = subprocess.Popen(

@@ -518,7 +518,7 @@ def decode_command(frame: str | bytes, encoding: Encoding = "json") -> dict[str,
     decoder: Callable[..., Any] = msgspec.json.decode if encoding == "json" else msgspec.msgpack.decode
     try:
         command = decoder(frame)
-    except (msgspec.DecodeError, UnicodeDecodeError, TypeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, TypeError, RecursionError) as error:
         raise BadFrame("not a command") from error
     if not isinstance(command, dict):
         raise BadFrame("not a command")
