@@ -227,9 +227,12 @@ class Baton:
     async def close(self) -> None:
         clients, self._client, self._reader = (self._client, self._reader), None, None
         for client in clients:
-            if client is not None:
+            if client is None:
+                continue
+            manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
+            for one in (client, *(manager.sentinels if manager is not None else ())):
                 try:
-                    await client.aclose()
+                    await one.aclose()
                 except (RedisError, OSError):
                     continue  # it is gone anyway
 
