@@ -245,12 +245,13 @@ class Fleet:
         if self._reached:
             _log.warning("the machines that share the connection cannot be reached: %s", error)
         self._reached = False
-        self._wants_told = None
         if self.role == "new":
             self.role = "alone"
             self._start_own(self.wanted)
         elif self.role == "follower":
+            state = self._state
             self._lose(f"Redis cannot be reached, and another machine holds the connection: {error.message}")
+            self._state = state  # when the numbers go on where they were, it is still so
 
     async def _be_holder(self, stands: Attendance) -> None:
         before, fence = self.role, self._fence
@@ -473,6 +474,8 @@ class Fleet:
             return
         self._count(parcel)
         if parcel.kind == LINES:
+            self._go_live()
+            self._missed |= not self._live
             if self._live:
                 self._sink.batch(Batch.of_ticks(decode_lines(parcel.content)))
         elif parcel.kind == STATE:

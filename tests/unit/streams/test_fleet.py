@@ -1,0 +1,422 @@
+"""A fleet without sockets: an office in this process stands for Redis, and a test can cut a member off from it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from msgspec import Raw
+
+from alpacli.domain.ticks import Interest, Trade
+from alpacli.errors import StoreUnavailable, StreamRefused
+from alpacli.ports import SystemClock
+from alpacli.store.baton import RESIGNED, STATE, Attendance, Parcel
+from alpacli.streams.batch import Batch
+from alpacli.streams.events import Event, Gap, Lagging, Live, Reconnecting, Refused
+from alpacli.streams.fleet import Fleet
+from alpacli.streams.session import Action
+from alpacli.streams.supervisor import Sink
+
+A, B = Interest({"trades": ["A"]}), Interest({"trades": ["B"]})
+
+
+@dataclass
+class Office:
+    """What a Redis server does for the members of one fleet. Leases end when a test says so."""
+
+    holder: str = ""
+    fence: int = 0
+    expired: bool = False
+    version: int = 0
+    asked: int = 0
+    state: bytes = b""
+    wants: dict[str, bytes] = field(default_factory=dict)
+    said: list[Parcel] = field(default_factory=list)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def stir(self) -> None:
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+
+class Counter:
+    """A member's way to the office; a ``Post``."""
+
+    def __init__(self, office: Office) -> None:
+        self.office = office
+        self.cut = False
+        self.deaf = False
+
+    def _reach(self) -> Office:
+        if self.cut:
+            raise StoreUnavailable("no Redis")
+        return self.office
+
+    async def attend(self, member: str, wants: bytes | None, *, take: bool, known_version: int = -1) -> Attendance:
+        office = self._reach()
+        if take and office.holder != member and (not office.holder or office.expired):
+            office.holder, office.expired = member, False
+            office.fence += 1
+        if wants is not None and office.wants.get(member) != wants:
+            office.wants[member] = wants
+            office.version += 1
+            office.asked += office.holder != member
+        office.stir()
+        mine = office.holder == member and office.version != known_version
+        return Attendance(
+            office.holder,
+            office.fence,
+            0.0 if office.expired else 2.0,
+            office.version,
+            member in office.wants,
+            office.state,
+            str(len(office.said)),
+            str(office.asked),
+            len(office.wants),
+            list(office.wants.values()) if mine else None,
+        )
+
+    async def tell(self, member: str, fence: int, parcels: Sequence[Parcel]) -> bool:
+        office = self._reach()
+        if (office.holder, office.fence) != (member, fence):
+            return False
+        office.said += parcels
+        for parcel in parcels:
+            if parcel.kind == STATE:
+                office.state = parcel.content
+        office.stir()
+        return True
+
+    async def hear(self, after: str, block_s: float) -> tuple[str, list[Parcel]]:
+        office = self._reach()
+        if self.deaf or len(office.said) <= int(after):
+            await self._wait(block_s)
+        office = self._reach()
+        heard = [] if self.deaf else office.said[int(after) :]
+        return str(int(after) + len(heard)), heard
+
+    async def hear_asked(self, after: str, block_s: float) -> str:
+        if self._reach().asked <= int(after):
+            await self._wait(block_s)
+        return str(self._reach().asked)
+
+    async def _wait(self, block_s: float) -> None:
+        try:
+            async with asyncio.timeout(min(block_s, 0.05)):
+                await self.office.changed.wait()
+        except TimeoutError:
+            return
+
+    async def leave(self, member: str) -> None:
+        office = self._reach()
+        office.wants.pop(member, None)
+        office.version += 1
+        if office.holder == member:
+            office.holder, office.state = "", b""
+            office.said.append(Parcel(office.fence, 0, RESIGNED, b""))
+        office.stir()
+
+    async def close(self) -> None: ...
+
+
+class Connection:
+    """An upstream connection that confirms at once what it is asked for."""
+
+    def __init__(self, wanted: Interest, all_of_them: "list[Connection]") -> None:
+        self.wanted = wanted
+        self.settled = False
+        self.open = False
+        self.paused = False
+        self.ended: asyncio.Future[StreamRefused] = asyncio.get_running_loop().create_future()
+        self.sink: Sink
+        all_of_them.append(self)
+
+    async def run(self, sink: Sink) -> None:
+        self.sink, self.open = sink, True
+        self._confirm()
+        try:
+            raise await self.ended
+        finally:
+            self.open = False
+
+    async def change(self, action: Action, interest: Interest) -> None:
+        self.wanted = self.wanted | interest if action == "subscribe" else self.wanted - interest
+        self._confirm()
+
+    def _confirm(self) -> None:
+        self.settled = True
+        self.sink.event(Live({name: tuple(sorted(symbols)) for name, symbols in self.wanted.channels.items()}))
+
+    def say(self, *numbers: int, symbol: str = "A") -> None:
+        ticks = [Trade(symbol, "2026-01-02T15:00:00.000000000Z", Raw(b"%d" % n), Raw(b"1.50")) for n in numbers]
+        self.sink.batch(Batch.of_ticks(ticks))
+
+    def forget(self, interest: Interest) -> None:
+        self.wanted -= interest
+
+    def pause(self) -> None:
+        self.paused = True
+
+    def resume(self) -> None:
+        self.paused = False
+
+    def watch_for_silence(self, stale_after_s: float) -> None: ...
+
+
+class Machine:
+    """A fleet's member and what its hub hears."""
+
+    def __init__(self, stage: "Stage", name: str, wanted: Interest) -> None:
+        self.post = Counter(stage.office)
+        self.events: list[Event] = []
+        self.prices: list[int] = []
+        self.fleet = Fleet(
+            lambda interest: Connection(interest, stage.connections),
+            self.post,
+            wanted,
+            member=name,
+            clock=SystemClock(),
+        )
+        self.running = asyncio.ensure_future(self.fleet.run(self))
+
+    def batch(self, batch: Batch) -> None:
+        self.prices += [int(tick.price) for tick in batch.ticks()[0] if isinstance(tick, Trade)]
+
+    def event(self, event: Event) -> None:
+        self.events.append(event)
+
+    def kinds(self) -> list[str]:
+        return [type(event).__name__ for event in self.events]
+
+    async def live(self) -> None:
+        await until(lambda: self.fleet.settled and any(isinstance(event, Live) for event in self.events))
+
+    async def leave(self) -> None:
+        self.running.cancel()
+        await asyncio.wait([self.running])
+
+
+class Stage:
+    def __init__(self) -> None:
+        self.office = Office()
+        self.connections: list[Connection] = []
+        self.machines: list[Machine] = []
+
+    def machine(self, name: str, wanted: Interest = A) -> Machine:
+        self.machines.append(Machine(self, name, wanted))
+        return self.machines[-1]
+
+    @property
+    def open_now(self) -> int:
+        return sum(connection.open for connection in self.connections)
+
+
+async def until(holds: Callable[[], Any], seconds: float = 20.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not holds():  # noqa: ASYNC110 # what is waited for is not the test's to signal
+            await asyncio.sleep(0.005)
+
+
+def staged(scene: Callable[[Stage], Awaitable[None]]) -> Callable[[], None]:
+    """Play a scene, and have everybody leave."""
+
+    async def play() -> None:
+        stage = Stage()
+        try:
+            await scene(stage)
+        finally:
+            for machine in stage.machines:
+                machine.post.cut = False
+                await machine.leave()
+
+    def test() -> None:
+        asyncio.run(play())
+
+    test.__name__ = scene.__name__
+    return test
+
+
+@staged
+async def test_one_has_the_connection_and_all_hear_what_they_want(stage: Stage) -> None:
+    one = stage.machine("one", A)
+    await one.live()
+    two = stage.machine("two", B)
+    await two.live()
+    (connection,) = stage.connections
+    assert connection.wanted == A | B
+    connection.say(1, 2)
+    connection.say(3, symbol="B")
+    await until(lambda: two.prices == [1, 2, 3])  # the hub takes what its members want
+    assert one.prices == [1, 2, 3]
+    assert (one.fleet.role, two.fleet.role) == ("holder", "follower")
+
+
+@staged
+async def test_a_wish_of_another_machine_is_confirmed_there_and_forgotten_when_it_leaves(stage: Stage) -> None:
+    one, two = stage.machine("one"), stage.machine("two")
+    await one.live()
+    await two.live()
+    await two.fleet.change("subscribe", B)
+    await until(lambda: isinstance(two.events[-1], Live) and "B" in two.events[-1].channels["trades"])
+    assert two.fleet.settled
+    await two.leave()
+    await until(lambda: stage.connections[0].wanted == A)
+
+
+@staged
+async def test_when_the_holder_hands_over_the_next_one_goes_on_and_tells_the_gap(stage: Stage) -> None:
+    one, two = stage.machine("one"), stage.machine("two", B)
+    await one.live()
+    await two.live()
+    stage.connections[0].say(1, 2, symbol="B")
+    await until(lambda: two.prices == [1, 2])
+    await one.leave()
+    await until(lambda: len(stage.connections) == 2 and "Gap" in two.kinds())
+    assert two.kinds()[-3:] == ["Reconnecting", "Live", "Gap"]
+    assert stage.open_now == 1
+    gap = two.events[-1]
+    assert isinstance(gap, Gap)
+    assert gap.from_ns < gap.until_ns
+
+
+@staged
+async def test_a_holder_that_lost_its_lease_lets_go_of_the_connection_and_hears_like_the_others(stage: Stage) -> None:
+    one = stage.machine("one")
+    await one.live()
+    one.post.cut = True  # it sleeps, or its way to Redis is broken
+    stage.office.expired = True
+    two = stage.machine("two")
+    await two.live()
+    assert stage.open_now == 2
+    one.post.cut = False
+    await until(lambda: one.fleet.role == "follower" and one.fleet.settled)
+    assert stage.open_now == 1
+    stage.connections[1].say(7)
+    await until(lambda: one.prices == [7])
+    assert one.kinds()[-3:] == ["Reconnecting", "Live", "Gap"]
+
+
+@staged
+async def test_without_redis_the_holder_goes_on_and_the_other_says_so_and_tells_what_it_missed(stage: Stage) -> None:
+    one, two = stage.machine("one"), stage.machine("two")
+    await one.live()
+    await two.live()
+    one.post.cut = two.post.cut = True
+    await until(lambda: two.kinds()[-1] == "Reconnecting")
+    stage.connections[0].say(1)
+    await asyncio.sleep(0.05)
+    assert (one.prices, two.prices) == ([1], [])
+    one.post.cut = two.post.cut = False
+    await until(lambda: two.kinds()[-2:] == ["Live", "Gap"])
+    assert len(stage.connections) == 1
+
+
+@staged
+async def test_an_interruption_in_which_nothing_was_said_is_no_gap(stage: Stage) -> None:
+    one, two = stage.machine("one"), stage.machine("two")
+    await one.live()
+    await two.live()
+    stage.connections[0].say(1)
+    await until(lambda: two.prices == [1])
+    two.post.cut = True
+    await until(lambda: two.kinds()[-1] == "Reconnecting")
+    stage.connections[0].say(2)
+    await asyncio.sleep(0.05)
+    two.post.cut = False
+    await until(lambda: two.kinds()[-1] == "Live" and two.prices == [1, 2], 30)
+    assert "Gap" not in two.kinds()
+
+
+@staged
+async def test_what_is_missing_among_the_numbers_is_a_gap(stage: Stage) -> None:
+    one, two = stage.machine("one"), stage.machine("two")
+    await one.live()
+    await two.live()
+    stage.connections[0].say(1)
+    await until(lambda: two.prices == [1])
+    two.post.deaf = True
+    stage.connections[0].say(2)
+    await until(lambda: any(b'"price":2' in parcel.content for parcel in stage.office.said))
+    (lost,) = (parcel for parcel in stage.office.said if b'"price":2' in parcel.content)
+    stage.office.said.remove(lost)  # as a stream that is full forgets its oldest
+    two.post.deaf = False
+    stage.connections[0].say(3)
+    await until(lambda: "Gap" in two.kinds())
+    assert two.kinds()[-3:] == ["Reconnecting", "Live", "Gap"]
+
+
+@staged
+async def test_a_machine_that_never_reached_redis_goes_alone_and_joins_later(stage: Stage) -> None:
+    one = stage.machine("one")
+    one.post.cut = True
+    await one.live()
+    assert one.fleet.role == "alone"
+    two = stage.machine("two")
+    await two.live()
+    one.post.cut = False
+    await until(lambda: one.fleet.role == "follower" and one.fleet.settled)
+    assert stage.open_now == 1
+
+
+@staged
+async def test_a_refusal_reaches_the_machine_whose_wish_it_was_and_is_not_asked_for_again(stage: Stage) -> None:
+    one, two = stage.machine("one"), stage.machine("two")
+    await one.live()
+    await two.live()
+    await two.fleet.change("subscribe", B)
+    await until(lambda: stage.connections[0].wanted == A | B)
+    stage.connections[0].sink.event(Refused(405, "symbol limit exceeded", {"trades": ["B"]}))
+    one.fleet.forget(B)  # as each hub does
+    await until(lambda: "Refused" in two.kinds())
+    two.fleet.forget(B)
+    await asyncio.sleep(0.6)
+    assert stage.connections[0].wanted == A
+    stage.connections[0].sink.event(Lagging("server", 0))
+    await until(lambda: "Lagging" in two.kinds())
+
+
+@staged
+async def test_a_holder_whose_members_are_all_slow_reads_on_for_the_others(stage: Stage) -> None:
+    one = stage.machine("one")
+    await one.live()
+    one.fleet.pause()
+    assert [connection.paused for connection in stage.connections] == [True]
+    one.fleet.resume()
+    two = stage.machine("two")
+    await two.live()
+    one.fleet.pause()
+    two.fleet.pause()
+    assert [connection.paused for connection in stage.connections] == [False]
+    stage.connections[0].say(1)
+    await asyncio.sleep(0.05)
+    two.fleet.resume()
+    await until(lambda: two.prices == [1])
+    one.fleet.resume()
+
+
+@staged
+async def test_what_loses_upstream_is_told_to_all(stage: Stage) -> None:
+    one, two = stage.machine("one"), stage.machine("two")
+    await one.live()
+    await two.live()
+    sink = stage.connections[0].sink
+    sink.event(Reconnecting(1, 0.5, "the server is gone"))
+    await until(lambda: two.kinds()[-1] == "Reconnecting")
+    stage.connections[0]._confirm()
+    sink.event(Gap(1, 2))
+    await until(lambda: two.kinds()[-2:] == ["Live", "Gap"])
+    assert two.events[-1] == Gap(1, 2)
+
+
+def test_wrong_keys_end_the_holder_for_good() -> None:
+    async def play() -> None:
+        stage = Stage()
+        one = stage.machine("one")
+        await one.live()
+        stage.connections[0].ended.set_result(StreamRefused("not in the plan", code=409))
+        with pytest.raises(StreamRefused):
+            await one.running
+        assert stage.office.holder == ""
+
+    asyncio.run(play())
