@@ -245,7 +245,7 @@ def test_alpacli_on_another_machine_works_through_a_gateway_profile(
     ticks = remote("stream", "AAPL", "--quotes", "--count", "2", "--json")
     assert [json.loads(line)["symbol"] for line in ticks.text.splitlines()] == ["AAPL", "AAPL"], ticks.errors
     status = gateway.get(f"{V1}/stream/status", token).json()["data"]
-    assert "iex" in [feed["feed"] for feed in status]
+    assert "iex" in [feed["feed"] for feed in status["feeds"]]
     assert token not in remote("profile", "show", "desk").text
 
 

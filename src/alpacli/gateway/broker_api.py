@@ -88,20 +88,6 @@ class LimitsState(Model):
     breaker: str
 
 
-class FeedState(Model):
-    """One feed: ``state`` in words, ``symbols`` wanted by channel, ``shared`` with other processes or machines."""
-
-    feed: str
-    state: str
-    shared: bool
-    clients: int
-    symbols: dict[str, int]
-    messages: int
-    reconnects: int
-    gaps: int
-    refusals: int
-
-
 UseCache = Annotated[bool, Query(description="Take an answer that is a few seconds old.")]
 _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
     401: {"model": ErrorEnvelope, "description": "No token, or one that is not valid (any more)"},
@@ -287,11 +273,6 @@ def _service(routes: APIRouter, parts: Parts) -> None:
         gone = await client.invalidate_cache(*chosen)
         parts.remembered.forget()
         return success(Forgotten(forgotten=gone), {"names": chosen} if chosen else {})
-
-    @routes.get("/stream/status", response_model=Envelope[list[FeedState]], dependencies=reader, tags=["service"])
-    async def stream_status() -> Response:
-        """The feeds that somebody listens to, and how each stands."""
-        return success([FeedState(**feed._asdict()) for feed in parts.relay.feeds()])
 
     @routes.get("/limits", response_model=Envelope[LimitsState], dependencies=reader, tags=["service"])
     async def limits() -> Response:
