@@ -421,6 +421,15 @@ def test_one_clients_allowance_is_its_own(tmp_path: Path, exchange: SimServer) -
         assert gateway.get(f"{V1}/account", modest).status_code == 200
 
 
+def test_more_connections_than_allowed_are_told_to_come_back(tmp_path: Path, exchange: SimServer) -> None:
+    with Gateway(tmp_path, exchange.url, "--max-connections", "4") as gateway:
+        idle = [gateway.dial() for _ in range(6)]
+        assert within_a_second(lambda: gateway.get("/healthz").status_code == 503)
+        for line in idle:
+            line.close()
+        assert within_a_second(lambda: gateway.get("/healthz").status_code == 200)
+
+
 def test_only_allowed_networks_may_connect(tmp_path: Path, exchange: SimServer) -> None:
     with Gateway(tmp_path, exchange.url, "--allow", "10.0.0.0/8", "--allow", "192.168.1.7") as gateway:
         assert gateway.get("/healthz").status_code == 403
