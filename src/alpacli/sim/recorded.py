@@ -25,6 +25,7 @@ from alpacli.sim.reading import Quote as QuoteRow
 
 _Message = dict[str, object]
 _KNOTS: Final = 4
+_CENTS: Final = 2
 _LOT: Final = Decimal(100)
 _LISTED: Final = {"x": "V", "c": ["@"], "z": "C"}
 _QUOTED: Final = {"bx": "V", "ax": "V", "c": ["R"], "z": "C"}
@@ -77,7 +78,11 @@ class Instrument:
         )  # the first instant at which all of it is over, that included
 
     def price(self, units: int) -> Decimal:
-        return Decimal(units).scaleb(-self.places)
+        """Return a price with its cents, and further decimals only where it has them."""
+        places = self.places
+        while places > _CENTS and units % 10 == 0:
+            units, places = units // 10, places - 1
+        return Decimal(units).scaleb(-places)
 
     def units(self, price: Decimal, *, rising: bool) -> int:
         """Return a price in units; between two of them, the one that is reached from below (``rising``) or above."""

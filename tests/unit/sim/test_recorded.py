@@ -86,6 +86,11 @@ def test_a_rising_bar_goes_by_its_low_and_a_falling_one_by_its_high(day: Day) ->
     ]
 
 
+def test_a_price_is_written_with_its_cents_and_no_zeros_behind_them(tmp_path: Path) -> None:
+    feed = record(tmp_path, "timestamp,price\n2024-01-03T14:30:00Z,10.5\n2024-01-03T14:30:01Z,0.0001\n").market.feed
+    assert [str(trade["p"]) for trade in feed.trades("AAPL", 0, 1 << 62)] == ["10.50", "0.0001"]
+
+
 def test_a_limit_is_filled_at_its_price_in_a_bar_and_at_the_open_where_the_price_jumps_past_it(day: Day) -> None:
     inside, jumped, never = (day.order(type="limit", limit_price=price) for price in ("98.2", "97.8", "95.9"))
     day.go_to("14:34:00")
