@@ -9,7 +9,14 @@ from typing import Any, Final
 import pytest
 from alpaca.common.exceptions import APIError
 from alpaca.trading.client import TradingClient
-from alpaca.trading.enums import CorporateActionType, OrderSide, TimeInForce
+from alpaca.trading.enums import (
+    ContractType,
+    CorporateActionType,
+    OrderClass,
+    OrderSide,
+    PositionIntent,
+    TimeInForce,
+)
 from alpaca.trading.models import Order, Position, Watchlist
 from alpaca.trading.requests import (
     CreateWatchlistRequest,
@@ -17,6 +24,7 @@ from alpaca.trading.requests import (
     GetOptionContractsRequest,
     LimitOrderRequest,
     MarketOrderRequest,
+    OptionLegRequest,
     ReplaceOrderRequest,
     UpdateWatchlistRequest,
 )
@@ -26,8 +34,6 @@ NOT_OF_THE_API: Final = {"get", "post", "put", "patch", "delete", "response_wrap
 """The SDK's own helpers for sending; the other methods are made of them."""
 
 ANSWERED_WITH_NO: Final = {
-    "exercise_options_position": 403,  # no options are listed, so none is held
-    "get_option_contract": 404,
     "get_corporate_announcement_by_id": 404,  # nothing is ever split
 }
 
@@ -89,15 +95,35 @@ def test_every_method_of_the_trading_client(client: TradingClient) -> None:
     assert call("get_watchlist_by_id", made.id).name == "ours"
     call("delete_watchlist_by_id", made.id)
 
-    assert call("get_option_contracts", GetOptionContractsRequest(underlying_symbols=["AAPL"])).option_contracts == []
+    wanted = GetOptionContractsRequest(underlying_symbols=["AAPL"], type=ContractType.CALL, limit=1000)
+    calls = call("get_option_contracts", wanted).option_contracts
+    assert call("get_option_contract", calls[0].symbol).id == calls[0].id
+    spread = LimitOrderRequest(
+        qty=1,
+        order_class=OrderClass.MLEG,
+        time_in_force=TimeInForce.DAY,
+        limit_price=200,
+        legs=[
+            OptionLegRequest(symbol=calls[0].symbol, ratio_qty=1, position_intent=PositionIntent.BUY_TO_OPEN),
+            OptionLegRequest(symbol=calls[1].symbol, ratio_qty=1, position_intent=PositionIntent.SELL_TO_OPEN),
+        ],
+    )
+    assert [leg.symbol for leg in call("submit_order", spread).legs] == [calls[0].symbol, calls[1].symbol]
+    single = MarketOrderRequest(symbol=calls[2].symbol, qty=1, side=OrderSide.BUY, time_in_force=TimeInForce.DAY)
+    call("submit_order", single)
+    while {position.symbol for position in client.get_all_positions()} != {each.symbol for each in calls[:3]}:  # type: ignore[union-attr] # models, not raw data
+        pass
+    call("exercise_options_position", calls[2].symbol)
+    assert call("get_open_position", "AAPL").qty == "100"
+    call("close_all_positions", True)
+
     window = {"since": date(2026, 1, 1), "until": date(2026, 2, 1)}
     request = GetCorporateAnnouncementsRequest(ca_types=[CorporateActionType.DIVIDEND], **window)
     assert call("get_corporate_announcements", request) == []
 
     for method, status in ANSWERED_WITH_NO.items():
-        name = "AAPL260619C00300000" if "option" in method else uuid.uuid4()
         with pytest.raises(APIError) as refused:
-            call(method, name)
+            call(method, uuid.uuid4())
         assert refused.value.status_code == status
 
     public = {name for name in dir(TradingClient) if not name.startswith("_")}

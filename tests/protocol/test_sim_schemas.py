@@ -43,6 +43,9 @@ GETS = [
     ("/v2/assets", {}),
     ("/v2/assets", {"asset_class": "crypto"}),
     ("/v2/assets/AAPL", {}),
+    ("/v2/options/contracts", {"underlying_symbols": "AAPL", "limit": "20"}),
+    ("/v2/options/contracts", {"underlying_symbols": "AAPL", "show_deliverables": "true", "limit": "20"}),
+    ("/v2/options/contracts", {"underlying_symbols": "AAPL", "status": "inactive", "limit": "20"}),
     ("/v2/clock", {}),
     ("/v2/calendar", {"start": "2026-05-01", "end": "2026-06-30"}),
     ("/v2/watchlists", {}),
@@ -85,6 +88,9 @@ DATA = [
     ),
     ("/v1beta3/crypto/us/snapshots", {"symbols": "BTC/USD"}),
     ("/v1beta1/news", {}),
+    ("/v1beta1/options/meta/exchanges", {}),
+    ("/v1beta1/options/meta/conditions/trade", {}),
+    ("/v1beta1/options/snapshots/AAPL", {}),
 ]
 
 
@@ -94,6 +100,47 @@ def test_market_data_fits_its_schema(fresh: SimAccount, path: str, query: dict[s
     assert body
     template = path.replace("/crypto/us", "/crypto/{loc}")
     check_answer("GET", template, 200, body, "market-data-api")
+
+
+@pytest.mark.parametrize("item", ["bars", "trades", "quotes/latest", "trades/latest", "snapshots"])
+def test_market_data_of_options_fits_its_schema(fresh: SimAccount, item: str) -> None:
+    rows = fresh.get("/v2/options/contracts", underlying_symbols="AAPL", limit="60")["option_contracts"]
+    symbols = ",".join(row["symbol"] for row in rows[40:44])
+    body = fresh.get(f"/v1beta1/options/{item}", symbols=symbols, start="2026-01-05")
+    assert next(iter(body.values()))
+    check_answer("GET", f"/v1beta1/options/{item}", 200, body, "market-data-api")
+
+
+def test_orders_positions_and_settlements_of_options_fit(fresh: SimAccount) -> None:
+    rows = fresh.get("/v2/options/contracts", underlying_symbols="AAPL", type="call", limit="60")["option_contracts"]
+    legs = [
+        {"symbol": row["symbol"], "ratio_qty": "1", "position_intent": intent}
+        for row, intent in zip(rows, ("buy_to_open", "sell_to_open"), strict=False)
+    ]
+    single = {"symbol": rows[2]["symbol"], "side": "buy", "qty": "1", "type": "market", "time_in_force": "day"}
+    spread = {"order_class": "mleg", "qty": "2", "type": "market", "time_in_force": "day", "legs": legs}
+    for order in (single, spread):
+        answer = fresh.send("POST", "/v2/orders", order)
+        check_answer("POST", "/v2/orders", answer.status, json.loads(answer.body))
+    fresh.clock.advance(3)
+    for path, query in (
+        ("/v2/orders", {"status": "all", "nested": "true"}),
+        ("/v2/orders", {"status": "all"}),
+        ("/v2/positions", {}),
+    ):
+        body = fresh.get(path, **query)
+        assert len(body) > 1
+        check_answer("GET", path, 200, body)
+    path = f"/v2/positions/{rows[2]['symbol']}"
+    check_answer("GET", path, 200, fresh.get(path))
+    assert fresh.send("POST", f"{path}/exercise").status == 200
+    refused = fresh.send("POST", f"{path}/do-not-exercise")
+    check_answer("POST", f"{path}/do-not-exercise", 403, json.loads(refused.body))
+    fresh.clock.advance(9 * 86_400)
+    settled = fresh.get("/v2/account/activities", category="non_trade_activity")
+    assert {row["activity_type"] for row in settled} >= {"OPEXC", "OPTRD", "OPASN"}
+    for row in settled:
+        assert list(schema_validator("NonTradeActivities").iter_errors(row)) == []
 
 
 @pytest.mark.parametrize(

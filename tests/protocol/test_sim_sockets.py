@@ -14,10 +14,16 @@ from typing import Any
 import msgpack
 import pytest
 from alpaca.data.enums import DataFeed
-from alpaca.data.historical import CryptoHistoricalDataClient, StockHistoricalDataClient
+from alpaca.data.historical import CryptoHistoricalDataClient, OptionHistoricalDataClient, StockHistoricalDataClient
 from alpaca.data.live import CryptoDataStream, NewsDataStream, OptionDataStream, StockDataStream
 from alpaca.data.requests import (
     CryptoLatestOrderbookRequest,
+    OptionBarsRequest,
+    OptionChainRequest,
+    OptionLatestQuoteRequest,
+    OptionLatestTradeRequest,
+    OptionSnapshotRequest,
+    OptionTradesRequest,
     StockBarsRequest,
     StockLatestQuoteRequest,
     StockSnapshotRequest,
@@ -222,22 +228,62 @@ def test_the_sdk_streams_an_accounts_orders(server: SimServer) -> None:
     assert len({update.execution_id for update in seen}) == len(seen)
 
 
-def test_the_sdk_subscribes_to_options(server: SimServer) -> None:
-    stream = OptionDataStream("PKSDK", "s", url_override=f"{server.ws}/v1beta1/indicative")
+def test_the_sdk_streams_options(server: SimServer) -> None:
+    """Trades of all that is near the money, quotes of two contracts; REST tells the same afterwards."""
+    data = OptionHistoricalDataClient("PKSDK", "s", url_override=server.url)
+    try:
+        chain: Any = data.get_option_chain(OptionChainRequest(underlying_symbol="AAPL"))
+        symbols = sorted(chain)[60:62]
+        stream = OptionDataStream("PKSDK", "s", url_override=f"{server.ws}/v1beta1/indicative")
+        seen: dict[str, list[Any]] = {}
 
-    async def collect(_: Any) -> None: ...
+        async def collect(tick: Any) -> None:
+            seen.setdefault(type(tick).__name__, []).append(tick)
+            if {"Trade", "Quote"} <= seen.keys() and len(seen["Quote"]) > 20:
+                await stream.stop_ws()
 
-    async def confirm() -> None:
-        await stream._connect()
-        await stream._auth()
-        stream.subscribe_quotes(collect, "AAPL261218C00250000")
-        await stream._send_subscribe_msg()
-        socket: Any = stream._ws
-        (confirmed,) = msgpack.unpackb(await socket.recv())
-        assert confirmed == {"T": "subscription", "trades": [], "quotes": ["AAPL261218C00250000"]}
-        await stream.close()
+        stream.subscribe_trades(collect, "*")
+        stream.subscribe_quotes(collect, *symbols)
+        finish(stream)
+        assert {tick.symbol for tick in seen["Quote"]} == set(symbols)
+        assert all(0 <= tick.bid_price < tick.ask_price for tick in seen["Quote"])
+        trade = seen["Trade"][0]
+        request = OptionTradesRequest(symbol_or_symbols=trade.symbol, start=trade.timestamp, limit=1)
+        again: Any = data.get_option_trades(request)
+        assert (again[trade.symbol][0].price, again[trade.symbol][0].size) == (trade.price, trade.size)
+        assert chain[symbols[0]].implied_volatility > 0
+        assert -1 <= chain[symbols[0]].greeks.delta <= 1
+    finally:
+        data._session.close()
 
-    run(confirm())
+
+def test_every_method_of_the_sdks_option_data(server: SimServer) -> None:
+    data = OptionHistoricalDataClient("PKSDK", "s", url_override=server.url)
+    called: set[str] = set()
+
+    def call(method: str, *args: Any) -> Any:
+        called.add(method)
+        return getattr(data, method)(*args)
+
+    try:
+        symbol = sorted(call("get_option_chain", OptionChainRequest(underlying_symbol="SPY")))[40]
+        quote = call("get_option_latest_quote", OptionLatestQuoteRequest(symbol_or_symbols=symbol))[symbol]
+        assert quote.bid_price < quote.ask_price
+        assert call("get_option_latest_trade", OptionLatestTradeRequest(symbol_or_symbols=symbol))[symbol].price > 0
+        assert call("get_option_snapshot", OptionSnapshotRequest(symbol_or_symbols=symbol))[symbol].latest_quote
+        start = quote.timestamp - timedelta(hours=2)
+        bars = call(
+            "get_option_bars", OptionBarsRequest(symbol_or_symbols=symbol, timeframe=TimeFrame.Minute, start=start)
+        )[symbol]
+        trades = call("get_option_trades", OptionTradesRequest(symbol_or_symbols=symbol, start=start))[symbol]
+        minute = [trade for trade in trades if trade.timestamp.replace(second=0, microsecond=0) == bars[1].timestamp]
+        assert bars[1].volume == sum(trade.size for trade in minute)
+        assert (bars[1].open, bars[1].close) == (minute[0].price, minute[-1].price)
+        assert call("get_option_exchange_codes")["C"]
+        public = {name for name in dir(OptionHistoricalDataClient) if not name.startswith("_")}
+        assert public - called == {"get", "post", "put", "patch", "delete", "response_wrapper"}
+    finally:
+        data._session.close()
 
 
 def test_the_sdk_reads_market_data(server: SimServer) -> None:

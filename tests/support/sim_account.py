@@ -4,7 +4,7 @@ import json
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from tests.support.fakes import ManualClock
 
@@ -54,7 +54,7 @@ class SimAccount:
             market = quote.ask if side == "buy" else quote.bid
             fill_order(desk, order_id, Decimal(qty), market if price is None else Decimal(price), desk.now_ns)
 
-    def __enter__(self) -> "SimAccount":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -80,7 +80,11 @@ class MultiStatus(NamedTuple):
     rows: list[Json]
 
 
-Handler = Callable[[Call], "Json | MultiStatus"]
+class Taken(NamedTuple):
+    """The answer to an instruction that was taken, and of which there is nothing to say: 200 without a body."""
+
+
+Handler = Callable[[Call], "Json | MultiStatus | Taken"]
 
 
 def _no_number(text: str) -> object:

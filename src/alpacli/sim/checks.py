@@ -9,15 +9,17 @@ from decimal import Decimal
 from typing import Final, NamedTuple
 
 from alpacli.sim.answers import Refusal, bad_parameter, decimal_text
+from alpacli.sim.contracts import Contract
 from alpacli.sim.desk import Desk
 from alpacli.sim.ledger import ZERO, cents, holdings
+from alpacli.sim.option_checks import Trade, check_backing, check_contracts
 from alpacli.sim.reports import configuration, spendable
 from alpacli.sim.reserves import WORKING, held_for_orders, unit_cost
 from alpacli.sim.terms import AUCTIONS, auction_shut
 from alpacli.sim.tickets import Ticket, check_base, unfit
 
 FORBIDDEN: Final = 40310000
-_EXEMPT: Final = ("bracket", "oco")  # whose members exclude each other by themselves
+_EXEMPT: Final = ("bracket", "oco", "mleg")  # whose members exclude each other by themselves, or trade together
 _LEAST_COIN_COST: Final = Decimal(1)
 _AUCTION_TIMES: Final = {"opg": "9:28am", "cls": "3:50pm"}
 
@@ -51,7 +53,9 @@ def admit(desk: Desk, ticket: Ticket, *, instead_of: sqlite3.Row | None = None) 
     if ticket.time_in_force in AUCTIONS and auction_shut(desk.market.hours, ticket.time_in_force, desk.now_ns):
         until = _AUCTION_TIMES[ticket.time_in_force]
         raise forbidden(f"{ticket.time_in_force} orders must be submitted after 7:00pm and before {until}")
-    if instead_of is None:
+    if listing.contract is not None:
+        check_contracts(desk, [listing.contract], ticket.order_type)
+    elif instead_of is None:
         _check_market(desk, ticket)
     others = _others(desk, ticket, instead_of)
     if instead_of is None or instead_of["order_class"] not in _EXEMPT:
@@ -59,10 +63,12 @@ def admit(desk: Desk, ticket: Ticket, *, instead_of: sqlite3.Row | None = None) 
     _check_direction(ticket, stand, others)
     if stand.closes or (ticket.listing.crypto and ticket.side == "sell"):
         _check_available(desk, ticket, stand, instead_of)
-    else:
+    elif listing.contract is None:
         if ticket.side == "sell":
             _check_short(desk, ticket)
         _check_money(desk, ticket, instead_of)
+    if listing.contract is not None:
+        _check_option(desk, ticket, listing.contract, stand, instead_of)
     return stand
 
 
@@ -161,6 +167,15 @@ def _check_available(desk: Desk, ticket: Ticket, stand: Stand, instead_of: sqlit
             held_for_orders=decimal_text(on_hold),
             symbol=symbol,
         )
+
+
+def _check_option(desk: Desk, ticket: Ticket, contract: Contract, stand: Stand, instead_of: sqlite3.Row | None) -> None:
+    left = (ticket.qty or ZERO) - (ZERO if instead_of is None else Decimal(instead_of["filled_qty"]))
+    cost = ZERO
+    if not stand.closes:
+        cost = left * unit_cost(desk, contract.symbol, ticket.side, ticket.limit_price, None)
+    trade = Trade(contract, int(left) if ticket.side == "buy" else -int(left), stand.closes)
+    check_backing(desk, [trade], cost, but=() if instead_of is None else (instead_of["id"],))
 
 
 def _check_short(desk: Desk, ticket: Ticket) -> None:

@@ -26,7 +26,6 @@ _HOUR_NS: Final = 60 * MINUTE_NS
 # Making the trades of a minute costs about a millisecond, finding the range of a day eight. A page that would take longer
 # than a second ends early, as pages may.
 _MOST_WORK_A_PAGE: Final = 1000
-_LONG_BAR_WORK: Final = 8
 _TIMEFRAME: Final = re.compile(r"(\d{0,2})(Min|T|Hour|H|Day|D|Week|W|Month|M)")
 _UNITS: Final = {"T": "Min", "H": "Hour", "D": "Day", "W": "Week", "M": "Month"}
 _COUNTS: Final[Mapping[str, Sequence[int]]] = {
@@ -90,9 +89,12 @@ def parse_token(token: str) -> Place | None:
         raise bad_parameter("invalid page_token") from None
 
 
-def history(desk: Desk, query: Query) -> dict[str, Json]:
-    """Answer for trades, quotes or bars, nothing of the future; symbols that are not listed have none."""
-    feed = desk.market.feed
+def history(desk: Desk, query: Query, *, feed: Feed | None = None) -> dict[str, Json]:
+    """Answer for trades, quotes or bars, nothing of the future; symbols that are not listed have none.
+
+    ``feed`` is another than that of the market's stocks and coins.
+    """
+    feed = feed or desk.market.feed
     query = query._replace(end_ns=min(query.end_ns, desk.now_ns))
     pages: dict[str, list[Json]] = {}
     room, work = query.limit, _MOST_WORK_A_PAGE
@@ -118,9 +120,11 @@ def history(desk: Desk, query: Query) -> dict[str, Json]:
     return {query.channel: dict(pages), "next_page_token": None}
 
 
-def latest(desk: Desk, channel: str, symbols: Iterable[str], *, crypto: bool) -> dict[str, Json]:
-    """Answer with the last trade, quote, whole minute's bar or order book of each listed symbol."""
-    feed = desk.market.feed
+def latest(
+    desk: Desk, channel: str, symbols: Iterable[str], *, crypto: bool, feed: Feed | None = None
+) -> dict[str, Json]:
+    """Answer with the last trade, quote, whole minute's bar or order book of each listed symbol. ``feed`` as above."""
+    feed = feed or desk.market.feed
     known = [symbol for symbol in symbols if feed.knows(symbol, crypto=crypto)]
     found = {symbol: _latest(desk, feed, channel, symbol) for symbol in known}
     return {symbol: _element(message) for symbol, message in found.items() if message is not None}
@@ -242,7 +246,7 @@ def _long_bars(desk: Desk, feed: Feed, symbol: str, query: Query, start_ns: int,
         if start_ns <= begin_ns <= end_ns:
             bar = feed.span(symbol, from_ns, min(until_ns, desk.now_ns))
             if bar is not None:
-                yield begin_ns, {**bar, "t": begin_ns}, _LONG_BAR_WORK * feed.effort
+                yield begin_ns, {**bar, "t": begin_ns}, feed.long_bar_work * feed.effort
 
 
 def _stretches(
@@ -326,6 +330,11 @@ def _pieces(from_ns: int, until_ns: int, width_ns: int, *, backward: bool) -> It
     grid = range(from_ns // width_ns * width_ns, until_ns, width_ns)
     for begin_ns in reversed(grid) if backward else grid:
         yield max(begin_ns, from_ns), min(begin_ns + width_ns, until_ns)
+
+
+def page_token(symbol: str) -> str:
+    """Return the token of a page that ends with a whole symbol."""
+    return _token(symbol, 0, 0)
 
 
 def _token(symbol: str, at_ns: int, given: int) -> str:

@@ -9,6 +9,7 @@ from alpacli.sim.amendments import AmendedFeed
 from alpacli.sim.feed import Feed
 from alpacli.sim.hours import Hours
 from alpacli.sim.listing import LISTINGS, Listing
+from alpacli.sim.option_prices import OptionPrices
 from alpacli.sim.prices import Prices
 
 
@@ -36,6 +37,11 @@ class Market(NamedTuple):
     strain: Strain = NO_STRAIN
     listings: Mapping[str, Listing] = LISTINGS
     recorded: Feed | None = None
+
+    @property
+    def options(self) -> OptionPrices:
+        """The premiums of options on its stocks."""
+        return self.tape if isinstance(self.tape, OptionPrices) else OptionPrices(self.tape, self.hours, self.seed)
 
     @property
     def feed(self) -> Feed:

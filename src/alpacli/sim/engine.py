@@ -7,7 +7,8 @@ fill in ten in parts, refusals) is a hash of seed, order and step.
 
 Fills are Alpaca's paper engine's (wire reference 6): any quantity, at the bid or offer of that moment, a tenth of them in
 parts. Stops look at the quote: a sell stop is touched by the bid, a buy stop by the offer. Trailing stops move in regular
-hours only. What a held leg waits for: its parent to fill, or as the stop of two exits, its own price.
+hours only. What a held leg waits for: its parent to fill, or as the stop of two exits, its own price. Several option legs are
+planned and filled as one, by their parent. What the clearing house does to options that end is taken with the rest.
 """
 
 import hashlib
@@ -18,8 +19,10 @@ from typing import Final
 from alpacli.sim.desk import Desk
 from alpacli.sim.ledger import ZERO, holdings
 from alpacli.sim.listing import LISTINGS
-from alpacli.sim.orders import OPEN, amend, fill_order, legs_of, note, order_row, tell
+from alpacli.sim.option_prices import Leg
+from alpacli.sim.orders import OPEN, amend, fill_order, fill_package, legs_of, note, order_row, tell
 from alpacli.sim.reserves import held_for_orders
+from alpacli.sim.settlement import expire_positions, next_expiration
 from alpacli.sim.terms import (
     AT_ONCE,
     AUCTIONS,
@@ -53,9 +56,13 @@ def settle(desk: Desk) -> None:
             "SELECT * FROM orders WHERE account = ? AND next_ns <= ? ORDER BY next_ns, seq LIMIT 1",
             (desk.account.number, desk.now_ns),
         ).fetchone()
-        if row is None:
+        ends_ns = next_expiration(desk)
+        if ends_ns is not None and (row is None or ends_ns < row["next_ns"]):
+            expire_positions(desk._replace(now_ns=ends_ns))
+        elif row is None:
             return
-        _take(desk._replace(now_ns=row["next_ns"]), row)
+        else:
+            _take(desk._replace(now_ns=row["next_ns"]), row)
 
 
 def schedule(desk: Desk, order_id: str) -> None:
@@ -106,10 +113,14 @@ def swap(desk: Desk, old_id: str, new_id: str) -> None:
     old, new, now_ns = order_row(desk, old_id), order_row(desk, new_id), desk.now_ns
     if Decimal(new["qty"]) <= Decimal(old["filled_qty"]):
         status = "partially_filled" if Decimal(old["filled_qty"]) else "new"
-        note(desk, old_id, status=status, updated_ns=now_ns, arrives_ns=None)
+        for row in [old, *(legs_of(desk, old_id) if old["order_class"] == "mleg" else [])]:
+            note(desk, row["id"], status=status, updated_ns=now_ns, arrives_ns=None)
         _refuse_replacement(desk, old_id)
         schedule(desk, old_id)
         return
+    if old["order_class"] == "mleg":  # the legs do as their parent does: first of all they change it
+        for leg in legs_of(desk, old_id):
+            note(desk, leg["id"], parent_id=new_id, qty=format(Decimal(leg["ratio_qty"]) * Decimal(new["qty"]), "f"))
     quiet: dict[str, str | int | None] = {"arrives_ns": None, "next_ns": None, "next_step": None}
     amend(desk, old_id, now_ns, status="replaced", replaced_ns=now_ns, replaced_by=new_id, **quiet)
     waits = old["status"] == "held" or old["active_ns"] is None
@@ -169,11 +180,17 @@ def _meeting(desk: Desk, row: sqlite3.Row, until_ns: int) -> tuple[int, str] | N
     tape, symbol, side = desk.market.tape, row["symbol"], row["side"]
     stops, limit = waits_for_stop(row), limit_of(row)
     trails = stops and row["order_type"] == "trailing_stop"
+    several = _package(desk, row) if row["order_class"] == "mleg" else None
+    if limit is None and side == "sell" and LISTINGS[symbol].contract is not None:
+        limit = LISTINGS[symbol].price(1)  # an option that nobody bids for cannot be sold at any price
     mark = Decimal(row["hwm"]) if trails else ZERO
-    windows = spans(desk.market, LISTINGS[symbol], row["active_ns"], until_ns, extended=bool(row["extended_hours"]))
+    listing = LISTINGS[symbol if several is None else several[0].contract.symbol]
+    windows = spans(desk.market, listing, row["active_ns"], until_ns, extended=bool(row["extended_hours"]))
     for begin_ns, end_ns in windows:
         at_ns: int | None = begin_ns
-        if trails:
+        if several is not None:
+            at_ns = desk.market.options.first_net(several, begin_ns, end_ns, limit)
+        elif trails:
             at_ns, mark = tape.trail(symbol, begin_ns, end_ns, mark, stop_rule(row), side)
         elif stops:
             at_ns = tape.touched(symbol, begin_ns, end_ns, Decimal(row["stop_price"]), side)
@@ -239,6 +256,9 @@ def _trigger(desk: Desk, row: sqlite3.Row) -> None:
 
 def _match(desk: Desk, row: sqlite3.Row) -> None:
     """Fill an order, or one time in ten a part of it, at the market's price; end it where its time in force says so."""
+    if row["order_class"] == "mleg":
+        _match_package(desk, row)
+        return
     order_id, now_ns, limit = row["id"], desk.now_ns, limit_of(row)
     time_in_force, buying = row["time_in_force"], row["side"] == "buy"
     quote = desk.market.tape.quote(row["symbol"], now_ns)
@@ -261,9 +281,44 @@ def _match(desk: Desk, row: sqlite3.Row) -> None:
     if time_in_force == "ioc":
         finish(desk, order_id, "canceled")
         return
-    pieces = row["pieces"] + 1
+    _wait_for_rest(desk, row)
+
+
+def _match_package(desk: Desk, row: sqlite3.Row) -> None:
+    """Fill packages of several legs at the market's prices, all legs at once."""
+    limit, legs = limit_of(row), legs_of(desk, row["id"])
+    net = desk.market.options.net(_package(desk, row), desk.now_ns)
+    if net is None or (limit is not None and net > limit):
+        finish(desk, row["id"], "expired")
+        return
+    prices = {}
+    for leg in legs:
+        quote = desk.market.tape.quote(leg["symbol"], desk.now_ns)
+        price = quote.ask if leg["side"] == "buy" else quote.bid
+        prices[leg["symbol"]] = price if limit is not None else _slipped(desk, leg, price)
+    qty, done = _piece(desk, row, net, whole=False)
+    fill_package(desk, row["id"], qty, prices, desk.now_ns, done=done)
+    if done:
+        _complete(desk, row)
+    else:
+        _wait_for_rest(desk, row)
+
+
+def _package(desk: Desk, row: sqlite3.Row) -> list[Leg]:
+    """Return the legs of an order of several, with their ratios."""
+    legs = []
+    for leg in legs_of(desk, row["id"]):
+        contract = LISTINGS[leg["symbol"]].contract
+        if contract is None:
+            raise AssertionError("only options have legs that fill together")
+        legs.append(Leg(contract, int(Decimal(leg["ratio_qty"])) * (1 if leg["side"] == "buy" else -1)))
+    return legs
+
+
+def _wait_for_rest(desk: Desk, row: sqlite3.Row) -> None:
+    order_id, pieces = row["id"], row["pieces"] + 1
     wait_ns = delay_ns(desk, order_id, f"piece {pieces}", 60, 300)
-    note(desk, order_id, pieces=pieces, active_ns=now_ns + wait_ns)
+    note(desk, order_id, pieces=pieces, active_ns=desk.now_ns + wait_ns)
     schedule(desk, order_id)
 
 
@@ -339,8 +394,8 @@ def _shrink_others(desk: Desk, row: sqlite3.Row) -> None:
 
 
 def _family(desk: Desk, row: sqlite3.Row) -> list[sqlite3.Row]:
-    """Return the other orders of a bracket, OCO or OTO."""
-    if row["order_class"] in ("", "simple"):
+    """Return the other orders of a bracket, OCO or OTO; the legs of several do as their parent does by themselves."""
+    if row["order_class"] in ("", "simple", "mleg"):
         return []
     head = row["parent_id"] or row["id"]
     members = [order_row(desk, head), *legs_of(desk, head)]

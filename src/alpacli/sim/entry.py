@@ -17,6 +17,7 @@ from alpacli.sim.engine import delay_ns, finish, release, schedule, swap
 from alpacli.sim.ledger import ZERO, holdings
 from alpacli.sim.listing import LISTINGS, find
 from alpacli.sim.orders import CLOSED, NewOrder, amend, enter, one_order, order_answer, order_row
+from alpacli.sim.packages import Package, changed_package, submit_package
 from alpacli.sim.reserves import WORKING
 from alpacli.sim.terms import expiry, opening
 from alpacli.sim.tickets import Ticket, amount, check, one_time_in_force, own_id, read, unfit
@@ -28,6 +29,8 @@ _IN_FLIGHT: Final = ("pending_new", "pending_cancel", "pending_replace", "accept
 
 def submit(desk: Desk, body: Mapping[str, object]) -> dict[str, Json]:
     """Take an order in and answer with it as it arrived, before any venue has it."""
+    if body.get("order_class") == "mleg":
+        return submit_package(desk, body)
     ticket = read(body, desk.market.listings)
     return _place(desk, ticket, admit(desk, ticket))
 
@@ -42,6 +45,10 @@ def replace(desk: Desk, order_id: str, body: Mapping[str, object]) -> dict[str, 
         raise unfit("unable to replace order, order is not open")
     if status in _IN_FLIGHT:
         raise unfit(f"cannot replace order in {status} status")
+    if old["ratio_qty"] is not None:
+        raise unfit("legs of mleg orders cannot be replaced")
+    if old["order_class"] == "mleg":
+        return _replace_package(desk, old, changed_package(desk, old, body))
     ticket = _changed(old, body)
     if old["parent_id"] is None:
         admit(desk, ticket, instead_of=old)
@@ -79,9 +86,35 @@ def replace(desk: Desk, order_id: str, body: Mapping[str, object]) -> dict[str, 
     return order_answer(desk, order_row(desk, new_id), nested=True)
 
 
+def _replace_package(desk: Desk, old: sqlite3.Row, package: Package) -> dict[str, Json]:
+    ends = [
+        expiry(desk.market.hours, LISTINGS[leg.contract.symbol], package.time_in_force, desk.now_ns, extended=False)
+        for leg in package.legs
+    ]
+    replacement = NewOrder(
+        "",
+        "",
+        package.order_type,
+        package.time_in_force,
+        desk.now_ns,
+        qty=Decimal(package.qty),
+        limit_price=package.limit_price,
+        order_class="mleg",
+        client_order_id=package.client_order_id,
+        status="pending_new",
+        expires_ns=min(end_ns for end_ns in ends if end_ns is not None),
+        replaces=old["id"],
+    )
+    new_id = enter(desk._replace(tells=False), replacement)
+    _send(desk, old["id"], "pending_replace")
+    return order_answer(desk, order_row(desk, new_id), nested=True)
+
+
 def cancel(desk: Desk, order_id: str) -> None:
-    """Ask for the end of an order."""
+    """Ask for the end of an order; whoever names one of several legs means all of them."""
     row = _order(desk, order_id)
+    if row["ratio_qty"] is not None:
+        row = order_row(desk, row["parent_id"])
     if row["status"] in (*CLOSED, "pending_replace") or (row["status"] == "pending_new" and row["replaces"]):
         raise unfit(f'order is already in "{row["status"]}" state')
     _cancel(desk, row)
@@ -291,7 +324,7 @@ def _expiry(desk: Desk, ticket: Ticket) -> int | None:
 def _open(desk: Desk) -> list[sqlite3.Row]:
     marks = ", ".join("?" * len(WORKING))
     return desk.db.execute(
-        f"SELECT * FROM orders WHERE account = ? AND status IN ({marks}) ORDER BY seq",
+        f"SELECT * FROM orders WHERE account = ? AND status IN ({marks}) AND ratio_qty IS NULL ORDER BY seq",
         (desk.account.number, *WORKING),
     ).fetchall()
 

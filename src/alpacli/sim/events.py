@@ -34,9 +34,9 @@ def record(
     at_ns: int,
     *,
     execution_id: str,
-    fill: Mapping[str, str] | None = None,
+    fill: Mapping[str, Json] | None = None,
 ) -> None:
-    """Keep an event; ``order`` is the order after it, ``fill`` has price, qty and position_qty of an execution."""
+    """Keep an event; ``order`` is the order after it, ``fill`` has price, qty and the position after an execution."""
     data = {
         "event": event,
         "execution_id": execution_id,

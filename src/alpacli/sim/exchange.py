@@ -21,6 +21,7 @@ from alpacli.sim.answers import SECOND_NS, Refusal, identifier
 from alpacli.sim.desk import NO_STRAIN, Account, Desk, Market, Strain
 from alpacli.sim.hours import AlwaysOpen, Hours, HoursName, Nyse, Session, nyse_sessions
 from alpacli.sim.ledger import holdings, transfer, worth
+from alpacli.sim.option_prices import OptionPrices
 from alpacli.sim.state import STATE_FILE, Meta, MetaWatch, State, read_meta, remove
 from alpacli.sim.tape import Tape
 
@@ -307,7 +308,8 @@ class Exchange:
                 rows = db.execute("SELECT day, open_ns, close_ns FROM sessions ORDER BY day").fetchall()
                 hours = Nyse([Session(*row) for row in rows])
             strain = Strain(meta.latency_ms * 1_000_000, Decimal(meta.slippage_bps), Decimal(meta.reject_rate))
-            market = self._markets[meta] = Market(Tape(meta.seed, hours), hours, meta.seed, strain)
+            prices = OptionPrices(Tape(meta.seed, hours), hours, meta.seed)
+            market = self._markets[meta] = Market(prices, hours, meta.seed, strain)
         return market
 
     def _open_account(self, db: sqlite3.Connection, identity: str, label: str, meta: Meta, now_ns: int) -> int:
@@ -341,9 +343,13 @@ def _account(db: sqlite3.Connection, number: int) -> Account:
 
 
 def _due(db: sqlite3.Connection, number: int, now_ns: int) -> bool:
-    """Tell whether something happens to an account's open orders until now."""
-    row = db.execute("SELECT 1 FROM orders WHERE account = ? AND next_ns <= ? LIMIT 1", (number, now_ns)).fetchone()
-    return row is not None
+    """Tell whether something happens to an account's open orders, or to its options, until now."""
+    row = db.execute(
+        "SELECT EXISTS (SELECT 1 FROM orders WHERE account = ? AND next_ns <= ?)"
+        " OR EXISTS (SELECT 1 FROM holdings WHERE account = ? AND expires_ns <= ?)",
+        (number, now_ns, number, now_ns),
+    ).fetchone()
+    return bool(row[0])
 
 
 def reset(

@@ -43,11 +43,13 @@ _Message = dict[str, object]
 class Feed:
     """The messages of one market. Holds nothing but the way to compute them.
 
-    ``effort`` is what making a minute of them costs, in the milliseconds that ``data`` counts. A socket that was not asked
-    for long makes up for ``most_backlog_ns``: after the machine has slept, the hours before are not told.
+    ``effort`` is what making a minute of them costs, in the milliseconds that ``data`` counts, and ``long_bar_work`` how many
+    times that a bar of a day costs. A socket that was not asked for long makes up for ``most_backlog_ns``: after the machine
+    has slept, the hours before are not told.
     """
 
     effort = 1
+    long_bar_work = 8
     most_backlog_ns = 2 * MINUTE_NS
 
     def __init__(self, tape: Prices, hours: Hours) -> None:

@@ -24,6 +24,7 @@ from alpacli.sim.answers import (
 from alpacli.sim.desk import Desk
 from alpacli.sim.hours import TradingDay, new_york_date
 from alpacli.sim.ledger import ZERO, market_value
+from alpacli.sim.listing import LISTINGS
 
 _MINUTE_NS: Final = 60 * SECOND_NS
 _TIMEFRAMES_NS: Final = {
@@ -69,6 +70,11 @@ def activities(desk: Desk, query: ActivityQuery) -> list[Json]:
         rows.extend(
             ((row["at_ns"], 0, row["seq"]), _cash(row))
             for row in _select(desk, "transfers", query)
+            if not query.types or row["activity_type"] in query.types
+        )
+        rows.extend(
+            ((row["at_ns"], 2, row["seq"]), _settlement(row))
+            for row in _select(desk, "settlements", query)
             if not query.types or row["activity_type"] in query.types
         )
     rows.sort(key=lambda item: item[0], reverse=not query.ascending)
@@ -125,6 +131,32 @@ def _cash(row: sqlite3.Row) -> dict[str, Json]:
         "date": new_york_date(row["at_ns"]).isoformat(),
         "net_amount": decimal_text(Decimal(row["amount"])),
         "description": row["description"],
+        "status": "executed",
+        "created_at": timestamp(row["at_ns"]),
+        "currency": "USD",
+    }
+
+
+_SETTLED: Final = {
+    "OPEXC": "Option Exercise",
+    "OPASN": "Option Assignment",
+    "OPEXP": "Option Expiration",
+    "OPTRD": "Option Trade",
+}
+
+
+def _settlement(row: sqlite3.Row) -> dict[str, Json]:
+    sign = "" if row["side"] == "buy" else "-"
+    return {
+        "id": _activity_id(row["at_ns"], row["id"]),
+        "activity_type": row["activity_type"],
+        "date": new_york_date(row["at_ns"] - 1).isoformat(),
+        "net_amount": decimal_text(Decimal(row["cash"])),
+        "symbol": row["symbol"],
+        "qty": sign + decimal_text(Decimal(row["qty"])),
+        "price": decimal_text(Decimal(row["price"])),
+        "description": _SETTLED[row["activity_type"]],
+        "group_id": row["group_id"],
         "status": "executed",
         "created_at": timestamp(row["at_ns"]),
         "currency": "USD",
@@ -216,7 +248,9 @@ class _Past:
         """Return equity and the money moved in until then."""
         cash, moved, held = self._steps[bisect_right(self._times, at_ns) - 1]
         tape = self._desk.market.tape
-        values = (market_value(qty, tape.last(symbol, at_ns)) for symbol, qty in held.items())
+        values = (
+            market_value(qty, tape.last(symbol, at_ns), LISTINGS[symbol].multiplier) for symbol, qty in held.items()
+        )
         return cash + sum(values, ZERO), moved
 
     def moved(self, kind: str, start_ns: int, end_ns: int) -> Decimal:
@@ -228,7 +262,7 @@ class _Past:
             amount = Decimal(row["amount"])
             self._transfers.append((row["at_ns"], row["activity_type"], amount))
             yield row["at_ns"], ZERO, None, amount
-        for row in db.execute("SELECT * FROM fills WHERE account = ? ORDER BY at_ns, seq", (account,)):
+        for row in db.execute("SELECT * FROM bookings WHERE account = ? ORDER BY at_ns, settled, seq", (account,)):
             qty = Decimal(row["qty"])
             yield row["at_ns"], qty if row["side"] == "buy" else -qty, row["symbol"], Decimal(row["cash"])
 

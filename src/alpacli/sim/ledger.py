@@ -1,10 +1,13 @@
-"""Money and shares: what a fill does to an account, and what an account is worth.
+"""Money and shares: what a fill or a settlement does to an account, and what an account is worth.
 
 Cash moves in whole cents (half to even), as at a broker. The cost of a position is exact, so that the average entry price is
 the price paid; where shares leave in part, the cost that leaves with them is rounded to 10⁻¹². The cent that rounding moves
 when cost is shown in cents is realized at once, so at every moment and to the cent
 
     cash = transfers + realized − cost of all positions,      equity = cash + market value of all positions.
+
+An option's price is a share's, and a contract is about a hundred of them. Where one is exercised or assigned, it leaves at no
+price and the shares come or go at the strike; where it expires, it leaves at no price.
 """
 
 import sqlite3
@@ -13,7 +16,9 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
 from typing import Final, NamedTuple
 
 from alpacli.sim.answers import identifier
-from alpacli.sim.listing import LISTINGS
+from alpacli.sim.collateral import Cover, cover
+from alpacli.sim.contracts import MULTIPLIER, Contract
+from alpacli.sim.listing import LISTINGS, underlying_of
 from alpacli.sim.prices import Prices
 
 ZERO: Final = Decimal(0)
@@ -42,6 +47,22 @@ class Fill(NamedTuple):
     cum_qty: Decimal
     leaves_qty: Decimal
     status: str
+    expires_ns: int | None = None
+
+
+class Settlement(NamedTuple):
+    """What the clearing house does to a position without any order; ``activity_type`` is OPEXC, OPASN, OPEXP or OPTRD.
+
+    ``group_id`` is shared by what happens together: the option that leaves, and the shares that come or go at the strike.
+    """
+
+    activity_type: str
+    group_id: str
+    symbol: str
+    side: str
+    qty: Decimal
+    price: Decimal
+    at_ns: int
 
 
 def cents(amount: Decimal) -> Decimal:
@@ -65,14 +86,15 @@ def execute(holding: Holding, signed_qty: Decimal, price: Decimal) -> tuple[Hold
     return Holding(qty, cost, realized), cash
 
 
-def average_entry(holding: Holding) -> Decimal:
+def average_entry(holding: Holding, multiplier: int = 1) -> Decimal:
     """Return the average price paid, with at most nine decimals; only for a holding that is not flat."""
     with localcontext(_EXACT):
-        return (holding.cost / holding.qty).quantize(Decimal("1e-9"))
+        return (holding.cost / holding.qty / multiplier).quantize(Decimal("1e-9"))
 
 
-def market_value(qty: Decimal, price: Decimal) -> Decimal:
-    return cents(_EXACT.multiply(qty, price))
+def market_value(qty: Decimal, price: Decimal, multiplier: int = 1) -> Decimal:
+    """Return what a quantity is worth at a price, which ``multiplier`` units of one of it have."""
+    return cents(_EXACT.multiply(qty * multiplier, price))
 
 
 def holdings(db: sqlite3.Connection, account: int, *, flat: bool = False) -> dict[str, Holding]:
@@ -103,15 +125,7 @@ class Booked(NamedTuple):
 
 def book(db: sqlite3.Connection, account: int, fill: Fill) -> Booked:
     """Book one execution: cash, position and the fill itself. Fills of an account are booked in order of time."""
-    row = db.execute(
-        "SELECT qty, cost, realized FROM holdings WHERE account = ? AND symbol = ?", (account, fill.symbol)
-    ).fetchone()
-    before = Holding(*(Decimal(value) for value in row)) if row else Holding()
-    after, cash = execute(before, fill.qty if fill.side == "buy" else -fill.qty, fill.price)
-    db.execute(
-        "INSERT OR REPLACE INTO holdings (account, symbol, qty, cost, realized) VALUES (?, ?, ?, ?, ?)",
-        (account, fill.symbol, *map(_plain, after)),
-    )
+    after, cash = _move(db, account, fill.symbol, fill.side, fill.qty, fill.price, fill.expires_ns)
     execution = identifier("execution", account, fill.order_id, fill.cum_qty.normalize())
     db.execute(
         "INSERT INTO fills (account, order_id, execution_id, symbol, side, qty, price, cash, cum_qty, leaves_qty,"
@@ -127,8 +141,42 @@ def book(db: sqlite3.Connection, account: int, fill: Fill) -> Booked:
             fill.at_ns,
         ),
     )
-    _add_cash(db, account, cash)
     return Booked(execution, after.qty)
+
+
+def settle_position(db: sqlite3.Connection, account: int, settlement: Settlement) -> None:
+    """Book a settlement: cash, position and the settlement itself."""
+    kind, group_id, symbol, side, qty, price, at_ns = settlement
+    _, cash = _move(db, account, symbol, side, qty, price, None)
+    seq = db.execute(
+        "INSERT INTO settlements (account, id, group_id, activity_type, symbol, side, qty, price, cash, at_ns)"
+        " VALUES (?, '', ?, ?, ?, ?, ?, ?, ?, ?)",
+        (account, group_id, kind, symbol, side, *map(_plain, (qty, price, cash)), at_ns),
+    ).lastrowid
+    db.execute("UPDATE settlements SET id = ? WHERE seq = ?", (identifier("settlement", account, kind, group_id), seq))
+
+
+def _move(
+    db: sqlite3.Connection, account: int, symbol: str, side: str, qty: Decimal, price: Decimal, expires_ns: int | None
+) -> tuple[Holding, Decimal]:
+    """Let units come or go at a price, and the cash for them; return the position after it, and by how much cash changed.
+
+    A position in options that is left, or begun, remembers when it ends.
+    """
+    row = db.execute(
+        "SELECT qty, cost, realized, expires_ns, forgone FROM holdings WHERE account = ? AND symbol = ?",
+        (account, symbol),
+    ).fetchone()
+    before = Holding(*(Decimal(row[name]) for name in Holding._fields)) if row else Holding()
+    after, cash = execute(before, qty if side == "buy" else -qty, price * LISTINGS[symbol].multiplier)
+    ends_ns = (expires_ns or (row["expires_ns"] if row else None)) if after.qty else None
+    db.execute(
+        "INSERT OR REPLACE INTO holdings (account, symbol, qty, cost, realized, expires_ns, forgone)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (account, symbol, *map(_plain, after), ends_ns, row["forgone"] if row and after.qty else 0),
+    )
+    _add_cash(db, account, cash)
+    return after, cash
 
 
 class Past(NamedTuple):
@@ -142,7 +190,7 @@ class Past(NamedTuple):
 def rewind(db: sqlite3.Connection, account: int, cash: Decimal, at_ns: int) -> Past:
     """Return cash, quantities and transferred money at ``at_ns``, undoing from today everything later."""
     quantities = {symbol: holding.qty for symbol, holding in holdings(db, account, flat=True).items()}
-    later = db.execute("SELECT symbol, side, qty, cash FROM fills WHERE account = ? AND at_ns > ?", (account, at_ns))
+    later = db.execute("SELECT symbol, side, qty, cash FROM bookings WHERE account = ? AND at_ns > ?", (account, at_ns))
     for row in later:
         qty = Decimal(row["qty"])
         quantities[row["symbol"]] -= qty if row["side"] == "buy" else -qty
@@ -157,33 +205,58 @@ def rewind(db: sqlite3.Connection, account: int, cash: Decimal, at_ns: int) -> P
 
 
 class Worth(NamedTuple):
-    """Market values in cents (short ones negative) and the margin that they need."""
+    """Market values in cents (short ones negative) and the margin that they need.
+
+    ``collateral`` is the money that has to stay behind short options.
+    """
 
     long: Decimal
     short: Decimal
     initial_margin: Decimal
     maintenance_margin: Decimal
+    collateral: Decimal = ZERO
 
 
 def worth(tape: Prices, quantities: Mapping[str, Decimal], at_ns: int) -> Worth:
     """Value quantities at the last prices of a moment.
 
-    Margin: equities need 50 % to open and 30 % to keep (Regulation T and the usual house rule); coins are paid in full.
+    Margin: equities need 50 % to open and 30 % to keep (Regulation T and the usual house rule); coins are paid in full. The
+    options on a stock need what they would bring if closed, and on top what the short ones may lose (``collateral``).
     """
-    long = short = initial = maintenance = ZERO
+    long = short = initial = maintenance = collateral = ZERO
+    options: dict[str, Decimal] = {}
     for symbol, qty in quantities.items():
-        value = market_value(qty, tape.last(symbol, at_ns))
+        listing = LISTINGS[symbol]
+        value = market_value(qty, tape.last(symbol, at_ns), listing.multiplier)
         if qty > 0:
             long += value
         else:
             short += value
+        if listing.contract is not None:
+            stock = underlying_of(listing.contract)
+            options[stock] = options.get(stock, ZERO) + value
+            continue
         initial += abs(value) * initial_rate(symbol)
         maintenance += abs(value) * (Decimal(1) if LISTINGS[symbol].crypto else Decimal("0.3"))
-    return Worth(long, short, cents(initial), cents(maintenance))
+    for stock, behind in covers(quantities).items():
+        needed = max(options[stock] + behind.money, ZERO)
+        initial, maintenance, collateral = initial + needed, maintenance + needed, collateral + behind.money
+    return Worth(long, short, cents(initial), cents(maintenance), collateral)
+
+
+def covers(quantities: Mapping[str, Decimal]) -> dict[str, Cover]:
+    """Return what stands behind the short options of a portfolio, by the stocks that there are options on."""
+    books: dict[str, dict[Contract, int]] = {}
+    for symbol, qty in quantities.items():
+        contract = LISTINGS[symbol].contract
+        if contract is not None:
+            books.setdefault(underlying_of(contract), {})[contract] = int(qty)
+    return {stock: cover(book, max(int(quantities.get(stock, ZERO)), 0) // MULTIPLIER) for stock, book in books.items()}
 
 
 def initial_rate(symbol: str) -> Decimal:
-    return Decimal(1) if LISTINGS[symbol].crypto else Decimal("0.5")
+    listing = LISTINGS[symbol]
+    return Decimal(1) if listing.crypto or listing.contract is not None else Decimal("0.5")
 
 
 def _add_cash(db: sqlite3.Connection, account: int, amount: Decimal) -> None:

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from alpacli.sim.answers import Json, decimal_text, identifier, not_found
+from alpacli.sim.contracts import MULTIPLIER, Contract, of_id, parse, root_of
 
 
 class Listing(NamedTuple):
@@ -30,6 +31,7 @@ class Listing(NamedTuple):
     spread: int
     daily_volume: int
     shortable: bool = True
+    contract: Contract | None = None
 
     @property
     def crypto(self) -> bool:
@@ -37,11 +39,18 @@ class Listing(NamedTuple):
 
     @property
     def asset_class(self) -> str:
+        if self.contract is not None:
+            return "us_option"
         return "crypto" if self.crypto else "us_equity"
 
     @property
     def asset_id(self) -> str:
-        return _asset_id(self.symbol)
+        return _asset_id(self.symbol) if self.contract is None else self.contract.id
+
+    @property
+    def multiplier(self) -> int:
+        """How many units of its price one of it is worth: an option is quoted by the share."""
+        return 1 if self.contract is None else MULTIPLIER
 
     @property
     def position_symbol(self) -> str:
@@ -173,7 +182,10 @@ class _Directory(dict[str, Listing]):
 
 @lru_cache(maxsize=8192)
 def unlisted(symbol: str) -> Listing:
-    """Return the terms of an instrument that no row describes: a stock in cents, or a coin in billionths of a dollar."""
+    """Return the terms of what no row describes: an option, a stock in cents, or a coin in billionths of a dollar."""
+    contract = parse(symbol)
+    if contract is not None:
+        return Listing(symbol, contract.name, "", 0, 2, 0, 0, 0, 0, shortable=False, contract=contract)
     if "/" in symbol:
         return Listing(symbol, symbol, "CRYPTO", 0, 9, 0, 0, 0, 0, shortable=False)
     return Listing(symbol, symbol, "NASDAQ", 0, 2, 0, 0, 0, 0)
@@ -188,9 +200,13 @@ LISTINGS: Final[dict[str, Listing]] = _Directory(
 def find(symbol_or_id: str, listings: Mapping[str, Listing] = LISTINGS) -> Listing | None:
     """Return the instrument of a symbol (``BTC/USD`` and ``BTCUSD`` are the same) or an asset id; case matters.
 
-    ``listings`` is what the market at hand trades.
+    ``listings`` is what the market at hand trades, and what there are options on: any contract on them is found, also one
+    that is not listed, or no longer.
     """
     listing = listings.get(symbol_or_id)
+    contract = parse(symbol_or_id) or of_id(symbol_or_id) if listing is None else None
+    if contract is not None:
+        return unlisted(contract.symbol) if underlying_of(contract, listings) in listings else None
     if listing is None and symbol_or_id.isalnum():
         listing = next(
             (item for item in listings.values() if item.crypto and item.position_symbol == symbol_or_id), None
@@ -199,6 +215,16 @@ def find(symbol_or_id: str, listings: Mapping[str, Listing] = LISTINGS) -> Listi
         wanted = symbol_or_id.replace("-", "")
         listing = next((item for item in listings.values() if item.asset_id.replace("-", "") == wanted), None)
     return listing
+
+
+def underlying_of(contract: Contract, listings: Mapping[str, Listing] = LISTINGS) -> str:
+    """Return the symbol of the stock that a contract is about; a root that names no stock is its own."""
+    if contract.root in listings:
+        return contract.root
+    return _ROOTS.get(contract.root, contract.root)
+
+
+_ROOTS: Final = {root_of(item.symbol): item.symbol for item in LISTINGS.values() if not item.crypto}
 
 
 def asset_answer(listing: Listing) -> dict[str, Json]:

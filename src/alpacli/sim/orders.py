@@ -3,11 +3,12 @@
 An order is stored with every field that Alpaca's has; fills update it through ``fill_order``. Lists follow the wire: sorted
 by submission, and by order of arrival where submissions coincide. A ``held`` leg waits for its parent or its sibling: it is
 not in the flat list of open orders (as at Alpaca), only in its parent's ``legs``. With ``nested`` a parent is listed when it
-or one of its legs matches, and the limit counts parents.
+or one of its legs matches, and the limit counts parents. An order of several option legs has neither symbol nor side; its
+legs are told of with it and share its status, each with its own contract and fills.
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
@@ -24,9 +25,11 @@ from alpacli.sim.answers import (
     optional_timestamp,
     timestamp,
 )
+from alpacli.sim.contracts import root_of
 from alpacli.sim.desk import Desk
-from alpacli.sim.ledger import Fill, book
+from alpacli.sim.ledger import ZERO, Fill, book
 from alpacli.sim.listing import LISTINGS, find
+from alpacli.sim.option_prices import expires_ns
 from alpacli.sim.reserves import WORKING
 from alpacli.sim.state import ORDER_COLUMNS
 from alpacli.sim.terms import stop_rule, water_mark
@@ -40,6 +43,8 @@ _STATUS_FILTERS: Final = {
     "closed": CLOSED,
     "all": OPEN + CLOSED,
 }
+# What the legs of an order of several always have in common with it.
+_SHARED: Final = ("status", "filled_ns", "expired_ns", "canceled_ns", "failed_ns", "replaced_ns")
 # Fills tell of themselves, and a leg that is held is nobody's news until it works.
 _EVENTS: Final = frozenset(OPEN + CLOSED) - {"partially_filled", "filled", "held", "accepted_for_bidding"}
 
@@ -76,6 +81,7 @@ class NewOrder(NamedTuple):
     arrives_ns: int | None = None
     triggered_ns: int | None = None
     pieces: int = 0
+    ratio_qty: Decimal | None = None
 
 
 class Query(NamedTuple):
@@ -115,7 +121,7 @@ def enter(desk: Desk, order: NewOrder) -> str:
     if desk.tells and order.parent_id is not None:
         parent = order_answer(desk, order_row(desk, order.parent_id), nested=True)
         events.add_legs(desk.db, number, order.parent_id, parent["legs"])
-    if order.status in _EVENTS:
+    if order.status in _EVENTS and order.ratio_qty is None:
         tell(desk, order_id, order.status, order.submitted_ns)
     return order_id
 
@@ -139,7 +145,7 @@ def fill_order(
     booked = book(
         desk.db,
         desk.account.number,
-        Fill(order_id, row["symbol"], row["side"], qty, price, at_ns, filled, leaves, status),
+        Fill(order_id, row["symbol"], row["side"], qty, price, at_ns, filled, leaves, status, _ends_ns(desk, row)),
     )
     amend(
         desk,
@@ -164,14 +170,77 @@ def fill_order(
     )
 
 
+def fill_package(
+    desk: Desk, order_id: str, qty: Decimal, prices: Mapping[str, Decimal], at_ns: int, *, done: bool
+) -> None:
+    """Execute so many packages of an order of several legs at once; ``prices`` are its legs', by symbol.
+
+    One event tells of it, with what each leg came to.
+    """
+    row = order_row(desk, order_id)
+    filled = Decimal(row["filled_qty"]) + qty
+    status = "filled" if done else "partially_filled"
+    net = ZERO
+    positions: dict[str, Json] = {}
+    told: list[Json] = []
+    for leg in legs_of(desk, order_id):
+        ratio, price = Decimal(leg["ratio_qty"]), prices[leg["symbol"]]
+        units, all_units = ratio * qty, ratio * filled
+        leaves, ends_ns = Decimal(leg["qty"]) - all_units, _ends_ns(desk, leg)
+        execution = Fill(leg["id"], leg["symbol"], leg["side"], units, price, at_ns, all_units, leaves, status, ends_ns)
+        booked = book(desk.db, desk.account.number, execution)
+        value = Decimal(leg["filled_value"]) + units * price
+        note(desk, leg["id"], filled_qty=format(all_units, "f"), filled_value=format(value, "f"))
+        net += ratio * price * (1 if leg["side"] == "buy" else -1)
+        positions[leg["symbol"]] = decimal_text(booked.position_qty)
+        told.append(
+            {
+                "order_id": leg["id"],
+                "symbol": leg["symbol"],
+                "qty": decimal_text(units),
+                "price": decimal_text(price),
+                "execution_id": booked.execution_id,
+                "timestamp": timestamp(at_ns),
+            }
+        )
+    amend(
+        desk,
+        order_id,
+        at_ns,
+        status=row["status"] if not done and row["status"] in ("pending_cancel", "pending_replace") else status,
+        filled_qty=format(filled, "f"),
+        filled_value=format(Decimal(row["filled_value"]) + qty * net, "f"),
+        filled_ns=at_ns if done else None,
+    )
+    execution_id = identifier("execution", desk.account.number, order_id, filled.normalize())
+    came_to: dict[str, Json] = {
+        "price": decimal_text(net),
+        "qty": decimal_text(qty),
+        "position_qtys": positions,
+        "legs": told,
+    }
+    tell(desk, order_id, "fill" if done else "partial_fill", at_ns, execution_id, came_to)
+
+
+def _ends_ns(desk: Desk, row: sqlite3.Row) -> int | None:
+    """Return when a position in what is ordered ends by itself."""
+    contract = LISTINGS[row["symbol"]].contract
+    return None if contract is None else expires_ns(desk.market.hours, contract)
+
+
 def amend(desk: Desk, order_id: str, at_ns: int, **changes: str | int | None) -> None:
     """Change columns of an order and move its ``updated_at``. A new status is an event, unless it comes from a fill.
 
     Where an order is replaced, the old one is amended before the new one is entered: that is the order of their events.
     """
-    before = order_row(desk, order_id)["status"]
+    row = order_row(desk, order_id)
+    before = row["status"]
     note(desk, order_id, updated_ns=at_ns, **changes)
     after = changes.get("status", before)
+    if row["order_class"] == "mleg":
+        shared = {name: value for name, value in changes.items() if name in _SHARED}
+        for leg in legs_of(desk, order_id):
+            note(desk, leg["id"], updated_ns=at_ns, **shared)
     if after != before and after in _EVENTS:
         tell(desk, order_id, str(after), at_ns)
 
@@ -218,7 +287,7 @@ def tell(
     event: str,
     at_ns: int,
     execution_id: str | None = None,
-    fill: dict[str, str] | None = None,
+    fill: Mapping[str, Json] | None = None,
 ) -> None:
     """Record an event with the order as it is now, for whoever listens to the trading stream."""
     if not desk.tells:
@@ -261,9 +330,12 @@ def list_orders(desk: Desk, query: Query) -> list[Json]:
             demand(f"(submitted_ns, seq) {comparison} (?, ?)", row["submitted_ns"], row["seq"])
     if query.side is not None:
         demand("side = ?", query.side)
-    wanted = _wanted_symbols(desk, query)
-    if wanted is not None:
-        demand(f"symbol IN ({', '.join('?' * len(wanted))})", *wanted)
+    if query.symbols:
+        rule, names = _about(desk, query)
+        leg = "SELECT 1 FROM orders AS leg WHERE leg.account = orders.account AND leg.parent_id = orders.id"
+        demand(f"({rule} OR symbol = '' AND EXISTS ({leg} AND {rule.replace('symbol', 'leg.symbol')}))", *names, *names)
+    if query.asset_classes:
+        demand(f"({' OR '.join(_CLASS_RULES.get(name, '0') for name in query.asset_classes)})")
     direction = "ASC" if query.ascending else "DESC"
     rows = desk.db.execute(
         f"SELECT * FROM orders WHERE {' AND '.join(where)} ORDER BY submitted_ns {direction}, seq {direction} LIMIT ?",
@@ -289,6 +361,7 @@ def order_answer(desk: Desk, row: sqlite3.Row, *, nested: bool) -> dict[str, Jso
     if nested and row["parent_id"] is None and row["order_class"] not in ("", "simple"):
         legs = [order_answer(desk, leg, nested=False) for leg in legs_of(desk, row["id"])] or None
     listing = LISTINGS[row["symbol"]]
+    several, leg_of_several = row["symbol"] == "", row["ratio_qty"] is not None
     hwm, stop = row["hwm"], row["stop_price"]
     if hwm is not None and row["triggered_ns"] is None and row["status"] in OPEN:
         mark = water_mark(desk.market, row, desk.now_ns)
@@ -307,18 +380,18 @@ def order_answer(desk: Desk, row: sqlite3.Row, *, nested: bool) -> dict[str, Jso
         "replaced_at": optional_timestamp(row["replaced_ns"]),
         "replaced_by": row["replaced_by"],
         "replaces": row["replaces"],
-        "asset_id": listing.asset_id,
+        "asset_id": "" if several else listing.asset_id,
         "symbol": row["symbol"],
-        "asset_class": listing.asset_class,
+        "asset_class": "" if several else listing.asset_class,
         "notional": optional_decimal(row["notional"]),
         "qty": optional_decimal(row["qty"]),
         "filled_qty": optional_decimal(row["filled_qty"]),
         "filled_avg_price": _average(row),
         "order_class": row["order_class"],
-        "order_type": row["order_type"],
-        "type": row["order_type"],
+        "order_type": "" if leg_of_several else row["order_type"],
+        "type": "" if leg_of_several else row["order_type"],
         "side": row["side"],
-        "position_intent": row["position_intent"] or f"{row['side']}_to_open",
+        "position_intent": "" if several else row["position_intent"] or f"{row['side']}_to_open",
         "time_in_force": row["time_in_force"],
         "limit_price": optional_decimal(row["limit_price"]),
         "stop_price": optional_decimal(stop),
@@ -328,7 +401,7 @@ def order_answer(desk: Desk, row: sqlite3.Row, *, nested: bool) -> dict[str, Jso
         "trail_percent": optional_decimal(row["trail_percent"]),
         "trail_price": optional_decimal(row["trail_price"]),
         "hwm": optional_decimal(hwm),
-        "ratio_qty": None,
+        "ratio_qty": optional_decimal(row["ratio_qty"]),
         "subtag": None,
         "source": None,
     }
@@ -343,15 +416,24 @@ def _average(row: sqlite3.Row) -> str | None:
     return optional_decimal(format(average, "f"))
 
 
-def _wanted_symbols(desk: Desk, query: Query) -> list[str] | None:
-    wanted = None
-    if query.symbols:
-        listings = [find(symbol, desk.market.listings) for symbol in query.symbols]
-        wanted = [item.symbol if item else name for item, name in zip(listings, query.symbols, strict=True)]
-    if query.asset_classes:
-        known = [item.symbol for item in desk.market.listings.values() if item.asset_class in query.asset_classes]
-        wanted = known if wanted is None else [symbol for symbol in wanted if symbol in known]
-    return wanted
+_CLASS_RULES: Final = {
+    "us_equity": "length(symbol) BETWEEN 1 AND 15 AND symbol NOT LIKE '%/%'",
+    "crypto": "symbol LIKE '%/%'",
+    "us_option": "length(symbol) > 15 OR symbol = ''",
+}
+
+
+def _about(desk: Desk, query: Query) -> tuple[str, list[str]]:
+    """Return the condition that an order is about one of the symbols; of options a stock's name means all on it."""
+    names: list[str] = []
+    for name in query.symbols:
+        listing = find(name, desk.market.listings)
+        names.append(listing.symbol if listing else name)
+    rule = f"symbol IN ({', '.join('?' * len(names))})"
+    if "us_option" in query.asset_classes:
+        roots = [f"{root_of(name)}{'[0-9]' * 6}[CP]{'[0-9]' * 8}" for name in names]
+        return f"({rule}{' OR symbol GLOB ?' * len(roots)})", names + roots
+    return rule, names
 
 
 def _row(desk: Desk, column: str, value: str, shown: str | None = None) -> sqlite3.Row:

@@ -6,7 +6,10 @@ brought up to date after hours away. All instants are integer nanoseconds since 
 
 from collections.abc import Callable
 from decimal import Decimal
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
+
+LOOK_NS: Final = 62_500_000
+"""How often ``search`` looks at a price: sixteen times a second."""
 
 
 class Quote(NamedTuple):
@@ -68,6 +71,17 @@ class Prices(Protocol):
     def touched(self, symbol: str, start_ns: int, end_ns: int, price: Decimal, side: str) -> int | None:
         """Return the first instant, before ``end_ns``, at which a stop is reached: bought at a rise, sold at a fall."""
 
+    def search(
+        self, symbol: str, start_ns: int, end_ns: int, could: Callable[[int, int, int, int], bool]
+    ) -> int | None:
+        """Return the first instant, before ``end_ns``, whose bid ``could`` says yes to; the interval is as in ``first``.
+
+        ``could(lowest, highest, from_ns, until_ns)`` is asked about stretches: whether a bid (in whole cents, rounded down)
+        from lowest to highest could be meant somewhere in it, ``until_ns`` included. It may say yes in vain, and never no in
+        vain; where the stretch is one instant, its answer is final. Prices are looked at every ``LOOK_NS``, as the clock has
+        it.
+        """
+
     def trail(
         self, symbol: str, start_ns: int, end_ns: int, mark: Decimal, stop: Callable[[Decimal], Decimal], side: str
     ) -> Trail:
@@ -75,3 +89,25 @@ class Prices(Protocol):
 
         ``stop`` must not fall where the mark rises.
         """
+
+
+def search_between(
+    extremes: Callable[[int, int], tuple[int, int]],
+    start_ns: int,
+    end_ns: int,
+    could: Callable[[int, int, int, int], bool],
+) -> int | None:
+    """Search by halving time, for ``Prices`` that know the range of their bid over any stretch: ``extremes``, in cents."""
+    if end_ns <= start_ns:
+        return None
+    stack = [(start_ns // LOOK_NS, (end_ns - 1) // LOOK_NS)]
+    while stack:
+        first, last = stack.pop()
+        begins_ns, until_ns = max(first * LOOK_NS, start_ns), min((last + 1) * LOOK_NS, end_ns) - 1
+        if first == last:
+            if could(*extremes(first * LOOK_NS, first * LOOK_NS), begins_ns, begins_ns):
+                return begins_ns
+        elif could(*extremes(first * LOOK_NS, last * LOOK_NS), begins_ns, until_ns):
+            middle = (first + last) // 2
+            stack += [(middle + 1, last), (first, middle)]
+    return None

@@ -19,7 +19,7 @@ from alpacli.sim.answers import SECOND_NS
 from alpacli.sim.feed import BAR_DELAY_NS, DAY_NS, Feed
 from alpacli.sim.hours import Hours, new_york_date, new_york_ns
 from alpacli.sim.path import Path
-from alpacli.sim.prices import Extremes, Quote, Trail
+from alpacli.sim.prices import Extremes, Quote, Trail, search_between
 from alpacli.sim.reading import Bar, Series, Trade
 from alpacli.sim.reading import Quote as QuoteRow
 
@@ -27,6 +27,7 @@ _Message = dict[str, object]
 _KNOTS: Final = 4
 _CENTS: Final = 2
 _LOT: Final = Decimal(100)
+_CENTS: Final = 100
 _LISTED: Final = {"x": "V", "c": ["@"], "z": "C"}
 _QUOTED: Final = {"bx": "V", "ax": "V", "c": ["R"], "z": "C"}
 
@@ -155,6 +156,17 @@ class RecordedPrices:
         item, rising = self._instruments[symbol], side == "buy"
         path = item.ask if side == "buy" else item.bid
         return path.first(start_ns, end_ns, item.units(price, rising=rising), rising=rising)
+
+    def search(
+        self, symbol: str, start_ns: int, end_ns: int, could: Callable[[int, int, int, int], bool]
+    ) -> int | None:
+        item = self._instruments[symbol]
+
+        def extremes(from_ns: int, until_ns: int) -> tuple[int, int]:
+            low, high = item.bid.extremes(from_ns, until_ns)
+            return int(item.price(low) * _CENTS), int(item.price(high) * _CENTS)
+
+        return search_between(extremes, start_ns, end_ns, could)
 
     def trail(
         self, symbol: str, start_ns: int, end_ns: int, mark: Decimal, stop: Callable[[Decimal], Decimal], side: str

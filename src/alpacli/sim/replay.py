@@ -19,6 +19,7 @@ from alpacli.sim.feed import BAR_DELAY_NS
 from alpacli.sim.hours import AlwaysOpen, Hours, HoursName, Nyse, new_york_date, nyse_sessions
 from alpacli.sim.ledger import holdings, worth
 from alpacli.sim.listing import LISTINGS
+from alpacli.sim.option_prices import OptionPrices
 from alpacli.sim.pace import Pace, ReplayClock
 from alpacli.sim.reading import Reading, Series
 from alpacli.sim.recorded import Instrument, RecordedFeed, RecordedPrices
@@ -79,7 +80,9 @@ def assemble(
     instruments = {symbol: Instrument(series, chosen) for symbol, series in sorted(reading.series.items())}
     prices = RecordedPrices(instruments, chosen)
     listings = {symbol: LISTINGS[symbol] for symbol in instruments}
-    market = Market(prices, chosen, seed, strain, listings, RecordedFeed(instruments, prices, chosen))
+    market = Market(
+        OptionPrices(prices, chosen, seed), chosen, seed, strain, listings, RecordedFeed(instruments, prices, chosen)
+    )
     begin_ns = min(item.begin_ns for item in instruments.values()) // 1000 * 1000
     bars = {end_ns + BAR_DELAY_NS for item in instruments.values() for end_ns in item.ends}
     ticks = {_told(at_ns) for item in instruments.values() for at_ns in (*item.trade_times, *item.quote_times)}

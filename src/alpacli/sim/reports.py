@@ -31,6 +31,9 @@ _CONFIGURATION: Final[Mapping[str, Json]] = {
 }
 
 
+APPROVED_LEVEL: Final = 3
+
+
 class Balances(NamedTuple):
     """The money of an account at one moment, in cents."""
 
@@ -63,7 +66,7 @@ def balances(desk: Desk, *, but: Collection[str] = ()) -> Balances:
     power = means.power
     if means.multiplier == 4:
         added = sum((_added(desk, symbol, qty, past.quantities) for symbol, qty in quantities.items()), ZERO)
-        power = max((last_equity - then.maintenance_margin) * 4 - added - means.on_order, ZERO)
+        power = max((last_equity - then.maintenance_margin) * 4 - added - now.collateral - means.on_order, ZERO)
     return Balances(
         cash,
         now.long,
@@ -100,8 +103,8 @@ class _Means(NamedTuple):
 
 
 def _means(desk: Desk, quantities: Mapping[str, Decimal], now: Worth, but: Collection[str]) -> _Means:
-    orders, cash = reserved(desk, quantities, but=but), desk.account.cash
-    equity, on_order = cash + now.long + now.short, cents(orders.value)
+    orders, cash = reserved(desk, quantities, but=but), desk.account.cash - now.collateral
+    equity, on_order = desk.account.cash + now.long + now.short, cents(orders.value)
     initial_margin = now.initial_margin + cents(orders.margin)
     multiplier = int(str(configuration(desk.account)["max_margin_multiplier"]))
     power = max(cash - on_order, ZERO) if multiplier == 1 else max(equity - initial_margin, ZERO) * 2
@@ -113,7 +116,7 @@ def _added(desk: Desk, symbol: str, qty: Decimal, before: Mapping[str, Decimal])
     """Return what a position has grown by since the previous close, at today's price."""
     kept = before.get(symbol, ZERO)
     grown = abs(qty) if qty * kept < 0 else max(abs(qty) - abs(kept), ZERO)
-    return market_value(grown, desk.market.tape.last(symbol, desk.now_ns))
+    return market_value(grown, desk.market.tape.last(symbol, desk.now_ns), LISTINGS[symbol].multiplier)
 
 
 def account_answer(desk: Desk) -> dict[str, Json]:
@@ -153,8 +156,8 @@ def account_answer(desk: Desk) -> dict[str, Json]:
         "balance_asof": new_york_date(close_ns - 1).isoformat(),
         "created_at": timestamp(account.created_ns),
         "crypto_tier": 1,
-        "options_approved_level": 3,
-        "options_trading_level": rules["max_options_trading_level"],
+        "options_approved_level": APPROVED_LEVEL,
+        "options_trading_level": options_level(account),
         "trading_blocked": False,
         "transfers_blocked": False,
         "account_blocked": False,
@@ -163,6 +166,12 @@ def account_answer(desk: Desk) -> dict[str, Json]:
         "admin_configurations": {},
         "user_configurations": None,
     }
+
+
+def options_level(account: Account) -> int:
+    """Return what an account may do with options: 1 covered, 2 also buy, 3 also spreads; 0 is nothing."""
+    level = configuration(account)["max_options_trading_level"]
+    return min(level, APPROVED_LEVEL) if isinstance(level, int) else APPROVED_LEVEL
 
 
 def position_answers(desk: Desk) -> list[Json]:
@@ -183,7 +192,7 @@ def one_position(desk: Desk, symbol_or_id: str) -> dict[str, Json]:
 def _position(desk: Desk, symbol: str, holding: Holding) -> dict[str, Json]:
     listing, tape = LISTINGS[symbol], desk.market.tape
     price, lastday = tape.last(symbol, desk.now_ns), tape.previous_close(symbol, desk.now_ns)
-    value, cost = market_value(holding.qty, price), cents(holding.cost)
+    value, cost = market_value(holding.qty, price, listing.multiplier), cents(holding.cost)
     day_basis = _day_basis(desk, symbol, holding, lastday)
     gain, day_gain = value - cost, value - day_basis
     long = holding.qty > 0
@@ -194,11 +203,11 @@ def _position(desk: Desk, symbol: str, holding: Holding) -> dict[str, Json]:
         "symbol": listing.position_symbol,
         "exchange": listing.exchange,
         "asset_class": listing.asset_class,
-        "asset_marginable": not listing.crypto,
+        "asset_marginable": not listing.crypto and listing.contract is None,
         "qty": decimal_text(holding.qty),
         "qty_available": decimal_text(available if long else -available),
         "side": "long" if long else "short",
-        "avg_entry_price": decimal_text(average_entry(holding)),
+        "avg_entry_price": decimal_text(average_entry(holding, listing.multiplier)),
         "cost_basis": decimal_text(cost),
         "market_value": decimal_text(value),
         "current_price": decimal_text(price),
@@ -218,7 +227,7 @@ def _day_basis(desk: Desk, symbol: str, holding: Holding, lastday: Decimal) -> D
     at_close, added, paid = holding.qty, ZERO, ZERO
     with localcontext(prec=60, rounding=ROUND_HALF_EVEN):
         for row in desk.db.execute(
-            "SELECT side, qty, price FROM fills WHERE account = ? AND at_ns > ? AND symbol = ?",
+            "SELECT side, qty, price FROM bookings WHERE account = ? AND at_ns > ? AND symbol = ?",
             (desk.account.number, close_ns, symbol),
         ):
             signed = Decimal(row["qty"]) if row["side"] == "buy" else -Decimal(row["qty"])
@@ -228,7 +237,7 @@ def _day_basis(desk: Desk, symbol: str, holding: Holding, lastday: Decimal) -> D
                 paid += signed * Decimal(row["price"])
         carried = min(max(at_close * direction, ZERO), abs(holding.qty)) * direction
         fresh = holding.qty - carried
-        return cents(carried * lastday + (fresh * paid / added if fresh else ZERO))
+        return cents((carried * lastday + (fresh * paid / added if fresh else ZERO)) * LISTINGS[symbol].multiplier)
 
 
 def configuration(account: Account) -> dict[str, Json]:

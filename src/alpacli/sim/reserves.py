@@ -3,7 +3,9 @@
 Exits that exclude each other count once, as do an order and the replacement that is on its way to it. What a bracket's entry
 has bought so far is kept for its exits, so that they never sell more than there is. Only orders that open or enlarge a
 position need money; they count at the price at which they were accepted: their limit, else their stop, else the market's,
-and shorts at 3 % above the offer at least (wire reference 5.7).
+and shorts at 3 % above the offer at least (wire reference 5.7). Options that are sold need no price but something to stand
+behind them (``collateral``), as if all orders that open or uncover a short were filled, and with or without those of several
+legs, whichever needs more.
 """
 
 import sqlite3
@@ -11,9 +13,11 @@ from collections.abc import Collection, Iterator, Mapping
 from decimal import Decimal
 from typing import Final, NamedTuple
 
+from alpacli.sim.collateral import Cover, cover
+from alpacli.sim.contracts import MULTIPLIER, Contract
 from alpacli.sim.desk import Desk
 from alpacli.sim.ledger import ZERO, initial_rate
-from alpacli.sim.listing import LISTINGS
+from alpacli.sim.listing import LISTINGS, underlying_of
 from alpacli.sim.terms import opening
 
 WORKING: Final = [
@@ -24,7 +28,7 @@ WORKING: Final = [
 
 _COLUMNS: Final = (
     "id, parent_id, replaces, status, symbol, side, qty, notional, filled_qty, filled_value, limit_price, stop_price,"
-    " active_ns"
+    " active_ns, position_intent, order_class"
 )
 _SHORT_COLLAR: Final = Decimal("1.03")
 
@@ -37,7 +41,17 @@ class Reserved(NamedTuple):
 
 
 def held_for_orders(desk: Desk, symbol: str, side: str, *, but: Collection[str] = ()) -> Decimal:
-    """Return how many units open orders on one side of a symbol still want, without those named in ``but``."""
+    """Return how many units open orders on one side of a symbol still want, without those named in ``but``.
+
+    Shares that stand behind short calls are wanted too.
+    """
+    wanted_by_orders = _wanted(desk, symbol, side, but)
+    if side != "sell" or LISTINGS[symbol].contract is not None:
+        return wanted_by_orders
+    return wanted_by_orders + MULTIPLIER * backing(desk, symbol, but=but).lots
+
+
+def _wanted(desk: Desk, symbol: str, side: str, but: Collection[str]) -> Decimal:
     wanted: dict[str, Decimal] = {}
     for row in _open_orders(desk, "symbol = ? AND side = ?", symbol, side):
         if row["id"] in but:
@@ -54,6 +68,13 @@ def reserved(desk: Desk, quantities: Mapping[str, Decimal], *, but: Collection[s
         symbol, held = row["symbol"], quantities.get(row["symbol"], ZERO)
         if row["id"] in but or (held and (held > 0) == (row["side"] == "sell")):
             continue
+        if row["order_class"] == "mleg":
+            if row["parent_id"] is None:
+                left = Decimal(row["qty"]) - Decimal(row["filled_qty"])
+                value = max(Decimal(row["limit_price"] or package_cost(desk, row["id"])), ZERO) * left * MULTIPLIER
+                group = _group(row)
+                wanted[group] = max(wanted.get(group, (ZERO, ZERO)), (value, value))
+            continue
         if row["notional"] is not None:
             value = Decimal(row["notional"]) - Decimal(row["filled_value"])
         else:
@@ -61,13 +82,58 @@ def reserved(desk: Desk, quantities: Mapping[str, Decimal], *, but: Collection[s
             value = (Decimal(row["qty"]) - Decimal(row["filled_qty"])) * price
         group = _group(row)
         wanted[group] = max(wanted.get(group, (ZERO, ZERO)), (value, value * initial_rate(symbol)))
-    return Reserved(sum((margin for _, margin in wanted.values()), ZERO), sum((v for v, _ in wanted.values()), ZERO))
+    behind = collateral_on_order(desk, quantities, but=but)
+    return Reserved(
+        sum((margin for _, margin in wanted.values()), behind), sum((value for value, _ in wanted.values()), behind)
+    )
+
+
+def backing(desk: Desk, stock: str, *, but: Collection[str] = (), more: Mapping[Contract, int] | None = None) -> Cover:
+    """Return what stands behind the short options on a stock, those on order included; ``more`` is what is traded besides.
+
+    Where it makes a difference whether an order of several legs is filled, the worse is assumed of all of them.
+    """
+    held, free = _options_held(desk, stock), _free_lots(desk, stock, but)
+    singles, packages = _options_on_order(desk, stock, but)
+    if not (held or singles or packages or more):
+        return Cover(ZERO, 0, 0, spreads=False)
+    books = [_sum_up(held, singles, more or {}), _sum_up(held, singles, packages, more or {})]
+    return max((cover(book, free) for book in books), key=lambda behind: (behind.uncovered, behind.money, behind.lots))
+
+
+def collateral_on_order(desk: Desk, quantities: Mapping[str, Decimal], *, but: Collection[str] = ()) -> Decimal:
+    """Return the money that options on order need behind them, beyond what those held do."""
+    stocks = {
+        underlying_of(contract)
+        for row in _open_orders(desk, "length(symbol) > 15")
+        if (contract := LISTINGS[row["symbol"]].contract) is not None
+    }
+    total = ZERO
+    for stock in sorted(stocks):
+        now = cover(_options_held(desk, stock), max(int(quantities.get(stock, ZERO)), 0) // MULTIPLIER)
+        total += max(backing(desk, stock, but=but).money - now.money, ZERO)
+    return total
+
+
+def package_cost(desk: Desk, order_id: str) -> Decimal:
+    """Return what the legs of an order of several cost a share at the market; nothing where nobody bids for one of them."""
+    cost = ZERO
+    for row in desk.db.execute(
+        "SELECT symbol, side, ratio_qty FROM orders WHERE account = ? AND parent_id = ?",
+        (desk.account.number, order_id),
+    ):
+        quote, buying = desk.market.tape.quote(row["symbol"], desk.now_ns), row["side"] == "buy"
+        cost += Decimal(row["ratio_qty"]) * (quote.ask if buying else -quote.bid)
+    return cost
 
 
 def unit_cost(desk: Desk, symbol: str, side: str, limit: Decimal | str | None, stop: Decimal | str | None) -> Decimal:
     """Return what one unit of an order that opens a position counts for."""
     listing, tape = LISTINGS[symbol], desk.market.tape
     named = limit if limit is not None else stop
+    if listing.contract is not None:  # what is sold is not paid for
+        price = Decimal(named) if named is not None else tape.quote(symbol, desk.now_ns).ask
+        return price * listing.multiplier if side == "buy" else ZERO
     if side == "buy" and named is not None:
         return Decimal(named)
     is_open = opening(desk.market.hours, listing, desk.now_ns, extended=False) == desk.now_ns
@@ -83,6 +149,53 @@ def _open_orders(desk: Desk, condition: str, *values: str) -> Iterator[sqlite3.R
         f"SELECT {_COLUMNS} FROM orders WHERE account = ? AND status IN ({marks}, 'held') AND {condition} ORDER BY seq",
         (desk.account.number, *WORKING, *values),
     ).fetchall()
+
+
+def _options_held(desk: Desk, stock: str) -> dict[Contract, int]:
+    found: dict[Contract, int] = {}
+    for row in desk.db.execute(
+        "SELECT symbol, qty FROM holdings WHERE account = ? AND expires_ns IS NOT NULL", (desk.account.number,)
+    ):
+        contract = LISTINGS[row["symbol"]].contract
+        if contract is not None and underlying_of(contract) == stock:
+            found[contract] = int(Decimal(row["qty"]))
+    return found
+
+
+def _options_on_order(desk: Desk, stock: str, but: Collection[str]) -> tuple[dict[Contract, int], dict[Contract, int]]:
+    """Return what open orders change about the options on a stock: those of one leg as far as they sell, those of several."""
+    singles: dict[str, tuple[Contract, int]] = {}
+    packages: dict[Contract, int] = {}
+    for row in _open_orders(desk, "length(symbol) > 15"):
+        contract = LISTINGS[row["symbol"]].contract
+        if contract is None or underlying_of(contract) != stock or {row["id"], row["parent_id"]} & set(but):
+            continue
+        left = int(Decimal(row["qty"]) - Decimal(row["filled_qty"])) * (1 if row["side"] == "buy" else -1)
+        if row["parent_id"] is not None:
+            packages[contract] = packages.get(contract, 0) + left
+        elif left < 0:
+            group = _group(row)
+            singles[group] = (contract, min(left, singles.get(group, (contract, 0))[1]))
+    sold: dict[Contract, int] = {}
+    for contract, left in singles.values():
+        sold[contract] = sold.get(contract, 0) + left
+    return sold, packages
+
+
+def _free_lots(desk: Desk, stock: str, but: Collection[str]) -> int:
+    row = desk.db.execute(
+        "SELECT qty FROM holdings WHERE account = ? AND symbol = ?", (desk.account.number, stock)
+    ).fetchone()
+    shares = ZERO if row is None else Decimal(row["qty"])
+    return max(int(shares - _wanted(desk, stock, "sell", but)), 0) // MULTIPLIER
+
+
+def _sum_up(*books: Mapping[Contract, int]) -> dict[Contract, int]:
+    total: dict[Contract, int] = {}
+    for book in books:
+        for contract, qty in book.items():
+            total[contract] = total.get(contract, 0) + qty
+    return total
 
 
 def _group(row: sqlite3.Row) -> str:

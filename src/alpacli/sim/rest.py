@@ -7,12 +7,24 @@ Paths that are not served answer 404, as Alpaca does. Parameters that are not kn
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, time, timedelta
 from typing import Final, NamedTuple
 
-from alpacli.sim import data, entry, history, listing, markets, orders, reports, watchlists
+from alpacli.sim import (
+    chains,
+    data,
+    entry,
+    history,
+    listing,
+    markets,
+    option_data,
+    orders,
+    reports,
+    settlement,
+    watchlists,
+)
 from alpacli.sim.answers import (
     Json,
     Refusal,
@@ -20,10 +32,11 @@ from alpacli.sim.answers import (
     canonical_identifier,
     timestamp,
 )
-from alpacli.sim.call import Call, Handler, MultiStatus
+from alpacli.sim.call import Call, Handler, MultiStatus, Taken
 from alpacli.sim.desk import Desk
 from alpacli.sim.exchange import Admission, Exchange
 from alpacli.sim.hours import FIRST_DAY, LAST_DAY, new_york_date, new_york_ns, new_york_offset, session_text
+from alpacli.sim.tickets import amount
 
 KEY_HEADER: Final = "apca-api-key-id"
 SECRET_HEADER: Final = "apca-api-secret-key"  # noqa: S105 the header's name, not a secret
@@ -71,6 +84,8 @@ def handle(exchange: Exchange, request: HttpRequest) -> HttpAnswer:
         return _answer(refusal.status, refusal.body, headers)
     if isinstance(body, MultiStatus):
         return _answer(207, body.rows, headers)
+    if isinstance(body, Taken):
+        return HttpAnswer(200, headers, b"")
     return HttpAnswer(204, headers, b"") if body is None else _answer(200, body, headers)
 
 
@@ -187,15 +202,37 @@ def _by_client_order_id(call: Call) -> Json:
     return orders.order_by_client_id(call.desk, client_order_id)
 
 
-def _exercise(call: Call) -> Json:
-    """Refuse: no options are listed here, so nobody holds any."""
-    if listing.find(call.item, call.desk.market.listings) is not None:
-        raise Refusal(422, 42210000, f"{call.item} is not an option contract")
-    raise Refusal(403, 40310000, f"no position found for {call.item}")
+def _instruct(call: Call, instruction: Callable[[Desk, str], None]) -> Taken:
+    instruction(call.desk, call.item)
+    return Taken()
 
 
-def _no_contract(call: Call) -> Json:
-    raise Refusal(404, 40410000, f"option contract not found for {call.item}")
+def _contracts(call: Call) -> Json:
+    return chains.page(
+        call.desk,
+        _chain_filter(call, call.words("underlying_symbols"))._replace(
+            inactive=call.choice("status", "active", "inactive") == "inactive",
+            style=call.choice("style", "", "american", "european") or None,
+            penny=None if "ppind" not in call.query else call.flag("ppind"),
+        ),
+        call.number("limit", 100, chains.MOST_ROWS),
+        call.query.get("page_token", ""),
+        deliverables=call.flag("show_deliverables"),
+    )
+
+
+def _chain_filter(call: Call, underlyings: Sequence[str]) -> chains.Filter:
+    """Read what the list of contracts and the chain of snapshots have in common."""
+    return chains.Filter(
+        underlyings,
+        expires=call.day("expiration_date"),
+        from_day=call.day("expiration_date_gte"),
+        to_day=call.day("expiration_date_lte"),
+        root=call.query.get("root_symbol") or None,
+        type=call.choice("type", "", "call", "put") or None,
+        least_strike=amount(call.query, "strike_price_gte"),
+        most_strike=amount(call.query, "strike_price_lte"),
+    )
 
 
 def _announcements(call: Call) -> Json:
@@ -294,7 +331,7 @@ def _remove_from_watchlist(call: Call) -> Json:
 def _on_the_data_host(handler: Handler) -> Handler:
     """Parameters that are wrong are 400 there."""
 
-    def answer(call: Call) -> "Json | MultiStatus":
+    def answer(call: Call) -> "Json | MultiStatus | Taken":
         try:
             return handler(call)
         except Refusal as refusal:
@@ -385,10 +422,57 @@ def _news(call: Call) -> Json:
     )
 
 
+def _option_symbols(call: Call) -> list[str]:
+    symbols = call.words("symbols")
+    if not symbols:
+        raise bad_parameter("symbols is required")
+    option_data.check_symbols(symbols)
+    return symbols
+
+
+def _option_history(call: Call) -> Json:
+    query = _data_query(call, call.item, _option_symbols(call), crypto=False)
+    return data.history(call.desk, query, feed=option_data.feed_at(call.desk))
+
+
+def _option_latest(call: Call) -> Json:
+    feed = option_data.feed_at(call.desk)
+    return {call.item: data.latest(call.desk, call.item, _option_symbols(call), crypto=False, feed=feed)}
+
+
+def _option_snapshots(call: Call) -> Json:
+    return _snapshots_of(call, _option_symbols(call))
+
+
+def _option_chain(call: Call) -> Json:
+    wanted = _chain_filter(call, [call.item])
+    return _snapshots_of(
+        call, [contract.symbol for contract in chains.contracts(call.desk.market, wanted, call.desk.now_ns)]
+    )
+
+
+def _snapshots_of(call: Call, symbols: Sequence[str]) -> Json:
+    return option_data.snapshots(
+        call.desk,
+        symbols,
+        _data_limit(call, 100, option_data.MOST_SNAPSHOTS),
+        call.query.get("page_token", ""),
+        call.instant("updated_since"),
+    )
+
+
+def _option_conditions(call: Call) -> Json:
+    found = option_data.CONDITIONS.get(call.item)
+    if found is None:
+        raise bad_parameter(f"invalid ticktype: {call.item}")
+    return dict(found)
+
+
 _MOST_ANNOUNCED_DAYS: Final = 90
 _MOST_ACTIONS: Final = 1000
 _STOCKS: Final = "/v2/stocks"
 _CRYPTO: Final = "/v1beta3/crypto/us"
+_OPTIONS: Final = "/v1beta1/options"
 _KIND: Final = "trades|quotes|bars"
 _DATA: Final[Mapping[str, Handler]] = {
     f"{_STOCKS}/(?P<item>{_KIND})": lambda call: _market_history(call, crypto=False),
@@ -405,7 +489,12 @@ _DATA: Final[Mapping[str, Handler]] = {
         "snapshots": data.snapshots(call.desk, _data_symbols(call, crypto=True), crypto=True)
     },
     "/v1beta1/news": _news,
-    "/v1/corporate-actions": _corporate_actions,
+    f"{_OPTIONS}/(?P<item>bars|trades)": _option_history,
+    f"{_OPTIONS}/(?P<item>quotes|trades)/latest": _option_latest,
+    f"{_OPTIONS}/snapshots": _option_snapshots,
+    f"{_OPTIONS}/snapshots/(?P<item>[^/]+)": _option_chain,
+    f"{_OPTIONS}/meta/exchanges": lambda _: dict(option_data.EXCHANGES),
+    f"{_OPTIONS}/meta/conditions/(?P<item>[^/]+)": _option_conditions,
 }
 
 _PATHS: Final[tuple[tuple[str, Mapping[str, Handler]], ...]] = (
@@ -429,7 +518,8 @@ _PATHS: Final[tuple[tuple[str, Mapping[str, Handler]], ...]] = (
             "DELETE": lambda call: MultiStatus(entry.close_all(call.desk, cancel_orders=call.flag("cancel_orders"))),
         },
     ),
-    ("/v2/positions/(?P<item>.+)/(?:exercise|do-not-exercise)", {"POST": _exercise}),
+    ("/v2/positions/(?P<item>[^/]+)/exercise", {"POST": lambda call: _instruct(call, settlement.exercise)}),
+    ("/v2/positions/(?P<item>[^/]+)/do-not-exercise", {"POST": lambda call: _instruct(call, settlement.forgo)}),
     (
         "/v2/positions/(?P<item>.+)",
         {
@@ -459,8 +549,8 @@ _PATHS: Final[tuple[tuple[str, Mapping[str, Handler]], ...]] = (
     ("/v2/assets", {"GET": _assets}),
     ("/v2/assets/fixed_income/(?P<item>us_corporates|us_treasuries)", {"GET": lambda call: {call.item: []}}),
     ("/v2/assets/(?P<item>.+)", {"GET": lambda call: listing.one_asset(call.item, call.desk.market.listings)}),
-    ("/v2/options/contracts", {"GET": lambda _: {"option_contracts": [], "next_page_token": None}}),
-    ("/v2/options/contracts/(?P<item>[^/]+)", {"GET": _no_contract}),
+    ("/v2/options/contracts", {"GET": _contracts}),
+    ("/v2/options/contracts/(?P<item>[^/]+)", {"GET": lambda call: chains.one_contract(call.desk, call.item)}),
     ("/v2/corporate_actions/announcements", {"GET": _announcements}),
     ("/v2/corporate_actions/announcements/(?P<item>[^/]+)", {"GET": _no_announcement}),
     ("/v2/clock", {"GET": _clock}),

@@ -14,6 +14,7 @@ from alpacli.errors import ConnectionLost
 from alpacli.ports import Clock, async_sleep
 from alpacli.sim.exchange import Exchange
 from alpacli.sim.feed import BAR_DELAY_NS, MINUTE_NS, TEST_SYMBOL, Feed
+from alpacli.sim.option_data import OptionFeed
 from alpacli.sim.updates import UPDATES_PATH, TradingSession
 from alpacli.wire.frames import Encoding, Failure, encode_messages
 from alpacli.wire.serving import (
@@ -39,14 +40,15 @@ _STOCKS: Final = (
     *("corrections", "cancelErrors"),
 )
 _CRYPTO: Final = ("trades", "quotes", "bars", "updatedBars", "dailyBars", "orderbooks")
+OPTION_PATHS: Final = ("/v1beta1/indicative", "/v1beta1/opra")
 CHANNELS: Final[Mapping[str, tuple[str, ...]]] = {
     **{f"/v2/{feed}": _STOCKS for feed in ("iex", "sip", "delayed_sip")},
     "/v2/test": ("trades", "quotes", "bars"),
     "/v1beta3/crypto/us": _CRYPTO,
     "/v1beta1/news": ("news",),
-    **{f"/v1beta1/{feed}": ("trades", "quotes") for feed in ("indicative", "opra")},
+    **dict.fromkeys(OPTION_PATHS, ("trades", "quotes")),
 }
-"""What each market data endpoint can be asked for. Nothing is listed that the options feeds could tell about."""
+"""What each market data endpoint can be asked for."""
 
 PATHS: Final = (*CHANNELS, UPDATES_PATH)
 """Every endpoint."""
@@ -278,7 +280,7 @@ def open_session(
     return MarketSession(
         path,
         encoding_of(headers),
-        market.feed,
+        OptionFeed(market, exchange.now_ns) if path in OPTION_PATHS else market.feed,
         exchange.account_number,
         occupancy,
         limits,

@@ -18,7 +18,7 @@ STATE_FILE: Final = "sim.sqlite"
 IN_MEMORY: Final = ":memory:"
 """SQLite's own name for a database that lives and dies with its connection."""
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 _BUSY_TIMEOUT_S: Final = 10.0
 
 ORDER_COLUMNS: Final = (
@@ -28,7 +28,7 @@ ORDER_COLUMNS: Final = (
     *("symbol", "notional", "qty", "filled_qty", "filled_value"),
     *("order_class", "order_type", "side", "position_intent", "time_in_force"),
     *("limit_price", "stop_price", "trail_percent", "trail_price", "hwm", "status", "extended_hours"),
-    *("active_ns", "arrives_ns", "triggered_ns", "pieces", "next_ns", "next_step"),
+    *("active_ns", "arrives_ns", "triggered_ns", "pieces", "next_ns", "next_step", "ratio_qty"),
 )
 
 _INTEGERS: Final = ("_ns", "_index", "_hours", "pieces")
@@ -59,7 +59,16 @@ CREATE TABLE fills (
 CREATE INDEX fills_by_time ON fills (account, at_ns, seq);
 CREATE TABLE holdings (
     account INTEGER NOT NULL, symbol TEXT NOT NULL, qty TEXT NOT NULL, cost TEXT NOT NULL, realized TEXT NOT NULL,
-    PRIMARY KEY (account, symbol)) WITHOUT ROWID;
+    expires_ns INTEGER, forgone INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (account, symbol)) WITHOUT ROWID;
+CREATE INDEX holdings_due ON holdings (account, expires_ns) WHERE expires_ns IS NOT NULL;
+CREATE TABLE settlements (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, account INTEGER NOT NULL, id TEXT NOT NULL, group_id TEXT NOT NULL,
+    activity_type TEXT NOT NULL, symbol TEXT NOT NULL, side TEXT NOT NULL, qty TEXT NOT NULL, price TEXT NOT NULL,
+    cash TEXT NOT NULL, at_ns INTEGER NOT NULL);
+CREATE INDEX settlements_by_time ON settlements (account, at_ns, seq);
+CREATE VIEW bookings AS
+    SELECT account, symbol, side, qty, price, cash, at_ns, seq, 0 AS settled FROM fills
+    UNION ALL SELECT account, symbol, side, qty, price, cash, at_ns, seq, 1 FROM settlements;
 CREATE TABLE watchlists (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, account INTEGER NOT NULL, id TEXT NOT NULL, name TEXT NOT NULL,
     created_ns INTEGER NOT NULL, updated_ns INTEGER NOT NULL, symbols TEXT NOT NULL, UNIQUE (account, name));
@@ -70,7 +79,20 @@ CREATE INDEX events_by_order ON events (account, order_id);
 CREATE TABLE sessions (day TEXT PRIMARY KEY, open_ns INTEGER NOT NULL, close_ns INTEGER NOT NULL) WITHOUT ROWID;
 """
 
-_TABLES: Final = ("meta", "accounts", "transfers", "orders", "fills", "holdings", "watchlists", "events", "sessions")
+_TABLES: Final = (
+    *(
+        "meta",
+        "accounts",
+        "transfers",
+        "orders",
+        "fills",
+        "holdings",
+        "settlements",
+        "watchlists",
+        "events",
+        "sessions",
+    ),
+)
 
 
 class Meta(NamedTuple):

@@ -127,6 +127,36 @@ class Tape:
         """
         return self._passage(symbol, start_ns, end_ns, price, "ask" if side == "buy" else "bid", rising=side == "buy")
 
+    def search(
+        self, symbol: str, start_ns: int, end_ns: int, could: Callable[[int, int, int, int], bool]
+    ) -> int | None:
+        """Return when a bid that satisfies ``could`` begins, as ``Prices`` has it: parts of the path are asked in turn."""
+        if end_ns <= start_ns:
+            return None
+        listing = LISTINGS[symbol]
+        first, last = self._quantum(listing, start_ns), self._quantum(listing, end_ns - 1)
+        factor, own = self._path(listing)
+        reach = _reach(factor.amplitudes, own.amplitudes, abs(listing.beta_percent))
+        stack = self._blocks(listing, first, last)
+        while stack:
+            node = stack.pop()
+            end = node.start + (1 << node.level)
+            if node.start > last or end <= first:
+                continue
+            begins_ns = self._instant(listing, node.start, start_ns)
+            left, right = self._ends_of(listing, node)
+            if node.level == 0:
+                bid = self._bid(listing, left)
+                if could(bid, bid, begins_ns, begins_ns):
+                    return begins_ns
+                continue
+            low = self._bid(listing, min(left, right) - reach[node.level])
+            high = self._bid(listing, max(left, right) + reach[node.level])
+            ends_ns = end_ns if end > last else self._instant(listing, end, start_ns)
+            if could(low, high, begins_ns, ends_ns - 1):
+                stack.extend(reversed(self._halves(listing, node)))
+        return None
+
     def trail(
         self, symbol: str, start_ns: int, end_ns: int, mark: Decimal, stop: Callable[[Decimal], Decimal], side: str
     ) -> Trail:

@@ -12,7 +12,8 @@ from typing import Final, NamedTuple
 from alpacli.sim.desk import Market
 from alpacli.sim.halts import between_halts
 from alpacli.sim.hours import Hours, TradingDay, new_york_date, new_york_ns
-from alpacli.sim.listing import LISTINGS, Listing
+from alpacli.sim.listing import LISTINGS, Listing, underlying_of
+from alpacli.sim.option_prices import expires_ns
 
 NEVER_NS: Final = 1 << 62
 AUCTIONS: Final = ("opg", "cls")
@@ -41,7 +42,8 @@ def spans(market: Market, listing: Listing, from_ns: int, until_ns: int, *, exte
     whole = _open_spans(market.hours, listing, from_ns, until_ns, extended=extended)
     if market.recorded is not None:
         return whole
-    return [Span(*part) for part in between_halts(market.hours, listing.symbol, whole)]
+    stock = listing.symbol if listing.contract is None else underlying_of(listing.contract)
+    return [Span(*part) for part in between_halts(market.hours, stock, whole)]
 
 
 def _open_spans(hours: Hours, listing: Listing, from_ns: int, until_ns: int, *, extended: bool) -> list[Span]:
@@ -71,12 +73,15 @@ def expiry(hours: Hours, listing: Listing, time_in_force: str, at_ns: int, *, ex
     """Return when an order that enters now ends by itself, which for ``opg`` and ``cls`` is their auction.
 
     Coins trade for ever. A day ends with its regular session, for extended hours at 20:00 New York time, on an exchange
-    that never closes at midnight. ``gtc`` ends after 90 days at 16:15.
+    that never closes at midnight. ``gtc`` ends after 90 days at 16:15. No order outlives the contract that it is for.
     """
     if listing.crypto:
         return None
+    if listing.contract is not None:
+        own_ns = expires_ns(hours, listing.contract)
+        return min(own_ns, _gtc_ends(at_ns) if time_in_force == "gtc" else hours.next_close(at_ns))
     if time_in_force == "gtc":
-        return new_york_ns(new_york_date(at_ns) + _GTC_DAYS, _GTC_ENDS)
+        return _gtc_ends(at_ns)
     if time_in_force == "opg":
         return hours.next_open(at_ns)
     if extended and time_in_force == "day":
@@ -84,6 +89,10 @@ def expiry(hours: Hours, listing: Listing, time_in_force: str, at_ns: int, *, ex
         ends = (day.until_ns for day in hours.days(today, today + _LOOK_AHEAD))
         return next((end_ns for end_ns in ends if end_ns > at_ns), at_ns)
     return hours.next_close(at_ns)
+
+
+def _gtc_ends(at_ns: int) -> int:
+    return new_york_ns(new_york_date(at_ns) + _GTC_DAYS, _GTC_ENDS)
 
 
 def auction_shut(hours: Hours, time_in_force: str, at_ns: int) -> bool:

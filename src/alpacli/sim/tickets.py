@@ -14,11 +14,11 @@ from alpacli.sim.listing import LISTINGS, MIN_CRYPTO_ORDER, Listing, find
 
 UNFIT: Final = 42210000
 
-_SIDES: Final = ("buy", "sell")
-_TYPES: Final = ("market", "limit", "stop", "stop_limit", "trailing_stop")
-_TIMES: Final = ("day", "gtc", "opg", "cls", "ioc", "fok")
+SIDES: Final = ("buy", "sell")
+TYPES: Final = ("market", "limit", "stop", "stop_limit", "trailing_stop")
+TIMES: Final = ("day", "gtc", "opg", "cls", "ioc", "fok")
 _CLASSES: Final = ("", "simple", "bracket", "oco", "oto", "mleg")
-_INTENTS: Final = ("buy_to_open", "buy_to_close", "sell_to_open", "sell_to_close")
+INTENTS: Final = ("buy_to_open", "buy_to_close", "sell_to_open", "sell_to_close")
 _OPTION: Final = re.compile(r"[A-Z]{1,6}\d{6}[CP]\d{8}")
 _LARGEST: Final = Decimal(10**10)
 _QTY_PLACES: Final = -9
@@ -55,7 +55,7 @@ class Ticket(NamedTuple):
     @property
     def fractional(self) -> bool:
         """Whether it asks for parts of shares; coins are divisible anyway."""
-        if self.listing.crypto:
+        if self.listing.crypto or self.listing.contract is not None:
             return False
         return self.notional is not None or (self.qty is not None and self.qty != self.qty.to_integral_value())
 
@@ -66,15 +66,13 @@ def unfit(message: str, **extra: str) -> Refusal:
 
 def read(body: Mapping[str, object], listings: Mapping[str, Listing] = LISTINGS) -> Ticket:
     """Understand the body of ``POST /v2/orders``, and hold it against the rules."""
-    order_class = _one_of(body, "order_class", "order_class", _CLASSES, "") or "simple"
-    if order_class == "mleg":
-        raise _spread(body)
-    order_type = _one_of(body, "type", "order type", _TYPES)
-    time_in_force = _one_of(body, "time_in_force", "time_in_force", _TIMES)
+    order_class = one_of(body, "order_class", "order_class", _CLASSES, "") or "simple"
+    order_type = one_of(body, "type", "order type", TYPES)
+    time_in_force = one_of(body, "time_in_force", "time_in_force", TIMES)
     symbol = body.get("symbol")
     if not isinstance(symbol, str) or not symbol:
         raise bad_parameter("symbol is required")
-    side = _one_of(body, "side", "side", _SIDES)
+    side = one_of(body, "side", "side", SIDES)
     qty, notional = amount(body, "qty"), amount(body, "notional")
     if (qty is None) == (notional is None):
         raise bad_parameter("qty or notional is required" if qty is None else "only one of qty or notional is accepted")
@@ -91,7 +89,7 @@ def read(body: Mapping[str, object], listings: Mapping[str, Listing] = LISTINGS)
         raise unfit(
             f"option contract {symbol} not found" if _OPTION.fullmatch(symbol) else f'asset "{symbol}" not found'
         )
-    intent = _one_of(body, "position_intent", "position_intent", _INTENTS, "") or None
+    intent = one_of(body, "position_intent", "position_intent", INTENTS, "") or None
     ticket = Ticket(
         listing,
         side,
@@ -118,7 +116,9 @@ def check(ticket: Ticket) -> None:
     """Refuse a combination that no market would take."""
     _check_amounts(ticket)
     _check_prices(ticket)
-    if ticket.listing.crypto:
+    if ticket.listing.contract is not None:
+        _check_option(ticket)
+    elif ticket.listing.crypto:
         _check_coin(ticket)
     elif ticket.time_in_force not in ("day", "gtc") and ticket.order_type not in ("market", "limit"):
         raise unfit(f"{ticket.time_in_force} orders must be market or limit orders")
@@ -173,15 +173,23 @@ def own_id(body: Mapping[str, object]) -> str | None:
 
 
 def one_time_in_force(body: Mapping[str, object]) -> str:
-    return _one_of(body, "time_in_force", "time_in_force", _TIMES, "")
+    return one_of(body, "time_in_force", "time_in_force", TIMES, "")
 
 
 def check_tick(listing: Listing, name: str, price: Decimal) -> None:
     """Refuse a price between two ticks: a cent, a hundredth of one below a dollar, a coin's own increment."""
+    if listing.contract is not None:
+        check_option_price(name, price)
+        return
     places = listing.places if listing.crypto or price >= 1 else 4
     if price != round(price, places):
         what = "sub-penny increment does not fulfill minimum pricing criteria"
         raise unfit(f"invalid {name} {decimal_text(price)}. {what}")
+
+
+def check_option_price(name: str, price: Decimal) -> None:
+    if price != round(price, 2):
+        raise unfit(f"{name.replace('_', ' ')} must be limited to 2 decimal places")
 
 
 def _check_amounts(ticket: Ticket) -> None:
@@ -247,6 +255,26 @@ def _check_coin(ticket: Ticket) -> None:
         raise Refusal(403, 40310000, f"qty must be >= minimal qty of order {decimal_text(MIN_CRYPTO_ORDER)}")
 
 
+def _check_option(ticket: Ticket) -> None:
+    if ticket.notional is not None:
+        raise unfit("notional orders are not supported for options")
+    if ticket.qty is not None and ticket.qty != ticket.qty.to_integral_value():
+        raise bad_parameter("qty must be integer")
+    if ticket.order_class != "simple" or ticket.take_profit is not None or ticket.stop_loss is not None:
+        raise unfit("complex orders are not supported for options")
+    if ticket.extended_hours:
+        raise unfit("extended hours are not supported for options")
+    check_option_terms(ticket.order_type, ticket.time_in_force)
+
+
+def check_option_terms(order_type: str, time_in_force: str) -> None:
+    """Refuse what no option order may be, of one leg or several: market and limit for the day, limit until canceled."""
+    if order_type not in ("market", "limit"):
+        raise unfit("invalid order type for options order")
+    if time_in_force not in ("day", "gtc") or (time_in_force == "gtc" and order_type == "market"):
+        raise unfit("invalid time_in_force for options order")
+
+
 def _check_exits(ticket: Ticket) -> None:
     kind, profit, loss = ticket.order_class, ticket.take_profit, ticket.stop_loss
     if ticket.time_in_force not in ("day", "gtc"):
@@ -305,25 +333,7 @@ def _exit(body: Mapping[str, object], name: str) -> Exit | None:
     return Exit(amount(value, "limit_price", f"{name}.limit_price"), amount(value, "stop_price", f"{name}.stop_price"))
 
 
-def _spread(body: Mapping[str, object]) -> Refusal:
-    """Say what is wrong with an order of several legs: at the least that no options are listed here."""
-    legs = body.get("legs")
-    if body.get("symbol"):
-        return bad_parameter("symbol is not allowed for mleg order")
-    if not isinstance(legs, list) or not 2 <= len(legs) <= 4 or not all(isinstance(leg, dict) for leg in legs):
-        return unfit("legs must be 2 to 4")
-    symbols = [str(leg.get("symbol")) for leg in legs]
-    if len(set(symbols)) < len(symbols):
-        return unfit("symbols must be unique")
-    for number, leg in enumerate(legs):
-        if leg.get("position_intent") not in _INTENTS:
-            return unfit(f"leg.{number} position intent is required")
-    if body.get("type") == "limit" and amount(body, "limit_price") is None:
-        return unfit("limit price required")
-    return unfit(f"option contract {symbols[0]} not found")
-
-
-def _one_of(
+def one_of(
     body: Mapping[str, object], name: str, shown: str, allowed: tuple[str, ...], default: str | None = None
 ) -> str:
     value = body.get(name)

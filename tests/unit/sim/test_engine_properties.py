@@ -28,6 +28,10 @@ LEGAL: Final = {
 LEGAL["partially_filled"] = LEGAL["new"] | {"replaced"}
 
 SYMBOLS: Final = ("AAPL", "F", "BTC/USD")
+CONTRACTS: Final = tuple(
+    f"AAPL{what}"
+    for what in ("260605C00270000", "260605C00280000", "260605P00270000", "260605P00280000", "260612C00280000")
+)
 # What a request may look like; most of them would be accepted at some time.
 SHAPES: Final = (
     {"type": "market", "time_in_force": "day"},
@@ -60,11 +64,32 @@ ORDERS = st.builds(
         }
     ),
 )
+OPTIONS = st.fixed_dictionaries(
+    {
+        "symbol": st.sampled_from(CONTRACTS),
+        "side": st.sampled_from(["buy", "buy", "sell", "out"]),
+        "qty": st.sampled_from(["1", "2", "5", "30"]),
+        "offset": st.one_of(st.none(), st.integers(-400, 400)),
+    }
+)
+PACKAGES = st.fixed_dictionaries(
+    {
+        "symbols": st.lists(st.sampled_from(CONTRACTS), min_size=2, max_size=4, unique=True),
+        "sides": st.lists(st.sampled_from(["buy", "sell"]), min_size=4, max_size=4),
+        "ratios": st.lists(st.sampled_from([1, 1, 2, 3]), min_size=4, max_size=4),
+        "qty": st.sampled_from([1, 2, 12]),
+        "cents": st.one_of(st.none(), st.integers(-60, 60)),
+    }
+)
 WAITS = st.sampled_from([1, 3_000, 20_000, 400_000, 20_000_000, 4 * 3600 * 10**6, 30 * 3600 * 10**6])
 STEPS = st.one_of(
     *[ORDERS.map(lambda order: ("submit", order))] * 4,
     st.integers(0, 9).map(lambda which: ("cancel", which)),
     st.tuples(st.integers(0, 9), st.integers(1, 60), st.integers(-200, 200)).map(lambda change: ("replace", change)),
+    *[OPTIONS.map(lambda order: ("option", order))] * 2,
+    PACKAGES.map(lambda package: ("package", package)),
+    st.sampled_from(CONTRACTS).map(lambda symbol: ("exercise", symbol)),
+    st.sampled_from(CONTRACTS).map(lambda symbol: ("close", symbol)),
     st.sampled_from(SYMBOLS).map(lambda symbol: ("close", symbol)),
     st.just(("clear", None)),
     *[WAITS.map(lambda micros: ("wait", micros))] * 3,
@@ -99,6 +124,12 @@ class Trader:
         send = self.account.send
         if kind == "submit":
             return send("POST", "/v2/orders", self.body(**what)).status
+        if kind == "option":
+            return send("POST", "/v2/orders", self.option(**what)).status
+        if kind == "package":
+            return send("POST", "/v2/orders", self.package(**what)).status
+        if kind == "exercise":
+            return send("POST", f"/v2/positions/{what}/exercise").status
         if kind == "close":
             return send("DELETE", f"/v2/positions/{what}").status
         if kind == "clear":
@@ -111,15 +142,19 @@ class Trader:
         which, qty, offset = what
         row = rows[which % len(rows)]
         body: dict[str, Json] = {"qty": str(qty)} if row["legs"] is None and qty % 2 else {}
+        if row["order_class"] == "mleg" and row["limit_price"] is not None:
+            body["limit_price"] = format(Decimal(row["limit_price"]) + Decimal(offset) / 100, "f")
         for name in ("limit_price", "stop_price"):
-            if row[name] is not None and row["type"] != "trailing_stop":
+            if row[name] is not None and row["type"] != "trailing_stop" and row["symbol"]:
                 body[name] = self.price(row["symbol"], offset)
         return send("PATCH", f"/v2/orders/{row['id']}", body).status
 
     def price(self, symbol: str, offset: int) -> str:
         """Return the offer, moved by so many hundredths of a percent, on the tick."""
         ask = self.account.exchange.market().tape.quote(symbol, self.account.exchange.now_ns()).ask
-        return format((ask * (10_000 + offset) / 10_000).quantize(Decimal("0.01")), "f")
+        return format(
+            (ask * (10_000 + offset * (5 if symbol in CONTRACTS else 1)) / 10_000).quantize(Decimal("0.01")), "f"
+        )
 
     def body(
         self, symbol: str, side: str, type: str, order_class: str, size: str, offset: int, width: int, **rest: Any
@@ -146,6 +181,34 @@ class Trader:
             base = offset if type == "limit" and order_class != "oco" else 0
             body["stop_loss"] = {"stop_price": self.price(symbol, base - (width if up else -width))}
         return body
+
+    def option(self, symbol: str, side: str, qty: str, offset: int | None) -> dict[str, Any]:
+        if side == "out":
+            side = "buy" if self.held().get(symbol, Decimal(0)) < 0 else "sell"
+        body = {"symbol": symbol, "side": side, "qty": qty, "type": "market", "time_in_force": "day"}
+        if offset is not None:
+            body |= {"type": "limit", "limit_price": self.price(symbol, offset), "time_in_force": "gtc"}
+        return body
+
+    def package(
+        self, symbols: list[str], sides: list[str], ratios: list[int], qty: int, cents: int | None
+    ) -> dict[str, Any]:
+        """Return an order of several legs that opens or closes as it is held, at the market's price moved by some cents."""
+        body: dict[str, Any] = {"order_class": "mleg", "qty": str(qty), "type": "market", "time_in_force": "day"}
+        held, tape, now_ns = self.held(), self.account.exchange.market().tape, self.account.exchange.now_ns()
+        net, legs = Decimal(0), []
+        for symbol, side, ratio in zip(symbols, sides, [1, *ratios], strict=False):
+            quote, mine = tape.quote(symbol, now_ns), held.get(symbol, Decimal(0))
+            closes = mine and (mine > 0) == (side == "sell")
+            net += ratio * (quote.ask if side == "buy" else -quote.bid)
+            intent = f"{side}_to_{'close' if closes else 'open'}"
+            legs.append({"symbol": symbol, "ratio_qty": str(ratio), "position_intent": intent})
+        if cents is not None:
+            body |= {"type": "limit", "limit_price": format(net + Decimal(cents) / 100, "f")}
+        return {**body, "legs": legs}
+
+    def held(self) -> dict[str, Decimal]:
+        return {row["symbol"]: Decimal(row["qty"]) for row in self.account.get("/v2/positions")}
 
     def books(self) -> str:
         """Return everything that the account can be told, as one text."""
@@ -194,7 +257,7 @@ def test_the_books_add_up(tmp_path_factory: pytest.TempPathFactory, steps: list[
         for step in steps:
             before = trader.account.get("/v2/account")
             trader.do(step)
-            if step[0] == "submit":
+            if step[0] in ("submit", "option", "package"):
                 check_money(before, trader.account.get("/v2/account"))
             check_positions(trader)
         trader.do(("wait", 2 * 86_400 * 10**6))
@@ -210,7 +273,8 @@ def wander(seed: int) -> list[tuple[str, Any]]:
     dice = random.Random(seed)
     steps: list[tuple[str, Any]] = []
     for _ in range(45):
-        kind = dice.choices(["submit", "cancel", "replace", "close", "clear", "wait"], [45, 7, 10, 3, 1, 34])[0]
+        kinds = ["submit", "option", "package", "exercise", "cancel", "replace", "close", "clear", "wait"]
+        kind = dice.choices(kinds, [30, 12, 6, 2, 7, 10, 3, 1, 34])[0]
         order = {
             "order_class": "simple",
             **dice.choice(SHAPES),
@@ -222,9 +286,23 @@ def wander(seed: int) -> list[tuple[str, Any]]:
         }
         what = {
             "submit": order,
+            "option": {
+                "symbol": dice.choice(CONTRACTS),
+                "side": dice.choice(["buy", "buy", "sell", "out"]),
+                "qty": dice.choice(["1", "2", "5", "30"]),
+                "offset": dice.choice([None, dice.randint(-400, 400)]),
+            },
+            "package": {
+                "symbols": dice.sample(CONTRACTS, dice.randint(2, 4)),
+                "sides": dice.choices(["buy", "sell"], k=4),
+                "ratios": dice.choices([1, 1, 2, 3], k=4),
+                "qty": dice.choice([1, 2, 12]),
+                "cents": dice.choice([None, dice.randint(-60, 60)]),
+            },
+            "exercise": dice.choice(CONTRACTS),
             "cancel": dice.randint(0, 9),
             "replace": (dice.randint(0, 9), dice.randint(1, 60), dice.randint(-200, 200)),
-            "close": dice.choice(SYMBOLS),
+            "close": dice.choice([*SYMBOLS, *CONTRACTS]),
             "clear": None,
             "wait": dice.choice([1, 3_000, 20_000, 60_000, 400_000, 2 * 10**7, 6 * 10**8, 15 * 10**9, 10**11]),
         }
@@ -243,7 +321,7 @@ def test_long_stories_add_up_however_often_they_are_looked_at(
             before = traders[0].account.get("/v2/account")
             for trader in traders:
                 trader.do(step)
-            if step[0] == "submit":
+            if step[0] in ("submit", "option", "package"):
                 check_money(before, traders[0].account.get("/v2/account"))
             check_positions(traders[0])
         for trader in traders:
@@ -269,14 +347,16 @@ def check_money(before: Any, after: Any) -> None:
 def check_positions(trader: Trader) -> None:
     """Cash and positions are what fills made of them, and open orders hold no more than there is."""
     shown, positions = trader.account.get("/v2/account"), trader.account.get("/v2/positions")
-    rows = trader.account.get("/v2/account/activities/FILL", direction="asc")
-    rebuilt, cash = dict.fromkeys(SYMBOLS, Decimal(0)), Decimal(100_000)
+    rows = everything_booked(trader)
+    rebuilt, cash = dict.fromkeys([*SYMBOLS, *CONTRACTS], Decimal(0)), Decimal(100_000)
     for row in rows:
-        signed = Decimal(row["qty"]) * (1 if row["side"] == "buy" else -1)
+        signed = Decimal(row["qty"]) * (-1 if row.get("side") == "sell" else 1)
         was = rebuilt[row["symbol"]]
         rebuilt[row["symbol"]] += signed
-        assert was * rebuilt[row["symbol"]] >= 0, "an order turned a position around"
-        cash -= signed * Decimal(row["price"])
+        assert was * rebuilt[row["symbol"]] >= 0 or row["activity_type"] == "OPTRD", "an order turned a position around"
+        moved = -signed * Decimal(row["price"]) * (100 if row["symbol"] in CONTRACTS else 1)
+        assert "net_amount" not in row or Decimal(row["net_amount"]) == moved
+        cash += moved
     assert rebuilt["BTC/USD"] >= 0
     assert {p["symbol"]: Decimal(p["qty"]) for p in positions} == {
         symbol.replace("/", ""): qty for symbol, qty in rebuilt.items() if qty
@@ -291,6 +371,17 @@ def check_positions(trader: Trader) -> None:
         assert Decimal(position["qty_available"]) * (1 if position["side"] == "long" else -1) >= 0
 
 
+def everything_booked(trader: Trader) -> list[Any]:
+    """Return all fills and settlements, oldest first."""
+    rows: list[Any] = []
+    while True:
+        token = {"page_token": rows[-1]["id"]} if rows else {}
+        page = trader.account.get("/v2/account/activities", direction="asc", **token)
+        rows += page
+        if len(page) < 100:
+            return [row for row in rows if row["activity_type"] != "JNLC"]
+
+
 def check_orders(trader: Trader) -> None:
     """No order is filled beyond its quantity; of exits that exclude each other not more than the entry bought."""
     for row in trader.account.get("/v2/orders", status="all", limit="500", nested="true"):
@@ -300,6 +391,11 @@ def check_orders(trader: Trader) -> None:
             if order["qty"] is not None:
                 assert Decimal(order["filled_qty"]) <= Decimal(order["qty"])
                 assert (order["status"] == "filled") == (order["filled_qty"] == order["qty"]) or order["status"] in DONE
+        if row["order_class"] == "mleg":
+            for leg in row["legs"] or []:
+                assert Decimal(leg["filled_qty"]) == Decimal(row["filled_qty"]) * Decimal(leg["ratio_qty"])
+                assert leg["status"] == row["status"]
+            continue
         exits = family if row["order_class"] == "oco" else family[1:]
         exits = [order for order in exits if order["status"] != "replaced"]
         if exits and row["order_class"] != "simple":
@@ -330,6 +426,8 @@ def check_events(trader: Trader) -> None:
             filled[order["id"]] = filled.get(order["id"], Decimal(0)) + Decimal(update["qty"])
     check_rebuilt(trader, told, last)
     for row in trader.account.get("/v2/orders", status="all", limit="500"):
+        if row["ratio_qty"] is not None:
+            continue  # told of with its parent
         if (row["status"] == "rejected" and row["replaces"]) or row["id"] not in last:
             assert row["status"] in ("held", "pending_new", "rejected")
             continue
