@@ -295,15 +295,20 @@ def open_client(
 
 
 def open_async_client(
-    settings: Settings, *, label: str = "library", warn: Warn = _warn_on_stderr, on_wait: "OnWait | None" = None
+    settings: Settings,
+    *,
+    label: str = "library",
+    warn: Warn = _warn_on_stderr,
+    on_wait: "OnWait | None" = None,
+    around: Callable[[Transport], Transport] = lambda transport: transport,
 ) -> "AsyncAlpacaClient":
-    """Put an async client together; see ``open_client``."""
+    """Put an async client together; see ``open_client``. ``around`` may put something around its transport."""
     from alpacli.broker.async_client import AsyncAlpacaClient
 
     pipeline, transport = _parts(settings, label, warn)
     return AsyncAlpacaClient(
         pipeline,
-        transport,
+        around(transport),
         connect_timeout_s=settings.connect_timeout_s,
         read_timeout_s=settings.read_timeout_s,
         on_wait=on_wait,

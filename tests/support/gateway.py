@@ -7,7 +7,7 @@ import signal
 import socket
 import struct
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,14 +23,16 @@ BROKER = "/api/v1/broker/stream"
 class Gateway:
     """A gateway of a user of its own, whose upstream is ``url`` (``ws://…``)."""
 
-    def __init__(self, url: str, tmp_path: Path, *, user: Alpacli | None = None, **env: str) -> None:
-        """Start it; ``user`` is somebody who is there already."""
+    def __init__(
+        self, url: str, tmp_path: Path, *, user: Alpacli | None = None, more: Sequence[str] = (), **env: str
+    ) -> None:
+        """Start it; ``user`` is somebody who is there already, ``more`` are arguments."""
         self.home = tmp_path
         user = self.user = user or user_of(url, tmp_path, **env)
         self._runtime = user.env["XDG_RUNTIME_DIR"]
         self.errors = ""
         self.process = subprocess.Popen(
-            [PROGRAM, "serve", "--port", "0", "--quiet"],
+            [PROGRAM, "serve", "--port", "0", "--quiet", *more],
             env=user.environment(None),
             cwd=user.cwd,
             stdout=subprocess.PIPE,

@@ -1,7 +1,8 @@
 """The commands of the gateway: run it, mint tokens, list and revoke them. FastAPI and uvicorn load only to run it."""
 
+import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -91,25 +92,32 @@ def serve(
         str | None,
         typer.Option(metavar="URL|FILE", help="Where its public keys are.", show_default=False, rich_help_panel=_WHO),
     ] = None,
+    log_format: Annotated[
+        str, typer.Option(metavar="text|json", help="The log on stderr; json has every request.", show_default=False)
+    ] = "text",
 ) -> None:
     """Serve this account over HTTP and WebSocket to every program that should share it, until Ctrl-C.
 
     `alpacli serve token` mints what clients sign in with, `alpacli serve tokens` lists and revokes it.
     """
+    if log_format not in ("text", "json"):
+        raise UsageError(f"--log-format is {log_format!r}", "choose text or json")
     networks = [_network(text) for text in allow or ()]
     foreign = _issuer(issuer, audience, jwks)
     from alpacli.gateway.app import create_app
+    from alpacli.gateway.chronicle import begin
     from alpacli.gateway.opening import open_gateway
     from alpacli.gateway.parts import Limits
     from alpacli.gateway.serving import Place, check_place
     from alpacli.gateway.serving import serve as serve_http
 
+    as_json = log_format == "json"
+    begin(as_json=as_json, requests=as_json or run.options.verbose)
+    warn: Callable[[str], None] = logging.getLogger("alpacli").warning if as_json else run.printer.notice
     place = Place(host, port, tls_cert, tls_key, behind_proxy)
     check_place(place)
     limits = Limits(token_rate=token_rate, connections=max_connections)
-    parts = open_gateway(
-        run.settings(), limits, warn=run.printer.notice, issuer=foreign, require_signed=require_signing
-    )
+    parts = open_gateway(run.settings(), limits, warn=warn, issuer=foreign, require_signed=require_signing)
     parts.access.refresh()  # what cannot be read is said now, not when the first client comes
 
     def ready(url: str) -> None:
@@ -117,7 +125,7 @@ def serve(
         if not run.options.quiet:
             say(f"alpacli: the gateway answers at {url}; its API is described at {url}/docs\n")
 
-    serve_http(create_app(parts, allowed=networks), place, limits, ready=ready, access_log=run.options.verbose)
+    serve_http(create_app(parts, allowed=networks), place, limits, ready=ready)
 
 
 def token(

@@ -16,17 +16,21 @@ from starlette.exceptions import HTTPException
 
 from alpacli import __version__
 from alpacli.errors import AlpacliError, UsageError
-from alpacli.gateway import alpaca_api, broker_api, docs, health, sockets
+from alpacli.gateway import alpaca_api, broker_api, docs, health, metrics, panel, sockets
 from alpacli.gateway.answers import Refused, refusal
+from alpacli.gateway.chronicle import Chronicle
 from alpacli.gateway.guard import Guard, Network
 from alpacli.gateway.parts import Parts
 
-_ROUTES: Final = (health.router, docs.router, broker_api.router, alpaca_api.router, sockets.router)
+_ROUTES: Final = (
+    *(health.router, metrics.router, panel.router, docs.router),
+    *(broker_api.router, alpaca_api.router, sockets.router),
+)
 _THREADS: Final = 64
 """Requests that wait for Alpaca or for the store at the same time; each takes a thread."""
 
 
-def create_app(parts: Parts, *, allowed: Sequence[Network] = ()) -> Guard:
+def create_app(parts: Parts, *, allowed: Sequence[Network] = ()) -> Chronicle:
     """Return the whole gateway as one ASGI application; only the ``allowed`` networks may connect, if there are any."""
 
     @asynccontextmanager
@@ -54,7 +58,7 @@ def create_app(parts: Parts, *, allowed: Sequence[Network] = ()) -> Guard:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _no_route)
     app.add_exception_handler(Exception, _defect)
-    return Guard(app, parts, allowed)
+    return Chronicle(Guard(app, parts, allowed), parts.tally, parts.clock)
 
 
 async def _failed(request: Request, error: Exception) -> Response:

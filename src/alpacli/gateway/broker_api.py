@@ -88,6 +88,14 @@ class LimitsState(Model):
     breaker: str
 
 
+class CacheState(Model):
+    """What the shared cache did for this account."""
+
+    hits: int
+    misses: int
+    entries: int
+
+
 UseCache = Annotated[bool, Query(description="Take an answer that is a few seconds old.")]
 _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
     401: {"model": ErrorEnvelope, "description": "No token, or one that is not valid (any more)"},
@@ -273,6 +281,12 @@ def _service(routes: APIRouter, parts: Parts) -> None:
         gone = await client.invalidate_cache(*chosen)
         parts.remembered.forget()
         return success(Forgotten(forgotten=gone), {"names": chosen} if chosen else {})
+
+    @routes.get("/cache/stats", response_model=Envelope[CacheState], dependencies=reader, tags=["service"])
+    async def cache_stats() -> Response:
+        """How often the shared cache had an answer. Sends nothing."""
+        stats = await asyncio.to_thread(client.cache_stats)
+        return success(CacheState(hits=stats.hits, misses=stats.misses, entries=stats.entries))
 
     @routes.get("/limits", response_model=Envelope[LimitsState], dependencies=reader, tags=["service"])
     async def limits() -> Response:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from fastapi import Request
 
 from alpacli.gateway.access import Grant, from_headers
+from alpacli.gateway.chronicle import CLIENT
 from alpacli.gateway.parts import Parts
 
 
@@ -17,6 +18,7 @@ async def admit(parts: Parts, request: Request, scope: str) -> Grant:
         BudgetExhausted: the client has used its own allowance.
     """
     grant = parts.access.check(from_headers(request.headers), scope)
+    request.scope[CLIENT] = grant.name
     parts.access.spend(grant)
     if scope == "trade" and parts.access.needs_signature(grant):
         body = await request.body()

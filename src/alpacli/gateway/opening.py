@@ -13,6 +13,7 @@ from alpacli.gateway.parts import Limits, Parts
 from alpacli.gateway.relay import Relay
 from alpacli.gateway.remembered import Remembered
 from alpacli.gateway.signing import Signatures
+from alpacli.gateway.tally import Counted, Tally
 from alpacli.gateway.tokens import Issuer, PublishedKeys, SigningKeys, fetch_jwks
 from alpacli.gateway.webhooks import Courier, Webhooks, post_with
 from alpacli.ports import SystemClock, SystemRandomness
@@ -56,7 +57,10 @@ def open_gateway(
     def source(feed: str, wanted: Interest) -> Source:
         return open_source(settings, find_feed(feed), wanted)
 
-    client = open_async_client(settings, label="gateway", warn=warn)
+    tally = Tally()
+    client = open_async_client(
+        settings, label="gateway", warn=warn, around=lambda transport: Counted(transport, tally, clock)
+    )
     return Parts(
         settings,
         client,
@@ -70,6 +74,7 @@ def open_gateway(
         warn,
         Relay(source, clock),
         _webhooks(settings, client, warn, lambda: source("updates", Interest({"trade_updates": ["*"]}))),
+        tally,
     )
 
 

@@ -7,6 +7,7 @@ from alpacli.gateway.access import Access
 from alpacli.gateway.relay import Relay
 from alpacli.gateway.remembered import Remembered
 from alpacli.gateway.signing import Signatures
+from alpacli.gateway.tally import Tally
 from alpacli.gateway.webhooks import Webhooks
 from alpacli.ports import Clock, Randomness
 from alpacli.runtime import Warn
@@ -46,3 +47,4 @@ class Parts(NamedTuple):
     warn: Warn
     relay: Relay
     webhooks: Webhooks
+    tally: Tally

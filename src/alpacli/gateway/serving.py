@@ -15,7 +15,7 @@ from alpacli.gateway.parts import Limits
 if TYPE_CHECKING:
     import uvicorn
 
-    from alpacli.gateway.guard import Guard
+    from alpacli.gateway.chronicle import Chronicle
 
 _DRAIN_S: Final = 10
 
@@ -50,7 +50,7 @@ def check_place(place: Place) -> IPv4Address | IPv6Address:
     return address
 
 
-def serve(app: "Guard", place: Place, limits: Limits, *, ready: Callable[[str], None], access_log: bool) -> None:
+def serve(app: "Chronicle", place: Place, limits: Limits, *, ready: Callable[[str], None]) -> None:
     """Serve until SIGTERM or Ctrl-C: no new connections then, requests finish, sockets close, and the function returns.
 
     ``ready`` is told the URL once connections are accepted.
@@ -83,8 +83,8 @@ def serve(app: "Guard", place: Place, limits: Limits, *, ready: Callable[[str], 
             ws_per_message_deflate=False,  # it costs more than the bytes that it saves
             ws_max_size=limits.message_bytes,
             limit_concurrency=limits.connections,
-            access_log=access_log,
-            log_level="info" if access_log else "warning",
+            access_log=False,  # the chronicle logs what was asked, and by whom
+            log_config=None,
             server_header=False,
             proxy_headers=place.behind_proxy,
             timeout_graceful_shutdown=_DRAIN_S,
