@@ -1,4 +1,4 @@
-"""The dashboard in a real browser: sign in, see a fill arrive, add a symbol, halt; with the keyboard alone, and on a phone."""
+"""The dashboard in a real browser: sign in, see a fill arrive, add a symbol, halt; by keyboard alone, and on a phone."""
 
 import json
 import shutil
@@ -197,9 +197,7 @@ def _names_in_deploy() -> set[str]:
     import re
 
     deploy = Path(__file__).parents[2] / "deploy"
-    text = (deploy / "grafana-dashboard.json").read_text(encoding="utf-8") + (deploy / "alerts.yml").read_text(
-        encoding="utf-8"
-    )
+    text = "".join((deploy / name).read_text(encoding="utf-8") for name in ("grafana-dashboard.json", "alerts.yml"))
     return set(re.findall(r"\balpacli_[a-z_]+", text))
 
 
