@@ -25,6 +25,7 @@ from alpacli.domain.order_rules import (
     estimated_value,
     held,
     market_warning,
+    power_for,
     reduces,
     violations,
 )
@@ -181,7 +182,7 @@ class Desk:
         yield from self._obey_own_rules(ticket, facts)
         warning = market_warning(ticket, facts.clock)
         needed = buying_power_needed(ticket, facts)
-        power = facts.account.buying_power if facts.account else None
+        power = power_for(ticket, facts.account) if facts.account else None
         body = ticket.body(ticket.client_order_id or _MADE_WHEN_SENT)
         return Preview(
             dry_run=True,
@@ -255,8 +256,10 @@ class Desk:
             positions=(yield from self._maybe(rest.positions())),
             clock=(yield from self._maybe(rest.clock(), _CLOCK_AGE_S)),
         )
-        if ticket.symbol is None or ticket.asset_class == "us_option":
+        if ticket.symbol is None:
             return facts
+        if ticket.asset_class == "us_option":
+            return facts._replace(quote=(yield from self._quote(ticket)))
         asset = yield from self._asset(ticket.symbol)
         return facts._replace(asset=asset, quote=(yield from self._quote(ticket)))
 
@@ -270,7 +273,7 @@ class Desk:
             return None
 
     def _quote(self, ticket: OrderTicket) -> Flow[Quote | None]:
-        if ticket.symbol is None or ticket.asset_class == "us_option":
+        if ticket.symbol is None:
             return None
         symbol = ticket.symbol
         if ticket.asset_class == "crypto" and "/" not in symbol:

@@ -321,6 +321,13 @@ def estimated_value(ticket: OrderTicket, quote: Quote | None) -> Decimal | None:
     return abs(ticket.qty * price) * per
 
 
+def power_for(ticket: OrderTicket, account: Account) -> Decimal | None:
+    """Return what the account can spend on such an order: options and coins are not bought on margin."""
+    own = {"us_option": account.options_buying_power, "crypto": account.non_marginable_buying_power}
+    power = own.get(ticket.asset_class)
+    return account.buying_power if power is None else power
+
+
 def held(positions: Iterable[Position], symbol: str) -> Position | None:
     plain = symbol.replace("/", "")
     return next((item for item in positions if item.symbol.replace("/", "") == plain or item.asset_id == symbol), None)
@@ -431,10 +438,7 @@ def _money_rules(t: OrderTicket, facts: Facts) -> Iterator[Violation]:
     if account.trading_blocked or account.account_blocked or account.trade_suspended_by_user:
         yield Violation("account", "trading is blocked on this account", "see `alpacli account`, or ask Alpaca")
     needed = buying_power_needed(t, facts)
-    power = {"us_option": account.options_buying_power, "crypto": account.non_marginable_buying_power}.get(
-        t.asset_class
-    )
-    power = account.buying_power if power is None else power
+    power = power_for(t, account)
     if needed is not None and power is not None and needed > power:
         yield Violation(
             "buying power",

@@ -1,12 +1,13 @@
 """The market's bid and ask at this moment, to judge an order by. Apart from ``market``, which loads what ticks need.
 
-Source: the Market Data API's latest quotes, for stocks and for crypto.
+Source: the Market Data API's latest quotes, for stocks, options and crypto.
 """
 
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
+from alpacli.domain.tickets import asset_class
 from alpacli.domain.values import from_json
 from alpacli.errors import UnreadableAnswer
 from alpacli.ports import Request
@@ -14,8 +15,7 @@ from alpacli.wire.rest import Call
 
 
 def bid_and_ask(symbol: str) -> Call[tuple[Decimal | None, Decimal | None]]:
-    """Ask for the latest bid and ask of a share or a coin pair (``BTC/USD``) in USD; ``None`` where there is none."""
-    crypto = "/" in symbol
+    """Ask for the latest bid and ask of a share, an option or a coin pair (``BTC/USD``) in USD; ``None`` without one."""
 
     def decode(body: bytes) -> tuple[Decimal | None, Decimal | None]:
         try:
@@ -27,9 +27,12 @@ def bid_and_ask(symbol: str) -> Call[tuple[Decimal | None, Decimal | None]]:
                 "the answer for quotes is not what the endpoint promises", "try again later"
             ) from error
 
-    path = "/v1beta3/crypto/us/latest/quotes" if crypto else "/v2/stocks/quotes/latest"
-    query = (("symbols", symbol), *(() if crypto else (("feed", "iex"),)))
-    return Call("quotes", Request("GET", path, query, host="data"), decode)
+    path, feed = {
+        "us_equity": ("/v2/stocks/quotes/latest", (("feed", "iex"),)),
+        "us_option": ("/v1beta1/options/quotes/latest", ()),  # the best feed of the plan
+        "crypto": ("/v1beta3/crypto/us/latest/quotes", ()),
+    }[asset_class(symbol)]
+    return Call("quotes", Request("GET", path, (("symbols", symbol), *feed), host="data"), decode)
 
 
 def _price(quote: Mapping[str, Any], letter: str) -> Decimal | None:
