@@ -53,6 +53,10 @@ def stream(
     duration: Annotated[
         float | None, _option("--duration", "End this long after the confirmed subscription.", _WHERE, "SECONDS")
     ] = None,
+    execute: Annotated[
+        str | None,
+        _option("--exec", "With --updates: run this for each, the JSON on its standard input.", _WHERE, "COMMAND"),
+    ] = None,
     record: Annotated[str | None, _option("--record", "Append everything to this file too.", _WHERE, "FILE")] = None,
     replay: Annotated[
         str | None, _option("--replay", "Play a recording instead of connecting.", _WHERE, "FILE")
@@ -93,9 +97,16 @@ def stream(
         raise UsageError("--speed without --replay", "it sets how fast a recording is played")
     named = split_symbols(symbols or ())
     found, interest = choose(named, chosen, feed, updates=updates, all_symbols=all_symbols, replay=replay is not None)
+    if execute is not None and found.name != "updates":
+        raise UsageError("--exec without --updates", "a command is run for each update of your own orders")
     messages, duration_s = _at_least("--count", count, 1), _seconds("--duration", duration)
     factor, most = _speed(speed), _at_least("--buffer", buffer, 1) or buffer
     attempts, stale_after_s = _reconnect(reconnect), _seconds("--stale-after", stale_after) or 30.0
+    words: list[str] | None = None
+    if execute is not None:
+        from alpacli.cli.stream_exec import command_words
+
+        words = command_words(execute)
     if not no_hub and replay is None:
         from alpacli.runtime import start_sharing
 
@@ -110,6 +121,7 @@ def stream(
             symbols=named or ["*"],
             messages=messages,
             duration_s=duration_s,
+            execute=words,
             record=record,
             replay=replay,
             speed=factor,

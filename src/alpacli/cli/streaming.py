@@ -43,6 +43,7 @@ from alpacli.wire.frames import Failure
 
 if TYPE_CHECKING:
     from alpacli.cli.screen import Screen
+    from alpacli.cli.stream_exec import Hands
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _REPORT_CONFLATED_EVERY_S: Final = 5.0
@@ -65,6 +66,7 @@ class Plan(NamedTuple):
     symbols: list[str]
     messages: int | None
     duration_s: float | None
+    execute: list[str] | None
     record: str | None
     replay: str | None
     speed: float | None
@@ -110,6 +112,7 @@ class _Streaming:
         self._beside: set[asyncio.Future[None]] = set()
         self._board: Board | None = None
         self._screen: Screen | None = None
+        self._hands: Hands | None = None
         self._watching: asyncio.Future[None] | None = None
         self._status = Status(
             plan.feed.name, "connecting", shared=False, sim=run.options.sim, reconnects=0, gaps=0, conflated=0
@@ -131,6 +134,8 @@ class _Streaming:
             full=lambda: self._from_thread(partial(self._reception.pause, "pipe")),
             drained=lambda: self._from_thread(partial(self._reception.resume, "pipe")),
         )
+        if self._plan.execute is not None:
+            self._hands = self._open_hands(self._plan.execute)
         if self._tells_people:
             if self._run.options.sim:
                 self._run.printer.notice("OFFLINE EXCHANGE: no real orders, no real news")
@@ -178,6 +183,17 @@ class _Streaming:
         except OSError as error:
             self._run.printer.notice(f"no connection can be shared ({error}); this stream opens its own")
             return open_source(settings, plan.feed, plan.interest, hub=False, stale_after_s=plan.stale_after_s)
+
+    def _open_hands(self, words: list[str]) -> "Hands":
+        from alpacli.cli.stream_exec import Hands
+
+        return Hands(
+            words,
+            self._clock,
+            tell=self._notice,
+            pause=lambda: self._reception.pause("exec"),
+            resume=lambda: self._reception.resume("exec"),
+        )
 
     def _watch(self) -> None:
         """Show a table instead of lines."""
@@ -270,6 +286,21 @@ class _Streaming:
         receiving.cancel()
         with suppress(asyncio.CancelledError, AlpacliError):
             await receiving
+        if self._hands is not None:
+            await self._hands.finish(lambda: self._hurried)
+        await self._hand_over_last_lines()
+        if self._recorder is not None:
+            self._recorder.close()
+        self._say_conflated(last=True)
+        self._say_left_out_in_gaps(last=True)
+        self._say_left_out()
+        if self._pipe.broken:
+            discard_stdout()
+            self._failure = self._failure or self._pipe.failure
+            if self._failure is None:
+                raise OutputClosed
+
+    async def _hand_over_last_lines(self) -> None:
         self._pipe.finish()
         give_up_at: float | None = None
         leaving = False
@@ -282,16 +313,6 @@ class _Streaming:
                 leaving, give_up_at = True, self._clock.monotonic() + _LAST_LINES_S
                 self._pipe.leave_off()
             await async_sleep(0.002)
-        if self._recorder is not None:
-            self._recorder.close()
-        self._say_conflated(last=True)
-        self._say_left_out_in_gaps(last=True)
-        self._say_left_out()
-        if self._pipe.broken:
-            discard_stdout()
-            self._failure = self._failure or self._pipe.failure
-            if self._failure is None:
-                raise OutputClosed
 
     def _hurry(self) -> None:
         """End because somebody says so."""
@@ -331,6 +352,8 @@ class _Streaming:
         try:
             if self._recorder is not None:
                 self._recorder.write(batch.lines)
+            if self._hands is not None:
+                self._hands.put(batch.lines)
             if self._board is not None and self._screen is not None:
                 self._show(self._board, self._screen, batch)
             else:
