@@ -25,7 +25,7 @@ from alpacli.sim.reading import Quote as QuoteRow
 
 _Message = dict[str, object]
 _KNOTS: Final = 4
-_CENTS: Final = 2
+_CENT_PLACES: Final = 2
 _LOT: Final = Decimal(100)
 _CENTS: Final = 100
 _LISTED: Final = {"x": "V", "c": ["@"], "z": "C"}
@@ -81,7 +81,7 @@ class Instrument:
     def price(self, units: int) -> Decimal:
         """Return a price with its cents, and further decimals only where it has them."""
         places = self.places
-        while places > _CENTS and units % 10 == 0:
+        while places > _CENT_PLACES and units % 10 == 0:
             units, places = units // 10, places - 1
         return Decimal(units).scaleb(-places)
 
