@@ -31,16 +31,14 @@ def _gateway(turns: int) -> list[Row]:
     return account(turns)
 
 
-def _relay(pairs: int) -> list[Row]:
-    from benchmarks.relays import relay
+def _relays(name: str) -> Callable[[int], list[Row]]:
+    def measured(pairs: int) -> list[Row]:
+        from benchmarks import relays  # loads Redis's client, as above
 
-    return relay(pairs)
+        run: Callable[[int], list[Row]] = getattr(relays, name)
+        return run(pairs)
 
-
-def _fleet(pairs: int) -> list[Row]:
-    from benchmarks.relays import fleet
-
-    return fleet(pairs)
+    return measured
 
 
 ROWS: dict[str, Callable[[int], list[Row]]] = {
@@ -64,8 +62,9 @@ ROWS: dict[str, Callable[[int], list[Row]]] = {
     "away": _exchange("away"),
     "past-day": _exchange("past_day"),
     "gateway": _gateway,
-    "relay": _relay,
-    "fleet": _fleet,
+    "relay": _relays("relay"),
+    "fleet": _relays("fleet"),
+    "soak": _relays("soak"),
 }
 
 

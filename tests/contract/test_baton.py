@@ -8,7 +8,7 @@ import pytest
 from tests.support import valkey
 
 from alpacli.errors import ConfigError, StoreUnavailable
-from alpacli.store.baton import EVENT, LINES, RESIGNED, STATE, Baton, Parcel
+from alpacli.store.baton import EVENT, LEASE_S, LINES, RESIGNED, STATE, Baton, Parcel
 
 
 @pytest.fixture(scope="module", params=["single", "sentinel", "cluster"])
@@ -55,7 +55,7 @@ def test_one_holds_it_and_learns_what_all_want(url: str) -> None:
         assert again.members == 2
         calm = await one.attend("A", None, take=True, known_version=again.version)
         assert calm.wants is None  # nothing has changed
-        assert 0 < calm.left_s <= 2.0
+        assert 0 < calm.left_s <= LEASE_S
 
     together(url, scene)
 

@@ -14,7 +14,7 @@ import pytest
 from tests.support.feed import Conversation, Feed, quote, trade
 from tests.support.gateway import BROKER, PAIR, Gateway
 from tests.support.sim_server import SimServer
-from tests.support.streaming import KEYS
+from tests.support.streaming import KEYS, eventually
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from alpacli.sim.sockets import Limits
@@ -348,3 +348,46 @@ def test_gaps_are_messages_and_stopping_the_gateway_is_a_goodbye(tmp_path: Path)
     with Feed(_a_moment, _with_quotes) as feed, Gateway(feed.url, tmp_path) as gateway:
         asyncio.run(converse(gateway))
     assert gateway.process.returncode == 0
+
+
+def test_a_revoked_token_ends_its_sockets_within_a_moment(shared: Gateway) -> None:
+    async def converse(token: str) -> None:
+        async with shared.connect(BROKER, headers={"Authorization": f"Bearer {token}"}) as client:
+            assert (await client.hear())["name"] == "short"
+            revoked = await asyncio.to_thread(shared.user, "serve", "tokens", "--revoke", "short")
+            assert revoked.code == 0, revoked.errors
+            with pytest.raises(ConnectionClosed) as closed:
+                await client.hear_of("nothing")
+            assert closed.value.rcvd is not None
+            assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1008, "the token is no longer valid")
+
+    minted = shared.user("serve", "token", "--scope", "stream", "--name", "short", "--expires", "1h")
+    asyncio.run(converse(minted.text.strip()))
+
+
+def test_clients_that_come_and_go_leave_nothing_behind(shared: Gateway) -> None:
+    async def come_and_go(times: int) -> None:
+        for number in range(times):
+            async with shared.connect(f"{BROKER}?symbols=S{number % 7},AAPL&streams=trades,quotes") as client:
+                await client.hear_of("subscription")
+                if number % 3 == 0:
+                    await client.socket.close()
+            async with shared.connect("/v2/iex", headers={}) as stranger:
+                await stranger.hear()
+
+    def open_files() -> int:
+        return len(list(Path(f"/proc/{shared.process.pid}/fd").iterdir()))
+
+    asyncio.run(come_and_go(10))  # what is loaded and opened once is there
+    before, memory = open_files(), _resident_kib(shared.process.pid)
+    asyncio.run(come_and_go(150))
+    assert eventually(lambda: open_files() <= before)
+    assert _resident_kib(shared.process.pid) - memory < 4096
+    with urlopen(Request(f"{shared.url}{BROKER}/status", headers=PAIR), timeout=10) as answer:
+        state = json.loads(answer.read())["data"]
+    assert (state["clients"], sum(feed["clients"] for feed in state["feeds"])) == ([], 0)
+
+
+def _resident_kib(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return int(status.partition("VmRSS:")[2].split()[0])

@@ -9,6 +9,7 @@ waits, and when too much waits, or nothing moves for too long, it is cut off.
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final, NamedTuple, Protocol
 
@@ -42,6 +43,7 @@ _REFUSED_FOR_S: Final = 5.0
 _SWEEP_S: Final = 0.5
 _COME_WITH_TRADES: Final = ("corrections", "cancelErrors")
 _CONTROL: Final = object()
+_log = logging.getLogger(__name__)
 
 
 class Outlet(Protocol):
@@ -197,7 +199,10 @@ class Client:
 
 
 class FeedStatus(NamedTuple):
-    """How a feed stands. ``state`` is a phrase; ``symbols`` are all that anybody wants, by channel."""
+    """How a feed stands. ``state`` is a phrase; ``symbols`` are all that anybody wants, by channel.
+
+    ``unsaid`` counts messages that the format of some client has no way to say.
+    """
 
     feed: str
     state: str
@@ -208,6 +213,7 @@ class FeedStatus(NamedTuple):
     reconnects: int
     gaps: int
     refusals: int
+    unsaid: int
 
 
 class _Subject(Struct):
@@ -247,7 +253,7 @@ class FeedRelay:
         came: Callable[[], None],
     ) -> None:
         self.name = name
-        self.messages = self.reconnects = self.gaps = self.refusals = 0
+        self.messages = self.reconnects = self.gaps = self.refusals = self.unsaid = 0
         self._open_source = open_source
         self._clock = clock
         self._came = came
@@ -380,6 +386,9 @@ class FeedRelay:
             error = AlpacliError("the stream ended")
         except AlpacliError as refused:
             error = refused
+        except Exception as defect:  # noqa: BLE001 # clients that wait for ever would be worse
+            _log.exception("the %s feed failed", self.name)
+            error = AlpacliError(f"a defect in the gateway: {type(defect).__name__}")
         if self._source is source:
             self._fail(error)
 
@@ -461,7 +470,11 @@ class FeedRelay:
                     continue
                 targets = self._find(line, line[:second])
             for piece, kind, key, appends in targets:
-                entry = (key, piece(kind, line))
+                try:
+                    entry = (key, piece(kind, line))
+                except (ValueError, TypeError, OverflowError):  # a number or a form that this format cannot say
+                    self.unsaid += 1
+                    continue
                 for append in appends:
                     append(entry)
         self.messages += batch.count
@@ -505,6 +518,7 @@ class FeedRelay:
             self.reconnects,
             self.gaps,
             self.refusals,
+            self.unsaid,
         )
 
 

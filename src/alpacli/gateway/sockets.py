@@ -54,6 +54,7 @@ class FeedState(Model):
     reconnects: int
     gaps: int
     refusals: int
+    unsaid: int
 
 
 class ClientState(Model):

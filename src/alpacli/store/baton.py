@@ -19,7 +19,7 @@ from redis.exceptions import NoScriptError, RedisClusterException, RedisError
 from alpacli.errors import StoreUnavailable
 from alpacli.store.redis import SOCKET_TIMEOUT_S, Address, parse_url, script_hash
 
-LEASE_S: Final = 2.0
+LEASE_S: Final = 3.0
 """A holder that has not renewed for this long is gone."""
 
 MEMBER_S: Final = 10.0

@@ -43,7 +43,7 @@ def short_json(kind: str, line: bytes) -> bytes:
     message: dict[str, object] = {"T": letter}
     for name, value in _raw_fields.decode(line).items():
         if name in _SIDES and kind == "orderbook":
-            message[names[name]] = [_short_level(level) for level in _raw_levels.decode(value)]
+            message[names[name]] = _raw_side(value)
         elif name != "type":
             message[names.get(name, name)] = value
     return _json.encode(message)
@@ -56,11 +56,19 @@ def short_msgpack(kind: str, line: bytes) -> bytes:
     for name, value in _fields.decode(line).items():
         if name in _TIMES and isinstance(value, str):
             message[names.get(name, name)] = _instant(value)
-        elif name in _SIDES and kind == "orderbook":
-            message[names[name]] = [_short_level(level) for level in value]
+        elif name in _SIDES and kind == "orderbook" and isinstance(value, list):
+            message[names[name]] = [_short_level(level) if isinstance(level, dict) else level for level in value]
         elif name != "type":
             message[names.get(name, name)] = value
     return _msgpack.encode(message)
+
+
+def _raw_side(side: Raw) -> object:
+    """Return the levels of one side of a book; what are none pass through."""
+    try:
+        return [_short_level(level) for level in _raw_levels.decode(side)]
+    except msgspec.DecodeError:
+        return side
 
 
 def _short_level(level: Mapping[str, object]) -> dict[str, object]:
