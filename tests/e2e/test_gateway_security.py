@@ -116,6 +116,9 @@ def test_a_scope_reaches_as_far_as_it_says(gateway: Gateway) -> None:
 def test_a_revoked_token_ends_within_a_second_also_where_its_answer_is_remembered(gateway: Gateway) -> None:
     token, token_id = gateway.minted("read", name="leaked")
     assert gateway.get(f"{V1}/account", token).status_code == 200
+    dry = gateway.alpacli("serve", "tokens", "--revoke", token_id, "--json", "--dry-run")
+    assert json.loads(dry.out) == {"revoked": [token_id], "dry_run": True}
+    assert gateway.get(f"{V1}/account", token).status_code == 200
     done = gateway.alpacli("serve", "tokens", "--revoke", token_id, "--json")
     assert json.loads(done.out) == {"revoked": [token_id]}
     assert within_a_second(lambda: gateway.get(f"{V1}/account", token).status_code == 401)

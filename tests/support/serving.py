@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import requests
 from tests.support.alpacli import PROGRAM, Alpacli
 
-from alpacli.gateway.opening import open_book, open_keys
+from alpacli.gateway.keeping import open_book, open_keys
 from alpacli.gateway.tokens import Grant, mint, read_scopes
 from alpacli.settings import Flags, Settings, load
 from alpacli.store.tokens import Minted

@@ -47,6 +47,16 @@ def test_the_client_and_its_transport_load_without_pandas() -> None:
     assert not _loaded_by("import alpacli.wire.alpaca, alpacli.broker.client") & {"pandas", "numpy"}
 
 
+def test_only_a_running_gateway_loads_the_web_framework() -> None:
+    web = {"fastapi", "starlette", "uvicorn", "prometheus_client"}
+    assert not _loaded_by("import alpacli.cli.gateway, alpacli.gateway.keeping, alpacli.gateway.tokens") & web
+    assert not _loaded_by("import alpacli.cli.read, alpacli.runtime, alpacli.broker.client") & {
+        *web,
+        "jwt",
+        "cryptography",
+    }
+
+
 def test_everything_the_library_offers_can_be_imported_and_is_listed_in_order() -> None:
     assert list(alpacli.__all__) == sorted(alpacli.__all__)
     for name in alpacli.__all__:

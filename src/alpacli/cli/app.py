@@ -136,7 +136,7 @@ COMMANDS: Final[Mapping[str, Entry]] = {
         commands={
             "run": Entry("Serve until Ctrl-C; `serve` alone means this.", "gateway:serve", kind="serve"),
             "token": Entry("Mint a token for a client.", "gateway:token", kind="serve"),
-            "tokens": Entry("List tokens, and revoke them.", "gateway:tokens", kind="local"),
+            "tokens": Entry("List tokens, and revoke them.", "gateway:tokens", kind="change"),
             "hooks": Entry(
                 "Look after webhooks: order updates, posted to a URL.",
                 commands={

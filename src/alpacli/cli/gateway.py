@@ -144,7 +144,7 @@ def token(
 
     It is shown this once. It works on every gateway of the account that shares this state directory or Redis.
     """
-    from alpacli.gateway.opening import open_book, open_keys
+    from alpacli.gateway.keeping import open_book, open_keys
     from alpacli.gateway.tokens import Grant, mint, mint_pair, read_scopes, signing_key
     from alpacli.ports import SystemRandomness
     from alpacli.store.tokens import Minted
@@ -187,7 +187,7 @@ def tokens(
     if run.options.schema:
         run.printer.schema(ended if revoke else listed)
         return
-    from alpacli.gateway.opening import open_book
+    from alpacli.gateway.keeping import open_book
 
     settings = run.settings()
     settings.require_keys()
@@ -199,6 +199,9 @@ def tokens(
         run.show_value(listed, lines)
         return
     chosen = [token_id for word in revoke for token_id in _ids(word, entries)]
+    if run.options.dry_run:
+        run.show_value(ended, Revoked(revoked=chosen, dry_run=True))
+        return
     for token_id in chosen:
         book.revoke(token_id, now)
     run.show_value(ended, Revoked(revoked=chosen))
@@ -300,4 +303,5 @@ def _revoked_table(value: Revoked, frame: "Frame") -> "RenderableType":
 
     from alpacli.render.grid import page
 
-    return page(Text(f"Revoked: {', '.join(value.revoked)}."), frame)
+    what = "Would revoke" if value.dry_run else "Revoked"
+    return page(Text(f"{what}: {', '.join(value.revoked)}."), frame)

@@ -69,7 +69,7 @@ def add(
         run.printer.schema(view)
         return
     from alpacli.gateway.hook_queue import EVENTS
-    from alpacli.gateway.opening import open_hooks
+    from alpacli.gateway.keeping import open_hooks
 
     wanted = sorted({name.strip() for name in (events or "").split(",") if name.strip()})
     unknown = [name for name in wanted if name not in EVENTS]
@@ -89,7 +89,7 @@ def list_(run: Run) -> None:
     if run.options.schema:
         run.printer.schema(view)
         return
-    from alpacli.gateway.opening import open_hooks
+    from alpacli.gateway.keeping import open_hooks
 
     rows = [
         HookLine(
@@ -114,7 +114,7 @@ def remove(run: Run, hook: HookId) -> None:
     if run.options.schema:
         run.printer.schema(view)
         return
-    from alpacli.gateway.opening import open_hooks
+    from alpacli.gateway.keeping import open_hooks
 
     if not run.options.dry_run:
         open_hooks(run.settings()).remove(hook)
@@ -129,7 +129,7 @@ def test(run: Run, hook: HookId) -> None:
         return
     from alpacli.domain.values import to_json
     from alpacli.gateway.hook_queue import Happened
-    from alpacli.gateway.opening import open_hooks
+    from alpacli.gateway.keeping import open_hooks
 
     queue = open_hooks(run.settings())
     event_id = f"test-{secrets.token_hex(8)}"

@@ -73,6 +73,9 @@ class Guard:
         if len(raw_path) + len(query) > self._parts.limits.target_bytes:
             raise Refused("the URL is too long", "ask for less at once", status=414)
         if _SECRET_NAMES.search(query) or _JWT.search(query) or _JWT.search(raw_path):
+            scope["query_string"] = b"***"  # what the access log shows
+            if _JWT.search(raw_path):
+                scope["path"] = scope["path"][:5] + "***"
             raise Refused(
                 "a token does not belong into a URL, where logs keep it",
                 "send it in the Authorization header; revoke it with `alpacli serve tokens --revoke ID` if it is real",

@@ -1,6 +1,5 @@
-"""Settings become the parts of a gateway, and of the commands that mint and revoke; only here real ones are chosen."""
+"""Settings become the parts of a gateway; only here real ones are chosen."""
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -8,19 +7,18 @@ from alpacli.broker.async_client import AsyncAlpacaClient
 from alpacli.domain.orders import Order
 from alpacli.domain.ticks import Interest
 from alpacli.gateway.access import Access
-from alpacli.gateway.hook_queue import HookQueue
+from alpacli.gateway.keeping import open_book, open_hooks, open_keys
 from alpacli.gateway.parts import Limits, Parts
 from alpacli.gateway.relay import Relay
 from alpacli.gateway.remembered import Remembered
 from alpacli.gateway.signing import Signatures
 from alpacli.gateway.tally import Counted, Tally
-from alpacli.gateway.tokens import Issuer, PublishedKeys, SigningKeys, fetch_jwks
+from alpacli.gateway.tokens import Issuer, PublishedKeys, fetch_jwks
 from alpacli.gateway.webhooks import Courier, Webhooks, post_with
 from alpacli.ports import SystemClock, SystemRandomness
 from alpacli.runtime import Warn, open_async_client, open_halt, open_source
 from alpacli.settings import Settings
 from alpacli.store import open_store
-from alpacli.store.tokens import Shared, TokenBook
 from alpacli.streams.feeds import find_feed
 from alpacli.streams.supervisor import Source
 
@@ -78,16 +76,6 @@ def open_gateway(
     )
 
 
-def open_hooks(settings: Settings) -> HookQueue:
-    """Open the webhooks of this account on this machine.
-
-    Raises:
-        ConfigError: there is no key pair.
-    """
-    settings.require_keys()
-    return HookQueue(_path(settings, "hooks.sqlite"))
-
-
 def _webhooks(
     settings: Settings, client: AsyncAlpacaClient, warn: Warn, open_updates: Callable[[], Source]
 ) -> Webhooks:
@@ -97,30 +85,3 @@ def _webhooks(
     clock, queue = SystemClock(), open_hooks(settings)
     courier = Courier(queue, post_with(), clock, SystemRandomness(), read_orders, warn)
     return Webhooks(queue, courier, open_updates, clock, warn)
-
-
-def open_book(settings: Settings, warn: Warn) -> TokenBook:
-    """Open the book of what was minted for this account's gateways."""
-    return TokenBook(_path(settings, "tokens.json"), f"{settings.scope}:~tokens", _shared(settings), warn)
-
-
-def open_keys(settings: Settings) -> SigningKeys:
-    """Open the secrets that sign this account's tokens.
-
-    Raises:
-        ConfigError: there is no key pair.
-    """
-    secret = settings.require_keys().secret
-    return SigningKeys(_path(settings, "secret"), secret, f"{settings.scope}:~signers", _shared(settings))
-
-
-def _path(settings: Settings, name: str) -> str:
-    return os.path.join(settings.state_dir, "gateway", f"{settings.fingerprint}.{name}")
-
-
-def _shared(settings: Settings) -> Shared | None:
-    if not settings.redis_url:
-        return None
-    from alpacli.store.redis import RedisStore
-
-    return RedisStore(settings.redis_url.reveal())
