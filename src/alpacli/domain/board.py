@@ -23,7 +23,7 @@ SAMPLE_S: Final = 2
 """A row's ``samples`` are so many prices, one every so many seconds."""
 
 _SECOND: Final = 1_000_000_000
-_REPORTED_LATE_NS: Final = _SECOND  # a trade older than others of its symbol by more was reported late: no latency of ours
+_REPORTED_LATE_NS: Final = _SECOND  # a trade older than others of its symbol by more was reported late
 _EARLY_NS: Final = 5 * _SECOND  # clocks differ by less; what is further ahead would keep real prices out until then
 _TRADES_KEPT: Final = 32_768
 _HIDDEN_KEPT: Final = 20_000
