@@ -94,13 +94,6 @@ def test_tokens_that_are_none_are_refused(gateway: Gateway, path: str) -> None:
     assert gateway.get(path, token).status_code == 200
 
 
-def test_a_token_of_another_account_is_refused(gateway: Gateway, tmp_path: Path, exchange: SimServer) -> None:
-    env = {"ALPACA_API_KEY": "PKOTHER", "ALPACLI_STATE_DIR": str(gateway.alpacli.state)}
-    with Gateway(tmp_path, exchange.url, env=env) as other:
-        assert other.get("/v2/clock", gateway.token()).status_code == 401
-        assert other.get("/v2/clock", other.token()).status_code == 200
-
-
 def test_a_scope_reaches_as_far_as_it_says(gateway: Gateway) -> None:
     order = {"symbol": "AAPL", "side": "buy", "qty": "1", "type": "limit", "limit_price": "1", "time_in_force": "day"}
     reads, trades = gateway.token("read"), gateway.token("trade")
@@ -436,8 +429,6 @@ def test_more_connections_than_allowed_are_told_to_come_back(tmp_path: Path, exc
 def test_only_allowed_networks_may_connect(tmp_path: Path, exchange: SimServer) -> None:
     with Gateway(tmp_path, exchange.url, "--allow", "10.0.0.0/8", "--allow", "192.168.1.7") as gateway:
         assert gateway.get("/healthz").status_code == 403
-    with Gateway(tmp_path, exchange.url, "--allow", "127.0.0.0/8") as gateway:
-        assert gateway.get("/healthz").status_code == 200
 
 
 @pytest.mark.parametrize(

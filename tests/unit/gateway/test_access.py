@@ -80,6 +80,12 @@ def test_a_token_grants_its_scopes_and_no_more(tmp_path: Path, clock: ManualCloc
     assert [status_of(machine.access, credentials, scope) for scope in ("read", "stream", "trade")] == [200, 200, 403]
 
 
+def test_a_token_of_another_account_is_refused_also_under_the_same_secret(tmp_path: Path, clock: ManualClock) -> None:
+    machine = Machine(tmp_path, clock)
+    other = mint(machine.keys, "another", Grant("bot", "t1", frozenset({"read"})), clock.time())
+    assert status_of(machine.access, Credentials(token=other)) == 401
+
+
 def test_the_accounts_own_pair_may_everything_and_half_of_it_nothing(tmp_path: Path, clock: ManualClock) -> None:
     access = Machine(tmp_path, clock).access
     assert [status_of(access, Credentials("", "PKMINE", "mine"), scope) for scope in ("read", "stream", "trade")] == [
