@@ -24,7 +24,7 @@ from alpacli.streams.batch import Batch
 from alpacli.streams.events import Event, Gap, Lagging, Live, Reconnecting, Refused
 from alpacli.streams.supervisor import Source
 
-FLUSH_S: Final = 0.005
+FLUSH_S: Final = 0.003
 """Messages wait for the next write when the last was less than this ago: a write costs more than all of its messages."""
 
 MOST_WAITING_BYTES: Final = 8 << 20

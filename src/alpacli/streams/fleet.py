@@ -30,7 +30,7 @@ from alpacli.streams.supervisor import Sink
 from alpacli.wire.frames import decode_lines
 
 HEARTBEAT_S: Final = 0.5
-TELL_S: Final = 0.004
+TELL_S: Final = 0.003
 """Lines wait for the next telling when the last was less than this ago: a round trip costs more than all of them."""
 
 _BEAT: Final = "B"
