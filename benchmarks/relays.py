@@ -1,8 +1,8 @@
 """The gateway's relay: how many messages for how many clients, how soon, whoever is stuck, and in how much memory.
 
-A message passes four to six processes here, so on a machine with other work it is mostly that work which is measured; what the
-feed itself looks like to a client at the same time is in the row's detail. ``chrt -r 10 python -m benchmarks --only relay`` is not
-disturbed.
+A message passes four to six processes here, so on a machine with other work it is mostly that work which is measured; what
+the feed itself looks like to a client at the same time is in the row's detail. ``chrt -r 10 python -m benchmarks --only
+relay`` is not disturbed.
 """
 
 import os
