@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Callable
 
-from benchmarks import sharing, starts, streams
+from benchmarks import ledger, sharing, starts, streams
 from benchmarks.measure import Row
 
 
@@ -65,6 +65,9 @@ ROWS: dict[str, Callable[[int], list[Row]]] = {
     "relay": _relays("relay"),
     "fleet": _relays("fleet"),
     "soak": _relays("soak"),
+    "snapshot": ledger.snapshot,
+    "sync": ledger.sync,
+    "stats": ledger.stats,
 }
 
 

@@ -21,11 +21,12 @@ from typing import NamedTuple
 
 
 class Sample(NamedTuple):
-    """One process from start to end: wall time, peak resident memory, and what it wrote to standard output."""
+    """One process from start to end: wall time, peak resident memory, what it wrote to standard output, processor time."""
 
     seconds: float
     peak_kib: int
     output: bytes
+    processor_s: float = 0.0
 
 
 class Row(NamedTuple):
@@ -74,7 +75,7 @@ def run(command: Command) -> Sample:
         if not command.terminal:
             out.seek(0)
             output = out.read()
-    return Sample(seconds, usage.ru_maxrss, output)
+    return Sample(seconds, usage.ru_maxrss, output, usage.ru_utime + usage.ru_stime)
 
 
 def _run_on_terminal(command: Command, stderr: int) -> tuple[subprocess.Popen[bytes], bytes]:

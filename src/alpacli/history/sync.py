@@ -51,6 +51,7 @@ _DAYS_AGAIN: Final = 7
 _DAYS_AT_ONCE: Final = 365
 _REPEATS_AT_MOST: Final = 3
 _WAITS_AT_MOST: Final = 20
+_LOOKED_EVERY: Final = 4
 _LONGEST_WAIT_S: Final = 60.0
 _CHECKED_ONE_BY_ONE: Final = 50
 _END_OF_DAY: Final = dt.time(23, 59)
@@ -322,7 +323,7 @@ class Sync:
     def _ask(self, call: "Call[T]") -> T:
         waits = 0
         while True:
-            if self._max_wait_s is None:
+            if self._max_wait_s is None and self._requests % _LOOKED_EVERY == 0:
                 self._leave_room()
             try:
                 self._requests += 1

