@@ -1,7 +1,7 @@
 """The equity curve as a PNG, drawn by Pillow: a line, an area, two axes.
 
-matplotlib would bring 60 MB and take half a second to load for what is here in one small module; Pillow is maintained by
-many, has no dependency of its own, and brings a font. Everything is drawn twice as large and made smaller, which is
+matplotlib would bring eight packages and take half a second to load for what is here in one small module; Pillow is well
+kept, has no dependency of its own, and brings a font. Everything is drawn twice as large and made smaller, which is
 how the line gets its smooth edge.
 """
 
