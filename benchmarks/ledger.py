@@ -7,6 +7,7 @@ import sqlite3
 import statistics
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,11 +44,16 @@ _POSITION = {
 }
 
 
+def _id(number: int) -> str:
+    """Return an id that is as scattered as Alpaca's are."""
+    return str(uuid.UUID(int=(number + 1) * 0x9E3779B97F4A7C15F39CC0605CEDC835 % 2**128))
+
+
 def _order(number: int) -> dict[str, object]:
     at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(_BEGIN_S + number * 60))
     filled = number < _FILLED
     return {
-        "id": f"61e69015-8549-4bfd-b9c3-{number:012d}",
+        "id": _id(number),
         "client_order_id": f"eb9e2aaa-f71a-4f51-b5b4-{number:012d}",
         **dict.fromkeys(("created_at", "updated_at", "submitted_at"), at),
         "filled_at": at if filled else None,
@@ -87,7 +93,7 @@ def _fill(number: int) -> dict[str, object]:
         "side": "sell" if number % 2 else "buy",
         "symbol": "AAPL",
         "leaves_qty": "0",
-        "order_id": f"61e69015-8549-4bfd-b9c3-{number:012d}",
+        "order_id": _id(number),
         "cum_qty": "10",
         "order_status": "filled",
     }

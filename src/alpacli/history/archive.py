@@ -37,12 +37,12 @@ _MIGRATIONS: Final = (
     CREATE INDEX snapshots_by_day ON snapshots (day, at_ns);
     CREATE TABLE snapshot_texts (seq INTEGER PRIMARY KEY, packed BLOB NOT NULL);
     """,
-    # 2: orders, activities, the broker's own daily equity, and how far each of them was read.
+    # 2: orders, activities, the broker's own daily equity, and how far each of them was read. An order is found by its time
+    # and id together: ids are random, and an index of them alone would be written all over with every page that comes.
     """
-    CREATE TABLE orders (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, submitted_ns INTEGER NOT NULL,
+    CREATE TABLE orders (seq INTEGER PRIMARY KEY, id TEXT NOT NULL, submitted_ns INTEGER NOT NULL,
                          symbol TEXT NOT NULL, side TEXT NOT NULL, status TEXT NOT NULL, open INTEGER NOT NULL,
-                         filled_qty TEXT NOT NULL, wire BLOB NOT NULL);
-    CREATE INDEX orders_by_time ON orders (submitted_ns);
+                         filled_qty TEXT NOT NULL, wire BLOB NOT NULL, UNIQUE (submitted_ns, id));
     CREATE INDEX orders_open ON orders (submitted_ns) WHERE open;
     CREATE TABLE activities (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, at_ns INTEGER NOT NULL,
                              day INTEGER NOT NULL, symbol TEXT NOT NULL, side TEXT NOT NULL, status TEXT NOT NULL,
@@ -81,7 +81,8 @@ class Worth(NamedTuple):
 class Chain(NamedTuple):
     """How far one list of the broker's was read.
 
-    ``cursor`` is the id to continue behind, ``since`` the filter it was begun with; ``whole_ns`` is when the list was last
+    ``cursor`` is the id to continue behind, ``since`` the filter it was begun with (of orders: the time of the last one read,
+    in nanoseconds); ``whole_ns`` is when the list was last
     read to its end, ``None`` if it never was.
     """
 
@@ -380,8 +381,14 @@ class Archive:
         return Chain()
 
     def keep_orders(self, rows: Iterable[OrderRow], chain: tuple[str, Chain] | None = None) -> int:
-        """Keep one page of orders, and with it how far the list was read; return how many were new or different."""
-        return self._keep(_KEEP_ORDER, rows, chain)
+        """Keep one page of orders, and with it how far the list was read; return how many were new or different.
+
+        An order that is still open may be submitted once more, at another time: it stays one row.
+        """
+        page = list(rows)
+        known = dict(self.open_orders())
+        moved = [(row.id, known[row.id]) for row in page if known.get(row.id, row.submitted_ns) != row.submitted_ns]
+        return self._keep(_KEEP_ORDER, page, chain, ("DELETE FROM orders WHERE id = ? AND submitted_ns = ?", moved))
 
     def keep_activities(self, rows: Iterable[ActivityRow], chain: tuple[str, Chain] | None = None) -> int:
         """Keep one page of activities, and with it how far the list was read; return how many were new or different."""
@@ -394,8 +401,16 @@ class Archive:
     def keep_chain(self, name: str, chain: Chain) -> None:
         self._write(lambda db: db.execute(_KEEP_CHAIN, (name, *chain)))
 
-    def _keep(self, statement: str, rows: Iterable[Sequence[Any]], chain: tuple[str, Chain] | None) -> int:
+    def _keep(
+        self,
+        statement: str,
+        rows: Iterable[Sequence[Any]],
+        chain: tuple[str, Chain] | None,
+        first: tuple[str, Sequence[Sequence[Any]]] = ("", ()),
+    ) -> int:
         def work(db: sqlite3.Connection) -> int:
+            if first[1]:
+                db.executemany(*first)
             before = db.total_changes
             db.executemany(statement, rows)
             changed = db.total_changes - before
@@ -405,20 +420,14 @@ class Archive:
 
         return self._write(work)
 
-    def order_before(self, order_id: str, back: int) -> str | None:
-        """Return the order that so many were submitted after, up to a known one; ``None`` when there are fewer."""
-        for (found,) in self._rows(
-            "SELECT id FROM orders WHERE submitted_ns <= (SELECT submitted_ns FROM orders WHERE id = ?)"
+    def order_before(self, submitted_ns: int, back: int) -> tuple[str, int] | None:
+        """Return id and time of the order that so many were submitted after, up to a time; ``None`` when there are fewer."""
+        for order_id, at_ns in self._rows(
+            "SELECT id, submitted_ns FROM orders WHERE submitted_ns <= ?"
             " ORDER BY submitted_ns DESC, seq DESC LIMIT 1 OFFSET ?",
-            (order_id, back),
+            (submitted_ns, back),
         ):
-            return str(found)
-        return None
-
-    def submitted_ns(self, order_id: str) -> int | None:
-        """Return when a known order was submitted; ``None`` when it is not here."""
-        for (at_ns,) in self._rows("SELECT submitted_ns FROM orders WHERE id = ?", (order_id,)):
-            return int(at_ns)
+            return str(order_id), int(at_ns)
         return None
 
     def open_orders(self) -> list[tuple[str, int]]:
@@ -438,26 +447,22 @@ class Archive:
     def doubtful_orders(self) -> list[str]:
         """Return the ids of orders that fills name and are not here, or whose fills are not what they say was filled.
 
-        Text is compared first: what is equal there needs no arithmetic, and SQLite has none that keeps every digit.
+        A parent of several legs has no symbol and no fills of its own. SQLite has no arithmetic that keeps every digit.
         """
         from decimal import Decimal
 
-        found = [
-            row[0]
-            for row in self._rows(
-                "SELECT DISTINCT order_id FROM activities WHERE kind = 'FILL' AND order_id IS NOT NULL"
-                " AND NOT EXISTS (SELECT 1 FROM orders WHERE orders.id = activities.order_id)"
-            )
-        ]
         filled: dict[str, Decimal] = {}
         for order_id, qty in self._rows(
-            "SELECT order_id, qty FROM activities WHERE kind = 'FILL' AND status <> 'canceled'"
+            "SELECT order_id, qty FROM activities WHERE kind = 'FILL' AND order_id IS NOT NULL"
         ):
-            if order_id is not None:
-                filled[order_id] = filled.get(order_id, Decimal(0)) + Decimal(qty)
-        for order_id, said in self._rows("SELECT id, filled_qty FROM orders WHERE filled_qty <> '0' AND symbol <> ''"):
-            if Decimal(said) != filled.get(order_id, 0):
+            filled[order_id] = filled.get(order_id, Decimal(0)) + Decimal(qty)
+        missing = set(filled)
+        found = []
+        for order_id, symbol, said in self._rows("SELECT id, symbol, filled_qty FROM orders"):
+            missing.discard(order_id)
+            if symbol and (said != "0" or order_id in filled) and Decimal(said) != filled.get(order_id, 0):
                 found.append(order_id)
+        found += sorted(missing)
         return found
 
     def orders(self, where: str, arguments: Sequence[object]) -> Iterator[bytes]:
@@ -482,8 +487,8 @@ class Archive:
 
 _KEEP_ORDER: Final = """
 INSERT INTO orders (id, submitted_ns, symbol, side, status, open, filled_qty, wire) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (id) DO UPDATE SET submitted_ns = excluded.submitted_ns, symbol = excluded.symbol, side = excluded.side,
-status = excluded.status, open = excluded.open, filled_qty = excluded.filled_qty, wire = excluded.wire
+ON CONFLICT (submitted_ns, id) DO UPDATE SET symbol = excluded.symbol, side = excluded.side, status = excluded.status,
+open = excluded.open, filled_qty = excluded.filled_qty, wire = excluded.wire
 WHERE wire <> excluded.wire AND (open OR NOT excluded.open)
 """
 """An order that is at its end never becomes open again: an answer that was older when it was read does not win."""

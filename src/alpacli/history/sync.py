@@ -173,22 +173,22 @@ class Sync:
 
     def _new_orders(self) -> None:
         """Read on behind the place that was reached; the last orders before it again, which costs no request more."""
-        cursor = self._archive.chain("orders").cursor
-        begin = self._archive.order_before(cursor, _ORDERS_AGAIN) if cursor else None
+        reached = self._archive.chain("orders").since
+        begin = self._archive.order_before(int(reached), _ORDERS_AGAIN) if reached else None
         try:
-            self._walk_orders(pages.orders_after(begin), advance=True)
+            self._walk_orders(pages.orders_after(begin[0] if begin else None), advance=True)
         except (NotFound, OrderRejected):
-            at_ns = self._archive.submitted_ns(begin) if begin else None
-            if at_ns is None:
+            if begin is None:
                 raise
-            self._walk_orders(pages.orders_after(None, since=_instant(at_ns - SECOND_NS)), advance=True)
+            self._walk_orders(pages.orders_after(None, since=_instant(begin[1] - SECOND_NS)), advance=True)
 
     def _walk_orders(self, call: "Call[list[OrderHead]]", *, advance: bool, until_ns: int | None = None) -> None:
         """Read page after page to the end, or past a time; ``advance`` notes the place that was reached."""
         read, used = 0, set[str]()
         while True:
             page = self._page(call, used)
-            self._keep_orders(page, ("orders", Chain(page[-1].id)) if advance and page else None)
+            place = ("orders", Chain(page[-1].id, str(page[-1].submitted_ns))) if advance and page else None
+            self._keep_orders(page, place)
             read += len(page)
             if advance and page:
                 self._tell(Progress("orders", read, page[-1].submitted_ns))

@@ -388,3 +388,14 @@ def test_a_busy_account_is_brought_in_without_a_record_of_its_moment(archive: Ar
     assert _sync(book, archive).snapshot_at is None
     assert _whole(book, archive)
     assert archive.count("snapshots") == 0
+
+
+def test_an_order_that_is_submitted_once_more_at_another_time_stays_one(archive: Archive) -> None:
+    book = _book(5, 0)
+    book.orders[2] |= {"status": "accepted", "filled_qty": "0"}
+    book.activities.pop(2)
+    _sync(book, archive)
+    book.orders[2] |= {"status": "new", "submitted_at": _at(90)}
+    _sync(book, archive)
+    assert _whole(book, archive)
+    assert [row.id for row in records.orders(archive, Wanted())][-1] == book.orders[2]["id"]
