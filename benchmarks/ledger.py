@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.support.origin import Origin, Reply, Seen
 
-from benchmarks.measure import Command, Row, alpacli, compare, environment, run
+from benchmarks.measure import Command, Row, Sample, alpacli, compare, environment, run
 from benchmarks.starts import ACCOUNT
 
 _ORDERS = 100_000
@@ -149,7 +149,10 @@ def snapshot(pairs: int) -> list[Row]:
 
 
 def sync(_: int) -> list[Row]:
-    """``history sync`` of 100,000 orders, a fifth of them filled: requests, and processor time beyond that of parsing."""
+    """``history sync`` of 100,000 orders, a fifth of them filled: requests, and processor time beyond that of parsing.
+
+    Of three runs the one that took least: what others on the machine add to it is not the program's.
+    """
     from alpacli.wire import pages
 
     lists = _Lists(_ORDERS, _FILLED)
@@ -157,19 +160,26 @@ def sync(_: int) -> list[Row]:
     read_fills = pages.activities_after(None, category="trade_activity", since=None).decode
     began = time.process_time()
     for body in lists.orders.values():
-        read_orders(body)
+        for order in read_orders(body):
+            fields = (order.submitted_ns, order.filled)
     for body in lists.fills.values():
-        read_fills(body)
+        for fill in read_fills(body):
+            filled = (fill.at_ns, fill.amount)
     parsing_s = time.process_time() - began
-    with _account(lists) as (origin, env, _folder):
-        whole = run(Command([alpacli(), "history", "sync", "--json"], env))
-        asked = [seen for seen in origin.requests if seen.path == "/v2/orders" and seen.query["status"] == ["all"]]
-        count = len(lists.orders) + len(lists.fills)
+    del fields, filled
+    runs: list[Sample] = []
+    asked: list[Seen] = []
+    for _ in range(3):
+        with _account(lists) as (origin, env, _folder):
+            runs.append(run(Command([alpacli(), "history", "sync", "--json"], env)))
+            asked = [seen for seen in origin.requests if seen.path == "/v2/orders" and seen.query["status"] == ["all"]]
     with _account(_Lists(0, 0)) as (_origin, env, _folder):
-        nothing = run(Command([alpacli(), "history", "sync", "--json"], env))
+        idle_s = min(run(Command([alpacli(), "history", "sync", "--json"], env)).processor_s for _ in range(3))
+    whole = min(runs, key=lambda sample: sample.processor_s)
+    count = len(lists.orders) + len(lists.fills)
     report = json.loads(whole.output)
     complete = (report["orders"], report["unresolved"]) == (_ORDERS, [])
-    each_ms = (whole.processor_s - nothing.processor_s - parsing_s) / count * 1000
+    each_ms = (whole.processor_s - idle_s - parsing_s) / count * 1000
     most = _ORDERS // 500 + 1
     detail = f"{whole.seconds:.1f} s in all, {count} pages, parsing {parsing_s / count * 1000:.2f} ms a page"
     enough = complete and len(asked) <= most

@@ -219,6 +219,9 @@ class Archive:
         file = os.open(self.path + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
+            db.execute(
+                "PRAGMA page_size = 16384"
+            )  # of a new file: rows of a kilobyte lie fourteen on a page, not three
             db.execute("PRAGMA journal_mode = WAL")
             while self._step(db) != VERSION:
                 pass

@@ -112,9 +112,9 @@ from alpacli.errors import ConfigError
 from alpacli.history.archive import Archive, Chain, OrderRow
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 with Archive(sys.argv[1]) as archive:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, 1_500_000))
     for page in range(100):
-        rows = [OrderRow(f"{page}-{n}", page, "X", "buy", "filled", False, "1", b"x" * 1000) for n in range(20)]
+        rows = [OrderRow(f"{page}-{n}", page, "X", "buy", "filled", False, "1", b"x" * 1000) for n in range(60)]
         try:
             archive.keep_orders(rows, ("orders", Chain(f"{page}")))
         except ConfigError as error:
@@ -130,7 +130,7 @@ def test_a_full_disk_loses_the_page_and_nothing_else(tmp_path: Path) -> None:
     assert "cannot be written" in done.stdout
     assert "nothing is half written" in done.stdout
     with Archive(path) as archive:
-        assert archive.count("orders") == page * 20
+        assert archive.count("orders") == page * 60
         assert archive.chain("orders").cursor == str(page - 1)
         archive.keep_orders([_order(1)])
 
