@@ -158,15 +158,15 @@ def sync(_: int) -> list[Row]:
     lists = _Lists(_ORDERS, _FILLED)
     read_orders = pages.orders_after(None).decode
     read_fills = pages.activities_after(None, category="trade_activity", since=None).decode
+    fields: list[object] = []
+    times: list[object] = []
     began = time.process_time()
     for body in lists.orders.values():
-        for order in read_orders(body):
-            fields = (order.submitted_ns, order.filled)
+        fields = [(order.submitted_ns, order.filled) for order in read_orders(body)]
     for body in lists.fills.values():
-        for fill in read_fills(body):
-            filled = (fill.at_ns, fill.amount)
+        times = [(fill.at_ns, fill.amount) for fill in read_fills(body)]
     parsing_s = time.process_time() - began
-    del fields, filled
+    assert [*fields, *times] == []  # the last page of each is empty
     runs: list[Sample] = []
     asked: list[Seen] = []
     for _ in range(3):
