@@ -41,6 +41,12 @@ def _relays(name: str) -> Callable[[int], list[Row]]:
     return measured
 
 
+def _downloads(pairs: int) -> list[Row]:
+    from benchmarks.history import downloads
+
+    return downloads(pairs)
+
+
 ROWS: dict[str, Callable[[int], list[Row]]] = {
     "hit": starts.hit,
     "table": starts.table,
@@ -52,6 +58,7 @@ ROWS: dict[str, Callable[[int], list[Row]]] = {
     "budget": sharing.budget,
     "redis": sharing.redis,
     "day": _day,
+    "kept": _downloads,
     "ndjson": streams.ndjson,
     "live-table": streams.live_table,
     "first-tick": streams.first_tick,

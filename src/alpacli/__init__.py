@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from alpacli.broker.outcomes import Preview, Unresolved
     from alpacli.broker.trading import AsyncTrading, OrderExecutor, Trading
     from alpacli.domain.account import Account, Activity, PortfolioHistory, Position, Watchlist
+    from alpacli.domain.batches import AsyncBatches, AsyncMarketDataProvider, Batch, Batches, MarketDataProvider
     from alpacli.domain.market import Asset, CalendarDay, MarketClock
     from alpacli.domain.orders import Order
     from alpacli.domain.tickets import Leg, OrderTicket
@@ -46,6 +47,7 @@ _HOMES = {
     "alpacli.broker.async_client": ("AsyncAlpacaClient",),
     "alpacli.broker.client": ("AlpacaClient",),
     "alpacli.broker.flow": ("Reading",),
+    "alpacli.domain.batches": ("AsyncBatches", "AsyncMarketDataProvider", "Batch", "Batches", "MarketDataProvider"),
     "alpacli.domain.account": ("Account", "Activity", "PortfolioHistory", "Position", "Watchlist"),
     "alpacli.domain.market": ("Asset", "CalendarDay", "MarketClock"),
     "alpacli.broker.outcomes": ("Preview", "Unresolved"),
@@ -83,8 +85,12 @@ __all__ = [
     "AlpacliError",
     "Asset",
     "AsyncAlpacaClient",
+    "AsyncBatches",
+    "AsyncMarketDataProvider",
     "AsyncTrading",
     "AuthenticationError",
+    "Batch",
+    "Batches",
     "BudgetExhausted",
     "CalendarDay",
     "CircuitOpen",
@@ -93,6 +99,7 @@ __all__ = [
     "FateUnknown",
     "Leg",
     "MarketClock",
+    "MarketDataProvider",
     "NotFound",
     "Order",
     "OrderExecutor",

@@ -3,7 +3,7 @@
 The intervals for which everything is known stand in the file's own metadata, so rows and coverage change together, in one
 rename: a killed process leaves the old file or the new one, and at worst a temporary one. Writers of the same symbol wait for
 each other (flock); readers never wait. A file that cannot be read is a hole, not an error. Files of bars of a day or longer
-hold a year, those of trades and quotes an hour; intervals without a single row stand together in a small file. (ADR 10)
+hold a year, those of trades and quotes an hour; intervals without a single row stand together in a small file. (ADR 16)
 """
 
 import contextlib
