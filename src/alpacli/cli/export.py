@@ -8,7 +8,9 @@ import contextlib
 import io
 import os
 import sys
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from alpacli.cli.output import Printer, View
@@ -26,6 +28,7 @@ _SUFFIXES: Final = {
     ".parquet": "parquet", ".pq": "parquet", ".arrow": "arrow", ".feather": "arrow",
 }  # fmt: skip
 _ROWS_AT_ONCE: Final = 65_536
+_THREADS: Final = 2
 _SHOWN: Final = 40
 
 
@@ -128,29 +131,54 @@ def _sink(
     return _Text(out, head, style)
 
 
+class _Lines:
+    """Turns tables into text in two threads and keeps their order: Arrow computes without Python's lock."""
+
+    def __init__(self, style: columns.Style) -> None:
+        self._style: columns.Style = style
+        self._made: deque[Future[Any]] = deque()
+        self._pool: ThreadPoolExecutor | None = None
+
+    def add(self, table: "pyarrow.Table") -> Iterator[Any]:
+        """Take a table, and give what is ready of those before it."""
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(_THREADS, "alpacli text")
+        self._made.append(self._pool.submit(columns.text, table, self._style))
+        while self._made and (len(self._made) > _THREADS or self._made[0].done() or table.num_rows < _ROWS_AT_ONCE):
+            yield self._made.popleft().result()
+
+    def rest(self) -> Iterator[Any]:
+        while self._made:
+            yield self._made.popleft().result()
+        if self._pool is not None:
+            self._pool.shutdown()
+
+
 class _Text:
     def __init__(self, out: Any, head: "pyarrow.Table", style: columns.Style) -> None:
         self._out = out
         self._style: columns.Style = style
-        self._names: list[str] = head.column_names
+        self._lines = _Lines(style)
+        self._head = head
         self._begun = False
 
     def write(self, table: "pyarrow.Table") -> None:
         if not self._begun:
-            self._names = table.column_names
-            self._head(table)
-        if self._style != "jsonl" and table.column_names != self._names:
-            table = with_columns(table, self._names)  # the header is written: later fields have no place any more
-        self._out.write(columns.text(table, self._style))
+            self._begin(table)
+        if self._style != "jsonl":  # the header is written: later fields have no place any more
+            table = with_columns(table, self._head.column_names)
+        for text in self._lines.add(table):
+            self._out.write(text)
 
-    def _head(self, table: "pyarrow.Table") -> None:
+    def _begin(self, table: "pyarrow.Table") -> None:
+        self._head, self._begun = table, True
         self._out.write(columns.header(table, self._style))
-        self._begun = True
 
     def end(self) -> None:
-        if not self._begun and self._style != "jsonl":
-            separator = "," if self._style == "csv" else "\t"
-            self._out.write((separator.join(self._names) + "\n").encode())
+        if not self._begun:
+            self._begin(self._head)
+        for text in self._lines.rest():
+            self._out.write(text)
 
 
 class _Json:
@@ -158,16 +186,22 @@ class _Json:
 
     def __init__(self, out: Any, *, indent: bool) -> None:
         self._out = out
+        self._lines = _Lines("jsonl")
         self._before = b"["
         self._gap = b"\n" if indent else b""
 
     def write(self, table: "pyarrow.Table") -> None:
-        lines = bytes(columns.text(table, "jsonl"))[:-1]
-        # a line feed inside a text is escaped, so the ones here are between rows
-        self._out.write(self._before + self._gap + lines.replace(b"}\n{", b"}," + self._gap + b"{"))
-        self._before = b","
+        self._write(self._lines.add(table))
+
+    def _write(self, texts: Iterator[Any]) -> None:
+        for text in texts:
+            # a line feed inside a text is escaped, so the ones here are between rows
+            lines = bytes(text)[:-1].replace(b"}\n{", b"}," + self._gap + b"{")
+            self._out.write(self._before + self._gap + lines)
+            self._before = b","
 
     def end(self) -> None:
+        self._write(self._lines.rest())
         self._out.write(b"[]\n" if self._before == b"[" else self._gap + b"]\n")
 
 

@@ -9,7 +9,7 @@ import datetime as dt
 import json
 from decimal import Decimal
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from alpacli.domain.arrows import integer, texts
 from alpacli.domain.arrows import text as scalar
@@ -40,22 +40,29 @@ def text(table: "pyarrow.Table", style: Style) -> "pyarrow.Buffer | bytes":
     if not table.num_rows:
         return b""
     parts: list[Any] = []
+    last = len(table.column_names) - 1
     for place, name in enumerate(table.column_names):
         if style == "jsonl":
-            parts.append(("{" if place == 0 else ",") + json.dumps(name) + ":")
-        elif place:
-            parts.append("," if style == "csv" else "\t")
-        parts.append(cells(table[name].combine_chunks(), style, raw_json=place > 1 and _is_foreign(table, place)))
-    parts.append("}\n" if style == "jsonl" else "\n")
-    # joined one after the other, with nothing between
-    lines = pc.binary_join_element_wise(
-        *[scalar(part) if isinstance(part, str) else part for part in parts], scalar("")
-    )
-    if isinstance(lines, pa.ChunkedArray):
-        lines = lines.combine_chunks()
+            before, after = ("{" if place == 0 else ",") + json.dumps(name) + ":", "}\n" if place == last else ""
+        else:
+            before, after = "", "\n" if place == last else {"csv": ",", "tsv": "\t"}[style]
+        around = _Around(style, before, after, raw_json=place > 1 and _is_foreign(table, place))
+        parts += _cells(table[name].combine_chunks(), around)
+    lines = pc.binary_join_element_wise(*parts, scalar("")) if len(parts) > 1 else parts[0]
+    if isinstance(lines, pa.Scalar):
+        lines = pa.repeat(lines, table.num_rows)
     _, offsets, data = lines.buffers()
     ends = memoryview(offsets).cast("i")
     return data.slice(ends[lines.offset], ends[lines.offset + len(lines)] - ends[lines.offset])
+
+
+class _Around(NamedTuple):
+    """What stands around every value of a column: it is put around each different value once, not around each row's."""
+
+    style: Style
+    before: str
+    after: str
+    raw_json: bool = False
 
 
 def _is_foreign(table: "pyarrow.Table", place: int) -> bool:
@@ -64,68 +71,70 @@ def _is_foreign(table: "pyarrow.Table", place: int) -> bool:
     return not any(name in columns for columns in COLUMNS.values())
 
 
-def cells(column: "pyarrow.Array", style: Style, *, raw_json: bool = False) -> "pyarrow.StringArray":
-    """Return a column as text; nulls are empty, in JSON ``null``. ``raw_json``: it is JSON text already."""
+def _cells(column: "pyarrow.Array", around: _Around) -> "list[pyarrow.Array | pyarrow.Scalar]":
+    """Return a column as parts of a line; nulls are empty, in JSON ``null``. A column of one value is one scalar."""
     import pyarrow as pa
 
-    kind = column.type
+    kind, style = column.type, around.style
     if pa.types.is_timestamp(kind):
-        written = _times(column)
-        if style == "jsonl":
-            written = _quoted(written)
-    elif pa.types.is_floating(kind):
-        written = _repeated(column, _float_texts)
-    elif pa.types.is_integer(kind):
-        written = _repeated(column, lambda values: values.cast(pa.string()))
-    elif pa.types.is_decimal(kind):
-        written = _repeated(column, lambda values: texts([_plain(value) for value in values.to_pylist()]))
-    elif pa.types.is_list(kind):
-        written = texts([None if value is None else _compact(tuple(value)) for value in column.to_pylist()])
-        if style != "jsonl":
-            written = _each(written, _csv_text if style == "csv" else _tsv_text)
-    elif raw_json and style == "jsonl":
-        written = column
-    else:
-        written = _each(column, {"csv": _csv_text, "tsv": _tsv_text, "jsonl": _json_text}[style])
-    if written.null_count:
-        written = written.fill_null(scalar("null" if style == "jsonl" else ""))
-    return written
+        return _times(column, around)
+    if pa.types.is_floating(kind):
+        return [_repeated(column, around, _float_texts)]
+    if pa.types.is_integer(kind):
+        return [_repeated(column, around, lambda values: values.cast(pa.string()))]
+    if pa.types.is_decimal(kind):
+        return [_repeated(column, around, lambda values: texts([_plain(value) for value in values.to_pylist()]))]
+    if pa.types.is_list(kind):
+        column = texts([None if value is None else _compact(tuple(value)) for value in column.to_pylist()])
+        around = around._replace(raw_json=True)
+    if around.raw_json and style == "jsonl":
+        return [_repeated(column, around, lambda values: values)]
+    write = {"csv": _csv_text, "tsv": _tsv_text, "jsonl": _json_text}[style]
+    return [_repeated(column, around, lambda values: texts([write(value) for value in values.to_pylist()]))]
 
 
-def _times(column: "pyarrow.Array") -> "pyarrow.StringArray":
+def _times(column: "pyarrow.Array", around: _Around) -> "list[pyarrow.Array | pyarrow.Scalar]":
+    """Return date, time of day and, where there are any, digits below the second."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    quote = '"' if around.style == "jsonl" else ""
+    begin, end = around.before + quote, "Z" + quote + around.after
     at_ns = column.cast(pa.int64())
     seconds = pc.divide(at_ns, integer(_SECOND_NS))
     below = pc.subtract(at_ns, pc.multiply(seconds, integer(_SECOND_NS)))
     days = pc.divide(seconds, integer(_DAY_S))
     clock = pc.subtract(seconds, pc.multiply(days, integer(_DAY_S)))
-    parts = [
-        _repeated(days, lambda values: texts([_day_text(day) for day in values.to_pylist()])),
-        _repeated(clock, lambda values: texts([_clock_text(second) for second in values.to_pylist()])),
-    ]
     whole = pc.equal(below, integer(0))
+    in_day = _Around("tsv", "", "" if whole.false_count else end)
+    parts = [
+        _repeated(
+            days, _Around("tsv", begin, ""), lambda values: texts([_day_text(day) for day in values.to_pylist()])
+        ),
+        _repeated(clock, in_day, lambda values: texts([_clock_text(second) for second in values.to_pylist()])),
+    ]
     if whole.false_count:
         digits = pc.utf8_rtrim(pc.utf8_lpad(below.cast(pa.string()), 9, "0"), "0")
-        parts.append(pc.if_else(whole, scalar(""), pc.binary_join_element_wise(scalar("."), digits, scalar(""))))
-    return pc.binary_join_element_wise(*parts, scalar("Z"), scalar(""))
+        dotted = pc.binary_join_element_wise(scalar("."), digits, scalar(""))
+        parts += [pc.if_else(whole, scalar(""), dotted), scalar(end)]
+    return parts
 
 
-def _quoted(column: "pyarrow.StringArray") -> "pyarrow.StringArray":
+def _repeated(column: "pyarrow.Array", around: _Around, write: Any) -> "pyarrow.Array | pyarrow.Scalar":
+    """Write each different value once, with what stands around it, and let every row take its own."""
     import pyarrow.compute as pc
 
-    return pc.binary_join_element_wise(scalar('"'), column, scalar('"'), scalar(""))
-
-
-def _repeated(column: "pyarrow.Array", write: Any) -> "pyarrow.StringArray":
-    """Write each different value once, and let every row take its own."""
     encoded = column.dictionary_encode()
-    return write(encoded.dictionary).take(encoded.indices)
-
-
-def _each(column: "pyarrow.Array", write: Any) -> "pyarrow.StringArray":
-    return _repeated(column, lambda values: texts([write(value) for value in values.to_pylist()]))
+    written, indices = write(encoded.dictionary), encoded.indices
+    if around.before or around.after:
+        written = pc.binary_join_element_wise(scalar(around.before), written, scalar(around.after), scalar(""))
+    empty = scalar(around.before + ("null" if around.style == "jsonl" else "") + around.after)
+    if not len(written):
+        return empty
+    if len(written) == 1 and not indices.null_count:
+        return written[0]
+    taken = written.take(indices)
+    return taken.fill_null(empty) if taken.null_count else taken
 
 
 def _float_texts(values: "pyarrow.Array") -> "pyarrow.StringArray":
