@@ -122,3 +122,29 @@ def test_without_redis_the_holder_goes_on_the_others_say_so_and_all_recover_by_t
         assert feed.most_open == 1
         assert feed.connections == 1
     assert eventually(lambda: feed.open_now == 0)
+
+
+def test_a_replica_that_was_promoted_goes_on_where_the_master_was(tmp_path: Path) -> None:
+    async def endure(one: Gateway, two: Gateway, master: valkey.Server) -> None:
+        async with (
+            one.connect(f"{BROKER}?symbols=AAPL&streams=trades") as first,
+            two.connect(f"{BROKER}?symbols=MSFT&streams=trades") as second,
+        ):
+            await first.hear_of("trade")
+            await second.hear_of("trade")
+            before = await _until_trade(first)
+            master.kill()
+            assert (await second.hear_of("gap"))["feed"] == "iex"
+            await second.hear_of("trade")
+            numbers = await _numbers(first, 100)
+            assert numbers == list(range(before + 1, before + 101))
+
+    with valkey.sentinel_group(tmp_path) as (master, _, sentinel):
+        url = f"redis+sentinel://127.0.0.1:{sentinel.port}/paper"
+        with (
+            Feed() as feed,
+            Gateway(feed.url, tmp_path / "a", REDIS_URL=url) as one,
+            Gateway(feed.url, tmp_path / "b", REDIS_URL=url) as two,
+        ):
+            asyncio.run(endure(one, two, master))
+            assert (feed.most_open, feed.connections) == (1, 1)
