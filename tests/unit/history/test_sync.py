@@ -160,7 +160,7 @@ def _statuses(archive: Archive) -> list[str]:
 def test_a_dividend_that_is_booked_days_later_under_an_older_date_is_found(archive: Archive) -> None:
     book = _book(30)
     _sync(book, archive)
-    book.activities.append(booking(77, "DIV", "2026-04-20", net_amount="5"))
+    book.activities.append(booking(77, "DIV", "2026-04-01", net_amount="5"))
     _sync(book, archive)
     assert _whole(book, archive)
 
