@@ -249,6 +249,19 @@ def test_alpacli_on_another_machine_works_through_a_gateway_profile(
     assert token not in remote("profile", "show", "desk").text
 
 
+def test_what_is_kept_on_this_machine_is_shown_too(gateway: Gateway, token: str) -> None:
+    order = {"symbol": "KO", "side": "buy", "qty": "1", "limit_price": "1.25"}
+    gateway.send("POST", f"{V1}/orders", token, json=order)
+    synced = gateway.alpacli("history", "sync")
+    assert synced.code == 0, synced.errors
+    kept = from_json(gateway.get(f"{V1}/history/orders?symbols=KO&since=2020-01-01T00:00:00Z", token).content)
+    assert kept["data"][0]["limit_price"] == Decimal("1.25")
+    assert (kept["count"], kept["filter"]["symbols"]) == (len(kept["data"]), "KO")
+    for path in ("fills", "snapshots"):
+        assert gateway.get(f"{V1}/history/{path}", token).json()["success"] is True
+    assert gateway.get(f"{V1}/history/fills?since=2020-01-01T00:00:00", token).status_code == 422
+
+
 @pytest.mark.parametrize("url", ["http://gateway.example.com", "https://a:b@host", "https://host/path", "ftp://host"])
 def test_a_gateway_is_reached_over_https_only(tmp_path: Path, url: str) -> None:
     refused = Alpacli(tmp_path)("profile", "add", "x", "--gateway", url, "--token-file", "-", stdin=b"t")

@@ -4,7 +4,7 @@ Bodies are canonical JSON: FastAPI describes them, but never writes a number.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final, Generic, Literal, TypeVar
@@ -18,12 +18,15 @@ from alpacli.domain.account import Account, Activity, PortfolioHistory, Position
 from alpacli.domain.market import MarketClock
 from alpacli.domain.orders import Order
 from alpacli.domain.tickets import TIMES_IN_FORCE, amount, read_ticket
-from alpacli.domain.values import Model, from_json
+from alpacli.domain.values import Model, epoch_ns, from_json
 from alpacli.errors import UsageError
 from alpacli.gateway.answers import Answer, answer, enveloped, respond, success
 from alpacli.gateway.door import may
 from alpacli.gateway.parts import Parts
-from alpacli.runtime import whoami
+from alpacli.history import records
+from alpacli.history.archive import Archive
+from alpacli.history.records import SnapshotLine, Wanted
+from alpacli.runtime import open_archive, whoami
 from alpacli.store.halt import Halt
 from alpacli.wire import rest
 from alpacli.wire.rest import Call
@@ -96,6 +99,7 @@ class CacheState(Model):
     entries: int
 
 
+Rows = Annotated[int, Query(ge=1, le=10_000)]
 UseCache = Annotated[bool, Query(description="Take an answer that is a few seconds old.")]
 _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
     401: {"model": ErrorEnvelope, "description": "No token, or one that is not valid (any more)"},
@@ -117,6 +121,7 @@ def router(parts: Parts) -> APIRouter:
     routes = APIRouter(prefix=PREFIX, responses=_ERRORS, dependencies=[Depends(HTTPBearer(auto_error=False))])
     _reads(routes, parts)
     _trades(routes, parts)
+    _kept(routes, parts)
     _service(routes, parts)
     return routes
 
@@ -210,6 +215,65 @@ def _reads(routes: APIRouter, parts: Parts) -> None:
         call = rest.activities(activity_types=types.split(",") if types else (), day=day, limit=limit)
         asked = {"limit": limit, **{name: value for name, value in (("types", types), ("day", day)) if value}}
         return await read(request, call, asked, use_cache=False)
+
+
+def _kept(routes: APIRouter, parts: Parts) -> None:
+    """Add what `alpacli history` keeps on this machine; nothing is asked of Alpaca."""
+    reader = [Depends(may(parts, "read"))]
+
+    async def rows(
+        find: Callable[[Archive, Wanted], Iterable[Model]], asked: dict[str, Any], wanted: Wanted
+    ) -> Response:
+        def work() -> list[Model]:
+            with open_archive(parts.settings, warn=parts.warn) as archive:
+                return list(find(archive, wanted))
+
+        return success(await asyncio.to_thread(work), {name: value for name, value in asked.items() if value})
+
+    def wanted(since: datetime | None, until: datetime | None, symbols: str | None, limit: int) -> Wanted:
+        named = [name.strip().upper() for name in (symbols or "").split(",") if name.strip()]
+        return Wanted(
+            _ns("since", since, records.FIRST_NS),
+            _ns("until", until, records.LAST_NS),
+            named,
+            most=limit,
+            descending=True,
+        )
+
+    @routes.get("/history/orders", response_model=Envelope[list[Order]], dependencies=reader, tags=["history"])
+    async def kept_orders(
+        *, since: datetime | None = None, until: datetime | None = None, symbols: str | None = None, limit: Rows = 100
+    ) -> Response:
+        """Orders that `alpacli history sync` brought in, newest first."""
+        asked = {"since": since, "until": until, "symbols": symbols, "limit": limit}
+        return await rows(records.orders, asked, wanted(since, until, symbols, limit))
+
+    @routes.get("/history/fills", response_model=Envelope[list[Activity]], dependencies=reader, tags=["history"])
+    async def kept_fills(
+        *, since: datetime | None = None, until: datetime | None = None, symbols: str | None = None, limit: Rows = 100
+    ) -> Response:
+        """Fills that `alpacli history sync` brought in, newest first."""
+        asked = {"since": since, "until": until, "symbols": symbols, "limit": limit}
+        found = wanted(since, until, symbols, limit)._replace(kinds=["FILL"])
+        return await rows(records.activities, asked, found)
+
+    @routes.get(
+        "/history/snapshots", response_model=Envelope[list[SnapshotLine]], dependencies=reader, tags=["history"]
+    )
+    async def kept_snapshots(
+        *, since: datetime | None = None, until: datetime | None = None, limit: Rows = 100
+    ) -> Response:
+        """The record of snapshots, newest first."""
+        asked = {"since": since, "until": until, "limit": limit}
+        return await rows(records.snapshots, asked, wanted(since, until, None, limit))
+
+
+def _ns(name: str, at: datetime | None, otherwise: int) -> int:
+    if at is None:
+        return otherwise
+    if at.tzinfo is None:
+        raise UsageError(f"{name} is a time without a zone", "end it with Z or an offset")
+    return min(max(epoch_ns(at), records.FIRST_NS), records.LAST_NS)
 
 
 def _trades(routes: APIRouter, parts: Parts) -> None:
