@@ -9,14 +9,17 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The demo account is kept in the checkout, so that nobody's own state, profile or Redis server is touched.
 DEMO_ENV := ALPACLI_STATE_DIR="$$PWD/.demo/state" ALPACLI_CONFIG_DIR="$$PWD/.demo/config" ALPACLI_PROFILE= REDIS_URL=
 
-.PHONY: help setup demo test check format bench pictures live clean
+.PHONY: help setup demo test check format bench golden pictures docs release single-file live clean
 
 help:
 	@echo 'make demo      a paper account on the offline exchange: no keys, no network'
 	@echo 'make test      the whole test suite, offline'
 	@echo 'make check     format, lint, types, layers'
 	@echo 'make bench     measure the performance goals'
+	@echo 'make golden    what the tests compare: the command tree'
 	@echo 'make pictures  docs/images, drawn by the program itself'
+	@echo 'make docs      the site of the documentation, in build/site'
+	@echo 'make release   dist/: sdist, wheel, one file, bill of materials, licences, and every check that they may be published'
 	@echo 'make live      the contract tests against the real paper API (needs a paper key pair)'
 	@echo 'make clean     remove everything that was made here'
 
@@ -71,12 +74,31 @@ bench: $(READY)
 	@$(PY) -m compileall -q src
 	@$(PY) -m benchmarks
 
+golden: $(READY)
+	@$(PY) -m tools.golden
+
 pictures: $(READY)
 	@$(PY) -m docs.screenshots
+
+# What only these two need is installed when they are asked for the first time.
+.venv/.ready-docs .venv/.ready-release: .venv/.ready-%: $(READY)
+	@echo 'setting up .venv for make $*'
+	@if $(PY) -m pip --version >/dev/null 2>&1; then $(PY) -m pip install --quiet --group $*; \
+	else uv pip install --quiet --python $(PY) --group $*; fi
+	@touch $@
+
+docs: .venv/.ready-docs
+	@$(PY) -m docs.site
+
+release: .venv/.ready-release
+	@$(PY) -m tools.release
+
+single-file: .venv/.ready-release
+	@$(PY) -m tools.release --single-file
 
 live: $(READY)
 	@$(PY) -m pytest -m live -rs tests/contract
 
 clean:
 	rm -rf .venv .demo dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
-	find src tests benchmarks docs -name __pycache__ -prune -exec rm -rf {} +
+	find src tests benchmarks docs tools -name __pycache__ -prune -exec rm -rf {} +
