@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from alpacli import settings
+from alpacli.cli.topics import TOPICS
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -22,7 +23,7 @@ def test_there_are_variables_and_documents_to_check() -> None:
     assert len(DOCUMENTS) >= 10
 
 
-@pytest.mark.parametrize("document", [".env.example", "README.md"])
+@pytest.mark.parametrize("document", [".env.example", "src/alpacli/cli/topics.py"])
 @pytest.mark.parametrize("variable", VARIABLES)
 def test_every_variable_that_is_read_is_explained(document: str, variable: str) -> None:
     assert re.search(rf"\b{variable}\b", (ROOT / document).read_text(encoding="utf-8"))
@@ -37,8 +38,25 @@ def test_the_example_environment_changes_nothing_when_it_is_copied_as_it_is(tmp_
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_and_pictures_within_the_project_exist(document: Path) -> None:
     links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", document.read_text(encoding="utf-8"))
-    missing = [link for link in links if "://" not in link and not (document.parent / link).exists()]
+    made = {f"{name}.md" for name in (*TOPICS, "commands")}  # pages that only the site has
+    missing = [
+        link
+        for link in links
+        if "://" not in link and Path(link).name not in made and not (document.parent / link).exists()
+    ]
     assert missing == []
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    reached, unread = set(), [ROOT / "README.md"]
+    while unread:
+        page = unread.pop()
+        reached.add(page)
+        for link in re.findall(r"\]\(([^)#\s]+\.md)[^)]*\)", page.read_text(encoding="utf-8")):
+            found = (page.parent / link).resolve()
+            if "://" not in link and found.exists() and found not in reached:
+                unread.append(found)
+    assert [str(page) for page in DOCUMENTS if page not in reached] == []
 
 
 def test_every_decision_is_in_the_list_of_decisions() -> None:
@@ -47,18 +65,26 @@ def test_every_decision_is_in_the_list_of_decisions() -> None:
     assert [path.name for path in sorted(folder.glob("0*.md")) if f"({path.name})" not in listed] == []
 
 
-def _shown_commands() -> list[str]:
-    """Return the alpacli commands of the README's terminal sessions, without what they are piped into."""
+def _shown_sessions() -> list[tuple[str, str]]:
+    """Return the commands of the README's terminal sessions, without what they are piped into, and what they print."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    return [line.partition(" | ")[0] for line in re.findall(r"^\$ alpacli (.*)$", text, re.MULTILINE)]
+    found = []
+    for session in re.findall(r"^```console\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        for part in session.split("$ alpacli ")[1:]:
+            command, _, printed = part.partition("\n")
+            found.append((command.partition(" | ")[0], printed))
+    return found
 
 
 def test_the_commands_that_the_readme_shows_run_in_their_order(tmp_path: Path) -> None:
     alpacli = Path(sys.executable).with_name("alpacli")
     env = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
-    assert len(_shown_commands()) >= 4
-    for command in _shown_commands():
+    assert len(_shown_sessions()) >= 8
+    for command, printed in _shown_sessions():
         arguments = [str(alpacli), *shlex.split(command)]
         done = subprocess.run(arguments, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert (command, done.returncode, done.stderr) == (command, 0, "")
-        assert done.stdout
+        assert (command, done.returncode) == (command, 0), done.stderr
+        assert [line for line in done.stderr.splitlines() if not line.startswith("alpacli: wrote ")] == []
+        assert bool(done.stdout) == bool(printed)
+        if "\t" in printed:
+            assert done.stdout.splitlines()[0].split("\t")[0] == printed.split("\t")[0]
