@@ -219,12 +219,14 @@ def test_the_unchanged_sdk_reads_market_data_through_the_gateway(gateway: Gatewa
     with_token._session.close()
 
 
-def test_an_order_of_the_sdk_is_in_the_journal(gateway: Gateway, token: str) -> None:
+def test_an_order_of_the_sdk_is_in_the_journal_with_who_sent_it(gateway: Gateway, token: str) -> None:
     order = {"symbol": "AAPL", "side": "buy", "qty": "1", "type": "limit", "limit_price": "1.1", "time_in_force": "day"}
     client_order_id = gateway.send("POST", "/v2/orders", token, json=order).json()["client_order_id"]
     listed = gateway.alpacli("audit", "list", "--json").out
-    phases = [line["phase"] for line in json.loads(listed) if line.get("client_order_id") == client_order_id]
-    assert phases == ["sent", "answered"]
+    lines = [line for line in json.loads(listed) if line.get("client_order_id") == client_order_id]
+    assert [(line["phase"], line["program"]) for line in lines] == [("sent", "gateway"), ("answered", "gateway")]
+    names = [row["name"] for row in json.loads(gateway.alpacli("serve", "tokens", "--json").out)]
+    assert {line["client"] for line in lines} <= set(names)
 
 
 def test_alpacli_on_another_machine_works_through_a_gateway_profile(

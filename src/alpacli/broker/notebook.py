@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from alpacli.broker.outcomes import Record, Who
+from alpacli.broker.outcomes import Record, Who, acting_for
 from alpacli.errors import ConfigError
 from alpacli.ports import Clock
 from alpacli.wire.rest import Call
@@ -76,9 +76,9 @@ class Notebook:
 
     def _stamp(self) -> dict[str, Any]:
         now = self._clock.time()
-        return {"at": now, "time": dt.datetime.fromtimestamp(now, dt.UTC).isoformat().replace("+00:00", "Z")} | (
-            self._who._asdict()
-        )
+        time = dt.datetime.fromtimestamp(now, dt.UTC).isoformat().replace("+00:00", "Z")
+        client = acting_for.get()
+        return {"at": now, "time": time, **self._who._asdict(), **({"client": client} if client else {})}
 
     # ------------------------------------------------------------------------------------------------- reading
 

@@ -1,7 +1,8 @@
 """What order entry tells, and what it needs to be told: previews, unresolved orders, closings, the halt, the journal."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, Protocol
+from contextvars import ContextVar
+from typing import Any, Final, NamedTuple, Protocol
 
 from alpacli.domain.orders import Order
 from alpacli.domain.values import MaybeAmount, Model
@@ -36,6 +37,10 @@ class Who(NamedTuple):
     host: str
     pid: int
     program: str
+
+
+acting_for: Final[ContextVar[str | None]] = ContextVar("acting_for", default=None)
+"""The client of a gateway whose request is being carried out, by the name of its token; for the journal."""
 
 
 class Preview(Model):

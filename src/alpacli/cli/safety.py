@@ -47,6 +47,7 @@ class AuditLine(Model):
     host: str | None = None
     pid: int | None = None
     program: str | None = None
+    client: str | None = None
     prev: str
     hash: str
 

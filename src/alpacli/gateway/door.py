@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 
 from fastapi import Request
 
+from alpacli.broker.outcomes import acting_for
 from alpacli.gateway.access import Grant, from_headers
 from alpacli.gateway.chronicle import CLIENT
 from alpacli.gateway.parts import Parts
@@ -19,6 +20,7 @@ async def admit(parts: Parts, request: Request, scope: str) -> Grant:
     """
     grant = parts.access.check(from_headers(request.headers), scope)
     request.scope[CLIENT] = grant.name
+    acting_for.set(grant.name)
     parts.access.spend(grant)
     if scope == "trade" and parts.access.needs_signature(grant):
         body = await request.body()

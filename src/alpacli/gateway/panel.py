@@ -21,6 +21,7 @@ _FILES: Final = {
     "/panel.css": ("panel.css", "text/css"),
     "/panel.js": ("panel.js", "text/javascript"),
     "/panel.svg": ("panel.svg", "image/svg+xml"),
+    "/favicon.ico": ("panel.svg", "image/svg+xml"),  # what browsers ask for on the other pages
 }
 
 
