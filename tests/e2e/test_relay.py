@@ -81,7 +81,11 @@ def test_the_official_sdk_runs_unchanged_several_at_once_where_one_connection_is
         programs = [_sdk(_DATA, "stock", f"{gateway.ws}/v2/iex", symbol) for symbol in ("AAPL", "MSFT", "NVDA")]
         programs.append(_sdk(_DATA, "crypto", f"{gateway.ws}/v1beta3/crypto/us", "BTC/USD"))
         programs.append(_sdk(_TRADING, gateway.ws, exchange.url))
-        said = [program.communicate(timeout=60) for program in programs]
+        try:
+            said = [program.communicate(timeout=60) for program in programs]
+        finally:
+            for program in programs:
+                program.kill()
     for symbol, (out, errors) in zip(("AAPL", "MSFT", "NVDA", "BTC/USD"), said, strict=False):
         assert set(out.split()) <= {f"Trade:{symbol}:True", f"Quote:{symbol}:True"}, errors
         assert out.split(), errors
