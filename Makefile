@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The demo account is kept in the checkout, so that nobody's own state, profile or Redis server is touched.
 DEMO_ENV := ALPACLI_STATE_DIR="$$PWD/.demo/state" ALPACLI_CONFIG_DIR="$$PWD/.demo/config" ALPACLI_PROFILE= REDIS_URL=
 
-.PHONY: help setup demo test check format bench golden pictures docs release single-file live clean
+.PHONY: help setup demo test check format bench fuzz chaos mutants coverage golden pictures docs release single-file live clean
 
 help:
 	@echo 'make demo      a paper account on the offline exchange: no keys, no network'
@@ -17,6 +17,7 @@ help:
 	@echo 'make check     format, lint, types, layers'
 	@echo 'make bench     measure the performance goals'
 	@echo 'make golden    what the tests compare: the command tree'
+	@echo 'make fuzz      ever new inputs for every parser (SECONDS=300)'
 	@echo 'make pictures  docs/images, drawn by the program itself'
 	@echo 'make docs      the site of the documentation, in build/site'
 	@echo 'make release   dist/: sdist, wheel, one file, bill of materials, licences, and every check that they may be published'
@@ -69,6 +70,9 @@ check: $(READY)
 format: $(READY)
 	@.venv/bin/ruff format .
 	@.venv/bin/ruff check --fix .
+
+fuzz: $(READY)
+	@$(PY) -W ignore -m tests.fuzz --seconds $(or $(SECONDS),300)
 
 bench: $(READY)
 	@$(PY) -m compileall -q src

@@ -96,7 +96,7 @@ def _parse(path: str, text: str) -> _File:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"{path}: {where}: {first['msg']}", "correct this line of the profile file") from None
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also a number of thousands of digits, or lists in lists without end
         raise ConfigError(f"cannot read {path}: {error}", "correct the profile file, or move it away") from None
 
 
@@ -169,7 +169,7 @@ def edited(config_dir: str, *, keep: bool = True) -> "Iterator[TOMLDocument]":
         try:
             text = Path(path).read_text(encoding="utf-8-sig") if os.path.exists(path) else ""
             document = tomlkit.parse(text)
-        except (OSError, ValueError, TOMLKitError) as error:
+        except (OSError, ValueError, RecursionError, TOMLKitError) as error:
             raise ConfigError(f"cannot read {path}: {error}", "correct the profile file, or move it away") from None
         yield document
         if keep:

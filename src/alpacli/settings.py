@@ -461,7 +461,7 @@ def _number(
         return default
     try:
         value = float(int(text)) if whole else float(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         value = -1.0
     if not least <= value < 1e9:
         kind = "a whole number" if whole else "a number"

@@ -343,3 +343,10 @@ def test_each_reading_command_tells_its_schema_without_a_history(paper: Alpacli)
         assert (name, done.code) == (name, 0)
         assert "$schema" in json.loads(done.out)
     assert not os.path.exists(paper.state / "history")
+
+
+def test_what_has_to_be_said_is_asked_for(demo: Alpacli) -> None:
+    for words in (("export", "orders"), ("report",)):
+        done = demo("history", *words, "--sim")
+        assert done.code == 2
+        assert "Missing option" in done.errors

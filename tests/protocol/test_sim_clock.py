@@ -12,7 +12,7 @@ from tests.support.alpacli import PROGRAM, Alpacli
 
 from alpacli.errors import UsageError
 from alpacli.ports import SystemClock
-from alpacli.sim.stepping import SteppedClock
+from alpacli.sim.stepping import SteppedClock, step
 
 
 def ask(url: str, body: object = None, method: str = "GET") -> Any:
@@ -65,3 +65,8 @@ def test_it_never_goes_back() -> None:
         clock.set(1499.0)
     clock.advance(0.5)
     assert clock.time() == 1500.5
+
+
+def test_a_request_nested_without_end_is_refused_like_any_nonsense() -> None:
+    with pytest.raises(ValueError, match="nested too deeply"):
+        step(SteppedClock(SystemClock(), 1000.0), b"[" * 5000)

@@ -114,6 +114,12 @@ def test_a_file_that_is_not_text_is_refused_without_quoting_it(tmp_path: Path) -
     assert caught.value.__cause__ is None
 
 
+@pytest.mark.parametrize("text", ["x = " + "[" * 5000, "x = " + "1" * 5000])
+def test_a_nesting_or_a_number_without_bounds_is_refused_like_any_mistake(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match="cannot read"):
+        read_profile(_write(tmp_path, text), None)
+
+
 def test_a_file_saved_by_a_windows_editor_is_read(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_bytes(b"\xef\xbb\xbfprofile = 'a'\r\n[profiles.a]\r\nrate_limit = 50\r\n")

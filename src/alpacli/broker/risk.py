@@ -85,7 +85,7 @@ def read_rules(config_dir: str, profile: str | None) -> RiskRules:
 
     try:
         tree: dict[str, Any] = tomllib.loads(text, parse_float=Decimal)
-    except ValueError as error:
+    except (ValueError, ArithmeticError, RecursionError) as error:  # a number or a nesting without bounds too
         raise ConfigError(f"cannot read {path}: {error}", "correct it, or move it away; no order was sent") from None
     profiles = tree.pop("profiles", {})
     try:

@@ -212,7 +212,8 @@ class _Unchecked(TyperOption):
     """An option of which neither the default nor plain text is validated: one validator costs more than the whole answer."""
 
     def process_value(self, ctx: Any, value: Any) -> Any:
-        return value if value is self.default or _is_text(self, value) else super().process_value(ctx, value)
+        is_default = value is self.default and not self.required
+        return value if is_default or _is_text(self, value) else super().process_value(ctx, value)
 
 
 class _UncheckedArgument(TyperArgument):

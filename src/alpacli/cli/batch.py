@@ -186,7 +186,7 @@ def _cell(value: Any) -> Any:
     if isinstance(value, str) and value[:1] in ("[", "{"):
         try:
             return json.loads(value, parse_float=str)
-        except ValueError:
+        except (ValueError, RecursionError):
             return value
     return value
 

@@ -525,7 +525,7 @@ def _command(line: bytes, plan: Plan) -> tuple[str, Interest]:
     example = 'write {"action": "subscribe", "symbols": ["AAPL"]}, unsubscribe or ping'
     try:
         command = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise UsageError("a line on standard input is not JSON", example) from None
     if not isinstance(command, dict) or command.get("action") not in ("subscribe", "unsubscribe", "ping"):
         raise UsageError("a line on standard input is no command", example)

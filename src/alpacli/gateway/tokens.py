@@ -166,7 +166,7 @@ class PublishedKeys:
         self._next = self._clock.monotonic() + _SOON_S
         try:
             keys = jwt.PyJWKSet.from_dict(json.loads(self._fetch(self.issuer.jwks))).keys
-        except (OSError, ValueError, jwt.PyJWTError) as error:
+        except (OSError, ValueError, RecursionError, jwt.PyJWTError) as error:
             raise ConfigError(f"no keys from {self.issuer.jwks}: {error}", "check --jwks") from None
         usable = {key.key_id: key for key in keys if key.key_id and key.algorithm_name in _FOREIGN}
         if not usable:

@@ -236,7 +236,7 @@ class _File:
                 continue
             try:
                 row = decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 raise self._wrong(f"line {number}", f"this is no JSON object ({error})") from error
             kind = row.get("type")
             if kind == "mark":
@@ -436,14 +436,15 @@ class _File:
         return self._moment(where, f"{str(day).strip()} {str(clock).strip()}")
 
     def _moment(self, where: str, value: object) -> tuple[int | None, date]:
-        found = self._moments.get(value)
+        key = str(value) if isinstance(value, list | dict) else value  # as JSON may have it: a time is neither
+        found = self._moments.get(key)
         if found is None:
             try:
                 found = self._parsed(value)
             except (ValueError, OverflowError):
                 shown = "empty" if _is_nothing(value) else f"{str(value)[:40]!r}"
                 raise self._wrong(where, f"its time is {shown}", "like 2024-01-02T14:30:00Z or 2024-01-02") from None
-            self._moments[value] = found
+            self._moments[key] = found
         return found
 
     def _parsed(self, value: object) -> tuple[int | None, date]:

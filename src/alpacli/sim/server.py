@@ -127,7 +127,7 @@ class SimApp:
             try:
                 given = json.loads(body or b"null")
                 self._faults.add([fault_from(fields) for fields in (given if isinstance(given, list) else [given])])
-            except ValueError:
+            except (ValueError, RecursionError):
                 return _error(400, 40010000, "request body format is invalid")
             except UsageError as error:
                 return _error(422, 42210000, f"{error}; {error.hint}")

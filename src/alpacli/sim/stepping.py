@@ -70,7 +70,10 @@ def step(clock: SteppedClock, body: bytes) -> None:
     """
     from alpacli.domain.values import Timestamp
 
-    told: Any = json.loads(body or b"null")
+    try:
+        told: Any = json.loads(body or b"null")
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
     if not isinstance(told, Mapping) or len(told) != 1:
         raise ValueError("one of advance and set")
     if "set" in told and isinstance(told["set"], str):

@@ -109,7 +109,7 @@ class Member(asyncio.Protocol):
             try:
                 command = msgspec.json.decode(line)
                 self._hub.told(self, command["do"], command)
-            except (msgspec.DecodeError, KeyError, TypeError, AttributeError):
+            except (msgspec.DecodeError, RecursionError, KeyError, TypeError, AttributeError):
                 self.cut_off()  # not one of ours
                 return
 

@@ -167,7 +167,7 @@ class Replay:
                 line = _read_line(raw)
                 mark_ns = instant_ns(line.received_at) if line.type == "mark" else None
                 at_ns = instant_ns(line.timestamp) if line.timestamp and not marked else None
-            except (msgspec.DecodeError, ValueError, UnicodeDecodeError):
+            except (ValueError, RecursionError):
                 self._bad += 1
                 continue
             if not raw.endswith(b"\n"):

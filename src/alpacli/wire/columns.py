@@ -176,7 +176,7 @@ def read_page(kind: Kind, body: bytes) -> Page:
     if _doubles_keep(body):
         try:
             found = _decoder(kind).decode(body)
-        except (msgspec.ValidationError, msgspec.DecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return _read_slowly(kind, body)
         if f'"{kind}"'.encode() not in body:
             raise UnreadableAnswer(f"the answer for {kind} holds none", "a proxy may stand between: try again")

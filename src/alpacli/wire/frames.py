@@ -191,7 +191,7 @@ _envelope: Final = msgspec.json.Decoder(dict[str, Raw])
 _text: Final = msgspec.json.Decoder(str)
 _lists: Final = msgspec.json.Decoder(list[str])
 _lines: Final = msgspec.json.Encoder(decimal_format="number")
-_NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_NOT_JSON: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
 _BREAKS: Final = str.maketrans("\r\n", "  ")
 _BAR_TICKS: Final[Mapping[type, type[Bar]]] = {_Bar: Bar, _UpdatedBar: UpdatedBar, _DailyBar: DailyBar}
 
@@ -518,7 +518,7 @@ def decode_command(frame: str | bytes, encoding: Encoding = "json") -> dict[str,
     decoder: Callable[..., Any] = msgspec.json.decode if encoding == "json" else msgspec.msgpack.decode
     try:
         command = decoder(frame)
-    except (msgspec.DecodeError, UnicodeDecodeError, TypeError, RecursionError) as error:
+    except (*_NOT_JSON, TypeError) as error:
         raise BadFrame("not a command") from error
     if not isinstance(command, dict):
         raise BadFrame("not a command")

@@ -148,7 +148,7 @@ def booking(wire: bytes) -> Booking:
     """
     try:
         found: Booking = _READ.booking.decode(wire)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise UnreadableAnswer(f"an activity does not fit: {error}", "this may be a defect: please report it") from None
     return found
 
@@ -165,7 +165,7 @@ def _heads(body: bytes, decoder: Any, what: str) -> list[Any]:
     try:
         rows = [bytes(row) for row in _READ.rows.decode(body)]
         heads = [decoder.decode(row) for row in rows]
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise UnreadableAnswer(f"the answer for {what} does not fit: {error}", "try again later") from None
     for head, row in zip(heads, rows, strict=True):
         head.wire = row

@@ -7,7 +7,6 @@ Source: "Real-time Data" (its table of errors included) and "Websocket Streaming
 """
 
 import base64
-import binascii
 import re
 from collections.abc import Collection, Mapping
 from typing import Any, Final, Literal, NamedTuple
@@ -94,7 +93,7 @@ def login_in(headers: Mapping[str, str]) -> Login | None:
     if scheme.lower() == "basic":
         try:
             key_id, _, secret = base64.b64decode(value.strip(), validate=True).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:  # no Base64, no UTF-8, or a letter that is not ASCII
             return Login("", "")
         return Login(key_id, secret)
     return None

@@ -183,6 +183,8 @@ def test_files_that_are_no_prices_are_refused(tmp_path: Path) -> None:
     assert "are no bars, trades or quotes" in refused(tmp_path, "")
     assert "bars of a week" in refused(tmp_path, "Date,Open,High,Low,Close\n2024-01-01,1,1,1,1\n2024-01-08,1,1,1,1\n")
     assert "line 2: this is no JSON object" in refused(tmp_path, '{"type":"mark"}\n[1]\n', "rec.jsonl")
+    assert "line 1: this is no JSON object" in refused(tmp_path, '{"a":' * 5000, "deep.jsonl")
+    assert "line 1: its time is '[5]'" in refused(tmp_path, '{"symbol":"F","timestamp":[5],"price":5}', "list.jsonl")
     (tmp_path / "AAPL.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(UsageError, match=r"cannot read .*AAPL\.parquet"):
         read([str(tmp_path / "AAPL.parquet")])

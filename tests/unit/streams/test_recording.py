@@ -69,8 +69,15 @@ def test_recording_goes_on_after_the_last_whole_line(tmp_path: Path) -> None:
 def test_holes_and_noise_in_the_middle_cost_only_themselves(tmp_path: Path) -> None:
     path = tmp_path / "day.ndjson"
     path.write_bytes(
-        LINES[0] + b"\0" * 5000 + b"\n\xff\xfe\n[1]\n" + LINES[1] + b'{"type":"mark","received_at":5}\n' + LINES[3]
+        LINES[0]
+        + b"\0" * 5000
+        + b"\n\xff\xfe\n[1]\n"
+        + LINES[1]
+        + b'{"type":"mark","received_at":5}\n'
+        + b"[" * 5000
+        + b"\n"
+        + LINES[3]
     )
     played = play(path)
     assert played.lines == LINES[0] + LINES[1] + LINES[3]
-    assert played.bad == 4
+    assert played.bad == 5
