@@ -1,8 +1,12 @@
 """What happens when the shared store fails: one warning, and the next one takes over, so that an answer is always given.
 
 The chain is Redis, the embedded file, a private store in memory. An operation that fails is repeated on the next store;
-tickets and leases that the lost one held are lost with it, which costs a request at most. A long-lived process asks the
-lost store again after a while, and first tells it what was dropped in the meantime: it kept entries from before.
+leases that the lost one held are lost with it, which costs a request at most. A long-lived process asks the lost store again
+after a while, and first tells it what was dropped in the meantime: it kept entries from before.
+
+The budget is counted twice while there is a Redis: a request needs a slot of this machine, and then one of all machines. So
+what this machine has sent is known here whatever becomes of Redis, and one that comes back without its counts, or without
+those of the time it was away, gives no slot a second time.
 """
 
 from _thread import allocate_lock
@@ -100,6 +104,9 @@ class ResilientStore:
         self._lost_until = [float("-inf")] * len(self._stores)
         self._owed = [_Owed() for _ in self._stores]
         self._warned = False
+        self._counts_twice = len(self._stores) > 1 and self._stores[0].kind == "redis"
+        self._unsaid: list[str] = []
+        self._granted_here: dict[str, Granted] = {}
         self.kind = self._stores[0].kind
 
     def get(self, key: str, max_age_s: float) -> Entry | None:
@@ -127,13 +134,25 @@ class ResilientStore:
         return self._first(lambda store: store.cache_stats(prefix))
 
     def admit(self, rules: BudgetRules, ticket: Ticket) -> Granted | Wait | Refused:
-        return self._first(lambda store: store.admit(rules, ticket))
+        if not self._counts_twice:
+            return self._first(lambda store: store.admit(rules, ticket))
+        here = self._granted_here.get(ticket.id) or self._here(lambda store: store.admit(rules, ticket))
+        if not isinstance(here, Granted):
+            return here
+        self._granted_here[ticket.id] = here
+        answer = self._first(lambda store: store.admit(rules, ticket) if store is self._stores[0] else here)
+        if not isinstance(answer, Wait):
+            del self._granted_here[ticket.id]
+        if isinstance(answer, Refused):
+            self._here(lambda store: store.leave(rules, ticket))
+        return answer
 
     def settle(self, rules: BudgetRules, ticket: Ticket, outcome: Outcome) -> None:
-        self._first(lambda store: store.settle(rules, ticket, outcome))
+        self._everywhere(lambda store: store.settle(rules, ticket, outcome))
 
     def leave(self, rules: BudgetRules, ticket: Ticket) -> None:
-        self._first(lambda store: store.leave(rules, ticket))
+        self._granted_here.pop(ticket.id, None)
+        self._everywhere(lambda store: store.leave(rules, ticket))
 
     def limits(self, rules: BudgetRules) -> LimitsReport:
         return self._first(lambda store: store.limits(rules))
@@ -141,6 +160,29 @@ class ResilientStore:
     def close(self) -> None:
         for store in self._stores:
             store.close()
+
+    def _everywhere(self, operation: Callable[[Store], None]) -> None:
+        if not self._counts_twice:
+            self._first(operation)
+            return
+        self._here(operation)
+        self._first(lambda store: operation(store) if store is self._stores[0] else None)
+
+    def _here(self, operation: Callable[[Store], T]) -> T:
+        """Run the operation on the first store of this machine that works, and say nothing: nobody asked for this one."""
+        *stores, last = self._stores[1:]
+        for place, store in enumerate(stores, 1):
+            if self._clock.monotonic() >= self._lost_until[place]:
+                try:
+                    return operation(store)
+                except StoreUnavailable as error:
+                    self._lose(place)
+                    self._unsaid = [error.message]
+        return operation(last)
+
+    def _lose(self, place: int) -> None:
+        # Jitter: many processes that lost the same server do not all come back in the same second.
+        self._lost_until[place] = self._clock.monotonic() + self._retry_s * (1.0 + 0.2 * self._rng.random())
 
     def _first(self, operation: Callable[[Store], T], missed: Callable[[_Owed], None] = lambda _: None) -> T:
         """Run the operation on the first store that is not lost; ``missed`` notes it for every one that is."""
@@ -154,9 +196,7 @@ class ResilientStore:
                 self._owed[place].pay(store.drop)
                 result = operation(store)
             except StoreUnavailable as error:
-                # Jitter: many processes that lost the same server do not all come back in the same second.
-                pause_s = self._retry_s * (1.0 + 0.2 * self._rng.random())
-                self._lost_until[place] = self._clock.monotonic() + pause_s
+                self._lose(place)
                 failures.append(error.message)
                 missed(self._owed[place])
                 continue
@@ -174,4 +214,6 @@ class ResilientStore:
             if self._warned:
                 return
             self._warned = True
-        self._warn(f"shared store unavailable ({'; '.join(failures)}): {_TAKES_OVER.get(store.kind, store.kind)}")
+        self._warn(
+            f"shared store unavailable ({'; '.join((*failures, *self._unsaid))}): {_TAKES_OVER.get(store.kind, store.kind)}"
+        )

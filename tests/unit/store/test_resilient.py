@@ -10,7 +10,19 @@ from tests.support.fakes import FixedRandomness, ManualClock
 
 from alpacli import settings
 from alpacli.errors import ConfigError, StoreUnavailable
-from alpacli.ports import BudgetRules, Entry, Granted, Lead, Outcome, Store, SystemClock, SystemRandomness, Ticket
+from alpacli.ports import (
+    BudgetRules,
+    Entry,
+    Granted,
+    Lead,
+    Outcome,
+    Refused,
+    Store,
+    SystemClock,
+    SystemRandomness,
+    Ticket,
+    Wait,
+)
 from alpacli.store import FILE_NAME, ResilientStore, SqliteStore, open_store
 
 KEY = "alpaca:{fp}:account"
@@ -32,6 +44,11 @@ class FlakyStore(SqliteStore):
             raise StoreUnavailable("redis 127.0.0.1:1: refused", "start it")
         self.dropped.append(prefix)
         return super().drop(prefix)
+
+    def admit(self, rules: BudgetRules, ticket: Ticket) -> Granted | Wait | Refused:
+        if self.broken:
+            raise StoreUnavailable("redis 127.0.0.1:1: refused", "start it")
+        return super().admit(rules, ticket)
 
     def get(self, key: str, max_age_s: float, *, count_miss: bool = True) -> Entry | None:
         self.asked += 1
@@ -254,3 +271,73 @@ def test_redis_loads_only_when_it_is_used(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "False\n"
+
+
+# ------------------------------------------------------------------------------------------------- one budget, twice
+
+
+def request(store: ResilientStore, number: int) -> bool:
+    """Ask for a request, and send it when that is granted."""
+    ticket = Ticket(f"t{number}", "test")
+    if not isinstance(store.admit(RULES, ticket), Granted):
+        store.leave(RULES, ticket)
+        return False
+    store.settle(RULES, ticket, Outcome(failed=False))
+    return True
+
+
+def test_a_lost_store_takes_no_count_of_this_machine_with_it() -> None:
+    store, first, _, _ = chain(ManualClock())
+    assert [request(store, number) for number in range(3)] == [True] * 3
+    first.broken = True
+    assert [request(store, number) for number in range(3, 6)] == [True, False, False]
+
+
+def test_a_store_that_is_back_without_its_counts_gives_nothing_twice() -> None:
+    clock = ManualClock()
+    store, first, _, _ = chain(clock)
+    first.broken = True
+    assert [request(store, number) for number in range(3)] == [True] * 3
+    first.broken = False
+    clock.advance(20)
+    assert [request(store, number) for number in range(3, 6)] == [True, False, False]
+    assert store.kind == "redis"
+
+
+def test_who_waits_for_other_machines_keeps_what_it_has_here_and_takes_one_place() -> None:
+    clock = ManualClock()
+    store, first, second, _ = chain(clock)
+    for number in range(4):
+        other = Ticket(f"elsewhere{number}", "test")
+        assert isinstance(first.admit(RULES, other), Granted)
+        first.settle(RULES, other, Outcome(failed=False))
+    mine = Ticket("mine", "test")
+    for _ in range(61):
+        assert isinstance(store.admit(RULES, mine), Wait)
+        clock.advance(1.0)
+        if clock.time() - 1_780_000_000.0 > RULES.window_s:
+            break
+    assert isinstance(store.admit(RULES, mine), Granted)
+    assert (first.limits(RULES).used, second.limits(RULES).used) == (1, 1)
+    store.settle(RULES, mine, Outcome(failed=False))
+    assert (first.limits(RULES).used, second.limits(RULES).used) == (1, 1)
+
+
+def test_who_is_refused_for_all_machines_leaves_its_place_here() -> None:
+    store, first, second, _ = chain(ManualClock())
+    for number in range(RULES.breaker_failures):
+        other = Ticket(f"elsewhere{number}", "test", urgent=True)
+        first.admit(RULES, other)
+        first.settle(RULES, other, Outcome(failed=True))
+    assert isinstance(store.admit(RULES, Ticket("mine", "test")), Refused)
+    assert second.limits(RULES).used == 0
+
+
+def test_a_state_directory_that_fails_leaves_the_counting_to_the_shared_store() -> None:
+    store, first, second, warnings = chain(ManualClock())
+    broken = FlakyStore(":memory:", ManualClock())
+    broken.broken = True
+    store = ResilientStore([first, broken, second], ManualClock(), FixedRandomness(), warnings.append)
+    assert [request(store, number) for number in range(6)] == [True] * 4 + [False] * 2
+    assert store.kind == "redis"
+    assert warnings == []
