@@ -42,6 +42,28 @@ _JSON: Final = {"Content-Type": "application/json; charset=UTF-8"}
 FAULTS_PATH: Final = "/sim/faults"
 """Where a running server is told what should go wrong."""
 
+_LOGGING: Final = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "plain": {"()": "uvicorn.logging.DefaultFormatter", "fmt": "%(levelprefix)s %(message)s"},
+        "access": {
+            "()": "uvicorn.logging.AccessFormatter",
+            "fmt": '%(asctime)s.%(msecs)03d %(client_addr)s "%(request_line)s" %(status_code)s',
+            "datefmt": "%Y-%m-%d %H:%M:%S",
+        },
+    },
+    "handlers": {
+        name: {"formatter": name, "class": "logging.StreamHandler", "stream": "ext://sys.stderr"}
+        for name in ("plain", "access")
+    },
+    "loggers": {
+        "uvicorn": {"handlers": ["plain"], "propagate": False},
+        "uvicorn.access": {"handlers": ["access"], "propagate": False},
+    },
+}
+"""What was asked and when goes to standard error, as everything that is not data."""
+
 _Event = MutableMapping[str, Any]  # Any: ASGI's own typing of a scope and its events
 _Receive = Callable[[], Awaitable[_Event]]
 _Send = Callable[[_Event], Awaitable[None]]
@@ -239,6 +261,7 @@ def make_server(
         ws_max_size=_MOST_FRAME_BYTES,
         ws_ping_interval=_PING_EVERY_S if pace is None else None,  # a strategy may think for minutes while time waits
         access_log=access_log,
+        log_config=_LOGGING,
         log_level="info" if access_log else "warning",
         lifespan="off",
         server_header=False,
