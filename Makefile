@@ -18,6 +18,7 @@ help:
 	@echo 'make bench     measure the performance goals'
 	@echo 'make golden    what the tests compare: the command tree'
 	@echo 'make fuzz      ever new inputs for every parser (SECONDS=300)'
+	@echo 'make chaos     a bad day for everything at once, and its proofs (MINUTES=10)'
 	@echo 'make pictures  docs/images, drawn by the program itself'
 	@echo 'make docs      the site of the documentation, in build/site'
 	@echo 'make release   dist/: sdist, wheel, one file, bill of materials, licences, and every check that they may be published'
@@ -73,6 +74,9 @@ format: $(READY)
 
 fuzz: $(READY)
 	@$(PY) -W ignore -m tests.fuzz --seconds $(or $(SECONDS),300)
+
+chaos: $(READY)
+	@$(PY) -m tests.chaos --minutes $(or $(MINUTES),10) $(if $(HURRY),--hurry)
 
 bench: $(READY)
 	@$(PY) -m compileall -q src
