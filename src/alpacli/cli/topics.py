@@ -55,6 +55,10 @@ ALPACLI_MAX_WAIT      seconds a command waits for the budget (10)
 ALPACLI_BREAKER_OPEN  seconds the circuit breaker stays open (30)
 ALPACLI_HUB_LINGER    seconds the shared stream connection outlives its last reader (30)
 NO_COLOR, FORCE_COLOR, TERM=dumb       as everywhere
+
+What `stream --updates --exec COMMAND` tells its command, empty where an update does not have it: ALPACLI_EVENT,
+ALPACLI_SYMBOL, ALPACLI_SIDE, ALPACLI_STATUS, ALPACLI_ORDER_ID, ALPACLI_CLIENT_ORDER_ID, ALPACLI_QTY, ALPACLI_PRICE,
+ALPACLI_POSITION_QTY, ALPACLI_FILLED_QTY, ALPACLI_FILLED_AVG_PRICE, ALPACLI_TIMESTAMP.
 """
 
 _JSON: Final = """\

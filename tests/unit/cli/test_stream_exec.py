@@ -3,7 +3,8 @@
 import asyncio
 from pathlib import Path
 
-from alpacli.cli.stream_exec import Hands
+from alpacli.cli.stream_exec import Hands, facts
+from alpacli.cli.topics import TOPICS
 from alpacli.ports import SystemClock
 
 
@@ -28,3 +29,9 @@ def test_more_updates_than_may_wait_hold_up_the_stream_and_none_is_lost(tmp_path
     asyncio.run(play())
     assert said == ["pause", "resume"]
     assert told.read_text(encoding="utf-8").splitlines() == [f'{{"event": {number}}}' for number in range(8)]
+
+
+def test_every_fact_that_a_command_is_told_is_explained() -> None:
+    recipe = Path(__file__).parents[3] / "docs" / "recipes" / "alert-on-a-fill.md"
+    for text in (TOPICS["environment"].text, recipe.read_text(encoding="utf-8")):
+        assert [name for name in facts({}) if name not in text] == []
