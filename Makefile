@@ -78,6 +78,15 @@ fuzz: $(READY)
 chaos: $(READY)
 	@$(PY) -m tests.chaos --minutes $(or $(MINUTES),10) $(if $(HURRY),--hurry)
 
+mutants: $(READY)
+	@$(PY) -m pip install --quiet --group mutation
+	@$(PY) -m tests.mutation $(if $(ONLY),--only $(ONLY)) $(if $(SHARE),--share $(SHARE))
+
+coverage: $(READY)
+	@$(PY) -m pip install --quiet --group mutation
+	@$(PY) -m coverage run -m pytest tests/unit tests/contract
+	@$(PY) -m coverage report
+
 bench: $(READY)
 	@$(PY) -m compileall -q src
 	@$(PY) -m benchmarks

@@ -1,0 +1,136 @@
+"""``make mutants``: change a module in every way that cosmic-ray knows, and see whether its tests notice.
+
+Each mutant runs in a fork of a process that has loaded everything else, so that it costs its tests and little more. The tests
+of a module are the fast ones beside it, which must notice by themselves. Survivors are printed as they are found.
+"""
+
+import argparse
+import difflib
+import importlib
+import importlib.abc
+import importlib.util
+import os
+import random
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from importlib.machinery import ModuleSpec
+from itertools import count
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+import hypothesis
+import pytest
+from cosmic_ray.mutating import mutate_code
+from cosmic_ray.plugins import get_operator, operator_names
+
+MODULES: Final = {
+    "alpacli.store.policy": ("tests/unit/store/test_policy.py",),
+    "alpacli.sim.ledger": ("tests/unit/sim/test_ledger.py",),
+    "alpacli.wire.frames": ("tests/unit/wire/test_frames.py",),
+}
+_LONGEST_S: Final = 60
+_QUIETLY: Final = (
+    *("-x", "-q", "--assert=plain", "-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:xdist"),
+    *("-W", "ignore::pytest.PytestAssertRewriteWarning"),
+)
+_NOT_OURS: Final = ("core/NumberReplacer",)
+"""Numbers at large are settings; what is left changes what the code does."""
+
+
+def mutants(source: str) -> Iterator[tuple[str, str]]:
+    """Yield each mutant's source, and its name: the operator and the how-manieth place."""
+    for name in sorted(operator_names()):
+        if name in _NOT_OURS:
+            continue
+        operator = get_operator(name)
+        if operator.arguments():
+            continue  # it changes what it is told to, and is told nothing
+        for occurrence in count():
+            mutated = mutate_code(source, operator(), occurrence)
+            if mutated is None:
+                break
+            yield f"{name} {occurrence}", mutated
+
+
+class _Mutated(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
+    """Loads one module from a source of its own."""
+
+    def __init__(self, name: str, source: str) -> None:
+        self._name, self._source = name, source
+
+    def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        return importlib.util.spec_from_loader(fullname, self) if fullname == self._name else None
+
+    def get_source(self, fullname: str) -> str:
+        return self._source
+
+    def is_package(self, fullname: str) -> bool:
+        return False
+
+
+def noticed(name: str, source: str, tests: Sequence[str]) -> bool:
+    """Run the tests in a fork in which the module is another; a mutant that never ends is noticed too."""
+    pid = os.fork()
+    if pid:
+        _, status = os.waitpid(pid, 0)
+        return status != 0
+    signal.alarm(_LONGEST_S)
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    sys.meta_path.insert(0, _Mutated(name, source))
+    code = 1
+    try:
+        code = int(pytest.main([*tests, *_QUIETLY]))
+    finally:
+        os._exit(min(code, 1))
+
+
+def _forget(name: str) -> None:
+    """Take the module, and what has taken something from it, out of memory: a fork imports them anew."""
+    target = sys.modules[name]
+    for module_name, module in list(sys.modules.items()):
+        if module_name.startswith("alpacli.") and any(
+            value is target or getattr(value, "__module__", None) == name for value in vars(module).values()
+        ):
+            del sys.modules[module_name]
+            parent, _, child = module_name.rpartition(".")
+            if hasattr(sys.modules.get(parent), child):
+                delattr(sys.modules[parent], child)
+    sys.modules.pop(name, None)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="mutants", description=__doc__)
+    parser.add_argument("--only", default="", help="modules whose name holds this")
+    parser.add_argument("--share", type=float, default=1.0, help="try this share of them, chosen by dice")
+    asked = parser.parse_args()
+    hypothesis.settings.register_profile("mutants", max_examples=40, derandomize=True, database=None, deadline=None)
+    hypothesis.settings.load_profile("mutants")
+    survivors = 0
+    for name, tests in MODULES.items():
+        if asked.only not in name:
+            continue
+        path = str(importlib.import_module(name).__file__)
+        _forget(name)
+        source = Path(path).read_text()
+        if noticed(name, source, tests):
+            raise SystemExit(f"the tests of {name} fail as it is: they can notice nothing")
+        found = list(mutants(source))
+        chosen = random.Random(1).sample(found, max(1, int(len(found) * asked.share)))
+        alive = 0
+        for label, text in chosen:
+            if noticed(name, text, tests):
+                continue
+            alive += 1
+            changed = difflib.unified_diff(source.splitlines(), text.splitlines(), lineterm="", n=0)
+            print(f"{name}: {label}\n  " + "\n  ".join(list(changed)[2:]), flush=True)
+        survivors += alive
+        print(f"{name}: {len(chosen)} of {len(found)} mutants, {alive} survive", flush=True)
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
