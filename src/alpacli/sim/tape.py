@@ -65,6 +65,7 @@ class Tape:
         self._memo: dict[tuple[int, int], tuple[int, int]] = {}
         self._common: dict[tuple[int, int], int] = {}
         self._levels: dict[tuple[str, int], int] = {}
+        self._extremes: dict[tuple[str, int, int, int], int] = {}
 
     def begins_ns(self, symbol: str) -> int:
         return 0
@@ -314,27 +315,44 @@ class Tape:
 
     def _extreme(self, listing: Listing, first: int, last: int, *, sign: int) -> int:
         """Return the highest (``sign`` 1) or lowest (-1) bid in ticks over the quanta from ``first`` to ``last``."""
-        best = max(sign * self._bid(listing, self._level(listing, quantum)) for quantum in (first, last))
-        return self._search(listing, first, last, sign=sign, stack=self._blocks(listing, first, last), best=best)
+        place = (listing.symbol, first, last, sign)
+        found = self._extremes.get(place)
+        if found is None:  # the days of a chart are asked for again and again
+            best = max(sign * self._bid(listing, self._level(listing, quantum)) for quantum in (first, last))
+            stack = self._blocks(listing, first, last)
+            if len(self._extremes) >= _COMMON_SIZE:
+                self._extremes.clear()
+            found = self._search(listing, first, last, sign=sign, stack=stack, best=best)
+            self._extremes[place] = found
+        return found
 
     def _search(self, listing: Listing, first: int, last: int, *, sign: int, stack: list[_Node], best: int) -> int:
-        """Return the most extreme bid in the parts of ``stack`` from ``first`` to ``last``, or ``best`` (both × ``sign``)."""
+        """Return the most extreme bid in the parts of ``stack`` from ``first`` to ``last``, or ``best`` (both × ``sign``).
+
+        What is better than ``best`` is a level: comparing levels costs no price. The halves are computed in place, as
+        ``_halves`` would, because a day has a thousand of them.
+        """
         factor, own = self._path(listing)
         beta = listing.beta_percent
         reach = _reach(factor.amplitudes, own.amplitudes, abs(beta))
-        while stack:
-            node = stack.pop()
-            start, level, (f0, f1), (o0, o1) = node
+        better = self._goal(listing, sign * (best + 1), sign)
+        nodes = [(start, level, f0, f1, o0, o1) for start, level, (f0, f1), (o0, o1) in stack]
+        while nodes:
+            start, level, f0, f1, o0, o1 = nodes.pop()
             end = start + (1 << level)
             left, right = sign * (beta * f0 // 100 + o0), sign * (beta * f1 // 100 + o1)
             for quantum, value in ((start, left), (end, right)):
-                if first <= quantum <= last:
-                    best = max(best, sign * self._bid(listing, sign * value))
-            possible = sign * self._bid(listing, sign * (max(left, right) + reach[level]))
-            if level == 0 or end <= first or start >= last or possible <= best:
+                if value >= better and first <= quantum <= last:
+                    best = sign * self._bid(listing, sign * value)
+                    better = self._goal(listing, sign * (best + 1), sign)
+            if level == 0 or end <= first or start >= last or max(left, right) + reach[level] < better:
                 continue
-            halves = self._halves(listing, node)
-            stack.extend(halves if right >= left else reversed(halves))
+            middle = start + (1 << (level - 1))
+            place = middle * _GOLDEN
+            fm = (f0 + f1 >> 1) + _scaled(factor.key + place, factor.amplitudes[level])
+            om = (o0 + o1 >> 1) + _scaled(own.key + place, own.amplitudes[level])
+            earlier, later = (start, level - 1, f0, fm, o0, om), (middle, level - 1, fm, f1, om, o1)
+            nodes += (earlier, later) if right >= left else (later, earlier)
         return sign * best
 
     def _traded(self, listing: Listing, whole: int, day: int, minute: int) -> int:
@@ -363,7 +381,15 @@ def _mix(value: int) -> int:
 
 def _displacement(path: _Path, quantum: int, amplitude: int) -> int:
     """Return the hashed displacement of one quantum, evenly from ``-amplitude`` to ``amplitude``."""
-    return amplitude * ((_mix(path.key + quantum * _GOLDEN) >> 43) - (1 << 20)) >> 20
+    return _scaled(path.key + quantum * _GOLDEN, amplitude)
+
+
+def _scaled(value: int, amplitude: int) -> int:
+    """Return ``_mix(value)``, evenly from ``-amplitude`` to ``amplitude``; the mixing is written out: it is most of a search."""
+    value &= _MASK
+    value = (value ^ (value >> 30)) * 0xBF58476D1CE4E5B9 & _MASK
+    value = (value ^ (value >> 27)) * 0x94D049BB133111EB & _MASK
+    return amplitude * (((value ^ (value >> 31)) >> 43) - (1 << 20)) >> 20
 
 
 def _ends(path: _Path, block: int) -> tuple[int, int]:
