@@ -385,7 +385,7 @@ def _displacement(path: _Path, quantum: int, amplitude: int) -> int:
 
 
 def _scaled(value: int, amplitude: int) -> int:
-    """Return ``_mix(value)``, evenly from ``-amplitude`` to ``amplitude``; the mixing is written out: it is most of a search."""
+    """Return ``_mix(value)``, evenly from ``-amplitude`` to ``amplitude``; written out, because it is most of a search."""
     value &= _MASK
     value = (value ^ (value >> 30)) * 0xBF58476D1CE4E5B9 & _MASK
     value = (value ^ (value >> 27)) * 0x94D049BB133111EB & _MASK
