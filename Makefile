@@ -16,7 +16,7 @@ help:
 	@echo 'make test      the whole test suite, offline'
 	@echo 'make check     format, lint, types, layers'
 	@echo 'make bench     measure the performance goals'
-	@echo 'make golden    what the tests compare: the command tree'
+	@echo 'make golden    what the tests compare: the command tree and the JSON schemas'
 	@echo 'make fuzz      ever new inputs for every parser (SECONDS=300)'
 	@echo 'make chaos     a bad day for everything at once, and its proofs (MINUTES=10)'
 	@echo 'make pictures  docs/images, drawn by the program itself'

@@ -107,8 +107,8 @@ COMMANDS: Final[Mapping[str, Entry]] = {
             "stats": Entry("Show return, risk and trading numbers.", "history:stats", kind="local"),
             "positions": Entry("Show what was held at a time.", "history:positions", kind="local"),
             "closed": Entry("Show what was closed, lot by lot.", "history:closed", kind="local"),
-            "export": Entry("Write a CSV, JSON lines or Parquet file.", "history:export", kind="local"),
-            "report": Entry("Write one page of HTML.", "history:report", kind="local"),
+            "export": Entry("Write a CSV, JSON lines or Parquet file.", "history:export", kind="file"),
+            "report": Entry("Write one page of HTML.", "history:report", kind="file"),
         },
     ),
     "data": Entry(
@@ -212,6 +212,8 @@ class _Unchecked(TyperOption):
     """An option of which neither the default nor plain text is validated: one validator costs more than the whole answer."""
 
     def process_value(self, ctx: Any, value: Any) -> Any:
+        if _only_the_schema(self, ctx, value):
+            return self.metavar
         is_default = value is self.default and not self.required
         return value if is_default or _is_text(self, value) else super().process_value(ctx, value)
 
@@ -220,10 +222,15 @@ class _UncheckedArgument(TyperArgument):
     """An argument whose plain text is not validated, and that nobody has to give who only asks for the schema."""
 
     def process_value(self, ctx: Any, value: Any) -> Any:
-        if value is None and self.required and ctx.params.get("schema"):
+        if _only_the_schema(self, ctx, value):
             placeholder = self.metavar or "X"  # of the right kind, never sent
             return (placeholder,) if self.nargs == -1 else placeholder
         return value if _is_text(self, value) else super().process_value(ctx, value)
+
+
+def _only_the_schema(parameter: TyperOption | TyperArgument, ctx: Any, value: Any) -> bool:
+    """Tell whether something that is required is missing and not needed: nothing will be done with it."""
+    return value is None and parameter.required and bool(ctx.params.get("schema"))
 
 
 def _is_text(parameter: TyperOption | TyperArgument, value: Any) -> bool:

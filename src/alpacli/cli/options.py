@@ -13,7 +13,7 @@ import typer
 
 from alpacli.errors import UsageError
 
-Kind = Literal["read", "change", "download", "local", "record", "serve", "stream", "replay", "text"]
+Kind = Literal["read", "change", "download", "local", "record", "serve", "stream", "replay", "file", "text"]
 
 _OUTPUT: Final = "Output"
 _SOURCE: Final = "Where the data comes from"
@@ -90,6 +90,7 @@ _TAKES: Final[dict[str, dict[str, Any]]] = {
     "stream": {name: _READING[name] for name in _STREAMING},
     "replay": {name: _READING[name] for name in ("json", "schema", "quiet", "verbose", "no_color")},
     "serve": {name: _READING[name] for name in ("quiet", "verbose", "no_color", "profile", "sim")},
+    "file": {name: _READING[name] for name in ("quiet", "verbose", "no_color", "profile", "sim")},
     "text": {name: _READING[name] for name in ("quiet", "verbose", "no_color")},
 }
 """Which common options each kind of command takes; one that means nothing there is refused, not ignored."""
