@@ -176,7 +176,7 @@ def _plan(desk: Desk, row: sqlite3.Row) -> tuple[int, str] | None:
 
 
 def _meeting(desk: Desk, row: sqlite3.Row, until_ns: int) -> tuple[int, str] | None:
-    """Return when an order next meets the market before ``until_ns``, and whether it triggers or trades."""
+    """Return when an order next meets the market before ``until_ns``, and whether it triggers, trades or misses it."""
     tape, symbol, side = desk.market.tape, row["symbol"], row["side"]
     stops, limit = waits_for_stop(row), limit_of(row)
     trails = stops and row["order_type"] == "trailing_stop"
@@ -186,6 +186,9 @@ def _meeting(desk: Desk, row: sqlite3.Row, until_ns: int) -> tuple[int, str] | N
     mark = Decimal(row["hwm"]) if trails else ZERO
     listing = LISTINGS[symbol if several is None else several[0].contract.symbol]
     windows = spans(desk.market, listing, row["active_ns"], until_ns, extended=bool(row["extended_hours"]))
+    trading = bool(windows) and windows[0].begin_ns == row["active_ns"]
+    if row["time_in_force"] in AT_ONCE and not stops and not trading and row["active_ns"] < until_ns:
+        return row["active_ns"], "miss"  # in a halt: an order for this instant does not wait for its end
     for begin_ns, end_ns in windows:
         at_ns: int | None = begin_ns
         if several is not None:
@@ -215,8 +218,8 @@ def _take(desk: Desk, row: sqlite3.Row) -> None:
         _trigger(desk, row)
     elif step == "match":
         _match(desk, row)
-    elif step == "expire":
-        finish(desk, order_id, "expired")
+    elif step in ("miss", "expire"):
+        finish(desk, order_id, "canceled" if step == "miss" else "expired")
     else:
         if row["hwm"] is not None:
             note(desk, order_id, hwm=format(water_mark(desk.market, row, desk.now_ns), "f"))

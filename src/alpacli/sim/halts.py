@@ -1,7 +1,8 @@
 """When trading in one stock stands still: rare halts for news, computed from (symbol, time) like everything of the market.
 
 A day in sixty-four an equity is halted once, in the middle of New York's day. Nothing trades and nothing is quoted from then
-on; quotes come back first, and trades five minutes later, as on Nasdaq. Orders wait for it. Coins are never halted.
+on; quotes come back first, and trades five minutes later, as on Nasdaq. Orders wait for it, but those for the instant
+(``ioc``, ``fok``) are canceled. Coins are never halted.
 """
 
 import hashlib

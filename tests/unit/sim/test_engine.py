@@ -102,6 +102,22 @@ def test_orders_wait_for_the_end_of_a_halt(account: SimAccount) -> None:
         assert account.get(f"/v2/orders/{order['id']}")["filled_at"] >= instant_text(halt.until_ns)
 
 
+@pytest.mark.parametrize("time_in_force", ["ioc", "fok"])
+@pytest.mark.parametrize("order_type", ["market", "limit"])
+def test_an_order_for_this_instant_does_not_wait_for_the_end_of_a_halt(
+    account: SimAccount, order_type: str, time_in_force: str
+) -> None:
+    hours, now_ns = account.exchange.market().hours, account.exchange.now_ns()
+    halt = next(halts(hours, "AAPL", now_ns, now_ns + 400 * DAY_S * 10**9))
+    account.clock.advance((halt.from_ns - now_ns) / 1e9 + 30)
+    prices = {"limit_price": away(account, "5")} if order_type == "limit" else {}
+    order = submit(account, type=order_type, time_in_force=time_in_force, **prices)
+    account.clock.advance(1)
+    shown = account.get(f"/v2/orders/{order['id']}")
+    assert (shown["status"], shown["filled_qty"]) == ("canceled", "0")
+    assert shown["canceled_at"] < instant_text(halt.from_ns + 31 * 10**9)
+
+
 def test_one_fill_in_ten_comes_in_parts(account: SimAccount) -> None:
     account.exchange.reset(cash=Decimal(10**9), rate_limit=0)
     for _ in range(150):
