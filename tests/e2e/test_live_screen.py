@@ -83,6 +83,17 @@ def test_the_selected_symbol_stays_selected_when_the_order_changes(open_terminal
     assert terminal.ended()
 
 
+def test_a_symbol_that_is_added_to_a_long_list_is_selected_and_so_seen(open_terminal: Callable[..., Terminal]) -> None:
+    terminal = open_terminal("stream", "AAPL", "MSFT", "TSLA", "AMZN", "META", "--sim", lines=6)  # room for three
+    assert terminal.shows(_has("AAPL"))
+    assert "1/5" in terminal.lines[-2]
+    terminal.press("anvda\r")
+    assert terminal.shows(_has("NVDA"))
+    assert terminal.shows(lambda lines: "6/6" in lines[-2])
+    terminal.press("q")
+    assert terminal.ended()
+
+
 def test_suspending_gives_the_terminal_back_and_coming_back_takes_it_again(
     open_terminal: Callable[..., Terminal],
 ) -> None:

@@ -141,7 +141,26 @@ def test_what_comes_twice_out_of_order_or_from_the_future_leaves_the_table_right
             assert volume == "26"
             terminal.press("q")
             assert terminal.ended()
-            assert "left out: 1 messages of unknown types" in terminal.text
+            assert "left out: 1 message of unknown type" in terminal.text
+
+
+async def _live_for_a_moment(conversation: Conversation) -> None:
+    await conversation.greet()
+    await conversation.obey()
+    await conversation.say(trade(1))
+    conversation.go()
+
+
+def test_what_is_told_of_a_gap_stays_until_a_key_is_pressed_and_then_the_keys_are_back(tmp_path: Path) -> None:
+    with Feed(_live_for_a_moment, steadily) as feed:
+        user = user_of(feed.url, tmp_path)
+        with closing(Terminal(user, "stream", "AAPL")) as terminal:
+            assert terminal.shows(lambda lines: lines[-1].startswith("gap: what happened from"))
+            terminal.press("s")
+            assert terminal.shows(lambda lines: "q quit" in lines[-1] and "sort (symbol)" in lines[-1])
+            assert "1 gaps" in terminal.lines[-2]
+            terminal.press("q")
+            assert terminal.ended()
 
 
 def test_a_lost_connection_shows_in_the_footer_and_the_error_below_the_table(tmp_path: Path) -> None:

@@ -370,7 +370,7 @@ def test_nonsense_is_left_out_and_counted_and_everything_else_arrives(tmp_path: 
             ticks = parsed(ended.out)
             assert [tick["id"] for tick in ticks] == [1, 2]
             assert ticks[1]["new"] == {"a": [1.5]}
-            assert re.search(r"left out: \d messages of unknown types and \d that could not be read", ended.errors)
+            assert re.search(r"left out: \d messages of unknown type and \d that could not be read", ended.errors)
         assert feed.connections == 2
 
 
@@ -452,7 +452,7 @@ def test_faults_of_the_exchange_are_survived(tmp_path: Path, sharing: tuple[str,
         assert ended.code == 0, ended.errors
         assert len(parsed(ended.out)) == 20
         assert "the connection broke; trying again" in ended.errors
-        assert "left out: 2 messages of unknown types and 2 that could not be read" in ended.errors
+        assert "left out: 2 messages of unknown type and 2 that could not be read" in ended.errors
 
 
 @pytest.mark.parametrize("sharing", SHARINGS)

@@ -39,7 +39,10 @@ _ARROWS: Final = {
 
 
 class Screen:
-    """Shows a board until the user quits. ``on_add`` and ``on_remove`` change the subscription."""
+    """Shows a board until the user quits. ``on_add`` and ``on_remove`` change the subscription.
+
+    ``on_key`` hears that the user is there, and so has read the message of the status.
+    """
 
     def __init__(
         self,
@@ -50,6 +53,7 @@ class Screen:
         status: Callable[[], Status],
         on_add: Callable[[str], Awaitable[None]],
         on_remove: Callable[[str], Awaitable[None]],
+        on_key: Callable[[], None],
     ) -> None:
         self._board = board
         self._console = console
@@ -57,6 +61,7 @@ class Screen:
         self._status = status
         self._on_add = on_add
         self._on_remove = on_remove
+        self._on_key = on_key
         self._look = Look()
         self._rows: list[Row] = []
         self._selected = ""
@@ -178,6 +183,7 @@ class Screen:
             self.stop()
             return
         self._error = ""
+        self._on_key()
         while typed:
             sequence = next((known for known in _ARROWS if typed.startswith(known)), None)
             if sequence is not None:
@@ -230,6 +236,7 @@ class Screen:
     async def _add(self, symbol: str) -> None:
         await self._on_add(symbol)
         self._board.add(symbol)
+        self._selected = symbol  # or nobody would see it at the end of a long list
 
     async def _remove(self, symbol: str) -> None:
         self._board.remove(symbol)

@@ -207,6 +207,7 @@ class _Streaming:
             status=lambda: self._status,
             on_add=lambda symbol: self._change_symbol("subscribe", symbol),
             on_remove=lambda symbol: self._change_symbol("unsubscribe", symbol),
+            on_key=lambda: self._tell(message=""),
         )
         if self._plan.replay is None and self._plan.feed.name in ("iex", "sip", "delayed_sip", "crypto"):
             self._begin(self._keep_days())
@@ -406,7 +407,7 @@ class _Streaming:
             self._notice(
                 f"the gap could not be filled: {event.error}"
                 if event.error
-                else f"gap filled: {event.messages} messages"
+                else f"gap filled: {_messages(event.messages)}"
             )
         elif isinstance(event, Refused):
             self._was_refused(event)
@@ -465,7 +466,7 @@ class _Streaming:
 
     def _say_left_out(self) -> None:
         unknown, bad = self._health
-        parts = [f"{unknown} messages of unknown types"] if unknown else []
+        parts = [f"{_messages(unknown)} of unknown type"] if unknown else []
         parts += [f"{bad} that could not be read"] if bad else []
         if parts:
             self._notice(f"left out: {' and '.join(parts)}")
@@ -539,6 +540,10 @@ def _command(line: bytes, plan: Plan) -> tuple[str, Interest]:
     if unknown:
         raise UsageError(f"the {plan.feed.name} feed has no {unknown[0]}", f"it has {', '.join(plan.feed.channels)}")
     return command["action"], Interest({name: [str(symbol).upper() for symbol in symbols] for name in channels})
+
+
+def _messages(count: int) -> str:
+    return f"{count} message" if count == 1 else f"{count} messages"
 
 
 def _are_words(value: object) -> bool:
