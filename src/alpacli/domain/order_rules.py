@@ -390,12 +390,16 @@ def _position_rules(t: OrderTicket, facts: Facts) -> Iterator[Violation]:
     if facts.positions is None or t.symbol is None or t.qty is None or t.side is None:
         return
     position = held(facts.positions, t.symbol)
+    if t.order_class == "oco" and (position is None or (position.qty > 0) == (t.side == "buy")):
+        kind, place = ("long", "below") if t.side == "sell" else ("short", "above")
+        yield Violation(
+            "position",
+            f"an oco order to {t.side} is the way out of a {kind} position, and there is none in {t.symbol}",
+            f"open one first; if this is to open one, the take-profit has to be {place} the stop-loss",
+        )
+        return
     if position is None:
-        if t.order_class == "oco":
-            yield Violation(
-                "position", f"an oco order is a way out, and there is no position in {t.symbol}", "buy first"
-            )
-        if t.side == "sell" and t.order_class != "oco":
+        if t.side == "sell":
             yield from _short_rules(t, facts)
         return
     available = position.qty if position.qty_available is None else position.qty_available

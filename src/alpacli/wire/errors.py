@@ -99,6 +99,9 @@ def _rejection_hint(body: _Body) -> str:
         return "`alpacli account` shows what can be spent"
     if "existing_order_id" in body.details:
         return "an open order of the opposite side stands against it: see `alpacli orders --status open`"
+    if "base_price" in body.details:
+        base = printable(str(body.details["base_price"]))
+        return f"the base price is {base}: the entry's limit, or what the market last paid; nothing was done"
     return "change what the message names; nothing was done"
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pytest
 
-from alpacli.domain.account import Account
+from alpacli.domain.account import Account, Position
 from alpacli.domain.order_rules import Facts, Quote, account_violations, violations
 from alpacli.domain.tickets import TIMES_IN_FORCE, TYPES, OrderTicket, read_ticket
 
@@ -176,3 +176,27 @@ def test_an_order_may_cost_the_last_cent_and_no_more(
     made = read_ticket({"symbol": symbol, "side": "buy", "qty": "10", "limit_price": cost})
     facts = Facts(account=account(**power), positions=(), quote=Quote(Decimal(1), Decimal(1)))
     assert ([found.rule for found in account_violations(made, facts)] == []) == good
+
+
+@pytest.mark.parametrize(("side", "target", "stop"), [("sell", "110", "90"), ("buy", "90", "110")])
+@pytest.mark.parametrize("held", ["10", "-10", None])
+def test_two_exits_without_an_entry_need_the_position_that_they_are_the_way_out_of(
+    side: str, target: str, stop: str, held: str | None
+) -> None:
+    made = read_ticket({"symbol": SHARE, "side": side, "qty": "10", "take_profit": target, "stop_loss": stop})
+    assert made.order_class == "oco"
+    positions = [] if held is None else [position(held)]
+    found = account_violations(made, Facts(account=account(), positions=positions))
+    if held is not None and (Decimal(held) > 0) == (side == "sell"):
+        assert found == []
+    else:
+        [violation] = found
+        assert f"way out of a {'long' if side == 'sell' else 'short'} position" in violation.message
+        assert f"{'below' if side == 'sell' else 'above'} the stop-loss" in violation.fix
+
+
+def position(qty: str) -> Position:
+    return Position.model_validate(
+        {"symbol": SHARE, "asset_id": "a", "asset_class": "us_equity", "exchange": "NASDAQ", "qty": qty,
+         "side": "short" if qty.startswith("-") else "long", "avg_entry_price": "100", "cost_basis": "1000"}
+    )  # fmt: skip

@@ -122,6 +122,7 @@ def test_further_fields_are_kept_with_their_digits() -> None:
     [
         ({"buying_power": "1"}, "alpacli account"),
         ({"existing_order_id": "x"}, "opposite"),
+        ({"base_price": "254.63"}, "254.63"),
         ({}, "nothing was done"),
     ],
 )
