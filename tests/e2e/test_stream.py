@@ -111,7 +111,8 @@ def test_commands_on_standard_input_change_the_subscription_and_its_end_changes_
     assert process.stdout is not None
     assert process.stdin is not None
     process.stdout.readline()
-    process.stdin.write(b'{"action": "subscribe", "symbols": ["googl"]}\nnonsense\n{"action": "ping"}\n')
+    wrong = b'nonsense\n{"action": "subscribe", "symbols": ["A B"]}\n'
+    process.stdin.write(b'{"action": "subscribe", "symbols": ["googl"]}\n' + wrong + b'{"action": "ping"}\n')
     process.stdin.close()
     process.stdin = None
     out, errors = process.communicate(timeout=30)
@@ -123,6 +124,7 @@ def test_commands_on_standard_input_change_the_subscription_and_its_end_changes_
     assert {tick["symbol"] for tick in ticks if tick["type"] == "trade"} == {"AAPL", "GOOGL"}
     assert ticks[-1]["type"] == "trade"
     assert b"not JSON" in errors
+    assert b"'A B' is not a symbol" in errors
     assert feed.connections == 1
 
 

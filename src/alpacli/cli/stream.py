@@ -155,6 +155,7 @@ def choose(
     Raises:
         UsageError: the combination makes no sense.
     """
+    from alpacli.domain.series import check_symbol
     from alpacli.domain.ticks import Interest
     from alpacli.streams.feeds import check_interest, find_feed
 
@@ -168,9 +169,7 @@ def choose(
     if all_symbols and symbols:
         raise UsageError("--all-symbols and symbols", "choose one")
     feed = find_feed(feed_name or _feed_of(symbols, channels))
-    for symbol in symbols:
-        if not symbol.isascii() or not symbol.replace("/", "").replace(".", "").replace("*", "").isalnum():
-            raise UsageError(f"{symbol!r} is not a symbol", "stocks look like AAPL or BRK.B, coins like BTC/USD")
+    symbols = [symbol if symbol == "*" else check_symbol(symbol) for symbol in symbols]
     if (all_symbols or channels == ["news"]) and not symbols:
         symbols = ["*"]
     if replay and not symbols:

@@ -16,6 +16,7 @@ from alpacli.cli.output import discard_stdout
 from alpacli.cli.pipe import LinePipe
 from alpacli.cli.run import Run
 from alpacli.domain.board import Board
+from alpacli.domain.series import check_symbol
 from alpacli.domain.ticks import CHANNELS, Interest, instant_text
 from alpacli.errors import AlpacliError, StreamLost, UsageError
 from alpacli.ports import async_sleep, run_async
@@ -539,7 +540,8 @@ def _command(line: bytes, plan: Plan) -> tuple[str, Interest]:
     unknown = [name for name in channels if name not in plan.feed.channels or name not in CHANNELS]
     if unknown:
         raise UsageError(f"the {plan.feed.name} feed has no {unknown[0]}", f"it has {', '.join(plan.feed.channels)}")
-    return command["action"], Interest({name: [str(symbol).upper() for symbol in symbols] for name in channels})
+    checked = [symbol if symbol == "*" else check_symbol(symbol) for symbol in symbols]
+    return command["action"], Interest(dict.fromkeys(channels, checked))
 
 
 def _messages(count: int) -> str:
