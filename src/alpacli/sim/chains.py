@@ -29,6 +29,7 @@ _LONG_MONTHS: Final = (1, 3, 6, 9, 12)
 _KEPT: Final = timedelta(90)
 _CENT_STEPS: Final = ((2_500, 50), (10_000, 100), (25_000, 250), (100_000, 500))
 _DOLLAR_STRIKES: Final = frozenset({"SPY", "QQQ", "IWM"})
+"""Funds whose weekly chains have a strike at every dollar; as at the exchanges, what is far ahead is coarser."""
 
 
 class _Term(NamedTuple):
@@ -222,7 +223,8 @@ def _strikes(market: Market, symbol: str, friday: date, today: date) -> Sequence
     first, last = listed - timedelta(listed.weekday()), min(today, friday)
     options, weeks = market.options, range(0, (last - first).days + 1, 7)
     prices = [options.week_began_at(symbol, first + timedelta(days)) for days in weeks]
-    return _grid(min(prices) * term.lowest // 100, max(prices) * term.highest // 100, symbol in _DOLLAR_STRIKES)
+    in_dollars = symbol in _DOLLAR_STRIKES and term is _WEEKLY
+    return _grid(min(prices) * term.lowest // 100, max(prices) * term.highest // 100, in_dollars)
 
 
 @lru_cache(maxsize=512)

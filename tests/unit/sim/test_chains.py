@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import date, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,13 @@ def test_strikes_lie_around_the_price(account: SimAccount) -> None:
     assert strikes == sorted(strikes)
     assert strikes[0] < Decimal(str(price)) * Decimal("0.85")
     assert strikes[-1] > Decimal(str(price)) * Decimal("1.15")
+
+
+def test_a_funds_strikes_are_a_dollar_apart_this_week_and_coarser_far_ahead(account: SimAccount) -> None:
+    for expires, steps in (("2026-06-05", {Decimal(1)}), ("2027-12-17", {Decimal(5), Decimal(10)})):
+        rows = listed(account, underlying_symbols="SPY", type="call", expiration_date=expires)
+        strikes = [Decimal(row["strike_price"]) for row in rows]
+        assert {above - below for below, above in pairwise(strikes[len(strikes) // 3 :])} == steps
 
 
 def test_what_is_listed_stays_listed(account: SimAccount) -> None:
