@@ -14,8 +14,21 @@ from math import inf, isfinite, nan
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Raw, UnsetType
 
+from alpacli.domain.lines import (
+    BarLine,
+    CancelLine,
+    CorrectionLine,
+    DailyBarLine,
+    Line,
+    QuoteLine,
+    StatusLine,
+    TradeLine,
+    UpdatedBarLine,
+    decoder,
+    encoder,
+)
 from alpacli.domain.ticks import Quote, Tick, Trade, instant_ns
 
 SAMPLES: Final = 60
@@ -185,12 +198,12 @@ class Board:
         self._head = ""
         self._head_ns = 0
         self._rare: dict[type, Callable[[Any, int], None]] = {
-            _Bar: self._bar,
-            _UpdatedBar: self._bar,
-            _DailyBar: self._daily_bar,
-            _Status: self._status,
-            _Cancel: self._cancel,
-            _Correction: self._correction,
+            BarLine: self._bar,
+            UpdatedBarLine: self._bar,
+            DailyBarLine: self._daily_bar,
+            StatusLine: self._status,
+            CancelLine: self._cancel,
+            CorrectionLine: self._correction,
         }
         self.set_previous_closes(previous_closes or {})
         for symbol in symbols:
@@ -238,7 +251,7 @@ class Board:
             if symbol in self._states:
                 self._states[symbol].previous = price
 
-    def set_days(self, days: "Mapping[str, DaySoFar]") -> None:
+    def set_days(self, days: Mapping[str, DaySoFar]) -> None:
         """Set previous closes, and what has traded today as the base of volume and VWAP."""
         self.set_previous_closes({symbol: day.previous_close for symbol, day in days.items() if day.previous_close})
         for symbol, day in days.items():
@@ -289,7 +302,7 @@ class Board:
         """
         self._advance(now_ns)
         try:
-            messages: Sequence[_Message] = _decoder.decode_lines(block)
+            messages: Sequence[Line] = decoder.decode_lines(block)
         except _BAD:
             messages = self._one_by_one(block)
         for message in messages:
@@ -297,13 +310,13 @@ class Board:
         self._messages += len(messages)
         self._count += len(messages)
 
-    def _one_by_one(self, block: bytes) -> list["_Message"]:
-        messages: list[_Message] = []
+    def _one_by_one(self, block: bytes) -> list[Line]:
+        messages: list[Line] = []
         for line in block.split(b"\n"):
             if not line.strip():
                 continue
             try:
-                messages.append(_decoder.decode(line))
+                messages.append(decoder.decode(line))
             except _BAD:
                 self._unreadable += 1
                 self._messages += 1
@@ -313,7 +326,7 @@ class Board:
     def _reread(self, tick: object, now_ns: int) -> None:
         """Take a message of a rare kind, or one with unusual fields, by way of its line."""
         try:
-            message = _decoder.decode(_encoder.encode(tick))
+            message = decoder.decode(encoder.encode(tick))
         except _BAD:
             self._unreadable += 1
         else:
@@ -322,7 +335,7 @@ class Board:
     def _take(self, message: Any, now_ns: int) -> None:
         kind = type(message)
         try:
-            if kind is _Quote:
+            if kind is QuoteLine:
                 self._quote(
                     message.symbol,
                     message.timestamp,
@@ -332,7 +345,7 @@ class Board:
                     message.ask_size,
                     now_ns,
                 )
-            elif kind is _Trade:
+            elif kind is TradeLine:
                 self._trade(
                     *(message.symbol, message.timestamp, message.price, message.size),
                     *(message.exchange, message.id, now_ns),
@@ -396,7 +409,7 @@ class Board:
             state.last_at = at
             state.last_key = key
 
-    def _bar(self, bar: "_Bar", now_ns: int) -> None:
+    def _bar(self, bar: BarLine, now_ns: int) -> None:
         """A minute's close is the last price when no trade since its start is known; volume is not taken from minutes."""
         at = self._instant(bar.timestamp, now_ns)
         if not 0.0 < bar.close < inf:
@@ -405,7 +418,7 @@ class Board:
         if state is not None and at >= state.last_at:
             state.last, state.last_at, state.last_key = bar.close, at, 0
 
-    def _daily_bar(self, bar: "_DailyBar", now_ns: int) -> None:
+    def _daily_bar(self, bar: DailyBarLine, now_ns: int) -> None:
         """The day so far replaces what was added up here; an older day, or less of the same day, does not."""
         at = self._instant(bar.timestamp, now_ns)
         if not (0.0 <= bar.volume < inf and (bar.vwap is None or isfinite(bar.vwap))):
@@ -423,7 +436,7 @@ class Board:
         state.base_notional = volume * (nan if vwap is None else vwap)
         state.volume = state.notional = 0.0
 
-    def _status(self, status: "_Status", now_ns: int) -> None:
+    def _status(self, status: StatusLine, now_ns: int) -> None:
         """CTA's codes are digits, UTP's letters; one that is neither a halt nor a resumption says nothing."""
         at = self._instant(status.timestamp, now_ns)
         state = self._heard(status.symbol, now_ns)
@@ -433,7 +446,7 @@ class Board:
         state.halt_at = at
         state.halted = (status.reason_message or status.status_message or "halted") if code in _HALTS else ""
 
-    def _cancel(self, cancel: "_Cancel", now_ns: int) -> None:
+    def _cancel(self, cancel: CancelLine, now_ns: int) -> None:
         self._instant(cancel.timestamp, now_ns)
         state = self._heard(cancel.symbol, now_ns)
         if state is None or cancel.id is UNSET:
@@ -451,7 +464,7 @@ class Board:
         if key == state.last_key:
             state.last, state.last_at, state.last_key = state.before, state.before_at, 0
 
-    def _correction(self, correction: "_Correction", now_ns: int) -> None:
+    def _correction(self, correction: CorrectionLine, now_ns: int) -> None:
         self._instant(correction.timestamp, now_ns)
         corrected = (correction.original_price, correction.original_size)
         numbers = (correction.corrected_price, correction.corrected_size)
@@ -599,101 +612,3 @@ def _key(symbol: str, exchange: object, trade_id: Raw, timestamp: str) -> int:
     """Return what tells a trade from all others, 0 for none: its id is unique for one symbol, exchange and day."""
     name = bytes(trade_id)
     return 0 if name == b"null" else hash((symbol, exchange, name, timestamp[:10]))
-
-
-# -------------------------------------------------------------------------------------------------- lines as floats
-
-
-class _Message(Struct, tag_field="type", gc=False):
-    symbol: str = ""
-    timestamp: str = ""
-
-
-class _Trade(_Message, tag="trade", gc=False, kw_only=True):
-    price: float
-    size: float
-    exchange: str | UnsetType | None = UNSET
-    id: Raw | UnsetType = UNSET
-
-
-class _Quote(_Message, tag="quote", gc=False, kw_only=True):
-    bid_price: float
-    bid_size: float
-    ask_price: float
-    ask_size: float
-
-
-class _Bar(_Message, tag="bar", gc=False, kw_only=True):
-    close: float
-    volume: float
-    vwap: float | None = None
-
-
-class _UpdatedBar(_Bar, tag="updated_bar", gc=False, kw_only=True):
-    pass
-
-
-class _DailyBar(_Bar, tag="daily_bar", gc=False, kw_only=True):
-    pass
-
-
-class _Status(_Message, tag="status", gc=False, kw_only=True):
-    status_code: str | None = None
-    status_message: str | None = None
-    reason_message: str | None = None
-
-
-class _Cancel(_Message, tag="cancel", gc=False, kw_only=True):
-    price: float | None = None
-    size: float | None = None
-    exchange: str | UnsetType | None = UNSET
-    id: Raw | UnsetType = UNSET
-
-
-class _Correction(_Message, tag="correction", gc=False, kw_only=True):
-    original_id: Raw | UnsetType = UNSET
-    original_price: float | None = None
-    original_size: float | None = None
-    corrected_id: Raw | UnsetType = UNSET
-    corrected_price: float | None = None
-    corrected_size: float | None = None
-    exchange: str | UnsetType | None = UNSET
-
-
-class _Luld(_Message, tag="luld", gc=False):
-    pass
-
-
-class _Imbalance(_Message, tag="imbalance", gc=False):
-    pass
-
-
-class _OrderBook(_Message, tag="orderbook", gc=False):
-    pass
-
-
-class _News(_Message, tag="news", gc=False):
-    pass
-
-
-class _TradeUpdate(_Message, tag="trade_update", gc=False):
-    pass
-
-
-_decoder: Final = msgspec.json.Decoder(
-    _Trade
-    | _Quote
-    | _Bar
-    | _UpdatedBar
-    | _DailyBar
-    | _Status
-    | _Cancel
-    | _Correction
-    | _Luld
-    | _Imbalance
-    | _OrderBook
-    | _News
-    | _TradeUpdate,
-    strict=False,  # quoted numbers are numbers too
-)
-_encoder: Final = msgspec.json.Encoder(decimal_format="number")
