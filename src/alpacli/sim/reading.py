@@ -487,7 +487,7 @@ class _File:
             number = Decimal("NaN")
         if not number.is_finite() or number < 0 or number >= _LARGEST:
             shown = "empty" if _is_nothing(value) else f"{str(value)[:40]!r}"
-            raise self._wrong(where, f"its {name} is {shown}", "a number is needed here")
+            raise self._wrong(where, f"its {name} is {shown}", "a number of zero or more is needed here")
         return number
 
     def _wrong(self, where: str, what: str, hint: str = "mend the row, or take it out") -> UsageError:
