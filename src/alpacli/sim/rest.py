@@ -489,6 +489,7 @@ _DATA: Final[Mapping[str, Handler]] = {
         "snapshots": data.snapshots(call.desk, _data_symbols(call, crypto=True), crypto=True)
     },
     "/v1beta1/news": _news,
+    "/v1/corporate-actions": _corporate_actions,
     f"{_OPTIONS}/(?P<item>bars|trades)": _option_history,
     f"{_OPTIONS}/(?P<item>quotes|trades)/latest": _option_latest,
     f"{_OPTIONS}/snapshots": _option_snapshots,
