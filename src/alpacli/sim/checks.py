@@ -4,17 +4,17 @@ Texts, codes and further fields are Alpaca's (wire reference 3.2, 3.5 and 5.7). 
 is more than the position, or than other orders leave of it, is refused.
 """
 
-import sqlite3
 from decimal import Decimal
 from typing import Final, NamedTuple
 
 from alpacli.sim.answers import Refusal, bad_parameter, decimal_text
+from alpacli.sim.book import Order
 from alpacli.sim.contracts import Contract
 from alpacli.sim.desk import Desk
 from alpacli.sim.ledger import ZERO, cents, holdings
 from alpacli.sim.option_checks import Trade, check_backing, check_contracts
 from alpacli.sim.reports import configuration, spendable
-from alpacli.sim.reserves import WORKING, held_for_orders, unit_cost
+from alpacli.sim.reserves import held_for_orders, unit_cost
 from alpacli.sim.terms import AUCTIONS, auction_shut
 from alpacli.sim.tickets import Ticket, check_base, unfit
 
@@ -38,10 +38,10 @@ def forbidden(message: str, **extra: str) -> Refusal:
     return Refusal(403, FORBIDDEN, message, **extra)
 
 
-def admit(desk: Desk, ticket: Ticket, *, instead_of: sqlite3.Row | None = None) -> Stand:
+def admit(desk: Desk, ticket: Ticket, *, instead_of: Order | None = None) -> Stand:
     """Return how the order stands, or refuse it. ``instead_of`` is the order that it would replace."""
     listing, rules = ticket.listing, configuration(desk.account)
-    held = holdings(desk.db, desk.account.number).get(listing.symbol)
+    held = holdings(desk.book).get(listing.symbol)
     qty = held.qty if held is not None else ZERO
     stand = Stand(qty, bool(qty) and (qty > 0) == (ticket.side == "sell"))
     if rules["suspend_trade"]:
@@ -73,10 +73,7 @@ def admit(desk: Desk, ticket: Ticket, *, instead_of: sqlite3.Row | None = None) 
 
 
 def check_own_id(desk: Desk, client_order_id: str) -> None:
-    taken = desk.db.execute(
-        "SELECT 1 FROM orders WHERE account = ? AND client_order_id = ?", (desk.account.number, client_order_id)
-    ).fetchone()
-    if taken is not None:
+    if desk.book.knows_own_id(client_order_id):
         raise bad_parameter("client_order_id must be unique")
 
 
@@ -100,18 +97,20 @@ def _check_market(desk: Desk, ticket: Ticket) -> None:
         check_base(ticket, ticket.limit_price or ticket.stop_price or last)
 
 
-def _others(desk: Desk, ticket: Ticket, instead_of: sqlite3.Row | None) -> list[sqlite3.Row]:
+def _others(desk: Desk, ticket: Ticket, instead_of: Order | None) -> list[Order]:
     """Return the open orders on the other side, without the family of the one to be replaced."""
     family = "" if instead_of is None else instead_of["parent_id"] or instead_of["id"]
-    rows = desk.db.execute(
-        f"SELECT * FROM orders WHERE account = ? AND symbol = ? AND side != ?"
-        f" AND status IN ({', '.join('?' * len(WORKING))}) ORDER BY seq",
-        (desk.account.number, ticket.listing.symbol, ticket.side, *WORKING),
-    ).fetchall()
-    return [row for row in rows if family not in (row["id"], row["parent_id"])]
+    return [
+        row
+        for row in desk.book.open_orders()
+        if row["symbol"] == ticket.listing.symbol
+        and row["side"] != ticket.side
+        and row["status"] != "held"
+        and family not in (row["id"], row["parent_id"])
+    ]
 
 
-def _check_wash_trade(ticket: Ticket, others: list[sqlite3.Row]) -> None:
+def _check_wash_trade(ticket: Ticket, others: list[Order]) -> None:
     """Refuse an order that could trade with another of the same account. Brackets, OCO and trailing stops are exempt."""
     if ticket.order_class in _EXEMPT or ticket.order_type == "trailing_stop":
         return
@@ -120,7 +119,7 @@ def _check_wash_trade(ticket: Ticket, others: list[sqlite3.Row]) -> None:
             continue
         at_market = row["limit_price"] is None
         if not at_market and ticket.limit_price is not None:
-            buy, sell = ticket.limit_price, Decimal(row["limit_price"])
+            buy, sell = ticket.limit_price, row["limit_price"]
             if ticket.side == "sell":
                 buy, sell = sell, buy
             if buy < sell:
@@ -132,7 +131,7 @@ def _check_wash_trade(ticket: Ticket, others: list[sqlite3.Row]) -> None:
         )
 
 
-def _check_direction(ticket: Ticket, stand: Stand, others: list[sqlite3.Row]) -> None:
+def _check_direction(ticket: Ticket, stand: Stand, others: list[Order]) -> None:
     """Refuse what would turn a position around, and exits without entry and entries that are none."""
     opens_against = [row for row in others if (row["position_intent"] or "").endswith("_to_open")]
     if ticket.order_class in ("bracket", "oto") and (stand.closes or opens_against):
@@ -147,7 +146,7 @@ def _check_direction(ticket: Ticket, stand: Stand, others: list[sqlite3.Row]) ->
         raise unfit(f"cannot open a {mine} while a {theirs} order exists")
 
 
-def _check_available(desk: Desk, ticket: Ticket, stand: Stand, instead_of: sqlite3.Row | None) -> None:
+def _check_available(desk: Desk, ticket: Ticket, stand: Stand, instead_of: Order | None) -> None:
     but = () if instead_of is None else (instead_of["id"],)
     symbol, size = ticket.listing.symbol, abs(stand.held)
     on_hold = held_for_orders(desk, symbol, ticket.side, but=but)
@@ -157,7 +156,7 @@ def _check_available(desk: Desk, ticket: Ticket, stand: Stand, instead_of: sqlit
     if requested is None:
         requested = ((ticket.notional or ZERO) / quote.bid).quantize(Decimal("1e-9"))
     elif instead_of is not None:
-        requested -= Decimal(instead_of["filled_qty"])
+        requested -= instead_of["filled_qty"]
     if requested > available:
         raise forbidden(
             "insufficient qty available for order"
@@ -169,8 +168,8 @@ def _check_available(desk: Desk, ticket: Ticket, stand: Stand, instead_of: sqlit
         )
 
 
-def _check_option(desk: Desk, ticket: Ticket, contract: Contract, stand: Stand, instead_of: sqlite3.Row | None) -> None:
-    left = (ticket.qty or ZERO) - (ZERO if instead_of is None else Decimal(instead_of["filled_qty"]))
+def _check_option(desk: Desk, ticket: Ticket, contract: Contract, stand: Stand, instead_of: Order | None) -> None:
+    left = (ticket.qty or ZERO) - (ZERO if instead_of is None else instead_of["filled_qty"])
     cost = ZERO
     if not stand.closes:
         cost = left * unit_cost(desk, contract.symbol, ticket.side, ticket.limit_price, None)
@@ -188,14 +187,14 @@ def _check_short(desk: Desk, ticket: Ticket) -> None:
         raise unfit(f'asset "{ticket.listing.symbol}" cannot be sold short')
 
 
-def _check_money(desk: Desk, ticket: Ticket, instead_of: sqlite3.Row | None) -> None:
+def _check_money(desk: Desk, ticket: Ticket, instead_of: Order | None) -> None:
     listing = ticket.listing
     if ticket.notional is not None:
         cost = ticket.notional
     else:
         qty = ticket.qty or ZERO
         if instead_of is not None:
-            qty -= Decimal(instead_of["filled_qty"])
+            qty -= instead_of["filled_qty"]
         cost = qty * unit_cost(desk, listing.symbol, ticket.side, ticket.limit_price, ticket.stop_price)
     cost = cents(cost)
     if listing.crypto and cost < _LEAST_COIN_COST:

@@ -77,9 +77,8 @@ def seed_demo(exchange: Exchange, key_id: str) -> bool:
         if desk.db.execute("SELECT 1 FROM orders WHERE account = ? LIMIT 1", (number,)).fetchone() is not None:
             return False
         opened_ns = desk.now_ns - _OPENED_DAYS_AGO * 86_400 * SECOND_NS
-        desk.db.execute(
-            "UPDATE accounts SET created_ns = ? WHERE number = ? AND created_ns > ?", (opened_ns, number, opened_ns)
-        )
+        if desk.account.created_ns > opened_ns:
+            desk.book.change_account(desk.account._replace(created_ns=opened_ns))
         desk.db.execute(
             "UPDATE transfers SET at_ns = ? WHERE account = ? AND at_ns > ?", (opened_ns, number, opened_ns)
         )
@@ -174,10 +173,8 @@ def _order(desk: Desk, trade: _Trade, submitted_ns: int, filled_ns: list[int]) -
 
 
 def _intent(desk: Desk, trade: _Trade) -> str:
-    row = desk.db.execute(
-        "SELECT qty FROM holdings WHERE account = ? AND symbol = ?", (desk.account.number, trade.symbol)
-    ).fetchone()
-    held = Decimal(row["qty"]) if row is not None else Decimal(0)
+    position = desk.book.positions.get(trade.symbol)
+    held = Decimal(0) if position is None else position.qty
     closes = held > 0 if trade.side == "sell" else held < 0
     return f"{trade.side}_to_{'close' if closes else 'open'}"
 

@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from alpacli.sim.amendments import AmendedFeed
 from alpacli.sim.feed import Feed
@@ -11,6 +11,9 @@ from alpacli.sim.hours import Hours
 from alpacli.sim.listing import LISTINGS, Listing
 from alpacli.sim.option_prices import OptionPrices
 from alpacli.sim.prices import Prices
+
+if TYPE_CHECKING:
+    from alpacli.sim.book import Book
 
 
 class Strain(NamedTuple):
@@ -49,26 +52,31 @@ class Market(NamedTuple):
 
 
 class Account(NamedTuple):
-    """An account's own row; ``number`` is its key in the other tables."""
+    """What of an account stays as it is while it trades; ``number`` is its key in the tables."""
 
     number: int
     id: str
     account_number: str
     created_ns: int
-    cash: Decimal
     configuration: Mapping[str, object]
 
 
 class Desk(NamedTuple):
-    """What serving one request needs: one account, the market, the moment, and a transaction on the state.
+    """What serving one request needs: one account's book, the market, the moment, all within a transaction on the state.
 
-    ``rows`` are the orders that were looked at, as they are now: ``orders`` keeps them so. ``tells`` is false where history
-    is made up: what happens at the desk then is no event of the trading stream.
+    ``tells`` is false where history is made up: what happens at the desk then is no event of the trading stream.
     """
 
-    db: sqlite3.Connection
-    account: Account
+    book: "Book"
     market: Market
     now_ns: int
-    rows: dict[str, Any]  # Any: it reads like a sqlite3.Row, and can be made of one and what was changed
     tells: bool = True
+
+    @property
+    def account(self) -> Account:
+        return self.book.account
+
+    @property
+    def db(self) -> sqlite3.Connection:
+        """The state's tables, which know of everything that was done at the desk."""
+        return self.book.db

@@ -12,17 +12,18 @@ planned and filled as one, by their parent. What the clearing house does to opti
 """
 
 import hashlib
-import sqlite3
 from decimal import ROUND_DOWN, Decimal
 from typing import Final
 
+from alpacli.sim.book import Order
 from alpacli.sim.desk import Desk
 from alpacli.sim.ledger import ZERO, holdings
 from alpacli.sim.listing import LISTINGS
 from alpacli.sim.option_prices import Leg
-from alpacli.sim.orders import OPEN, amend, fill_order, fill_package, legs_of, note, order_row, tell
+from alpacli.sim.orders import Column, amend, fill_order, fill_package, legs_of, note, order_row, tell
 from alpacli.sim.reserves import held_for_orders
 from alpacli.sim.settlement import expire_positions, next_expiration
+from alpacli.sim.state import OPEN
 from alpacli.sim.terms import (
     AT_ONCE,
     AUCTIONS,
@@ -52,10 +53,9 @@ _ENDED_AT: Final = {"canceled": "canceled_ns", "expired": "expired_ns", "rejecte
 def settle(desk: Desk) -> None:
     """Bring an account's open orders up to the desk's moment."""
     while True:
-        row = desk.db.execute(
-            "SELECT * FROM orders WHERE account = ? AND next_ns <= ? ORDER BY next_ns, seq LIMIT 1",
-            (desk.account.number, desk.now_ns),
-        ).fetchone()
+        row = desk.book.next_due()
+        if row is not None and row["next_ns"] > desk.now_ns:
+            row = None
         ends_ns = next_expiration(desk)
         if ends_ns is not None and (row is None or ends_ns < row["next_ns"]):
             expire_positions(desk._replace(now_ns=ends_ns))
@@ -87,10 +87,10 @@ def release(desk: Desk, order_id: str) -> None:
         finish(desk, order_id, "rejected")
         return
     trails = row["order_type"] == "trailing_stop"
-    changes: dict[str, str | int | None] = {"arrives_ns": None}
+    changes: dict[str, Column] = {"arrives_ns": None}
     if trails:
         quote = desk.market.tape.quote(row["symbol"], now_ns)
-        changes["hwm"] = format(quote.bid if row["side"] == "sell" else quote.ask, "f")
+        changes["hwm"] = quote.bid if row["side"] == "sell" else quote.ask
     changes["active_ns"] = now_ns if trails else now_ns + delay_ns(desk, order_id, "work")
     amend(desk, order_id, now_ns, status="new", **changes)
     schedule(desk, order_id)
@@ -111,8 +111,8 @@ def finish(desk: Desk, order_id: str, status: str) -> None:
 def swap(desk: Desk, old_id: str, new_id: str) -> None:
     """Put a replacement in the place of an order; what is filled already counts for it. Refused when that is all it wants."""
     old, new, now_ns = order_row(desk, old_id), order_row(desk, new_id), desk.now_ns
-    if Decimal(new["qty"]) <= Decimal(old["filled_qty"]):
-        status = "partially_filled" if Decimal(old["filled_qty"]) else "new"
+    if new["qty"] <= old["filled_qty"]:
+        status = "partially_filled" if old["filled_qty"] else "new"
         for row in [old, *(legs_of(desk, old_id) if old["order_class"] == "mleg" else [])]:
             note(desk, row["id"], status=status, updated_ns=now_ns, arrives_ns=None)
         _refuse_replacement(desk, old_id)
@@ -120,24 +120,22 @@ def swap(desk: Desk, old_id: str, new_id: str) -> None:
         return
     if old["order_class"] == "mleg":  # the legs do as their parent does: first of all they change it
         for leg in legs_of(desk, old_id):
-            note(desk, leg["id"], parent_id=new_id, qty=format(Decimal(leg["ratio_qty"]) * Decimal(new["qty"]), "f"))
-    quiet: dict[str, str | int | None] = {"arrives_ns": None, "next_ns": None, "next_step": None}
+            note(desk, leg["id"], parent_id=new_id, qty=leg["ratio_qty"] * new["qty"])
+    quiet: dict[str, Column] = {"arrives_ns": None, "next_ns": None, "next_step": None}
     amend(desk, old_id, now_ns, status="replaced", replaced_ns=now_ns, replaced_by=new_id, **quiet)
     waits = old["status"] == "held" or old["active_ns"] is None
     active_ns = None if old["active_ns"] is None else now_ns + delay_ns(desk, new_id, "work")
-    changes: dict[str, str | int | None] = {"filled_qty": old["filled_qty"], "filled_value": old["filled_value"]}
+    changes: dict[str, Column] = {"filled_qty": old["filled_qty"], "filled_value": old["filled_value"]}
     if old["order_type"] == "trailing_stop":
-        changes["hwm"] = format(water_mark(desk.market, old, now_ns), "f")
+        changes["hwm"] = water_mark(desk.market, old, now_ns)
         active_ns = now_ns
     if old["parent_id"] is not None:
         changes["qty"] = old["qty"]
     for leg in legs_of(desk, old_id):
         note(desk, leg["id"], parent_id=new_id)
         if new["qty"] != old["qty"]:
-            left = (
-                Decimal(new["qty"]) - Decimal(old["filled_qty"]) if new["order_class"] == "oco" else Decimal(new["qty"])
-            )
-            amend(desk, leg["id"], now_ns, qty=format(left, "f"))
+            left = new["qty"] - old["filled_qty"] if new["order_class"] == "oco" else new["qty"]
+            amend(desk, leg["id"], now_ns, qty=left)
     changes |= {
         "active_ns": active_ns,
         "triggered_ns": old["triggered_ns"],
@@ -151,7 +149,7 @@ def swap(desk: Desk, old_id: str, new_id: str) -> None:
 # ---------------------------------------------------------------------------------------------------- planning
 
 
-def _plan(desk: Desk, row: sqlite3.Row) -> tuple[int, str] | None:
+def _plan(desk: Desk, row: Order) -> tuple[int, str] | None:
     """Return when something happens to an order next, and what; ``None`` when nothing ever does by itself."""
     if row["status"] not in OPEN or (row["active_ns"] is None and row["arrives_ns"] is None):
         return None
@@ -175,7 +173,7 @@ def _plan(desk: Desk, row: sqlite3.Row) -> tuple[int, str] | None:
     return (end_ns, end) if end_ns <= horizon_ns else (horizon_ns, "look")
 
 
-def _meeting(desk: Desk, row: sqlite3.Row, until_ns: int) -> tuple[int, str] | None:
+def _meeting(desk: Desk, row: Order, until_ns: int) -> tuple[int, str] | None:
     """Return when an order next meets the market before ``until_ns``, and whether it triggers, trades or misses it."""
     tape, symbol, side = desk.market.tape, row["symbol"], row["side"]
     stops, limit = waits_for_stop(row), limit_of(row)
@@ -183,7 +181,7 @@ def _meeting(desk: Desk, row: sqlite3.Row, until_ns: int) -> tuple[int, str] | N
     several = _package(desk, row) if row["order_class"] == "mleg" else None
     if limit is None and side == "sell" and LISTINGS[symbol].contract is not None:
         limit = LISTINGS[symbol].price(1)  # an option that nobody bids for cannot be sold at any price
-    mark = Decimal(row["hwm"]) if trails else ZERO
+    mark = row["hwm"] if trails else ZERO
     listing = LISTINGS[symbol if several is None else several[0].contract.symbol]
     windows = spans(desk.market, listing, row["active_ns"], until_ns, extended=bool(row["extended_hours"]))
     trading = bool(windows) and windows[0].begin_ns == row["active_ns"]
@@ -196,7 +194,7 @@ def _meeting(desk: Desk, row: sqlite3.Row, until_ns: int) -> tuple[int, str] | N
         elif trails:
             at_ns, mark = tape.trail(symbol, begin_ns, end_ns, mark, stop_rule(row), side)
         elif stops:
-            at_ns = tape.touched(symbol, begin_ns, end_ns, Decimal(row["stop_price"]), side)
+            at_ns = tape.touched(symbol, begin_ns, end_ns, row["stop_price"], side)
         elif limit is not None and row["time_in_force"] not in AT_ONCE:
             at_ns = tape.first(symbol, begin_ns, end_ns, limit, side)
         if at_ns is not None:
@@ -207,7 +205,7 @@ def _meeting(desk: Desk, row: sqlite3.Row, until_ns: int) -> tuple[int, str] | N
 # ---------------------------------------------------------------------------------------------------- happening
 
 
-def _take(desk: Desk, row: sqlite3.Row) -> None:
+def _take(desk: Desk, row: Order) -> None:
     """Let happen what is due; the desk's moment is when it is."""
     order_id, step = row["id"], row["next_step"]
     if step == "work":
@@ -222,12 +220,12 @@ def _take(desk: Desk, row: sqlite3.Row) -> None:
         finish(desk, order_id, "canceled" if step == "miss" else "expired")
     else:
         if row["hwm"] is not None:
-            note(desk, order_id, hwm=format(water_mark(desk.market, row, desk.now_ns), "f"))
+            note(desk, order_id, hwm=water_mark(desk.market, row, desk.now_ns))
         note(desk, order_id, active_ns=desk.now_ns)
         schedule(desk, order_id)
 
 
-def _arrive(desk: Desk, row: sqlite3.Row) -> None:
+def _arrive(desk: Desk, row: Order) -> None:
     """Let the request that was on its way take effect: a new order, a cancel, a replacement."""
     if row["status"] == "pending_cancel":
         finish(desk, row["id"], "canceled")
@@ -237,16 +235,16 @@ def _arrive(desk: Desk, row: sqlite3.Row) -> None:
         release(desk, row["id"])
 
 
-def _trigger(desk: Desk, row: sqlite3.Row) -> None:
+def _trigger(desk: Desk, row: Order) -> None:
     """A stop is touched: the order goes to the market, and the other exit beside it is taken away."""
     order_id, now_ns = row["id"], desk.now_ns
-    changes: dict[str, str | int | None] = {
+    changes: dict[str, Column] = {
         "triggered_ns": now_ns,
         "active_ns": now_ns + delay_ns(desk, order_id, "trigger") + desk.market.strain.latency_ns,
     }
     if row["order_type"] == "trailing_stop":
         mark = water_mark(desk.market, row, now_ns)
-        changes |= {"hwm": format(mark, "f"), "stop_price": format(stop_rule(row)(mark), "f")}
+        changes |= {"hwm": mark, "stop_price": stop_rule(row)(mark)}
     for relative in _family(desk, row):
         if relative["status"] in OPEN:
             _end(desk, relative, "canceled")
@@ -257,7 +255,7 @@ def _trigger(desk: Desk, row: sqlite3.Row) -> None:
     schedule(desk, order_id)
 
 
-def _match(desk: Desk, row: sqlite3.Row) -> None:
+def _match(desk: Desk, row: Order) -> None:
     """Fill an order, or one time in ten a part of it, at the market's price; end it where its time in force says so."""
     if row["order_class"] == "mleg":
         _match_package(desk, row)
@@ -287,7 +285,7 @@ def _match(desk: Desk, row: sqlite3.Row) -> None:
     _wait_for_rest(desk, row)
 
 
-def _match_package(desk: Desk, row: sqlite3.Row) -> None:
+def _match_package(desk: Desk, row: Order) -> None:
     """Fill packages of several legs at the market's prices, all legs at once."""
     limit, legs = limit_of(row), legs_of(desk, row["id"])
     net = desk.market.options.net(_package(desk, row), desk.now_ns)
@@ -307,37 +305,37 @@ def _match_package(desk: Desk, row: sqlite3.Row) -> None:
         _wait_for_rest(desk, row)
 
 
-def _package(desk: Desk, row: sqlite3.Row) -> list[Leg]:
+def _package(desk: Desk, row: Order) -> list[Leg]:
     """Return the legs of an order of several, with their ratios."""
     legs = []
     for leg in legs_of(desk, row["id"]):
         contract = LISTINGS[leg["symbol"]].contract
         if contract is None:
             raise AssertionError("only options have legs that fill together")
-        legs.append(Leg(contract, int(Decimal(leg["ratio_qty"])) * (1 if leg["side"] == "buy" else -1)))
+        legs.append(Leg(contract, int(leg["ratio_qty"]) * (1 if leg["side"] == "buy" else -1)))
     return legs
 
 
-def _wait_for_rest(desk: Desk, row: sqlite3.Row) -> None:
+def _wait_for_rest(desk: Desk, row: Order) -> None:
     order_id, pieces = row["id"], row["pieces"] + 1
     wait_ns = delay_ns(desk, order_id, f"piece {pieces}", 60, 300)
     note(desk, order_id, pieces=pieces, active_ns=desk.now_ns + wait_ns)
     schedule(desk, order_id)
 
 
-def _piece(desk: Desk, row: sqlite3.Row, price: Decimal, *, whole: bool) -> tuple[Decimal, bool]:
+def _piece(desk: Desk, row: Order, price: Decimal, *, whole: bool) -> tuple[Decimal, bool]:
     """Return how much of an order is filled now, and whether that is all of the rest."""
     dice = _dice(desk, row["id"], f"part {row['pieces']}")
     in_part = not whole and row["pieces"] < _MOST_PARTS and dice % 10 == 0
     share = Decimal(10 + (dice >> 8) % 81) / 100
     if row["qty"] is None:
-        money = Decimal(row["notional"]) - Decimal(row["filled_value"])
+        money = row["notional"] - row["filled_value"]
         part = (money * share / price).quantize(_STEP, ROUND_DOWN)
         rest = (money / price).quantize(_STEP, ROUND_DOWN)
         if row["side"] == "sell":
             rest = min(rest, _still_owned(desk, row))
     else:
-        rest = Decimal(row["qty"]) - Decimal(row["filled_qty"])
+        rest = row["qty"] - row["filled_qty"]
         if rest == rest.to_integral_value():
             part = (rest * share).to_integral_value(ROUND_DOWN)
         else:
@@ -345,13 +343,13 @@ def _piece(desk: Desk, row: sqlite3.Row, price: Decimal, *, whole: bool) -> tupl
     return (part, False) if in_part and ZERO < part < rest else (rest, True)
 
 
-def _still_owned(desk: Desk, row: sqlite3.Row) -> Decimal:
-    held = holdings(desk.db, desk.account.number).get(row["symbol"])
+def _still_owned(desk: Desk, row: Order) -> Decimal:
+    held = holdings(desk.book).get(row["symbol"])
     others = held_for_orders(desk, row["symbol"], "sell", but=(row["id"],))
     return max(held.qty - others, ZERO) if held is not None else ZERO
 
 
-def _slipped(desk: Desk, row: sqlite3.Row, price: Decimal) -> Decimal:
+def _slipped(desk: Desk, row: Order, price: Decimal) -> Decimal:
     bps = desk.market.strain.slippage_bps
     if not bps:
         return price
@@ -359,7 +357,7 @@ def _slipped(desk: Desk, row: sqlite3.Row, price: Decimal) -> Decimal:
     return max(on_tick(LISTINGS[row["symbol"]], worse), LISTINGS[row["symbol"]].price(1))
 
 
-def _complete(desk: Desk, row: sqlite3.Row) -> None:
+def _complete(desk: Desk, row: Order) -> None:
     """See to what depends on an order that is filled: requests that came too late, its exits, the exit beside it."""
     order_id = row["id"]
     note(desk, order_id, next_ns=None, next_step=None, arrives_ns=None)
@@ -385,18 +383,18 @@ def _watch(desk: Desk, order_id: str, from_ns: int) -> None:
     schedule(desk, order_id)
 
 
-def _shrink_others(desk: Desk, row: sqlite3.Row) -> None:
+def _shrink_others(desk: Desk, row: Order) -> None:
     """An exit was filled in part: the one beside it is for the rest only."""
     if row["parent_id"] is None and row["order_class"] != "oco":
         return
     after = order_row(desk, row["id"])
-    rest = Decimal(after["qty"]) - Decimal(after["filled_qty"])
+    rest = after["qty"] - after["filled_qty"]
     for relative in _family(desk, row):
         if relative["status"] in OPEN:
-            amend(desk, relative["id"], desk.now_ns, qty=format(rest, "f"))
+            amend(desk, relative["id"], desk.now_ns, qty=rest)
 
 
-def _family(desk: Desk, row: sqlite3.Row) -> list[sqlite3.Row]:
+def _family(desk: Desk, row: Order) -> list[Order]:
     """Return the other orders of a bracket, OCO or OTO; the legs of several do as their parent does by themselves."""
     if row["order_class"] in ("", "simple", "mleg"):
         return []
@@ -405,19 +403,16 @@ def _family(desk: Desk, row: sqlite3.Row) -> list[sqlite3.Row]:
     return [member for member in members if member["id"] != row["id"]]
 
 
-def _end(desk: Desk, row: sqlite3.Row, status: str) -> None:
+def _end(desk: Desk, row: Order, status: str) -> None:
     if row["status"] == "pending_replace":
         _refuse_replacement(desk, row["id"])
-    changes: dict[str, str | int | None] = {_ENDED_AT[status]: desk.now_ns, "arrives_ns": None}
+    changes: dict[str, Column] = {_ENDED_AT[status]: desk.now_ns, "arrives_ns": None}
     amend(desk, row["id"], desk.now_ns, status=status, next_ns=None, next_step=None, **changes)
 
 
 def _replacement(desk: Desk, order_id: str) -> str:
-    row = desk.db.execute(
-        "SELECT id FROM orders WHERE account = ? AND replaces = ? AND status = 'pending_new'",
-        (desk.account.number, order_id),
-    ).fetchone()
-    return str(row["id"])
+    found = (row for row in desk.book.open_orders() if row["replaces"] == order_id and row["status"] == "pending_new")
+    return str(next(found)["id"])
 
 
 def _refuse_replacement(desk: Desk, order_id: str) -> None:

@@ -5,20 +5,19 @@ A request takes effect a few milliseconds after it came, as at a broker; until t
 waits for the market to open or for its parent, is changed at once.
 """
 
-import sqlite3
 from collections.abc import Mapping
 from decimal import ROUND_DOWN, Decimal
 from typing import Final
 
-from alpacli.sim.answers import Json, Refusal, bad_parameter, canonical_identifier, not_found
+from alpacli.sim.answers import Json, Refusal, bad_parameter, not_found
+from alpacli.sim.book import Order
 from alpacli.sim.checks import Stand, admit, check_own_id
 from alpacli.sim.desk import Desk
 from alpacli.sim.engine import delay_ns, finish, release, schedule, swap
 from alpacli.sim.ledger import ZERO, holdings
 from alpacli.sim.listing import LISTINGS, find
-from alpacli.sim.orders import CLOSED, NewOrder, amend, enter, one_order, order_answer, order_row
+from alpacli.sim.orders import CLOSED, NewOrder, amend, enter, named_order, order_answer, order_row
 from alpacli.sim.packages import Package, changed_package, submit_package
-from alpacli.sim.reserves import WORKING
 from alpacli.sim.terms import expiry, opening
 from alpacli.sim.tickets import Ticket, amount, check, one_time_in_force, own_id, read, unfit
 
@@ -37,7 +36,7 @@ def submit(desk: Desk, body: Mapping[str, object]) -> dict[str, Json]:
 
 def replace(desk: Desk, order_id: str, body: Mapping[str, object]) -> dict[str, Json]:
     """Answer with the order that is to take an order's place."""
-    old = _order(desk, order_id)
+    old = named_order(desk, order_id)
     status = old["status"]
     if status == "replaced":
         raise unfit("order already replaced")
@@ -67,7 +66,7 @@ def replace(desk: Desk, order_id: str, body: Mapping[str, object]) -> dict[str, 
             stop_price=None if old["hwm"] is not None else ticket.stop_price,
             trail_percent=ticket.trail_percent,
             trail_price=ticket.trail_price,
-            hwm=None if old["hwm"] is None else Decimal(old["hwm"]),
+            hwm=old["hwm"],
             order_class=old["order_class"],
             position_intent=old["position_intent"],
             extended_hours=bool(old["extended_hours"]),
@@ -86,7 +85,7 @@ def replace(desk: Desk, order_id: str, body: Mapping[str, object]) -> dict[str, 
     return order_answer(desk, order_row(desk, new_id), nested=True)
 
 
-def _replace_package(desk: Desk, old: sqlite3.Row, package: Package) -> dict[str, Json]:
+def _replace_package(desk: Desk, old: Order, package: Package) -> dict[str, Json]:
     ends = [
         expiry(desk.market.hours, LISTINGS[leg.contract.symbol], package.time_in_force, desk.now_ns, extended=False)
         for leg in package.legs
@@ -112,7 +111,7 @@ def _replace_package(desk: Desk, old: sqlite3.Row, package: Package) -> dict[str
 
 def cancel(desk: Desk, order_id: str) -> None:
     """Ask for the end of an order; whoever names one of several legs means all of them."""
-    row = _order(desk, order_id)
+    row = named_order(desk, order_id)
     if row["ratio_qty"] is not None:
         row = order_row(desk, row["parent_id"])
     if row["status"] in (*CLOSED, "pending_replace") or (row["status"] == "pending_new" and row["replaces"]):
@@ -138,7 +137,7 @@ def close(desk: Desk, symbol_or_id: str, qty: str | None, percentage: str | None
     listing = find(symbol_or_id, desk.market.listings)
     if listing is None:
         raise not_found(f"symbol not found: {symbol_or_id}")
-    holding = holdings(desk.db, desk.account.number).get(listing.symbol)
+    holding = holdings(desk.book).get(listing.symbol)
     if holding is None:
         raise not_found("position does not exist")
     if qty is not None and percentage is not None:
@@ -165,7 +164,7 @@ def close_all(desk: Desk, *, cancel_orders: bool) -> list[Json]:
             if order_row(desk, row["id"])["status"] not in CLOSED:
                 finish(desk, row["id"], "canceled")
     answers: list[Json] = []
-    for symbol in holdings(desk.db, desk.account.number):
+    for symbol in holdings(desk.book):
         name = LISTINGS[symbol].position_symbol
         try:
             order = close(desk, symbol, None, None)
@@ -207,9 +206,7 @@ def _place(desk: Desk, ticket: Ticket, stand: Stand) -> dict[str, Json]:
         active_ns=now_ns,
         arrives_ns=now_ns + latency_ns if opens else None,
     )
-    order_id = enter(desk, order)
-    for number, leg in enumerate(_legs(ticket, order)):
-        enter(desk, leg._replace(parent_id=order_id, leg_index=number))
+    order_id = enter(desk, order, _legs(ticket, order))
     answer = order_answer(desk, order_row(desk, order_id), nested=True)
     if opens and not latency_ns:
         release(desk, order_id)
@@ -245,7 +242,7 @@ def _legs(ticket: Ticket, order: NewOrder) -> list[NewOrder]:
     return legs
 
 
-def _changed(old: sqlite3.Row, body: Mapping[str, object]) -> Ticket:
+def _changed(old: Order, body: Mapping[str, object]) -> Ticket:
     """Return the order with the changes of ``PATCH /v2/orders/{id}``, held against the rules again."""
     if old["notional"] is not None:
         raise unfit("notional orders cannot be replaced")
@@ -260,7 +257,7 @@ def _changed(old: sqlite3.Row, body: Mapping[str, object]) -> Ticket:
             raise unfit("qty of fractional orders cannot be changed")
         if old["parent_id"] is not None and qty != before.qty:
             raise unfit("qty of a leg cannot be changed")
-        if qty <= Decimal(old["filled_qty"]):
+        if qty <= old["filled_qty"]:
             raise unfit("qty must be > filled_qty")
     limit_price, stop_price = amount(body, "limit_price"), amount(body, "stop_price")
     if trail is not None and before.order_type != "trailing_stop":
@@ -282,23 +279,19 @@ def _changed(old: sqlite3.Row, body: Mapping[str, object]) -> Ticket:
     return after
 
 
-def _ticket(row: sqlite3.Row) -> Ticket:
+def _ticket(row: Order) -> Ticket:
     """Return an order on the book as a request, without its family: that was checked when it came."""
-
-    def exact(name: str) -> Decimal | None:
-        return None if row[name] is None else Decimal(row[name])
-
     return Ticket(
         LISTINGS[row["symbol"]],
         row["side"],
         row["order_type"],
         row["time_in_force"],
-        exact("qty"),
+        row["qty"],
         None,
-        exact("limit_price"),
-        None if row["hwm"] is not None else exact("stop_price"),
-        exact("trail_price"),
-        exact("trail_percent"),
+        row["limit_price"],
+        None if row["hwm"] is not None else row["stop_price"],
+        row["trail_price"],
+        row["trail_percent"],
         bool(row["extended_hours"]),
     )
 
@@ -310,7 +303,7 @@ def _send(desk: Desk, order_id: str, status: str) -> None:
     schedule(desk, order_id)
 
 
-def _cancel(desk: Desk, row: sqlite3.Row) -> None:
+def _cancel(desk: Desk, row: Order) -> None:
     if row["status"] in ("accepted", "pending_new") or row["active_ns"] is None:
         finish(desk, row["id"], "canceled")
     elif row["status"] != "pending_cancel":
@@ -321,18 +314,5 @@ def _expiry(desk: Desk, ticket: Ticket) -> int | None:
     return expiry(desk.market.hours, ticket.listing, ticket.time_in_force, desk.now_ns, extended=ticket.extended_hours)
 
 
-def _open(desk: Desk) -> list[sqlite3.Row]:
-    marks = ", ".join("?" * len(WORKING))
-    return desk.db.execute(
-        f"SELECT * FROM orders WHERE account = ? AND status IN ({marks}) AND ratio_qty IS NULL ORDER BY seq",
-        (desk.account.number, *WORKING),
-    ).fetchall()
-
-
-def _order(desk: Desk, order_id: str) -> sqlite3.Row:
-    canonical = canonical_identifier(order_id)
-    if canonical is None:
-        raise bad_parameter(f"invalid order id {order_id}")
-    one_order(desk, canonical, nested=False)  # says that there is none
-    row: sqlite3.Row = order_row(desk, canonical)
-    return row
+def _open(desk: Desk) -> list[Order]:
+    return [row for row in desk.book.open_orders() if row["status"] != "held" and row["ratio_qty"] is None]

@@ -1,12 +1,11 @@
 """The exchange itself: its market, its accounts, and the desk at which one account is served.
 
 Each key pair is an account of its own, made when first seen; only a hash of the pair is kept. The key id ``SIM`` is the
-account of the in-process transport, whatever the secret. Everything is read from the state file on each request, so
-processes that share it never disagree.
+account of the in-process transport, whatever the secret. An account's book is read from the state file once, and again when
+another process has written to the file since, so processes that share it never disagree (ADR 14).
 """
 
 import hashlib
-import json
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -18,7 +17,8 @@ from alpacli.errors import ConfigError, UsageError
 from alpacli.ports import Clock
 from alpacli.sim import events
 from alpacli.sim.answers import SECOND_NS, Refusal, identifier
-from alpacli.sim.desk import NO_STRAIN, Account, Desk, Market, Strain
+from alpacli.sim.book import Book, Serial
+from alpacli.sim.desk import NO_STRAIN, Desk, Market, Strain
 from alpacli.sim.hours import AlwaysOpen, Hours, HoursName, Nyse, Session, nyse_sessions
 from alpacli.sim.ledger import holdings, transfer, worth
 from alpacli.sim.option_prices import OptionPrices
@@ -82,7 +82,12 @@ class Exchange:
         self._own_market = market
         self._state = State(state_dir, Meta(DEFAULT_SEED, "always", str(DEFAULT_CASH), DEFAULT_RATE_LIMIT))
         self._markets: dict[Meta, Market] = {}
-        self._known: tuple[int, Meta] | None = None
+        self._shared = state_dir is not None
+        self._version: int | None = None
+        self._known: Meta | None = None
+        self._books: dict[int, Book] = {}
+        self._numbers: dict[str, int] = {}
+        self._serial: Serial | None = None
         self._watch = MetaWatch(state_dir) if state_dir is not None else None
 
     def now_ns(self) -> int:
@@ -90,7 +95,7 @@ class Exchange:
 
     def admit(self, key_id: str, secret: str) -> Admission:
         """Find or make the account of a key pair and count one request of it."""
-        with self._state.write() as db:
+        with self._writing() as db:
             return self._admit(db, key_id, secret)
 
     @contextmanager
@@ -101,14 +106,17 @@ class Exchange:
         request was counted.
         """
         refusal: Refusal | None = None
-        with self._state.write() as db:
+        with self._writing() as db:
             admission = self._admit(db, key_id, secret)
-            desk = self._settled(db, admission.number) if admission.allowed else None
+            book = self._book(db, admission.number)
+            desk = self._settled(db, book) if admission.allowed else None
             db.execute("SAVEPOINT request")
+            mark = book.mark()
             try:
                 yield admission, desk
             except Refusal as error:
                 db.execute("ROLLBACK TO request")
+                book.undo(mark)
                 refusal = error
         if refusal is not None:
             raise refusal
@@ -118,28 +126,20 @@ class Exchange:
         now_ns = self.now_ns()
         window_s = now_ns // SECOND_NS // _WINDOW_S * _WINDOW_S
         meta = self._meta(db)
-        row = db.execute(
-            "SELECT number, requests, window_s, window_used FROM accounts WHERE identity = ?", (identity,)
-        ).fetchone()
-        if row is None:
-            number, requests, used = self._open_account(db, identity, _label(key_id), meta, now_ns), 0, 0
-        else:
-            number, requests = row["number"], row["requests"]
-            used = row["window_used"] if row["window_s"] == window_s else 0
+        number = self._number(db, identity, _label(key_id), meta, now_ns)
+        book = self._book(db, number)
+        used = book.window_used if book.window_s == window_s else 0
         allowed = not meta.rate_limit or used < meta.rate_limit
         used += allowed
-        db.execute(
-            "UPDATE accounts SET requests = ?, window_s = ?, window_used = ? WHERE number = ?",
-            (requests + 1, window_s, used, number),
-        )
+        book.count_request(window_s, used)
         remaining = max(meta.rate_limit - used, 0)
-        request_id = identifier("request", identity, requests + 1).replace("-", "")
+        request_id = identifier("request", identity, book.requests).replace("-", "")
         return Admission(number, meta.rate_limit, remaining, window_s + _WINDOW_S, request_id, allowed)
 
     def turn_away(self) -> Admission:
         """Return the headers' worth of an admission for a request that names no account."""
         now_ns = self.now_ns()
-        with self._state.read() as db:
+        with self._reading() as db:
             limit = self._meta(db).rate_limit
         reset_s = (now_ns // SECOND_NS // _WINDOW_S + 1) * _WINDOW_S
         return Admission(0, limit, limit, reset_s, identifier("nobody", now_ns).replace("-", ""), allowed=False)
@@ -151,45 +151,95 @@ class Exchange:
         Open orders have met the market until this moment. Where nothing was due, a reader holds up no writer.
         """
         if not changes:
-            with self._state.read() as db:
+            with self._reading() as db:
                 now_ns = self.now_ns()
-                if not _due(db, number, now_ns):
-                    yield self._desk(db, number, now_ns)
+                book = self._book(db, number)
+                if not book.is_due(now_ns):
+                    yield Desk(book, self._market(db, self._meta(db)), now_ns)
                     return
-        with self._state.write() as db:
-            yield self._settled(db, number)
+        with self._writing() as db:
+            yield self._settled(db, self._book(db, number))
 
     def catch_up(self, number: int) -> None:
         """Let an account's open orders meet the market until now."""
-        with self._state.read() as db:
-            due = _due(db, number, self.now_ns())
+        with self._reading() as db:
+            due = self._book(db, number).is_due(self.now_ns())
         if due:
-            with self._state.write() as db:
-                self._settled(db, number)
+            with self._writing() as db:
+                self._settled(db, self._book(db, number))
 
-    def _settled(self, db: sqlite3.Connection, number: int) -> Desk:
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self._state.read() as db:
+            self._look(db)
+            yield db
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """Run a transaction that may change books; an exception undoes all of it, in the books too."""
+        try:
+            with self._state.write() as db:
+                self._look(db)
+                for book in self._books.values():
+                    book.begin()
+                try:
+                    yield db
+                except BaseException:
+                    for book in self._books.values():
+                        book.undo()
+                    raise
+                if self._shared:
+                    for book in self._books.values():
+                        book.write()
+        except ConfigError:  # SQLite could not: what it has is what counts
+            self._forget()
+            raise
+
+    def _look(self, db: sqlite3.Connection) -> None:
+        """Forget what is known of the file when another process has changed anything in it."""
+        if self._shared:
+            version = db.execute("PRAGMA data_version").fetchone()[0]
+            if version != self._version:
+                self._forget()
+                self._version = version
+
+    def _forget(self) -> None:
+        self._books.clear()
+        self._numbers.clear()
+        self._known = self._serial = self._version = None
+
+    def _book(self, db: sqlite3.Connection, number: int) -> Book:
+        book = self._books.get(number)
+        if book is None:
+            if self._serial is None:
+                self._serial = Serial(db)
+            book = self._books[number] = Book(db, number, self._serial)
+        return book
+
+    def _written(self, db: sqlite3.Connection) -> sqlite3.Connection:
+        """Return the tables when they know of everything."""
+        for book in self._books.values():
+            book.write()
+        return db
+
+    def _settled(self, db: sqlite3.Connection, book: Book) -> Desk:
         now_ns = self.now_ns()
-        desk = self._desk(db, number, now_ns)
-        if _due(db, number, now_ns):
+        desk = Desk(book, self._market(db, self._meta(db)), now_ns)
+        if book.is_due(now_ns):
             from alpacli.sim.engine import settle
 
             settle(desk)
-            desk = desk._replace(account=_account(db, number), rows={})
         return desk
 
-    def _desk(self, db: sqlite3.Connection, number: int, now_ns: int) -> Desk:
-        return Desk(db, _account(db, number), self._market(db, self._meta(db)), now_ns, {})
-
     def _meta(self, db: sqlite3.Connection) -> Meta:
-        """Return what the last reset decided; it is read again when another process has changed anything since."""
-        version = db.execute("PRAGMA data_version").fetchone()[0]
-        if self._known is None or self._known[0] != version:
-            self._known = version, read_meta(db)
-        return self._known[1]
+        """Return what the last reset decided."""
+        if self._known is None:
+            self._known = read_meta(db)
+        return self._known
 
     def market(self) -> Market:
         """Return the market as it is now; a reset makes another one."""
-        with self._state.read() as db:
+        with self._reading() as db:
             return self._market(db, self._meta(db))
 
     def has_other_market(self, market: Market) -> bool:
@@ -202,23 +252,29 @@ class Exchange:
     def account_number(self, key_id: str, secret: str = "") -> int:
         """Return the number of a key pair's account, opening it when it is new, without counting a request."""
         identity = _identity(key_id, secret)
-        with self._state.write() as db:
+        with self._writing() as db:
+            return self._number(db, identity, _label(key_id), self._meta(db), self.now_ns())
+
+    def _number(self, db: sqlite3.Connection, identity: str, label: str, meta: Meta, now_ns: int) -> int:
+        known = self._numbers.get(identity)
+        if known is None:
             row = db.execute("SELECT number FROM accounts WHERE identity = ?", (identity,)).fetchone()
-            if row is not None:
-                return int(row["number"])
-            return self._open_account(db, identity, _label(key_id), read_meta(db), self.now_ns())
+            if row is None:  # not kept: the transaction that opens it may yet be undone
+                return self._open_account(db, identity, label, meta, now_ns)
+            known = self._numbers[identity] = row["number"]
+        return known
 
     def newest_event(self) -> int:
         """Return the place in the record of events after which nothing has happened yet."""
         with self._state.read() as db:
-            return events.newest(db)
+            return events.newest(self._written(db))
 
     def events_after(self, number: int, seq: int) -> list[events.Event] | None:
         """Return what happened to an account's orders since; ``None`` when a reset took the account away."""
         with suppress(Refusal):  # no such account any more
             self.catch_up(number)
         with self._state.read() as db:
-            return events.after(db, number, seq)
+            return events.after(self._written(db), number, seq)
 
     def reset(
         self,
@@ -244,7 +300,7 @@ class Exchange:
                 f"give an amount from 0 to {_MOST_CASH} USD, and a limit of at least 0",
             )
         self._state.clear(meta, nyse_sessions() if hours == "xnys" else ())
-        self._known = None
+        self._forget()
         return self.status()
 
     def empty(self) -> SimStatus:
@@ -252,6 +308,7 @@ class Exchange:
         with self._state.read() as db:
             meta, sessions = read_meta(db), [tuple(row) for row in db.execute("SELECT * FROM sessions ORDER BY day")]
         self._state.clear(meta, sessions)
+        self._forget()
         return self.status()
 
     def status(self) -> SimStatus:
@@ -261,12 +318,13 @@ class Exchange:
             with suppress(Refusal):  # another process has just reset the exchange
                 self.catch_up(number)
         now_ns = self.now_ns()
-        with self._state.read() as db:
-            meta = read_meta(db)
+        with self._reading() as db:
+            self._written(db)
+            meta = self._meta(db)
             market = self._market(db, meta)
             accounts = []
             for row in db.execute("SELECT * FROM accounts ORDER BY number").fetchall():
-                held = {symbol: holding.qty for symbol, holding in holdings(db, row["number"]).items()}
+                held = {symbol: holding.qty for symbol, holding in holdings(self._book(db, row["number"])).items()}
                 value = worth(market.tape, held, now_ns)
                 orders = db.execute("SELECT count(*) FROM orders WHERE account = ?", (row["number"],)).fetchone()[0]
                 accounts.append(
@@ -326,30 +384,6 @@ class Exchange:
 def _of_market(meta: Meta) -> Meta:
     """Leave out what is no part of the market."""
     return meta._replace(cash="", rate_limit=0)
-
-
-def _account(db: sqlite3.Connection, number: int) -> Account:
-    row = db.execute("SELECT * FROM accounts WHERE number = ?", (number,)).fetchone()
-    if row is None:  # another process reset the exchange between admission and now
-        raise Refusal(401, None, "unauthorized.")
-    return Account(
-        row["number"],
-        row["id"],
-        row["account_number"],
-        row["created_ns"],
-        Decimal(row["cash"]),
-        json.loads(row["configuration"]),
-    )
-
-
-def _due(db: sqlite3.Connection, number: int, now_ns: int) -> bool:
-    """Tell whether something happens to an account's open orders, or to its options, until now."""
-    row = db.execute(
-        "SELECT EXISTS (SELECT 1 FROM orders WHERE account = ? AND next_ns <= ?)"
-        " OR EXISTS (SELECT 1 FROM holdings WHERE account = ? AND expires_ns <= ?)",
-        (number, now_ns, number, now_ns),
-    ).fetchone()
-    return bool(row[0])
 
 
 def reset(

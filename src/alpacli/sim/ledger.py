@@ -16,6 +16,7 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
 from typing import Final, NamedTuple
 
 from alpacli.sim.answers import identifier
+from alpacli.sim.book import Book, Execution, Position
 from alpacli.sim.collateral import Cover, cover
 from alpacli.sim.contracts import MULTIPLIER, Contract
 from alpacli.sim.listing import LISTINGS, underlying_of
@@ -25,14 +26,6 @@ ZERO: Final = Decimal(0)
 _CENT: Final = Decimal("0.01")
 _COST_STEP: Final = Decimal("1e-12")
 _EXACT: Final = Context(prec=60, rounding=ROUND_HALF_EVEN)
-
-
-class Holding(NamedTuple):
-    """A position as the ledger keeps it: signed quantity, signed exact cost, and what closing parts of it has earned."""
-
-    qty: Decimal = ZERO
-    cost: Decimal = ZERO
-    realized: Decimal = ZERO
 
 
 class Fill(NamedTuple):
@@ -69,8 +62,8 @@ def cents(amount: Decimal) -> Decimal:
     return amount.quantize(_CENT, ROUND_HALF_EVEN, _EXACT)
 
 
-def execute(holding: Holding, signed_qty: Decimal, price: Decimal) -> tuple[Holding, Decimal]:
-    """Return the holding after buying (positive) or selling (negative), and by how much cash changes."""
+def execute(holding: Position, signed_qty: Decimal, price: Decimal) -> tuple[Position, Decimal]:
+    """Return the position after buying (positive) or selling (negative), and by how much cash changes."""
     with localcontext(_EXACT):
         cash = -cents(signed_qty * price)
         qty = holding.qty + signed_qty
@@ -83,10 +76,10 @@ def execute(holding: Holding, signed_qty: Decimal, price: Decimal) -> tuple[Hold
         else:
             cost = qty * price
         realized = holding.realized + cash + cents(cost) - cents(holding.cost)
-    return Holding(qty, cost, realized), cash
+    return holding._replace(qty=qty, cost=cost, realized=realized), cash
 
 
-def average_entry(holding: Holding, multiplier: int = 1) -> Decimal:
+def average_entry(holding: Position, multiplier: int = 1) -> Decimal:
     """Return the average price paid, with at most nine decimals; only for a holding that is not flat."""
     with localcontext(_EXACT):
         return (holding.cost / holding.qty / multiplier).quantize(Decimal("1e-9"))
@@ -97,57 +90,39 @@ def market_value(qty: Decimal, price: Decimal, multiplier: int = 1) -> Decimal:
     return cents(_EXACT.multiply(qty * multiplier, price))
 
 
-def holdings(db: sqlite3.Connection, account: int, *, flat: bool = False) -> dict[str, Holding]:
-    """Return the account's positions by symbol, in order of symbol; closed ones only when ``flat``."""
-    rows = db.execute("SELECT symbol, qty, cost, realized FROM holdings WHERE account = ? ORDER BY symbol", (account,))
-    found = {
-        row["symbol"]: Holding(Decimal(row["qty"]), Decimal(row["cost"]), Decimal(row["realized"])) for row in rows
-    }
-    return found if flat else {symbol: holding for symbol, holding in found.items() if holding.qty}
+def holdings(book: Book) -> dict[str, Position]:
+    """Return the account's positions by symbol, in order of symbol."""
+    return {symbol: position for symbol, position in book.positions.items() if position.qty}
 
 
 def transfer(db: sqlite3.Connection, account: int, activity_type: str, amount: Decimal, at_ns: int, why: str) -> None:
-    """Move cash in or out of the account."""
+    """Move cash in or out of an account that nobody has opened yet."""
     seq = db.execute(
         "INSERT INTO transfers (account, id, activity_type, amount, at_ns, description) VALUES (?, '', ?, ?, ?, ?)",
         (account, activity_type, str(cents(amount)), at_ns, why),
     ).lastrowid
     db.execute("UPDATE transfers SET id = ? WHERE seq = ?", (identifier("transfer", account, seq), seq))
-    _add_cash(db, account, cents(amount))
+    row = db.execute("SELECT cash FROM accounts WHERE number = ?", (account,)).fetchone()
+    cash = _EXACT.add(Decimal(row["cash"]), cents(amount))
+    db.execute("UPDATE accounts SET cash = ? WHERE number = ?", (_plain(cash), account))
 
 
-class Booked(NamedTuple):
-    """What a fill came to: its execution id and the position after it, negative when short."""
+def book_fill(book: Book, fill: Fill) -> Decimal:
+    """Book one execution: cash, position and the fill itself. Return the position after it, negative when short.
 
-    execution_id: str
-    position_qty: Decimal
-
-
-def book(db: sqlite3.Connection, account: int, fill: Fill) -> Booked:
-    """Book one execution: cash, position and the fill itself. Fills of an account are booked in order of time."""
-    after, cash = _move(db, account, fill.symbol, fill.side, fill.qty, fill.price, fill.expires_ns)
-    execution = identifier("execution", account, fill.order_id, fill.cum_qty.normalize())
-    db.execute(
-        "INSERT INTO fills (account, order_id, execution_id, symbol, side, qty, price, cash, cum_qty, leaves_qty,"
-        " order_status, at_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            account,
-            fill.order_id,
-            execution,
-            fill.symbol,
-            fill.side,
-            *map(_plain, (fill.qty, fill.price, cash, fill.cum_qty, fill.leaves_qty)),
-            fill.status,
-            fill.at_ns,
-        ),
-    )
-    return Booked(execution, after.qty)
+    Fills of an account are booked in order of time.
+    """
+    order_id, symbol, side, qty, price, at_ns, cum_qty, leaves_qty, status, expires_ns = fill
+    after, cash = _move(book, symbol, side, qty, price, expires_ns)
+    book.book(Execution(order_id, symbol, side, qty, price, cash, cum_qty, leaves_qty, status, at_ns))
+    return after.qty
 
 
-def settle_position(db: sqlite3.Connection, account: int, settlement: Settlement) -> None:
+def settle_position(book: Book, settlement: Settlement) -> None:
     """Book a settlement: cash, position and the settlement itself."""
     kind, group_id, symbol, side, qty, price, at_ns = settlement
-    _, cash = _move(db, account, symbol, side, qty, price, None)
+    _, cash = _move(book, symbol, side, qty, price, None)
+    db, account = book.db, book.account.number
     seq = db.execute(
         "INSERT INTO settlements (account, id, group_id, activity_type, symbol, side, qty, price, cash, at_ns)"
         " VALUES (?, '', ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -157,26 +132,23 @@ def settle_position(db: sqlite3.Connection, account: int, settlement: Settlement
 
 
 def _move(
-    db: sqlite3.Connection, account: int, symbol: str, side: str, qty: Decimal, price: Decimal, expires_ns: int | None
-) -> tuple[Holding, Decimal]:
+    book: Book, symbol: str, side: str, qty: Decimal, price: Decimal, expires_ns: int | None
+) -> tuple[Position, Decimal]:
     """Let units come or go at a price, and the cash for them; return the position after it, and by how much cash changed.
 
     A position in options that is left, or begun, remembers when it ends.
     """
-    row = db.execute(
-        "SELECT qty, cost, realized, expires_ns, forgone FROM holdings WHERE account = ? AND symbol = ?",
-        (account, symbol),
-    ).fetchone()
-    before = Holding(*(Decimal(row[name]) for name in Holding._fields)) if row else Holding()
+    before = book.positions.get(symbol, _NONE)
     after, cash = execute(before, qty if side == "buy" else -qty, price * LISTINGS[symbol].multiplier)
-    ends_ns = (expires_ns or (row["expires_ns"] if row else None)) if after.qty else None
-    db.execute(
-        "INSERT OR REPLACE INTO holdings (account, symbol, qty, cost, realized, expires_ns, forgone)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (account, symbol, *map(_plain, after), ends_ns, row["forgone"] if row and after.qty else 0),
-    )
-    _add_cash(db, account, cash)
+    if before.expires_ns is not None or expires_ns is not None or before.forgone:
+        ends_ns = (expires_ns or before.expires_ns) if after.qty else None
+        after = after._replace(expires_ns=ends_ns, forgone=before.forgone and bool(after.qty))
+    book.hold(symbol, after)
+    book.have_cash(_EXACT.add(book.cash, cash))
     return after, cash
+
+
+_NONE: Final = Position()
 
 
 class Past(NamedTuple):
@@ -187,9 +159,10 @@ class Past(NamedTuple):
     transferred: Decimal
 
 
-def rewind(db: sqlite3.Connection, account: int, cash: Decimal, at_ns: int) -> Past:
+def rewind(book: Book, at_ns: int) -> Past:
     """Return cash, quantities and transferred money at ``at_ns``, undoing from today everything later."""
-    quantities = {symbol: holding.qty for symbol, holding in holdings(db, account, flat=True).items()}
+    db, account, cash = book.db, book.account.number, book.cash
+    quantities = {symbol: position.qty for symbol, position in book.positions.items()}
     later = db.execute("SELECT symbol, side, qty, cash FROM bookings WHERE account = ? AND at_ns > ?", (account, at_ns))
     for row in later:
         qty = Decimal(row["qty"])
@@ -257,12 +230,6 @@ def covers(quantities: Mapping[str, Decimal]) -> dict[str, Cover]:
 def initial_rate(symbol: str) -> Decimal:
     listing = LISTINGS[symbol]
     return Decimal(1) if listing.crypto or listing.contract is not None else Decimal("0.5")
-
-
-def _add_cash(db: sqlite3.Connection, account: int, amount: Decimal) -> None:
-    row = db.execute("SELECT cash FROM accounts WHERE number = ?", (account,)).fetchone()
-    cash = _EXACT.add(Decimal(row["cash"]), amount)
-    db.execute("UPDATE accounts SET cash = ? WHERE number = ?", (_plain(cash), account))
 
 
 def _plain(value: Decimal) -> str:

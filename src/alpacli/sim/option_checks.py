@@ -116,7 +116,7 @@ def _level(trades: Sequence[Trade]) -> int:
 
 
 def _shares(desk: Desk, stock: str, but: Collection[str]) -> Decimal:
-    held = holdings(desk.db, desk.account.number).get(stock)
+    held = holdings(desk.book).get(stock)
     return max(held.qty - held_for_orders(desk, stock, "sell", but=but), ZERO) if held is not None else ZERO
 
 

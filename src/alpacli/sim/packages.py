@@ -4,13 +4,13 @@ A package is bought as a whole at a net price: positive is paid, negative is rec
 price and the time in force, each leg a contract, a ratio and what is bought or sold of it; they fill together or not at all.
 """
 
-import sqlite3
 from collections.abc import Mapping
 from decimal import Decimal
 from math import gcd
 from typing import Final, NamedTuple
 
 from alpacli.sim.answers import Json, bad_parameter
+from alpacli.sim.book import Order
 from alpacli.sim.checks import check_own_id, forbidden
 from alpacli.sim.contracts import MULTIPLIER, Contract
 from alpacli.sim.desk import Desk
@@ -112,19 +112,18 @@ def submit_package(desk: Desk, body: Mapping[str, object]) -> dict[str, Json]:
         active_ns=now_ns,
         arrives_ns=now_ns + latency_ns if opens else None,
     )
-    order_id = enter(desk, parent)
     shared = parent._replace(client_order_id=None, limit_price=None, active_ns=None, arrives_ns=None)
-    for number, leg in enumerate(package.legs):
-        own = shared._replace(
+    legs = [
+        shared._replace(
             symbol=leg.contract.symbol,
             side=leg.side,
             qty=Decimal(package.qty * leg.ratio),
             position_intent=leg.position_intent,
-            parent_id=order_id,
-            leg_index=number,
             ratio_qty=Decimal(leg.ratio),
         )
-        enter(desk, own)
+        for leg in package.legs
+    ]
+    order_id = enter(desk, parent, legs)
     answer = order_answer(desk, order_row(desk, order_id), nested=True)
     if opens and not latency_ns:
         release(desk, order_id)
@@ -133,12 +132,12 @@ def submit_package(desk: Desk, body: Mapping[str, object]) -> dict[str, Json]:
     return answer
 
 
-def changed_package(desk: Desk, old: sqlite3.Row, body: Mapping[str, object]) -> Package:
+def changed_package(desk: Desk, old: Order, body: Mapping[str, object]) -> Package:
     """Return the order with the changes of ``PATCH /v2/orders/{id}``, held against the rules again."""
     qty = amount(body, "qty")
     if qty is not None and qty != qty.to_integral_value():
         raise bad_parameter("qty must be integer")
-    if qty is not None and qty <= Decimal(old["filled_qty"]):
+    if qty is not None and qty <= old["filled_qty"]:
         raise unfit("qty must be > filled_qty")
     limit_price = amount(body, "limit_price")
     if limit_price is not None:
@@ -153,10 +152,10 @@ def changed_package(desk: Desk, old: sqlite3.Row, body: Mapping[str, object]) ->
     )
     before = Package(
         legs,
-        int(Decimal(old["qty"])),
+        int(old["qty"]),
         old["order_type"],
         old["time_in_force"],
-        None if old["limit_price"] is None else Decimal(old["limit_price"]),
+        old["limit_price"],
         None,
     )
     after = before._replace(
@@ -171,15 +170,15 @@ def changed_package(desk: Desk, old: sqlite3.Row, body: Mapping[str, object]) ->
     return after
 
 
-def _admit(desk: Desk, package: Package, *, instead_of: sqlite3.Row | None = None) -> None:
+def _admit(desk: Desk, package: Package, *, instead_of: Order | None = None) -> None:
     if configuration(desk.account)["suspend_trade"]:
         raise forbidden("account is not authorized to trade")
     if package.client_order_id is not None:
         check_own_id(desk, package.client_order_id)
     check_contracts(desk, [leg.contract for leg in package.legs], package.order_type)
     but = () if instead_of is None else (instead_of["id"], *(row["id"] for row in legs_of(desk, instead_of["id"])))
-    left = package.qty - (0 if instead_of is None else int(Decimal(instead_of["filled_qty"])))
-    held = holdings(desk.db, desk.account.number)
+    left = package.qty - (0 if instead_of is None else int(instead_of["filled_qty"]))
+    held = holdings(desk.book)
     trades = []
     for leg in package.legs:
         holding = held.get(leg.contract.symbol)

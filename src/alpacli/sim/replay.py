@@ -129,9 +129,9 @@ def summarize(exchange: Exchange, begin_ns: int, *, over: bool) -> Result:
             orders = {found["status"]: found["n"] for found in counts}
             fills = desk.db.execute("SELECT count(*) FROM fills WHERE account = ?", (number,)).fetchone()[0]
             given = desk.db.execute("SELECT amount FROM transfers WHERE account = ?", (number,)).fetchall()
-            held = {symbol: holding.qty for symbol, holding in holdings(desk.db, number).items()}
+            held = {symbol: holding.qty for symbol, holding in holdings(desk.book).items()}
             value = worth(desk.market.tape, held, desk.now_ns)
-            equity = desk.account.cash + value.long + value.short
+            equity = desk.book.cash + value.long + value.short
             profit = equity - sum((Decimal(found["amount"]) for found in given), Decimal(0))
             accounts.append(AccountResult(row.label, orders, fills, equity, profit))
     return Result(begin_ns, exchange.now_ns(), over, accounts)

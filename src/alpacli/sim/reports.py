@@ -7,15 +7,15 @@ positions since the previous close; the day begins at the previous close, and wi
 measured from that close, shares added since from their average fill price.
 """
 
-import json
 from collections.abc import Collection, Mapping
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 from typing import Final, NamedTuple
 
 from alpacli.sim.answers import Json, Refusal, decimal_text, not_found, timestamp
+from alpacli.sim.book import Position
 from alpacli.sim.desk import Account, Desk
 from alpacli.sim.hours import new_york_date
-from alpacli.sim.ledger import ZERO, Holding, Worth, average_entry, cents, holdings, market_value, rewind, worth
+from alpacli.sim.ledger import ZERO, Worth, average_entry, cents, holdings, market_value, rewind, worth
 from alpacli.sim.listing import LISTINGS, find
 from alpacli.sim.reserves import held_for_orders, reserved
 
@@ -52,16 +52,16 @@ class Balances(NamedTuple):
 
 def balances(desk: Desk, *, but: Collection[str] = ()) -> Balances:
     """Return the account's money now; as if the open orders named in ``but`` were not there."""
-    quantities = {symbol: holding.qty for symbol, holding in holdings(desk.db, desk.account.number).items()}
+    quantities = {symbol: holding.qty for symbol, holding in holdings(desk.book).items()}
     now = worth(desk.market.tape, quantities, desk.now_ns)
-    cash = desk.account.cash
+    cash = desk.book.cash
     equity = cash + now.long + now.short
     close_ns = desk.market.hours.previous_close(desk.now_ns)
-    past = rewind(desk.db, desk.account.number, cash, close_ns)
+    past = rewind(desk.book, close_ns)
     then = worth(desk.market.tape, past.quantities, close_ns)
     last_equity = past.cash + then.long + then.short
     if desk.account.created_ns > close_ns:  # a new account began the day with the money it was given
-        last_equity = rewind(desk.db, desk.account.number, cash, desk.account.created_ns).transferred
+        last_equity = rewind(desk.book, desk.account.created_ns).transferred
     means = _means(desk, quantities, now, but)
     power = means.power
     if means.multiplier == 4:
@@ -87,7 +87,7 @@ def spendable(desk: Desk, *, but: Collection[str] = ()) -> tuple[Decimal, Decima
     if configuration(desk.account)["max_margin_multiplier"] == "4":
         money = balances(desk, but=but)
         return money.buying_power, money.without_margin
-    quantities = {symbol: holding.qty for symbol, holding in holdings(desk.db, desk.account.number).items()}
+    quantities = {symbol: holding.qty for symbol, holding in holdings(desk.book).items()}
     means = _means(desk, quantities, worth(desk.market.tape, quantities, desk.now_ns), but)
     return means.power, means.without_margin
 
@@ -103,8 +103,8 @@ class _Means(NamedTuple):
 
 
 def _means(desk: Desk, quantities: Mapping[str, Decimal], now: Worth, but: Collection[str]) -> _Means:
-    orders, cash = reserved(desk, quantities, but=but), desk.account.cash - now.collateral
-    equity, on_order = desk.account.cash + now.long + now.short, cents(orders.value)
+    orders, cash = reserved(desk, quantities, but=but), desk.book.cash - now.collateral
+    equity, on_order = desk.book.cash + now.long + now.short, cents(orders.value)
     initial_margin = now.initial_margin + cents(orders.margin)
     multiplier = int(str(configuration(desk.account)["max_margin_multiplier"]))
     power = max(cash - on_order, ZERO) if multiplier == 1 else max(equity - initial_margin, ZERO) * 2
@@ -175,7 +175,7 @@ def options_level(account: Account) -> int:
 
 
 def position_answers(desk: Desk) -> list[Json]:
-    held = holdings(desk.db, desk.account.number)
+    held = holdings(desk.book)
     return [_position(desk, symbol, holding) for symbol, holding in held.items()]
 
 
@@ -183,13 +183,13 @@ def one_position(desk: Desk, symbol_or_id: str) -> dict[str, Json]:
     listing = find(symbol_or_id, desk.market.listings)
     if listing is None:
         raise not_found(f"symbol not found: {symbol_or_id}")
-    holding = holdings(desk.db, desk.account.number).get(listing.symbol)
+    holding = holdings(desk.book).get(listing.symbol)
     if holding is None:
         raise not_found("position does not exist")
     return _position(desk, listing.symbol, holding)
 
 
-def _position(desk: Desk, symbol: str, holding: Holding) -> dict[str, Json]:
+def _position(desk: Desk, symbol: str, holding: Position) -> dict[str, Json]:
     listing, tape = LISTINGS[symbol], desk.market.tape
     price, lastday = tape.last(symbol, desk.now_ns), tape.previous_close(symbol, desk.now_ns)
     value, cost = market_value(holding.qty, price, listing.multiplier), cents(holding.cost)
@@ -220,7 +220,7 @@ def _position(desk: Desk, symbol: str, holding: Holding) -> dict[str, Json]:
     }
 
 
-def _day_basis(desk: Desk, symbol: str, holding: Holding, lastday: Decimal) -> Decimal:
+def _day_basis(desk: Desk, symbol: str, holding: Position, lastday: Decimal) -> Decimal:
     """Return what the shares held now were worth when the day began for each of them."""
     direction = 1 if holding.qty > 0 else -1
     close_ns = desk.market.hours.previous_close(desk.now_ns)
@@ -253,7 +253,7 @@ def change_configuration(desk: Desk, changes: Mapping[str, object]) -> dict[str,
         if name not in _CONFIGURATION or value is None:
             continue
         rules[name] = _configured(name, value)
-    desk.db.execute("UPDATE accounts SET configuration = ? WHERE number = ?", (json.dumps(rules), desk.account.number))
+    desk.book.change_account(desk.account._replace(configuration=rules))
     return rules
 
 

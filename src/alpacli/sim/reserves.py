@@ -8,28 +8,20 @@ behind them (``collateral``), as if all orders that open or uncover a short were
 legs, whichever needs more.
 """
 
-import sqlite3
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from decimal import Decimal
 from typing import Final, NamedTuple
 
+from alpacli.sim.book import Order
 from alpacli.sim.collateral import Cover, cover
 from alpacli.sim.contracts import MULTIPLIER, Contract
 from alpacli.sim.desk import Desk
 from alpacli.sim.ledger import ZERO, initial_rate
 from alpacli.sim.listing import LISTINGS, underlying_of
+from alpacli.sim.state import WORKING
 from alpacli.sim.terms import opening
 
-WORKING: Final = [
-    *("new", "partially_filled", "accepted", "pending_new", "accepted_for_bidding", "pending_cancel"),
-    *("pending_replace", "stopped", "suspended", "calculated"),
-]
-"""Open statuses; ``held`` is open too, but such a leg waits for its parent or its sibling."""
-
-_COLUMNS: Final = (
-    "id, parent_id, replaces, status, symbol, side, qty, notional, filled_qty, filled_value, limit_price, stop_price,"
-    " active_ns, position_intent, order_class"
-)
+_LONGEST_STOCK: Final = 15
 _SHORT_COLLAR: Final = Decimal("1.03")
 
 
@@ -53,8 +45,8 @@ def held_for_orders(desk: Desk, symbol: str, side: str, *, but: Collection[str] 
 
 def _wanted(desk: Desk, symbol: str, side: str, but: Collection[str]) -> Decimal:
     wanted: dict[str, Decimal] = {}
-    for row in _open_orders(desk, "symbol = ? AND side = ?", symbol, side):
-        if row["id"] in but:
+    for row in desk.book.open_orders():
+        if row["symbol"] != symbol or row["side"] != side or row["id"] in but:
             continue
         group = _group(row)
         wanted[group] = max(wanted.get(group, ZERO), _still_wanted(desk, row))
@@ -64,22 +56,25 @@ def _wanted(desk: Desk, symbol: str, side: str, but: Collection[str]) -> Decimal
 def reserved(desk: Desk, quantities: Mapping[str, Decimal], *, but: Collection[str] = ()) -> Reserved:
     """Return what open orders need that open or enlarge a position, without those named in ``but``."""
     wanted: dict[str, tuple[Decimal, Decimal]] = {}
-    for row in _open_orders(desk, "status != 'held'"):
+    for row in desk.book.open_orders():
+        if row["status"] == "held":
+            continue
         symbol, held = row["symbol"], quantities.get(row["symbol"], ZERO)
         if row["id"] in but or (held and (held > 0) == (row["side"] == "sell")):
             continue
         if row["order_class"] == "mleg":
             if row["parent_id"] is None:
-                left = Decimal(row["qty"]) - Decimal(row["filled_qty"])
-                value = max(Decimal(row["limit_price"] or package_cost(desk, row["id"])), ZERO) * left * MULTIPLIER
+                left = row["qty"] - row["filled_qty"]
+                net = package_cost(desk, row["id"]) if row["limit_price"] is None else row["limit_price"]
+                value = max(net, ZERO) * left * MULTIPLIER
                 group = _group(row)
                 wanted[group] = max(wanted.get(group, (ZERO, ZERO)), (value, value))
             continue
         if row["notional"] is not None:
-            value = Decimal(row["notional"]) - Decimal(row["filled_value"])
+            value = row["notional"] - row["filled_value"]
         else:
             price = unit_cost(desk, symbol, row["side"], row["limit_price"], row["stop_price"])
-            value = (Decimal(row["qty"]) - Decimal(row["filled_qty"])) * price
+            value = (row["qty"] - row["filled_qty"]) * price
         group = _group(row)
         wanted[group] = max(wanted.get(group, (ZERO, ZERO)), (value, value * initial_rate(symbol)))
     behind = collateral_on_order(desk, quantities, but=but)
@@ -105,7 +100,7 @@ def collateral_on_order(desk: Desk, quantities: Mapping[str, Decimal], *, but: C
     """Return the money that options on order need behind them, beyond what those held do."""
     stocks = {
         underlying_of(contract)
-        for row in _open_orders(desk, "length(symbol) > 15")
+        for row in _options_open(desk)
         if (contract := LISTINGS[row["symbol"]].contract) is not None
     }
     total = ZERO
@@ -118,12 +113,9 @@ def collateral_on_order(desk: Desk, quantities: Mapping[str, Decimal], *, but: C
 def package_cost(desk: Desk, order_id: str) -> Decimal:
     """Return what the legs of an order of several cost a share at the market; nothing where nobody bids for one of them."""
     cost = ZERO
-    for row in desk.db.execute(
-        "SELECT symbol, side, ratio_qty FROM orders WHERE account = ? AND parent_id = ?",
-        (desk.account.number, order_id),
-    ):
+    for row in desk.book.legs_of(order_id):
         quote, buying = desk.market.tape.quote(row["symbol"], desk.now_ns), row["side"] == "buy"
-        cost += Decimal(row["ratio_qty"]) * (quote.ask if buying else -quote.bid)
+        cost += row["ratio_qty"] * (quote.ask if buying else -quote.bid)
     return cost
 
 
@@ -143,22 +135,16 @@ def unit_cost(desk: Desk, symbol: str, side: str, limit: Decimal | str | None, s
     return max(Decimal(named or 0), market * _SHORT_COLLAR)
 
 
-def _open_orders(desk: Desk, condition: str, *values: str) -> Iterator[sqlite3.Row]:
-    marks = ", ".join("?" * len(WORKING))
-    yield from desk.db.execute(
-        f"SELECT {_COLUMNS} FROM orders WHERE account = ? AND status IN ({marks}, 'held') AND {condition} ORDER BY seq",
-        (desk.account.number, *WORKING, *values),
-    ).fetchall()
+def _options_open(desk: Desk) -> list[Order]:
+    return [row for row in desk.book.open_orders() if len(row["symbol"]) > _LONGEST_STOCK]
 
 
 def _options_held(desk: Desk, stock: str) -> dict[Contract, int]:
     found: dict[Contract, int] = {}
-    for row in desk.db.execute(
-        "SELECT symbol, qty FROM holdings WHERE account = ? AND expires_ns IS NOT NULL", (desk.account.number,)
-    ):
-        contract = LISTINGS[row["symbol"]].contract
+    for symbol, position in desk.book.positions.items():
+        contract = LISTINGS[symbol].contract if position.expires_ns is not None else None
         if contract is not None and underlying_of(contract) == stock:
-            found[contract] = int(Decimal(row["qty"]))
+            found[contract] = int(position.qty)
     return found
 
 
@@ -166,11 +152,11 @@ def _options_on_order(desk: Desk, stock: str, but: Collection[str]) -> tuple[dic
     """Return what open orders change about the options on a stock: those of one leg as far as they sell, those of several."""
     singles: dict[str, tuple[Contract, int]] = {}
     packages: dict[Contract, int] = {}
-    for row in _open_orders(desk, "length(symbol) > 15"):
+    for row in _options_open(desk):
         contract = LISTINGS[row["symbol"]].contract
         if contract is None or underlying_of(contract) != stock or {row["id"], row["parent_id"]} & set(but):
             continue
-        left = int(Decimal(row["qty"]) - Decimal(row["filled_qty"])) * (1 if row["side"] == "buy" else -1)
+        left = int(row["qty"] - row["filled_qty"]) * (1 if row["side"] == "buy" else -1)
         if row["parent_id"] is not None:
             packages[contract] = packages.get(contract, 0) + left
         elif left < 0:
@@ -183,10 +169,8 @@ def _options_on_order(desk: Desk, stock: str, but: Collection[str]) -> tuple[dic
 
 
 def _free_lots(desk: Desk, stock: str, but: Collection[str]) -> int:
-    row = desk.db.execute(
-        "SELECT qty FROM holdings WHERE account = ? AND symbol = ?", (desk.account.number, stock)
-    ).fetchone()
-    shares = ZERO if row is None else Decimal(row["qty"])
+    position = desk.book.positions.get(stock)
+    shares = ZERO if position is None else position.qty
     return max(int(shares - _wanted(desk, stock, "sell", but)), 0) // MULTIPLIER
 
 
@@ -198,20 +182,18 @@ def _sum_up(*books: Mapping[Contract, int]) -> dict[Contract, int]:
     return total
 
 
-def _group(row: sqlite3.Row) -> str:
+def _group(row: Order) -> str:
     on_its_way = row["replaces"] if row["status"] == "pending_new" else None
     return str(row["parent_id"] or on_its_way or row["id"])
 
 
-def _still_wanted(desk: Desk, row: sqlite3.Row) -> Decimal:
+def _still_wanted(desk: Desk, row: Order) -> Decimal:
     if row["qty"] is None:
-        rest = Decimal(row["notional"]) - Decimal(row["filled_value"])
+        rest: Decimal = row["notional"] - row["filled_value"]
         return (rest / desk.market.tape.quote(row["symbol"], desk.now_ns).bid).quantize(Decimal("1e-9"))
-    wanted = Decimal(row["qty"]) - Decimal(row["filled_qty"])
+    wanted: Decimal = row["qty"] - row["filled_qty"]
     if row["status"] != "held" or row["active_ns"] is not None:
         return wanted
-    parent = desk.db.execute(
-        "SELECT filled_qty, status FROM orders WHERE account = ? AND id = ?", (desk.account.number, row["parent_id"])
-    ).fetchone()
-    bought = Decimal(parent["filled_qty"]) if parent is not None and parent["status"] in WORKING else ZERO
+    parent = desk.book.order(row["parent_id"])
+    bought = parent["filled_qty"] if parent is not None and parent["status"] in WORKING else ZERO
     return min(bought, wanted)

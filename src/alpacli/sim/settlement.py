@@ -27,27 +27,21 @@ _IN_THE_MONEY: Final = Decimal("0.01")
 
 def next_expiration(desk: Desk) -> int | None:
     """Return when the next of the account's options ends, if that is not later than now."""
-    row = desk.db.execute(
-        "SELECT min(expires_ns) FROM holdings WHERE account = ? AND expires_ns <= ?",
-        (desk.account.number, desk.now_ns),
-    ).fetchone()
-    return None if row[0] is None else int(row[0])
+    ends_ns = desk.book.next_end()
+    return None if ends_ns is None or ends_ns > desk.now_ns else ends_ns
 
 
 def expire_positions(desk: Desk) -> None:
     """Settle all of the account's options that end at the desk's moment: assignments first, so that shares are there."""
-    rows = desk.db.execute(
-        "SELECT symbol, qty, forgone FROM holdings WHERE account = ? AND expires_ns = ? ORDER BY symbol",
-        (desk.account.number, desk.now_ns),
-    ).fetchall()
-    for row in sorted(rows, key=lambda row: Decimal(row["qty"]) > 0):
-        contract, qty = _contract(row["symbol"]), Decimal(row["qty"])
+    ending = [(symbol, held) for symbol, held in desk.book.positions.items() if held.expires_ns == desk.now_ns]
+    for symbol, held in sorted(ending, key=lambda item: item[1].qty > 0):
+        contract, qty = _contract(symbol), held.qty
         worth = desk.market.options.intrinsic(contract)
-        if worth < _IN_THE_MONEY or (qty > 0 and row["forgone"]):
+        if worth < _IN_THE_MONEY or (qty > 0 and held.forgone):
             _leave(desk, contract, qty, "OPEXP")
         elif qty < 0:
             _turn_into_shares(desk, contract, qty, "OPASN")
-        elif _why_not(_afresh(desk), contract, qty) is None:
+        elif _why_not(desk, contract, qty) is None:
             _turn_into_shares(desk, contract, qty, "OPEXC")
         else:
             _sell_out(desk, contract, qty)
@@ -70,16 +64,14 @@ def exercise(desk: Desk, symbol_or_id: str) -> None:
 def forgo(desk: Desk, symbol_or_id: str) -> None:
     """Forbid that a position is exercised by itself when it expires."""
     contract, _ = _owned(desk, symbol_or_id, "cannot submit DNE for short position")
-    desk.db.execute(
-        "UPDATE holdings SET forgone = 1 WHERE account = ? AND symbol = ?", (desk.account.number, contract.symbol)
-    )
+    desk.book.hold(contract.symbol, desk.book.positions[contract.symbol]._replace(forgone=True))
 
 
 def _owned(desk: Desk, symbol_or_id: str, short: str) -> tuple[Contract, Decimal]:
     listing = find(symbol_or_id, desk.market.listings)
     if listing is None or listing.contract is None:
         raise unfit("invalid symbol")
-    holding = holdings(desk.db, desk.account.number).get(listing.symbol)
+    holding = holdings(desk.book).get(listing.symbol)
     if holding is None:
         raise Refusal(403, FORBIDDEN, "no available position for the specified contract")
     if holding.qty < 0:
@@ -95,7 +87,7 @@ def _is_evening(desk: Desk) -> bool:
 def _why_not(desk: Desk, contract: Contract, qty: Decimal) -> Refusal | None:
     """Return why so many long contracts cannot be exercised: no money for the shares, or short calls left uncovered."""
     stock, units = underlying_of(contract), qty * MULTIPLIER
-    held = holdings(desk.db, desk.account.number).get(stock)
+    held = holdings(desk.book).get(stock)
     shares = held.qty if held is not None else ZERO
     power = spendable(desk)[0]
     if contract.type == "call":
@@ -126,8 +118,7 @@ def _turn_into_shares(desk: Desk, contract: Contract, qty: Decimal, activity_typ
     group_id = _leave(desk, contract, qty, activity_type)
     gains = (contract.type == "call") == (qty > 0)
     settle_position(
-        desk.db,
-        desk.account.number,
+        desk.book,
         Settlement(
             "OPTRD",
             group_id,
@@ -144,8 +135,7 @@ def _leave(desk: Desk, contract: Contract, qty: Decimal, activity_type: str) -> 
     group_id = identifier("settlement", desk.account.id, contract.symbol, activity_type, desk.now_ns)
     side = "sell" if qty > 0 else "buy"
     settle_position(
-        desk.db,
-        desk.account.number,
+        desk.book,
         Settlement(activity_type, group_id, contract.symbol, side, abs(qty), ZERO, desk.now_ns),
     )
     return group_id
@@ -156,12 +146,6 @@ def _sell_out(desk: Desk, contract: Contract, qty: Decimal) -> None:
     order = NewOrder(contract.symbol, "sell", "market", "day", desk.now_ns, qty=qty, position_intent="sell_to_close")
     order_id = enter(desk, order)
     fill_order(desk, order_id, qty, desk.market.tape.quote(contract.symbol, desk.now_ns).bid, desk.now_ns)
-
-
-def _afresh(desk: Desk) -> Desk:
-    """Return the desk with the cash that the account has by now."""
-    row = desk.db.execute("SELECT cash FROM accounts WHERE number = ?", (desk.account.number,)).fetchone()
-    return desk._replace(account=desk.account._replace(cash=Decimal(row["cash"])))
 
 
 def _contract(symbol: str) -> Contract:

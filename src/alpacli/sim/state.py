@@ -31,6 +31,14 @@ ORDER_COLUMNS: Final = (
     *("active_ns", "arrives_ns", "triggered_ns", "pieces", "next_ns", "next_step", "ratio_qty"),
 )
 
+WORKING: Final = (
+    *("new", "partially_filled", "accepted", "pending_new", "accepted_for_bidding", "pending_cancel"),
+    *("pending_replace", "stopped", "suspended", "calculated"),
+)
+"""Open statuses; ``held`` is open too, but such a leg waits for its parent or its sibling."""
+
+OPEN: Final = frozenset((*WORKING, "held"))
+
 _INTEGERS: Final = ("_ns", "_index", "_hours", "pieces")
 
 _SCHEMA: Final = f"""

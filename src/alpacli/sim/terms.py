@@ -3,11 +3,10 @@
 Everything here follows from the order, the calendar and the tape, so it is the same whoever asks, and whenever.
 """
 
-import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import time, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from alpacli.sim.desk import Market
 from alpacli.sim.halts import between_halts
@@ -106,37 +105,38 @@ def auction_shut(hours: Hours, time_in_force: str, at_ns: int) -> bool:
     return False
 
 
-def limit_of(row: sqlite3.Row) -> Decimal | None:
+def limit_of(row: Mapping[str, Any]) -> Decimal | None:
     """Return the worst price at which an order may trade once it works; ``None`` takes any.
 
     A buy stop becomes a limit order 4 % above a stop below 50 USD, 2.5 % above others (wire reference 5.1).
     """
     if row["limit_price"] is not None:
-        return Decimal(row["limit_price"])
+        limit: Decimal = row["limit_price"]
+        return limit
     if row["order_type"] == "stop" and row["side"] == "buy":
-        stop = Decimal(row["stop_price"])
+        stop = row["stop_price"]
         return on_tick(LISTINGS[row["symbol"]], stop * (Decimal("1.04") if stop < 50 else Decimal("1.025")))
     return None
 
 
-def waits_for_stop(row: sqlite3.Row) -> bool:
+def waits_for_stop(row: Mapping[str, Any]) -> bool:
     return row["order_type"] in ("stop", "stop_limit", "trailing_stop") and row["triggered_ns"] is None
 
 
-def stop_rule(row: sqlite3.Row) -> Callable[[Decimal], Decimal]:
+def stop_rule(row: Mapping[str, Any]) -> Callable[[Decimal], Decimal]:
     """Return where the stop of a trailing order stands for a high (sell) or low (buy) water mark."""
     sign = -1 if row["side"] == "sell" else 1
     if row["trail_price"] is not None:
-        distance = sign * Decimal(row["trail_price"])
+        distance = sign * row["trail_price"]
         return lambda mark: mark + distance
-    factor = 1 + sign * Decimal(row["trail_percent"]) / _CENTS_PER_DOLLAR
+    factor = 1 + sign * row["trail_percent"] / _CENTS_PER_DOLLAR
     listing = LISTINGS[row["symbol"]]
     return lambda mark: on_tick(listing, mark * factor)
 
 
-def water_mark(market: Market, row: sqlite3.Row, at_ns: int) -> Decimal:
+def water_mark(market: Market, row: Mapping[str, Any], at_ns: int) -> Decimal:
     """Return the best price that a trailing stop has seen until ``at_ns``, that instant included; regular hours count."""
-    mark = Decimal(row["hwm"])
+    mark: Decimal = row["hwm"]
     if row["active_ns"] is None or row["triggered_ns"] is not None:
         return mark
     listing, selling = LISTINGS[row["symbol"]], row["side"] == "sell"

@@ -142,10 +142,13 @@ def test_a_bracket_tells_of_its_legs_and_a_held_leg_once_it_works(account: SimAc
     number = account.exchange.account_number("PKTEST", "secret")
     with account.exchange.desk(number, changes=True) as desk:
         entry = NewOrder("AAPL", "buy", "market", "gtc", desk.now_ns, Decimal(1), order_class="bracket")
-        parent = enter(desk, entry)
-        leg = entry._replace(side="sell", parent_id=parent, status="held")
-        profit = enter(desk, leg._replace(order_type="limit", limit_price=Decimal(300)))
-        enter(desk, leg._replace(order_type="stop", stop_price=Decimal(200), leg_index=1))
+        leg = entry._replace(side="sell", status="held")
+        exits = [
+            leg._replace(order_type="limit", limit_price=Decimal(300)),
+            leg._replace(order_type="stop", stop_price=Decimal(200)),
+        ]
+        parent = enter(desk, entry, exits)
+        profit = desk.book.legs_of(parent)[0]["id"]
     (new,) = listener.hear()
     assert [order["limit_price"] or order["stop_price"] for order in new["order"]["legs"]] == ["300", "200"]
     with account.exchange.desk(number, changes=True) as desk:
@@ -186,7 +189,7 @@ def test_an_account_keeps_the_last_events_only(account: SimAccount) -> None:
     number = account.exchange.account_number("PKTEST", "secret")
     with account.exchange.desk(number, changes=True) as desk:
         for serial in range(events.KEPT + 200):
-            events.record(desk.db, number, "new", {"id": str(serial)}, 1, execution_id="x")
+            events.record(desk.db, number, [(str(serial), b"{}")])
         kept = desk.db.execute("SELECT count(*), max(seq) FROM events WHERE account = ?", (number,)).fetchone()
     assert events.KEPT <= kept[0] < events.KEPT + 100
     assert kept[1] == events.KEPT + 200
