@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 from alpacli.sim import events
 from alpacli.sim.answers import Refusal
 from alpacli.sim.desk import Account
-from alpacli.sim.state import OPEN, ORDER_COLUMNS
+from alpacli.sim.state import IS_OPEN, OPEN, ORDER_COLUMNS
 
 Order = Mapping[str, Any]  # Any: a column is text, a whole number, a Decimal or nothing, as ``state`` lists them
 
@@ -353,15 +353,12 @@ class Book:
             self.positions[row["symbol"]] = Position(qty, cost, realized, row["expires_ns"], bool(row["forgone"]))
             if row["expires_ns"] is not None:
                 self._ends[row["symbol"]] = row["expires_ns"]
-        marks = ", ".join("?" * len(OPEN))
         for row in self._db.execute(
-            f"SELECT * FROM orders WHERE account = ? AND (status IN ({marks}) OR next_ns IS NOT NULL) ORDER BY seq",
-            (number, *OPEN),
+            f"SELECT * FROM orders WHERE account = ? AND {IS_OPEN} ORDER BY seq", (number,)
         ).fetchall():
             order = self._orders[row["id"]] = as_order(row)
             self._own_ids[order["client_order_id"]] = order["id"]
-            if order["status"] in OPEN:
-                self._open[order["id"]] = order["seq"]
+            self._open[order["id"]] = order["seq"]
         self._plan_again()
 
     def _plan_again(self) -> None:

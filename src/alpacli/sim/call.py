@@ -17,6 +17,9 @@ from alpacli.sim.hours import FIRST_DAY, new_york_ns
 # Nothing happens before 1970 or after this day, and SQLite's integers hold every nanosecond between them.
 _FAR_DAY: Final = date(2100, 1, 1)
 
+# One of these is in every text that has half of a surrogate pair: as an escape, in UTF-8, in UTF-16 and 32.
+_SURROGATES: Final = (b"\\u", b"\xed", b"\0")
+
 
 class Call(NamedTuple):
     """A request that found its route: the part of the path that varies, and the parameters."""
@@ -65,8 +68,8 @@ class Call(NamedTuple):
         """Return the body, an object; its numbers are exact."""
         try:
             value = json.loads(self.body or b"{}", parse_float=Decimal, parse_constant=_no_number)
-            # half a surrogate pair parses, and can never be written again
-            json.dumps(value, ensure_ascii=False, default=str).encode()
+            if any(mark in self.body for mark in _SURROGATES):  # half a pair parses, and can never be written again
+                json.dumps(value, ensure_ascii=False, default=str).encode()
         except (ValueError, RecursionError):
             raise Refusal(400, 40010000, "request body format is invalid") from None
         if not isinstance(value, dict):

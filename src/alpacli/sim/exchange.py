@@ -99,14 +99,17 @@ class Exchange:
             return self._admit(db, key_id, secret)
 
     @contextmanager
-    def visit(self, key_id: str, secret: str) -> Iterator[tuple[Admission, Desk | None]]:
+    def visit(self, key_id: str, secret: str, *, wait: bool = True) -> Iterator[tuple[Admission, Desk | None]]:
         """Count a request that may change something, and open the desk for it, in one transaction.
 
         There is no desk where the request is not allowed. A ``Refusal`` undoes what was changed at the desk, not that the
         request was counted.
+
+        Raises:
+            Busy: another transaction runs, and ``wait`` is false; nothing was counted.
         """
         refusal: Refusal | None = None
-        with self._writing() as db:
+        with self._writing(wait=wait) as db:
             admission = self._admit(db, key_id, secret)
             book = self._book(db, admission.number)
             desk = self._settled(db, book) if admission.allowed else None
@@ -175,10 +178,10 @@ class Exchange:
             yield db
 
     @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
+    def _writing(self, *, wait: bool = True) -> Iterator[sqlite3.Connection]:
         """Run a transaction that may change books; an exception undoes all of it, in the books too."""
         try:
-            with self._state.write() as db:
+            with self._state.write(wait=wait) as db:
                 self._look(db)
                 for book in self._books.values():
                     book.begin()

@@ -29,7 +29,7 @@ from alpacli.sim.ledger import ZERO, Fill, book_fill
 from alpacli.sim.listing import LISTINGS, find
 from alpacli.sim.option_prices import expires_ns
 from alpacli.sim.order_answers import write_order
-from alpacli.sim.state import OPEN, ORDER_COLUMNS, WORKING
+from alpacli.sim.state import IS_OPEN, OPEN, ORDER_COLUMNS, WORKING
 
 CLOSED: Final = ["filled", "canceled", "expired", "replaced", "rejected", "done_for_day"]
 MAX_LIMIT: Final = 500
@@ -198,7 +198,7 @@ def fill_package(
         filled_value=row["filled_value"] + qty * net,
         filled_ns=at_ns if done else None,
     )
-    came_to: "dict[str, Json | Decimal]" = {
+    came_to: dict[str, Json | Decimal] = {
         "price": decimal_text(net),
         "qty": decimal_text(qty),
         "position_qtys": positions,
@@ -287,7 +287,8 @@ def list_orders(desk: Desk, query: Query) -> list[Json]:
             *statuses,
         )
     else:
-        demand(f"status IN ({marks})", *statuses)
+        known = f"{IS_OPEN} AND " if query.status == "open" else ""
+        demand(f"{known}status IN ({marks})", *statuses)
     if query.after_ns is not None:
         demand("submitted_ns > ?", query.after_ns)
     if query.until_ns is not None:

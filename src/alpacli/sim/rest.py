@@ -36,6 +36,7 @@ from alpacli.sim.call import Call, Handler, MultiStatus, Taken
 from alpacli.sim.desk import Desk
 from alpacli.sim.exchange import Admission, Exchange
 from alpacli.sim.hours import FIRST_DAY, LAST_DAY, new_york_date, new_york_ns, new_york_offset, session_text
+from alpacli.sim.state import Busy
 from alpacli.sim.tickets import amount
 
 KEY_HEADER: Final = "apca-api-key-id"
@@ -63,18 +64,21 @@ class _Route(NamedTuple):
     methods: Mapping[str, Handler]
 
 
-def handle(exchange: Exchange, request: HttpRequest) -> HttpAnswer:
+def handle(exchange: Exchange, request: HttpRequest, *, wait: bool = True) -> HttpAnswer:
     """Answer one request.
 
     Raises:
+        Busy: ``wait`` is false, and another transaction runs; nothing has happened. Only for what is no GET.
         ConfigError: the state file cannot be used (over HTTP the server turns that into a 500).
     """
     key_id, secret = request.headers.get(KEY_HEADER, ""), request.headers.get(SECRET_HEADER, "")
     if not key_id or not secret:
+        if not wait:
+            raise Busy
         return _answer(401, {"message": "unauthorized."}, _headers(exchange.turn_away()))
     headers: dict[str, str] = {}
     try:
-        with _desk(exchange, request.method, key_id, secret) as (admission, desk):
+        with _desk(exchange, request.method, key_id, secret, wait=wait) as (admission, desk):
             headers = _headers(admission)
             if desk is None:
                 return _answer(429, {"code": 42910000, "message": "rate limit exceeded."}, headers)
@@ -90,10 +94,12 @@ def handle(exchange: Exchange, request: HttpRequest) -> HttpAnswer:
 
 
 @contextmanager
-def _desk(exchange: Exchange, method: str, key_id: str, secret: str) -> Iterator[tuple[Admission, Desk | None]]:
+def _desk(
+    exchange: Exchange, method: str, key_id: str, secret: str, *, wait: bool
+) -> Iterator[tuple[Admission, Desk | None]]:
     """Admit a request and open its desk; who only reads holds up nobody meanwhile."""
     if method != "GET":
-        with exchange.visit(key_id, secret) as visit:
+        with exchange.visit(key_id, secret, wait=wait) as visit:
             yield visit
         return
     admission = exchange.admit(key_id, secret)

@@ -1,7 +1,8 @@
 """The exchange over HTTP and WebSocket: a small ASGI application around the same code as in process.
 
-uvicorn serves it on the loopback interface.
-What waits for SQLite runs in threads. uvicorn is imported when a server starts, not before.
+uvicorn serves it on the loopback interface. What reads may take its time, and runs in a thread. What changes something is
+done at once: going to a thread and back costs as much as an order does; where it would have to wait for another transaction,
+it goes to the thread too. uvicorn is imported when a server starts, not before.
 """
 
 import asyncio
@@ -26,6 +27,7 @@ from alpacli.sim.faults import Fault, Faults, fault_from
 from alpacli.sim.pace import Pace
 from alpacli.sim.rest import HttpAnswer, HttpRequest, handle
 from alpacli.sim.sockets import Limits, Occupancy
+from alpacli.sim.state import Busy
 from alpacli.sim.stepping import CLOCK_PATH, SteppedClock, step
 
 if TYPE_CHECKING:
@@ -116,7 +118,7 @@ class SimApp:
                 body,
             )
             with nullcontext() if self._pace is None else self._pace.serving():
-                answer = await asyncio.get_running_loop().run_in_executor(self._worker, self._answer, request)
+                answer = await self._served(request)
         headers = {**answer.headers, "Content-Length": str(len(answer.body))}
         if answer.status == 204:
             del headers["Content-Length"]
@@ -174,9 +176,17 @@ class SimApp:
         told = {"timestamp": timestamp(now_ns), "is_open": self._exchange.market().hours.is_open(now_ns)}
         return HttpAnswer(200, dict(_JSON), json.dumps(told | clock.told()).encode())
 
-    def _answer(self, request: HttpRequest) -> HttpAnswer:
+    async def _served(self, request: HttpRequest) -> HttpAnswer:
+        if request.method != "GET":
+            with suppress(Busy):
+                return self._answer(request, wait=False)
+        return await asyncio.get_running_loop().run_in_executor(self._worker, self._answer, request)
+
+    def _answer(self, request: HttpRequest, *, wait: bool = True) -> HttpAnswer:
         try:
-            return handle(self._exchange, request)
+            return handle(self._exchange, request, wait=wait)
+        except Busy:
+            raise
         except ConfigError as error:
             _log.error("%s", error)
         except Exception:  # noqa: BLE001 a defect answers like Alpaca's own, and the next request is served

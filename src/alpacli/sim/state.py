@@ -18,8 +18,10 @@ STATE_FILE: Final = "sim.sqlite"
 IN_MEMORY: Final = ":memory:"
 """SQLite's own name for a database that lives and dies with its connection."""
 
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 _BUSY_TIMEOUT_S: Final = 10.0
+_PAGES_BEHIND: Final = 4000
+"""How much the log may be ahead of the file: the same few pages change again and again, and are copied once for all."""
 
 ORDER_COLUMNS: Final = (
     *("id", "client_order_id", "parent_id", "leg_index"),
@@ -39,6 +41,9 @@ WORKING: Final = (
 
 OPEN: Final = frozenset((*WORKING, "held"))
 
+IS_OPEN: Final = f"status IN ({', '.join(repr(status) for status in (*WORKING, 'held'))})"
+"""The condition that an order is open; whoever writes it like this gets the index of open orders."""
+
 _INTEGERS: Final = ("_ns", "_index", "_hours", "pieces")
 
 _SCHEMA: Final = f"""
@@ -57,9 +62,8 @@ CREATE TABLE orders (
     {", ".join(f"{name} {'INTEGER' if name.endswith(_INTEGERS) else 'TEXT'}" for name in ORDER_COLUMNS)},
     UNIQUE (account, id), UNIQUE (account, client_order_id));
 CREATE INDEX orders_by_time ON orders (account, submitted_ns, seq);
-CREATE INDEX orders_due ON orders (account, next_ns) WHERE next_ns IS NOT NULL;
-CREATE INDEX orders_by_status ON orders (account, status);
-CREATE INDEX orders_by_parent ON orders (account, parent_id);
+CREATE INDEX orders_open ON orders (account, seq) WHERE {IS_OPEN};
+CREATE INDEX orders_by_parent ON orders (account, parent_id) WHERE parent_id IS NOT NULL;
 CREATE TABLE fills (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, account INTEGER NOT NULL, order_id TEXT NOT NULL, execution_id TEXT NOT NULL,
     symbol TEXT NOT NULL, side TEXT NOT NULL, qty TEXT NOT NULL, price TEXT NOT NULL, cash TEXT NOT NULL,
@@ -68,7 +72,6 @@ CREATE INDEX fills_by_time ON fills (account, at_ns, seq);
 CREATE TABLE holdings (
     account INTEGER NOT NULL, symbol TEXT NOT NULL, qty TEXT NOT NULL, cost TEXT NOT NULL, realized TEXT NOT NULL,
     expires_ns INTEGER, forgone INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (account, symbol)) WITHOUT ROWID;
-CREATE INDEX holdings_due ON holdings (account, expires_ns) WHERE expires_ns IS NOT NULL;
 CREATE TABLE settlements (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, account INTEGER NOT NULL, id TEXT NOT NULL, group_id TEXT NOT NULL,
     activity_type TEXT NOT NULL, symbol TEXT NOT NULL, side TEXT NOT NULL, qty TEXT NOT NULL, price TEXT NOT NULL,
@@ -83,7 +86,6 @@ CREATE TABLE watchlists (
 CREATE TABLE events (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, account INTEGER NOT NULL, order_id TEXT NOT NULL, data TEXT NOT NULL);
 CREATE INDEX events_by_account ON events (account, seq);
-CREATE INDEX events_by_order ON events (account, order_id);
 CREATE TABLE sessions (day TEXT PRIMARY KEY, open_ns INTEGER NOT NULL, close_ns INTEGER NOT NULL) WITHOUT ROWID;
 """
 
@@ -115,6 +117,10 @@ class Meta(NamedTuple):
     reject_rate: str = "0"
 
 
+class Busy(Exception):
+    """Somebody else is at work in the state, and the caller did not want to wait."""
+
+
 class State:
     """One process's connection to the file, or without a directory to a database in memory that nobody else sees.
 
@@ -133,9 +139,13 @@ class State:
             raise self._broken(error) from error
 
     @contextmanager
-    def write(self) -> Iterator[sqlite3.Connection]:
-        """Run a transaction that may change the state; an exception undoes all of it."""
-        with self._transaction("BEGIN IMMEDIATE") as db:
+    def write(self, *, wait: bool = True) -> Iterator[sqlite3.Connection]:
+        """Run a transaction that may change the state; an exception undoes all of it.
+
+        Raises:
+            Busy: another transaction runs, and ``wait`` is false.
+        """
+        with self._transaction("BEGIN IMMEDIATE", wait=wait) as db:
             yield db
 
     @contextmanager
@@ -157,10 +167,15 @@ class State:
             self._db.close()
 
     @contextmanager
-    def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
-        with self._lock:
+    def _transaction(self, begin: str, *, wait: bool = True) -> Iterator[sqlite3.Connection]:
+        if not self._lock.acquire(blocking=wait):
+            raise Busy
+        try:
             try:
-                self._db.execute(begin)
+                if wait:
+                    self._db.execute(begin)
+                else:
+                    self._begin_now(begin)
                 try:
                     yield self._db
                     self._db.execute("COMMIT")
@@ -170,6 +185,19 @@ class State:
                     raise
             except sqlite3.Error as error:
                 raise self._broken(error) from error
+        finally:
+            self._lock.release()
+
+    def _begin_now(self, begin: str) -> None:
+        self._db.execute("PRAGMA busy_timeout = 0")
+        try:
+            self._db.execute(begin)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:  # the rest of the code says why
+                raise Busy from None
+            raise
+        finally:
+            self._db.execute(f"PRAGMA busy_timeout = {round(_BUSY_TIMEOUT_S * 1000)}")
 
     def _connect(self) -> sqlite3.Connection:
         if self.path != IN_MEMORY:
@@ -189,6 +217,7 @@ class State:
                     "alpacli sim reset begins again with an empty exchange",
                 )
             db.execute("PRAGMA synchronous = NORMAL")
+            db.execute(f"PRAGMA wal_autocheckpoint = {_PAGES_BEHIND}")
         except BaseException:
             db.close()
             raise
