@@ -81,6 +81,8 @@ def _check_market(desk: Desk, ticket: Ticket) -> None:
     """Hold stops and exits against the market, which has to be on the right side of them, and to have a price at all."""
     if desk.now_ns < desk.market.tape.begins_ns(ticket.listing.symbol):
         raise unfit(f'asset "{ticket.listing.symbol}" has no price yet')
+    if ticket.order_type != "stop" and ticket.order_class == "simple":
+        return
     last = desk.market.tape.last(ticket.listing.symbol, desk.now_ns)
     if ticket.order_type == "stop" and ticket.stop_price is not None:
         quote = desk.market.tape.quote(ticket.listing.symbol, desk.now_ns)

@@ -80,10 +80,8 @@ def delay_ns(desk: Desk, order_id: str, step: str, least_ms: int = 2, most_ms: i
 def release(desk: Desk, order_id: str) -> None:
     """Let an order work from now on: it is on the venue's book, or its parent has been filled."""
     row, now_ns = order_row(desk, order_id), desk.now_ns
-    if (
-        row["parent_id"] is None
-        and _dice(desk, order_id, "refusal") % _MILLION < desk.market.strain.reject_rate * _MILLION
-    ):
+    rate = desk.market.strain.reject_rate
+    if rate and row["parent_id"] is None and _dice(desk, order_id, "refusal") % _MILLION < rate * _MILLION:
         finish(desk, order_id, "rejected")
         return
     trails = row["order_type"] == "trailing_stop"

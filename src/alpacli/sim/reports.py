@@ -242,6 +242,8 @@ def _day_basis(desk: Desk, symbol: str, holding: Position, lastday: Decimal) -> 
 
 def configuration(account: Account) -> dict[str, Json]:
     """Return the account's configuration: the defaults, and over them what was changed."""
+    if not account.configuration:
+        return dict(_CONFIGURATION)
     changed = {name: value for name, value in account.configuration.items() if isinstance(value, str | int | bool)}
     return {**_CONFIGURATION, **changed}
 

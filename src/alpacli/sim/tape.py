@@ -63,6 +63,7 @@ class Tape:
         self._seed = seed
         self._paths: dict[str, tuple[_Path, _Path]] = {}
         self._memo: dict[tuple[int, int], tuple[int, int]] = {}
+        self._near: dict[int, tuple[int, list[tuple[int, int]]]] = {}
         self._common: dict[tuple[int, int], int] = {}
         self._levels: dict[tuple[str, int], int] = {}
         self._extremes: dict[tuple[str, int, int, int], int] = {}
@@ -75,9 +76,10 @@ class Tape:
         quantum = self._quantum(listing, at_ns)
         bid = self._bid(listing, self._level(listing, quantum))
         noise = _mix(self._path(listing)[1].key ^ _mix(quantum))
-        lots = (1 + noise % 9, 1 + (noise >> 16) % 9)
-        unit = Decimal(100) if not listing.crypto else Decimal(max(listing.daily_volume // 1000, 1)).scaleb(-1)
-        return Quote(listing.price(bid), listing.price(bid + listing.spread), lots[0] * unit, lots[1] * unit, at_ns)
+        sizes = _sizes(max(listing.daily_volume, 1) if listing.crypto else 0)
+        return Quote(
+            listing.price(bid), listing.price(bid + listing.spread), sizes[noise % 9], sizes[(noise >> 16) % 9], at_ns
+        )
 
     def last(self, symbol: str, at_ns: int) -> Decimal:
         """Return the price of the last trade: somewhere from bid to ask, on the tick."""
@@ -210,6 +212,8 @@ class Tape:
         first, last = self._quantum(listing, start_ns), self._quantum(listing, end_ns - 1)
         sign = 1 if rising else -1
         wanted = _ticks(listing, price, rising=rising) - (listing.spread if of == "ask" else 0)
+        if sign * self._bid(listing, self._level(listing, first)) >= sign * wanted:
+            return self._instant(listing, first, start_ns)  # at the market from the beginning, as most limits are
         goal = self._goal(listing, wanted, sign)
         factor, own = self._path(listing)
         beta = listing.beta_percent
@@ -301,7 +305,21 @@ class Tape:
         return paths
 
     def _value(self, path: _Path, quantum: int) -> int:
-        """Descend to one value, from the nearest remembered ancestor (about 17 minutes wide) when there is one."""
+        """Descend to one value: from where the way to the last one parts from it, or from a remembered ancestor.
+
+        Who trades asks for one moment after the other, so most of the way is known. What is remembered of it is never
+        changed, since other threads may be reading it. An ancestor is about 17 minutes wide.
+        """
+        near = self._near.get(path.key)
+        if near is not None:
+            level = (near[0] ^ quantum).bit_length()
+            if level <= _MEMO_LEVEL:
+                if level == 0:
+                    return near[1][0][0]
+                ways = near[1].copy()
+                value = _walk(path, quantum, level, ways)
+                self._near[path.key] = quantum, ways
+                return value
         place = (path.key, quantum >> _MEMO_LEVEL)
         ends = self._memo.get(place)
         if ends is None:
@@ -310,8 +328,10 @@ class Tape:
             if len(self._memo) >= _MEMO_SIZE:
                 self._memo.clear()
             self._memo[place] = ends
-        start = quantum >> _MEMO_LEVEL << _MEMO_LEVEL
-        return _descend(path, quantum, start, _MEMO_LEVEL, 0, ends)[0]
+        ways = [ends] * (_MEMO_LEVEL + 1)
+        value = _walk(path, quantum, _MEMO_LEVEL, ways)
+        self._near[path.key] = quantum, ways
+        return value
 
     def _extreme(self, listing: Listing, first: int, last: int, *, sign: int) -> int:
         """Return the highest (``sign`` 1) or lowest (-1) bid in ticks over the quanta from ``first`` to ``last``."""
@@ -366,6 +386,13 @@ class Tape:
         return (ppm + (following - ppm) * moved // 100) * whole // 1_000_000
 
 
+@lru_cache(maxsize=512)
+def _sizes(coins_a_day: int) -> tuple[Decimal, ...]:
+    """Return the nine sizes that a quote may have: hundreds of shares, or of coins tenths of a thousandth of their day."""
+    unit = Decimal(max(coins_a_day // 1000, 1)).scaleb(-1) if coins_a_day else Decimal(100)
+    return tuple(lots * unit for lots in range(1, 10))
+
+
 def _ticks(listing: Listing, price: Decimal, *, rising: bool) -> int:
     """Return a price in ticks; between two of them, the one that is reached from below (``rising``) or above."""
     return int(price.scaleb(listing.places).to_integral_value(ROUND_CEILING if rising else ROUND_FLOOR))
@@ -417,6 +444,26 @@ def _descend(path: _Path, quantum: int, start: int, level: int, until: int, ends
         else:
             right = value
     return left, right
+
+
+def _walk(path: _Path, quantum: int, level: int, ways: list[tuple[int, int]]) -> int:
+    """Return the value at ``quantum``, and note the ends of each interval that holds it, by level, from ``level`` down."""
+    left, right = ways[level]
+    start = quantum >> level << level
+    key, amplitudes = path.key, path.amplitudes
+    while level:
+        middle = start + (1 << (level - 1))
+        hashed = key + middle * _GOLDEN & _MASK
+        hashed = (hashed ^ (hashed >> 30)) * 0xBF58476D1CE4E5B9 & _MASK
+        hashed = (hashed ^ (hashed >> 27)) * 0x94D049BB133111EB & _MASK
+        value = (left + right >> 1) + (amplitudes[level] * (((hashed ^ (hashed >> 31)) >> 43) - (1 << 20)) >> 20)
+        level -= 1
+        if quantum >= middle:
+            start, left = middle, value
+        else:
+            right = value
+        ways[level] = left, right
+    return left
 
 
 @lru_cache(maxsize=512)

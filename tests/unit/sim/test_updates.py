@@ -129,7 +129,7 @@ def test_ends_of_orders_are_events_once(account: SimAccount) -> None:
         with account.exchange.desk(number, changes=True) as desk:
             amend(desk, order_id, desk.now_ns, status=status)
             amend(desk, order_id, desk.now_ns, status=status)
-            amend(desk, order_id, desk.now_ns, limit_price="2")
+            amend(desk, order_id, desk.now_ns, limit_price=Decimal(2))
     told = listener.hear()
     assert [update["event"] for update in told[1::2]] == ["canceled", "expired", "rejected", "replaced", "done_for_day"]
     assert len(told) == 10
