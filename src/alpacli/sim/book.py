@@ -20,14 +20,10 @@ from typing import Any, Final, NamedTuple
 from alpacli.sim import events
 from alpacli.sim.answers import Refusal
 from alpacli.sim.desk import Account
-from alpacli.sim.state import IS_OPEN, OPEN, ORDER_COLUMNS
+from alpacli.sim.state import IS_OPEN, OPEN, ORDER_COLUMNS, exact
 
 Order = Mapping[str, Any]  # Any: a column is text, a whole number, a Decimal or nothing, as ``state`` lists them
 
-_EXACT: Final = (
-    *("notional", "qty", "filled_qty", "filled_value", "limit_price", "stop_price"),
-    *("trail_percent", "trail_price", "hwm", "ratio_qty"),
-)
 _KEPT_CLOSED: Final = 256
 _NOTHING: Final = object()
 _APPENDED: Final = object()
@@ -321,7 +317,7 @@ class Book:
                 [self._fill_row(fill) for fill in self._fills],
             )
         if self._told:
-            events.record(db, number, [(told.order["id"], told.data(self.account)) for told in self._told])
+            events.record(db, number, [told.packed() for told in self._told])
         if self._counted:
             db.execute(
                 "UPDATE accounts SET cash = ?, orders_made = ?, requests = ?, window_s = ?, window_used = ?"
@@ -402,11 +398,7 @@ class Book:
 
 def as_order(row: sqlite3.Row) -> Order:
     """Return a row of the table of orders with its exact numbers."""
-    order = dict(row)
-    for name in _EXACT:
-        if order[name] is not None:
-            order[name] = Decimal(order[name])
-    return order
+    return exact(dict(row))
 
 
 def as_orders(rows: Iterable[sqlite3.Row]) -> list[Order]:

@@ -1,19 +1,22 @@
 """What happened to orders, kept so that every process that serves the trading stream can tell of it, whoever caused it.
 
-An event is kept in the transaction of its cause and holds the order as it was then. Transactions that write take turns, so
+An event is kept in the transaction of its cause and holds the order as it was then; it is written out when a listener asks,
+since most are never asked for. Transactions that write take turns, so
 events become visible in the order of their numbers, and a listener misses none by asking for those after the last it saw.
 """
 
 import sqlite3
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from alpacli.sim.answers import Json, decimal_text, identifier, timestamp
-from alpacli.sim.desk import Account, Market
+from alpacli.sim.answers import Json, identifier, timestamp
+from alpacli.sim.desk import Market
 from alpacli.sim.order_answers import write_order
+from alpacli.sim.state import ORDER_COLUMNS, exact
 
 KEPT: Final = 10_000
 """How many events an account keeps; nobody lags that far behind."""
@@ -29,7 +32,7 @@ class Event(NamedTuple):
 
 
 class Told(NamedTuple):
-    """An event, with the order and its legs as they were then; it is written out when it is stored.
+    """An event, with the order and its legs as they were then. It is written out when somebody asks for it.
 
     ``now_ns`` is when it was told, for what an order shows of the moment. ``came_to`` has price, quantity and position after
     an execution.
@@ -39,30 +42,34 @@ class Told(NamedTuple):
     at_ns: int
     order: Mapping[str, Any]  # Any: ``book.Order``
     legs: Sequence[Mapping[str, Any]]
-    market: Market
     now_ns: int
-    came_to: "Mapping[str, Json | Decimal] | None" = None
+    came_to: Mapping[str, Json] | None = None
 
-    def data(self, account: Account) -> bytes:
-        """Return ``data`` of the message as JSON."""
-        order_id = self.order["id"]
-        if self.came_to is None:
-            execution = identifier("event", account.id, order_id, self.event, self.at_ns)
-            came_to: dict[str, Json] = {}
-        else:
-            execution = execution_id(account.number, order_id, self.order["filled_qty"])
-            came_to = {
-                name: decimal_text(value) if isinstance(value, Decimal) else value
-                for name, value in self.came_to.items()
-            }
-        data = {
-            "event": self.event,
-            "execution_id": execution,
-            "timestamp": timestamp(self.at_ns),
-            **came_to,
-            "order": write_order(self.market, self.now_ns, self.order, self.legs),
-        }
-        return msgspec.json.encode(data)
+    def packed(self) -> bytes:
+        """Return the event as it is stored."""
+        orders = [_values(order) for order in (self.order, *self.legs)]
+        return msgspec.json.encode((self.event, self.at_ns, self.now_ns, self.came_to, orders))
+
+
+_values: Final = itemgetter(*ORDER_COLUMNS)
+
+
+def _written(account: int, account_id: str, market: Market, packed: str) -> str:
+    """Return ``data`` of the message of a stored event."""
+    event, at_ns, now_ns, came_to, orders = msgspec.json.decode(packed)
+    order, *legs = (exact(dict(zip(ORDER_COLUMNS, values, strict=True))) for values in orders)
+    if came_to is None:
+        execution, came_to = identifier("event", account_id, order["id"], event, at_ns), {}
+    else:
+        execution = execution_id(account, order["id"], order["filled_qty"])
+    data = {
+        "event": event,
+        "execution_id": execution,
+        "timestamp": timestamp(at_ns),
+        **came_to,
+        "order": write_order(market, now_ns, order, legs),
+    }
+    return msgspec.json.encode(data).decode()
 
 
 def execution_id(account: int, order_id: str, filled_qty: Decimal) -> str:
@@ -70,12 +77,10 @@ def execution_id(account: int, order_id: str, filled_qty: Decimal) -> str:
     return identifier("execution", account, order_id, filled_qty.normalize())
 
 
-def record(db: sqlite3.Connection, account: int, told: Sequence[tuple[str, bytes]]) -> None:
-    """Keep events, each an order's id and what is told of it."""
-    for order_id, data in told:
-        seq = db.execute(
-            "INSERT INTO events (account, order_id, data) VALUES (?, ?, ?)", (account, order_id, data.decode())
-        ).lastrowid
+def record(db: sqlite3.Connection, account: int, told: Sequence[bytes]) -> None:
+    """Keep events as they are packed."""
+    for data in told:
+        seq = db.execute("INSERT INTO events (account, data) VALUES (?, ?)", (account, data.decode())).lastrowid
         if seq is not None and seq % _SWEEP_EVERY == 0:
             db.execute(
                 "DELETE FROM events WHERE account = ? AND seq <= (SELECT seq FROM events WHERE account = ?"
@@ -90,10 +95,11 @@ def newest(db: sqlite3.Connection) -> int:
     return 0 if row is None else int(row["seq"])
 
 
-def after(db: sqlite3.Connection, account: int, seq: int) -> list[Event] | None:
+def after(db: sqlite3.Connection, market: Market, account: int, seq: int) -> list[Event] | None:
     """Return the account's events after number ``seq``, oldest first; ``None`` when a reset took the account away."""
     rows = db.execute("SELECT seq, data FROM events WHERE account = ? AND seq > ? ORDER BY seq", (account, seq))
-    found = [Event(row["seq"], row["data"]) for row in rows.fetchall()]
-    if not found and db.execute("SELECT 1 FROM accounts WHERE number = ?", (account,)).fetchone() is None:
+    found = rows.fetchall()
+    own = db.execute("SELECT id FROM accounts WHERE number = ?", (account,)).fetchone()
+    if own is None:
         return None
-    return found
+    return [Event(row["seq"], _written(account, own["id"], market, row["data"])) for row in found]

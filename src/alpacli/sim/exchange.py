@@ -276,8 +276,8 @@ class Exchange:
         """Return what happened to an account's orders since; ``None`` when a reset took the account away."""
         with suppress(Refusal):  # no such account any more
             self.catch_up(number)
-        with self._state.read() as db:
-            return events.after(self._written(db), number, seq)
+        with self._reading() as db:
+            return events.after(self._written(db), self._market(db, self._meta(db)), number, seq)
 
     def reset(
         self,

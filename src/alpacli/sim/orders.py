@@ -153,7 +153,11 @@ def fill_order(
         filled_value=value,
         filled_ns=at_ns if done else None,
     )
-    came_to = {"price": price, "qty": qty, "position_qty": position_qty}
+    came_to = {
+        "price": decimal_text(price),
+        "qty": decimal_text(qty),
+        "position_qty": decimal_text(position_qty),
+    }
     tell(desk, order_id, "fill" if done else "partial_fill", at_ns, came_to)
 
 
@@ -198,7 +202,7 @@ def fill_package(
         filled_value=row["filled_value"] + qty * net,
         filled_ns=at_ns if done else None,
     )
-    came_to: dict[str, Json | Decimal] = {
+    came_to: dict[str, Json] = {
         "price": decimal_text(net),
         "qty": decimal_text(qty),
         "position_qtys": positions,
@@ -247,13 +251,11 @@ def legs_of(desk: Desk, order_id: str) -> list[Order]:
     return desk.book.legs_of(order_id)
 
 
-def tell(
-    desk: Desk, order_id: str, event: str, at_ns: int, came_to: "Mapping[str, Json | Decimal] | None" = None
-) -> None:
+def tell(desk: Desk, order_id: str, event: str, at_ns: int, came_to: Mapping[str, Json] | None = None) -> None:
     """Record an event with the order as it is now, for whoever listens to the trading stream."""
     if desk.tells:
         order = order_row(desk, order_id)
-        desk.book.tell(Told(event, at_ns, order, _shown_legs(desk, order), desk.market, desk.now_ns, came_to))
+        desk.book.tell(Told(event, at_ns, order, _shown_legs(desk, order), desk.now_ns, came_to))
 
 
 def order_answer(desk: Desk, order: Order, *, nested: bool) -> dict[str, Json]:

@@ -9,8 +9,9 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from alpacli.errors import ConfigError
 
@@ -31,6 +32,11 @@ ORDER_COLUMNS: Final = (
     *("order_class", "order_type", "side", "position_intent", "time_in_force"),
     *("limit_price", "stop_price", "trail_percent", "trail_price", "hwm", "status", "extended_hours"),
     *("active_ns", "arrives_ns", "triggered_ns", "pieces", "next_ns", "next_step", "ratio_qty"),
+)
+
+_EXACT: Final = (
+    *("notional", "qty", "filled_qty", "filled_value", "limit_price", "stop_price"),
+    *("trail_percent", "trail_price", "hwm", "ratio_qty"),
 )
 
 WORKING: Final = (
@@ -84,7 +90,7 @@ CREATE TABLE watchlists (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, account INTEGER NOT NULL, id TEXT NOT NULL, name TEXT NOT NULL,
     created_ns INTEGER NOT NULL, updated_ns INTEGER NOT NULL, symbols TEXT NOT NULL, UNIQUE (account, name));
 CREATE TABLE events (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT, account INTEGER NOT NULL, order_id TEXT NOT NULL, data TEXT NOT NULL);
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, account INTEGER NOT NULL, data TEXT NOT NULL);
 CREATE INDEX events_by_account ON events (account, seq);
 CREATE TABLE sessions (day TEXT PRIMARY KEY, open_ns INTEGER NOT NULL, close_ns INTEGER NOT NULL) WITHOUT ROWID;
 """
@@ -268,6 +274,15 @@ class MetaWatch:
             f"{self._path.as_uri()}?mode=rw", uri=True, timeout=0, isolation_level=None, check_same_thread=False
         )
         self._db.row_factory = sqlite3.Row
+
+
+def exact(order: dict[str, Any]) -> dict[str, Any]:
+    """Turn the numbers of a row of the table of orders from text into exact ones."""
+    for name in _EXACT:
+        value = order[name]
+        if value is not None:
+            order[name] = Decimal(value)
+    return order
 
 
 def read_meta(db: sqlite3.Connection) -> Meta:
