@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 from alpacli.sim import events
 from alpacli.sim.answers import Refusal
 from alpacli.sim.desk import Account
-from alpacli.sim.state import IS_OPEN, OPEN, ORDER_COLUMNS, exact
+from alpacli.sim.state import EXACT, IS_OPEN, OPEN, ORDER_COLUMNS, exact
 
 Order = Mapping[str, Any]  # Any: a column is text, a whole number, a Decimal or nothing, as ``state`` lists them
 
@@ -406,7 +406,9 @@ def as_orders(rows: Iterable[sqlite3.Row]) -> list[Order]:
 
 
 def _stored(order: Order, names: Iterable[str]) -> list[object]:
-    return [_plain(value) if isinstance(value := order[name], Decimal) else value for name in names]
+    return [
+        format(value, "f") if name in EXACT and (value := order[name]) is not None else order[name] for name in names
+    ]
 
 
 def _plain(value: Decimal) -> str:

@@ -67,7 +67,8 @@ class Call(NamedTuple):
     def json(self) -> dict[str, object]:
         """Return the body, an object; its numbers are exact."""
         try:
-            value = json.loads(self.body or b"{}", parse_float=Decimal, parse_constant=_no_number)
+            body = self.body or b"{}"
+            value = _READER.decode(body.decode(json.detect_encoding(body), "surrogatepass"))
             if any(mark in self.body for mark in _SURROGATES):  # half a pair parses, and can never be written again
                 json.dumps(value, ensure_ascii=False, default=str).encode()
         except (ValueError, RecursionError):
@@ -92,6 +93,9 @@ Handler = Callable[[Call], "Json | MultiStatus | Taken"]
 
 def _no_number(text: str) -> object:
     raise ValueError(f"{text} is no JSON")
+
+
+_READER: Final = json.JSONDecoder(parse_float=Decimal, parse_constant=_no_number)
 
 
 def parse_instant(name: str, text: str) -> int:

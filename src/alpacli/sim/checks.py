@@ -13,7 +13,7 @@ from alpacli.sim.contracts import Contract
 from alpacli.sim.desk import Desk
 from alpacli.sim.ledger import ZERO, cents, holdings
 from alpacli.sim.option_checks import Trade, check_backing, check_contracts
-from alpacli.sim.reports import configuration, spendable
+from alpacli.sim.reports import cash_covers, configuration, spendable
 from alpacli.sim.reserves import held_for_orders, unit_cost
 from alpacli.sim.terms import AUCTIONS, auction_shut
 from alpacli.sim.tickets import Ticket, check_base, unfit
@@ -201,7 +201,10 @@ def _check_money(desk: Desk, ticket: Ticket, instead_of: Order | None) -> None:
     cost = cents(cost)
     if listing.crypto and cost < _LEAST_COIN_COST:
         raise forbidden(f"cost basis must be >= minimal amount of order {_LEAST_COIN_COST}")
-    with_margin, without = spendable(desk, but=() if instead_of is None else (instead_of["id"],))
+    but = () if instead_of is None else (instead_of["id"],)
+    if cash_covers(desk, cost, on_margin=not listing.crypto, but=but):
+        return
+    with_margin, without = spendable(desk, but=but)
     power = without if listing.crypto else with_margin
     if cost > power:
         raise forbidden("insufficient buying power", buying_power=decimal_text(power), cost_basis=decimal_text(cost))

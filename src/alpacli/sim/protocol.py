@@ -1,4 +1,4 @@
-"""uvicorn's WebSocket protocol with a hand on the TCP connection, for the faults that no ASGI application can commit.
+"""uvicorn's protocols with a hand on the TCP connection: for answers in one piece, and for faults beyond any application.
 
 Imported when a server starts: it loads uvicorn and websockets.
 """
@@ -8,10 +8,60 @@ import socket
 import struct
 from typing import Any, cast
 
+from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 EXTENSION = "alpacli.connection"
 """The scope's extension under which an application finds the connection."""
+
+
+class Http(H11Protocol):
+    """One client's HTTP connection, on which the head and the body of an answer leave together.
+
+    uvicorn writes them one by one, and each of them would be a call of the system that wakes the client.
+    """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
+        super().connection_made(transport)
+        self.transport = _Joined(transport, self.loop)
+
+    def handle_websocket_upgrade(self, event: Any) -> None:  # Any: a request of h11
+        if isinstance(self.transport, _Joined):
+            self.transport = self.transport.real
+        super().handle_websocket_upgrade(event)
+
+
+class _Joined(asyncio.Transport):
+    """A transport that sends at once what is written in one turn of the event loop."""
+
+    def __init__(self, real: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self.real = real
+        self._loop = loop
+        self._waiting: list[bytes] = []
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if not self._waiting:
+            self._loop.call_soon(self._flush)
+        self._waiting.append(bytes(data))
+
+    def close(self) -> None:
+        self._flush()
+        self.real.close()
+
+    def is_closing(self) -> bool:
+        return self.real.is_closing()
+
+    def pause_reading(self) -> None:
+        self.real.pause_reading()
+
+    def resume_reading(self) -> None:
+        self.real.resume_reading()
+
+    def _flush(self) -> None:
+        data, self._waiting = b"".join(self._waiting), []
+        if data:
+            self.real.write(data)
 
 
 class Connection(WebSocketsSansIOProtocol):

@@ -92,6 +92,20 @@ def spendable(desk: Desk, *, but: Collection[str] = ()) -> tuple[Decimal, Decima
     return means.power, means.without_margin
 
 
+def cash_covers(desk: Desk, cost: Decimal, *, on_margin: bool, but: Collection[str] = ()) -> bool:
+    """Tell whether buying power is enough because cash is: no price of what is held has to be looked at.
+
+    What is held and not short never takes from buying power, whatever its price; false leaves the question open.
+    """
+    multiplier = configuration(desk.account)["max_margin_multiplier"]
+    if multiplier == "4" or any(held.qty < 0 or held.expires_ns is not None for held in desk.book.positions.values()):
+        return False
+    orders = reserved(desk, {symbol: held.qty for symbol, held in holdings(desk.book).items()}, but=but)
+    if on_margin and multiplier == "2":
+        return cost <= (desk.book.cash - cents(orders.margin)) * 2
+    return cost <= desk.book.cash - cents(orders.value)
+
+
 class _Means(NamedTuple):
     """What can be spent, as far as the present tells; with multiplier 4 ``power`` is for the past to tell."""
 

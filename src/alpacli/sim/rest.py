@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, time, timedelta
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from alpacli.sim import (
@@ -120,10 +121,14 @@ def _headers(admission: Admission) -> dict[str, str]:
 
 
 def _answer(status: int, body: Json, headers: dict[str, str]) -> HttpAnswer:
-    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    text = _WRITER.encode(body)
     return HttpAnswer(status, {**headers, "Content-Type": "application/json; charset=UTF-8"}, text.encode())
 
 
+_WRITER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
+@lru_cache(maxsize=512)
 def _find(method: str, path: str) -> tuple[Handler, str]:
     for route in _ROUTES:
         matched = re.fullmatch(route.pattern, path)  # compiled as far down the list as is needed

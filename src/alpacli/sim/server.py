@@ -262,11 +262,11 @@ def make_server(
     """Return the server of an exchange; it runs on a listening socket that it is given."""
     import uvicorn
 
-    from alpacli.sim.protocol import Connection
+    from alpacli.sim.protocol import Connection, Http
 
     config = uvicorn.Config(
         SimApp(exchange, limits, faults, steps, pace),
-        http="h11",  # header names go out as they are written, as Alpaca's do
+        http=Http,  # on h11: header names go out as they are written, as Alpaca's do
         ws=Connection,
         ws_max_size=_MOST_FRAME_BYTES,
         ws_ping_interval=_PING_EVERY_S if pace is None else None,  # a strategy may think for minutes while time waits

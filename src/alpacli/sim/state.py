@@ -34,10 +34,13 @@ ORDER_COLUMNS: Final = (
     *("active_ns", "arrives_ns", "triggered_ns", "pieces", "next_ns", "next_step", "ratio_qty"),
 )
 
-_EXACT: Final = (
-    *("notional", "qty", "filled_qty", "filled_value", "limit_price", "stop_price"),
-    *("trail_percent", "trail_price", "hwm", "ratio_qty"),
+EXACT: Final = frozenset(
+    (
+        *("notional", "qty", "filled_qty", "filled_value", "limit_price", "stop_price"),
+        *("trail_percent", "trail_price", "hwm", "ratio_qty"),
+    )
 )
+"""The columns that are exact numbers."""
 
 WORKING: Final = (
     *("new", "partially_filled", "accepted", "pending_new", "accepted_for_bidding", "pending_cancel"),
@@ -278,7 +281,7 @@ class MetaWatch:
 
 def exact(order: dict[str, Any]) -> dict[str, Any]:
     """Turn the numbers of a row of the table of orders from text into exact ones."""
-    for name in _EXACT:
+    for name in EXACT:
         value = order[name]
         if value is not None:
             order[name] = Decimal(value)

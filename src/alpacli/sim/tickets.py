@@ -339,6 +339,6 @@ def one_of(
     value = body.get(name)
     if value is None and default is not None:
         return default
-    if not isinstance(value, str) or value not in (*allowed, default):
+    if not isinstance(value, str) or (value not in allowed and value != default):
         raise bad_parameter(f"invalid {shown}" if value else f"{shown} is required")
     return value
