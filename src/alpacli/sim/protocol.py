@@ -1,4 +1,4 @@
-"""uvicorn's protocols with a hand on the TCP connection: for answers in one piece, and for faults beyond any application.
+"""uvicorn's protocols with a hand on the wire: names of headers as they are spelled, and faults beyond any application.
 
 Imported when a server starts: it loads uvicorn and websockets.
 """
@@ -8,60 +8,26 @@ import socket
 import struct
 from typing import Any, cast
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 EXTENSION = "alpacli.connection"
 """The scope's extension under which an application finds the connection."""
 
 
-class Http(H11Protocol):
-    """One client's HTTP connection, on which the head and the body of an answer leave together.
+class Name(bytes):
+    """The name of a header, written as it is spelled and compared without regard to case.
 
-    uvicorn writes them one by one, and each of them would be a call of the system that wakes the client.
+    uvicorn writes names in lower case; Alpaca does not, and a client may look at them before any library has.
     """
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
-        super().connection_made(transport)
-        self.transport = _Joined(transport, self.loop)
+    def lower(self) -> "Name":
+        return self
 
-    def handle_websocket_upgrade(self, event: Any) -> None:  # Any: a request of h11
-        if isinstance(self.transport, _Joined):
-            self.transport = self.transport.real
-        super().handle_websocket_upgrade(event)
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, bytes) and bytes(self).lower() == other.lower()
 
-
-class _Joined(asyncio.Transport):
-    """A transport that sends at once what is written in one turn of the event loop."""
-
-    def __init__(self, real: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__()
-        self.real = real
-        self._loop = loop
-        self._waiting: list[bytes] = []
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        if not self._waiting:
-            self._loop.call_soon(self._flush)
-        self._waiting.append(bytes(data))
-
-    def close(self) -> None:
-        self._flush()
-        self.real.close()
-
-    def is_closing(self) -> bool:
-        return self.real.is_closing()
-
-    def pause_reading(self) -> None:
-        self.real.pause_reading()
-
-    def resume_reading(self) -> None:
-        self.real.resume_reading()
-
-    def _flush(self) -> None:
-        data, self._waiting = b"".join(self._waiting), []
-        if data:
-            self.real.write(data)
+    def __hash__(self) -> int:
+        return hash(bytes(self).lower())
 
 
 class Connection(WebSocketsSansIOProtocol):

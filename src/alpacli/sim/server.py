@@ -14,6 +14,7 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl
@@ -122,7 +123,7 @@ class SimApp:
         headers = {**answer.headers, "Content-Length": str(len(answer.body))}
         if answer.status == 204:
             del headers["Content-Length"]
-        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+        raw = [(_spelled(name), value.encode("latin-1")) for name, value in headers.items()]
         await send({"type": "http.response.start", "status": answer.status, "headers": raw})
         await send({"type": "http.response.body", "body": answer.body})
 
@@ -262,11 +263,11 @@ def make_server(
     """Return the server of an exchange; it runs on a listening socket that it is given."""
     import uvicorn
 
-    from alpacli.sim.protocol import Connection, Http
+    from alpacli.sim.protocol import Connection
 
     config = uvicorn.Config(
         SimApp(exchange, limits, faults, steps, pace),
-        http=Http,  # on h11: header names go out as they are written, as Alpaca's do
+        http="httptools",
         ws=Connection,
         ws_max_size=_MOST_FRAME_BYTES,
         ws_ping_interval=_PING_EVERY_S if pace is None else None,  # a strategy may think for minutes while time waits
@@ -343,6 +344,13 @@ def _loopback_family(host: str) -> socket.AddressFamily:
 def _error(status: int, code: int, message: str) -> HttpAnswer:
     body = json.dumps({"code": code, "message": message}).encode()
     return HttpAnswer(status, dict(_JSON), body)
+
+
+@lru_cache(maxsize=64)
+def _spelled(name: str) -> bytes:
+    from alpacli.sim.protocol import Name
+
+    return Name(name.encode("latin-1"))
 
 
 async def _read(receive: _Receive) -> bytes | None:
