@@ -165,6 +165,13 @@ def test_any_key_pair_is_an_account_and_none_is_401(url: str) -> None:
     assert headers["Content-Type"].startswith("application/json")
 
 
+def test_names_of_headers_are_spelled_as_alpaca_spells_them(url: str) -> None:
+    """For the client that looks for ``X-Request-ID`` in that case only."""
+    _, headers, body = fetch(url, "GET", "/v2/clock", KEYS)
+    assert {"X-Request-ID", "Content-Type", "Content-Length"} <= headers.keys()
+    assert headers["Content-Length"] == str(len(body))
+
+
 KEYS = {"APCA-API-KEY-ID": "SIM", "APCA-API-SECRET-KEY": "x"}
 
 

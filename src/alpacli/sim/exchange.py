@@ -2,7 +2,7 @@
 
 Each key pair is an account of its own, made when first seen; only a hash of the pair is kept. The key id ``SIM`` is the
 account of the in-process transport, whatever the secret. An account's book is read from the state file once, and again when
-another process has written to the file since, so processes that share it never disagree (ADR 14).
+another process has written to the file since, so processes that share it never disagree (ADR 19).
 """
 
 import hashlib
