@@ -46,11 +46,6 @@ def decimal_text(value: Decimal) -> str:
     return "0" if text == "-0" else text
 
 
-@lru_cache(maxsize=8192)
-def optional_decimal(text: str | None) -> str | None:
-    return None if text is None else decimal_text(Decimal(text))
-
-
 @lru_cache(maxsize=8192)  # an order is told of again and again, with the same few times in it
 def timestamp(at_ns: int, zone_offset: timedelta | None = None) -> str:
     """Return RFC 3339 in UTC (``Z``), or at a fixed offset from it."""
@@ -59,10 +54,6 @@ def timestamp(at_ns: int, zone_offset: timedelta | None = None) -> str:
     moment = datetime.fromtimestamp(seconds, zone).isoformat()
     fraction = f".{nanoseconds:09d}".rstrip("0") if nanoseconds else ""
     return moment[:19] + fraction + ("Z" if zone_offset is None else moment[19:])
-
-
-def optional_timestamp(at_ns: int | None) -> str | None:
-    return None if at_ns is None else timestamp(at_ns)
 
 
 def identifier(*parts: object) -> str:

@@ -321,16 +321,17 @@ class Tape:
                 self._near[path.key] = quantum, ways
                 return value
         place = (path.key, quantum >> _MEMO_LEVEL)
-        ends = self._memo.get(place)
-        if ends is None:
-            block = quantum >> _DEPTH << _DEPTH
-            ends = _descend(path, quantum, block, _DEPTH, _MEMO_LEVEL, _ends(path, block))
+        ancestor = self._memo.get(place)
+        if ancestor is not None:
+            level, ways = _MEMO_LEVEL, [ancestor] * (_MEMO_LEVEL + 1)
+        else:
+            level, ways = _DEPTH, [_ends(path, quantum >> _DEPTH << _DEPTH)] * (_DEPTH + 1)
+        value = _walk(path, quantum, level, ways)
+        if ancestor is None:
             if len(self._memo) >= _MEMO_SIZE:
                 self._memo.clear()
-            self._memo[place] = ends
-        ways = [ends] * (_MEMO_LEVEL + 1)
-        value = _walk(path, quantum, _MEMO_LEVEL, ways)
-        self._near[path.key] = quantum, ways
+            self._memo[place] = ways[_MEMO_LEVEL]
+        self._near[path.key] = quantum, ways[: _MEMO_LEVEL + 1]
         return value
 
     def _extreme(self, listing: Listing, first: int, last: int, *, sign: int) -> int:
@@ -425,25 +426,6 @@ def _ends(path: _Path, block: int) -> tuple[int, int]:
 
 def _midpoint(path: _Path, middle: int, level: int, left: int, right: int) -> int:
     return (left + right >> 1) + _displacement(path, middle, path.amplitudes[level])
-
-
-def _descend(path: _Path, quantum: int, start: int, level: int, until: int, ends: tuple[int, int]) -> tuple[int, int]:
-    """Return the values at the ends of the interval of level ``until`` that holds ``quantum``."""
-    left, right = ends
-    key, amplitudes = path.key, path.amplitudes
-    while level > until:
-        half = 1 << (level - 1)
-        middle = start + half
-        hashed = key + middle * _GOLDEN & _MASK
-        hashed = (hashed ^ (hashed >> 30)) * 0xBF58476D1CE4E5B9 & _MASK
-        hashed = (hashed ^ (hashed >> 27)) * 0x94D049BB133111EB & _MASK
-        value = (left + right >> 1) + (amplitudes[level] * (((hashed ^ (hashed >> 31)) >> 43) - (1 << 20)) >> 20)
-        level -= 1
-        if quantum >= middle:
-            start, left = middle, value
-        else:
-            right = value
-    return left, right
 
 
 def _walk(path: _Path, quantum: int, level: int, ways: list[tuple[int, int]]) -> int:
