@@ -112,10 +112,6 @@ class Access:
         """Tell whether the trades of this client must be signed."""
         return grant.signed or self._require_signed
 
-    @property
-    def knows_pairs(self) -> bool:
-        return bool(self._pairs)
-
     def refresh(self) -> None:
         """Read the book, the secrets of other machines and the issuer's keys again; blocks.
 

@@ -401,9 +401,6 @@ class Archive:
         """Keep the broker's equity by day (an ordinal)."""
         return self._keep(_KEEP_DAY, rows, chain)
 
-    def keep_chain(self, name: str, chain: Chain) -> None:
-        self._write(lambda db: db.execute(_KEEP_CHAIN, (name, *chain)))
-
     def _keep(
         self,
         statement: str,
