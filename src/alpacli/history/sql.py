@@ -1,17 +1,23 @@
 """SELECT over the kept history: DuckDB reads the Parquet files in place, and can neither write nor reach anything else.
 
-The views ``bars``, ``trades`` and ``quotes`` have the columns of the files and, from their folders, ``market``, ``feed``,
+Answers come as Arrow, because DuckDB's own Python values cut times down to microseconds, and ticks have nanoseconds. The
+views ``bars``, ``trades`` and ``quotes`` have the columns of the files and, from their folders, ``market``, ``feed``,
 ``adjustment`` and ``timeframe``.
 """
 
+import itertools
 import os
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from alpacli.domain.batches import COLUMNS
+from alpacli.domain.batches import COLUMNS, instant_text
 from alpacli.domain.series import Kind
 from alpacli.errors import UsageError
 
+if TYPE_CHECKING:
+    import pyarrow
+
+_ROWS_AT_ONCE: Final = 10_000
 _TYPES = {"number": "DOUBLE", "whole": "BIGINT", "text": "VARCHAR", "texts": "VARCHAR[]"}
 _FOLDERS: dict[Kind, tuple[str, ...]] = {
     "bars": ("market", "feed", "adjustment", "timeframe"),
@@ -21,7 +27,7 @@ _FOLDERS: dict[Kind, tuple[str, ...]] = {
 
 
 class Answer(NamedTuple):
-    """Column names, and the rows in portions."""
+    """Column names, and the rows in portions; times are RFC 3339 text with the digits that count."""
 
     columns: list[str]
     portions: Iterator[list[tuple[Any, ...]]]
@@ -48,21 +54,43 @@ def select(root: str, statement: str) -> Answer:
         connection.execute(f"SET allowed_directories = [{_text(root)}]")
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
-        result = connection.execute(found[0])
+        result = connection.sql(statement).to_arrow_reader(_ROWS_AT_ONCE)
     except duckdb.Error as error:
         raise _refused(error) from None
-    names = [column[0] for column in result.description or ()]
 
     def portions() -> Iterator[list[tuple[Any, ...]]]:
         try:
-            while portion := result.fetchmany(10_000):
-                yield portion
+            for portion in result:
+                yield list(zip(*map(_values, portion.columns), strict=True))
         except duckdb.Error as error:
             raise _refused(error) from None
         finally:
             connection.close()
 
-    return Answer(names, portions())
+    return Answer(list(result.schema.names), portions())
+
+
+def _values(column: "pyarrow.Array") -> list[Any]:
+    import pyarrow as pa
+
+    kind = column.type
+    if pa.types.is_timestamp(kind):
+        exact = column.cast(pa.timestamp("ns", kind.tz)).cast(pa.int64())
+        return [None if at is None else instant_text(at) for at in exact.to_pylist()]
+    if pa.types.is_list(kind):  # list(timestamp) holds nanoseconds too
+        items = _values(column.flatten())
+        ends = itertools.accumulate((length or 0 for length in column.value_lengths().to_pylist()), initial=0)
+        spans = itertools.pairwise(ends)
+        return [
+            items[low:high] if known else None
+            for known, (low, high) in zip(column.is_valid().to_pylist(), spans, strict=True)
+        ]
+    if pa.types.is_struct(kind):
+        parts = [_values(part) for part in column.flatten()]
+        rows = [dict(zip(kind.names, row, strict=True)) for row in zip(*parts, strict=True)]
+        return [row if known else None for known, row in zip(column.is_valid().to_pylist(), rows, strict=True)]
+    values: list[Any] = column.to_pylist()
+    return [None if value is None else dict(value) for value in values] if pa.types.is_map(kind) else values
 
 
 def _view(root: str, kind: Kind) -> str:
@@ -73,7 +101,7 @@ def _view(root: str, kind: Kind) -> str:
         if name.endswith(".parquet")
     ]
     if not files:
-        columns = [("symbol", "VARCHAR"), ("timestamp", "TIMESTAMP WITH TIME ZONE")]
+        columns = [("symbol", "VARCHAR"), ("timestamp", "TIMESTAMPTZ_NS")]
         columns += [(name, _TYPES[what]) for name, what in COLUMNS[kind].items()]
         columns += [(name, "VARCHAR") for name in _FOLDERS[kind]]
         nulls = ", ".join(f'NULL::{kind_of} AS "{name}"' for name, kind_of in columns)
