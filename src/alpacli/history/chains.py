@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
+from alpacli.domain.arrows import integers
 from alpacli.domain.batches import between, first_and_last_ns, joined
 from alpacli.domain.series import Series, Span
 from alpacli.errors import AlpacaAPIError, AlpacliError, BudgetExhausted, RateLimited, UnreadableAnswer
@@ -145,7 +146,10 @@ class _Chain:
             raise UnreadableAnswer("the rows of the market data are not in order of time", "try again later")
         after_ns = self._at
         if self._held is not None:
-            after_ns = first_and_last_ns(self._held)[1] + once
+            after_ns = first_and_last_ns(self._held)[1]
+            table = (
+                self._after_held(table, after_ns, low) if not once else between(table, after_ns + 1, self._within[1])
+            )
         table = between(table, after_ns, self._within[1])
         if not table.num_rows:
             return
@@ -157,6 +161,26 @@ class _Chain:
             self._at = last_ns
             self.moved = True
             yield Step(symbol, certain, last_ns)
+
+    def _after_held(self, table: "pyarrow.Table", at_ns: int, low_ns: int) -> "pyarrow.Table":
+        """Return a page of ticks without what is held back of their last moment already, at which more of them may follow.
+
+        A page that begins before that moment has it from its start, and whichever has more rows of it has all that came so
+        far. One that begins with it goes on, and says which trades it repeats by their ids.
+        """
+        held = self._held
+        assert held is not None  # noqa: S101 # only called then
+        same = between(table, at_ns, at_ns + 1)
+        if low_ns < at_ns:
+            if same.num_rows < held.num_rows:
+                return between(table, at_ns + 1, self._within[1])
+            self._held = None
+            return table
+        if "id" not in table.column_names or not same.num_rows:
+            return table
+        known = set(_trade_ids(held)) - {None}
+        fresh = [place for place, key in enumerate(_trade_ids(same)) if key is None or key not in known]
+        return joined([same.take(integers(fresh)), between(table, at_ns + 1, self._within[1])])
 
     def _close(self) -> Step:
         """Finish the symbol that is being filled: all of its rows have come."""
@@ -175,6 +199,13 @@ class _Chain:
         jobs = [([self._names[self._place]], (self._at, self._within[1]))]
         others = self._names[self._place + 1 :]
         return jobs + ([(others, self._within)] if others else [])
+
+
+def _trade_ids(table: "pyarrow.Table") -> list[tuple[Any, ...] | None]:
+    """Return what tells trades of one moment apart: the exchange, its id, and whether it corrects an earlier report."""
+    exchanges = table["exchange"].to_pylist()
+    keys = zip(table["id"].to_pylist(), exchanges, table["update"].to_pylist(), strict=True)
+    return [None if key[0] is None else key for key in keys]
 
 
 def _same(these: "list[tuple[str, pyarrow.Table]]", those: "list[tuple[str, pyarrow.Table]]") -> bool:

@@ -290,6 +290,34 @@ def test_a_page_that_comes_twice_counts_once(desk: Desk, kind: str) -> None:
     assert desk.rows(kind=kind, **JANUARY) == expected("AAPL", rows)
 
 
+@pytest.mark.parametrize(
+    ("kind", "first"),
+    [
+        ("trades", 2),
+        ("trades", 4),
+        ("trades", 5),
+        ("quotes", 2),
+        ("quotes", 5),
+    ],  # nothing tells a quote from its repetition
+)
+def test_ticks_that_come_again_with_other_neighbours_count_once(desk: Desk, kind: str, first: int) -> None:
+    """Rows 3 to 6 are of one nanosecond; the first page ends after row 4."""
+    times = [f"2026-01-05T15:00:00.00000000{digit}Z" for digit in (0, 1, 2, 3, 3, 3, 3, 7, 8)]
+    rows = [{"t": at, "p": 1.5, "s": 1, "i": n, "x": "V"} for n, at in enumerate(times)]
+    if kind == "quotes":
+        rows = [{"t": at, "bp": 1.5, "bs": 1, "ap": 2, "as": n} for n, at in enumerate(times)]
+    name = "id" if kind == "trades" else "ask_size"
+    pages = {"at-0": (0, 5, "at-1"), "at-1": (first, 9, None)}
+
+    def spoil(number: int, query: dict[str, str], answer: dict[str, Any]) -> Reply | None:
+        low, high, token = pages[query.get("page_token", "at-0")]
+        return Reply(body={kind: {"AAPL": rows[low:high]}, "next_page_token": token})
+
+    desk.host.spoil = spoil
+    found = desk.batches("AAPL", kind, start="2026-01-05T15:00:00Z", end="2026-01-05T16:00:00Z")
+    assert [int(row[name]) for batch in found for row in batch.rows()] == list(range(9))
+
+
 def test_a_token_that_leads_in_a_circle_is_an_error_and_not_a_short_answer(desk: Desk) -> None:
     desk.host.page = 50
     desk.host.put("AAPL", ROWS)
