@@ -83,6 +83,21 @@ def test_every_format_holds_the_same_rows_and_the_second_time_nothing_is_asked(p
     )
 
 
+def test_what_the_doubles_of_a_format_round_is_said(place: Place) -> None:
+    place.host.spoil = lambda number, query, answer: Reply(
+        body=json.dumps(answer).encode().replace(b'"o": 100.0,', b'"o": 100.01234567890123456789,')
+    )
+    said = place.alpacli("bars", "MSFT", *WHEN, "-o", "bars.parquet")
+    rounded = (
+        pq.read_table(place.out / "bars.parquet").column("open").to_pylist().count(float("100.01234567890123456789"))
+    )
+    assert rounded >= 2
+    assert f"{rounded} numbers have more digits" in said.errors
+    exact = place.alpacli("bars", "MSFT", *WHEN, "--csv")
+    assert exact.text.count(",100.01234567890123456789,") == rounded
+    assert "digits" not in exact.errors
+
+
 def test_in_a_pipe_it_is_tab_separated_and_the_common_options_hold(place: Place) -> None:
     piped = place.alpacli("bars", "MSFT", *WHEN, "--fields", "timestamp,close", "--quiet")
     assert piped.errors == ""

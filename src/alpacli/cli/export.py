@@ -124,9 +124,9 @@ def _sink(
     if name == "json":
         return _Json(out, indent=printer.on_terminal and out is None)
     if name == "parquet":
-        return _Parquet(out, head)
+        return _Parquet(printer, out, head)
     if name == "arrow":
-        return _Arrow(out, head)
+        return _Arrow(printer, out, head)
     style: Any = name
     return _Text(out, head, style)
 
@@ -205,54 +205,55 @@ class _Json:
         self._out.write(b"[]\n" if self._before == b"[" else self._gap + b"]\n")
 
 
-class _Parquet:
+class _Columns:
     """Columns of one type throughout: what needs more digits than a double has is rounded to one, and that is said."""
 
-    def __init__(self, out: Any, head: "pyarrow.Table") -> None:
+    def __init__(self, printer: Printer, out: Any, head: "pyarrow.Table") -> None:
+        self._printer = printer
         self._out = out
         self._head = head
+        self._rounded = 0
         self._writer: Any = None
 
     def write(self, table: "pyarrow.Table") -> None:
         if self._writer is None:
             self._start(table)
-        self._writer.write_table(decimals_as_doubles(with_columns(table, self._head.column_names)))
+        doubles, rounded = decimals_as_doubles(with_columns(table, self._head.column_names))
+        self._rounded += rounded
+        self._writer.write_table(doubles)
 
     def _start(self, table: "pyarrow.Table") -> None:
+        self._head = decimals_as_doubles(table.slice(0, 0))[0]
+        self._writer = self._opened(self._head.schema)
+
+    def _opened(self, schema: "pyarrow.Schema") -> Any:
+        raise NotImplementedError
+
+    def end(self) -> None:
+        if self._writer is None:
+            self._start(self._head)
+        self._writer.close()
+        if self._rounded:
+            self._printer.notice(
+                f"{self._rounded:,} numbers have more digits than the doubles of this format and were rounded;"
+                " csv and jsonl have every digit"
+            )
+
+
+class _Parquet(_Columns):
+    def _opened(self, schema: "pyarrow.Schema") -> Any:
         import pyarrow.parquet as pq
 
-        self._head = decimals_as_doubles(table).slice(0, 0)
-        self._writer = pq.ParquetWriter(self._out, self._head.schema, compression="zstd")
-
-    def end(self) -> None:
-        if self._writer is None:
-            self._start(self._head)
-        self._writer.close()
+        return pq.ParquetWriter(self._out, schema, compression="zstd")
 
 
-class _Arrow:
+class _Arrow(_Columns):
     """The Arrow IPC stream, which readers take as a file and from a pipe."""
 
-    def __init__(self, out: Any, head: "pyarrow.Table") -> None:
-        self._out = out
-        self._head = head
-        self._writer: Any = None
-
-    def write(self, table: "pyarrow.Table") -> None:
-        if self._writer is None:
-            self._start(table)
-        self._writer.write_table(decimals_as_doubles(with_columns(table, self._head.column_names)))
-
-    def _start(self, table: "pyarrow.Table") -> None:
+    def _opened(self, schema: "pyarrow.Schema") -> Any:
         import pyarrow as pa
 
-        self._head = decimals_as_doubles(table).slice(0, 0)
-        self._writer = pa.ipc.new_stream(self._out, self._head.schema)
-
-    def end(self) -> None:
-        if self._writer is None:
-            self._start(self._head)
-        self._writer.close()
+        return pa.ipc.new_stream(self._out, schema)
 
 
 class _Collected:

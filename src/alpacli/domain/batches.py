@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
+from alpacli.domain.arrows import floats
 from alpacli.domain.series import SECOND_NS, Kind
 from alpacli.errors import UsageError
 
@@ -370,11 +371,15 @@ def with_columns(table: "pyarrow.Table", names: Sequence[str]) -> "pyarrow.Table
     return pa.Table.from_arrays(arrays, names=list(names))
 
 
-def decimals_as_doubles(table: "pyarrow.Table") -> "pyarrow.Table":
-    """Return the table with doubles for decimals, the nearest ones, for formats whose columns have one type."""
+def decimals_as_doubles(table: "pyarrow.Table") -> "tuple[pyarrow.Table, int]":
+    """Return the table with doubles for decimals, for formats whose columns have one type, and how many that rounded."""
     import pyarrow as pa
 
+    rounded = 0
     for place, field in enumerate(table.schema):
         if pa.types.is_decimal(field.type):
-            table = table.set_column(place, field.name, table[field.name].cast(pa.float64()))
-    return table
+            numbers = table[field.name].to_pylist()
+            rounded += sum(number is not None and not is_exact(number) for number in numbers)
+            doubles = floats([None if number is None else float(number) for number in numbers])
+            table = table.set_column(place, field.name, doubles)
+    return table, rounded
