@@ -14,9 +14,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from alpacli.cli.output import Printer, View
-from alpacli.domain.batches import Batch, decimals_as_doubles, empty, joined, with_columns
+from alpacli.domain.batches import Batches, Changed, decimals_as_doubles, empty, joined, with_columns
 from alpacli.domain.series import Kind
 from alpacli.errors import AlpacliError, UsageError
+from alpacli.history.kept_text import Writer
 from alpacli.render import columns
 
 if TYPE_CHECKING:
@@ -69,23 +70,56 @@ class Sink(Protocol):
 
 
 def export(
-    printer: Printer, kind: Kind, batches: Iterator[Batch], view: View, name: str, path: str | None
+    printer: Printer, kind: Kind, batches: Batches, name: str, path: str | None
 ) -> int:  # fmt: skip
-    """Write every batch; return how many rows there were.
+    """Write every batch; return how many rows there were. Parquet is copied where whole files of it are kept.
 
     Raises:
         OutputClosed: the reader left.
         AlpacliError: the file cannot be written.
     """
-    rows = 0
     fields = _fields(printer, kind)
     with _opened(printer, path) as out:
-        sink = _sink(printer, kind, name, view, out, fields)
+        rows = None if fields is not None else _copied(batches, name, out, to_file=path not in (None, "-"))
+        if rows is not None:
+            return rows
+        rows = 0
+        sink = _sink(printer, kind, name, out, fields)
         for table in _portions(batch.table for batch in batches):
             rows += table.num_rows
             sink.write(table if fields is None else table.select(fields))
         sink.end()
     return rows
+
+
+def _copied(batches: Batches, name: str, out: Any, *, to_file: bool) -> int | None:
+    """Copy kept files instead of looking at rows, where that gives the same; return how many rows, ``None`` if not.
+
+    It starts when everything is there, so CSV into a pipe is not made like this: whoever reads it gets rows as they come.
+    """
+    if name != "parquet" and not (name == "csv" and to_file):
+        return None
+    copy = batches.copy(None if name == "parquet" else Writer(_csv_header, _csv_rows))
+    if copy is None:
+        return None
+    try:
+        for block in copy.blocks:
+            out.write(block)
+    except Changed:
+        if not to_file:
+            raise
+        out.seek(0)
+        out.truncate()
+        return None
+    return copy.rows
+
+
+def _csv_header(table: "pyarrow.Table") -> bytes:
+    return columns.header(table, "csv")
+
+
+def _csv_rows(table: "pyarrow.Table") -> Any:
+    return columns.text(table, "csv")
 
 
 def _fields(printer: Printer, kind: Kind) -> list[str] | None:
@@ -114,13 +148,13 @@ def _portions(tables: "Iterator[pyarrow.Table]") -> "Iterator[pyarrow.Table]":
 
 
 def _sink(
-    printer: Printer, kind: Kind, name: str, view: View, out: Any, fields: Sequence[str] | None
+    printer: Printer, kind: Kind, name: str, out: Any, fields: Sequence[str] | None
 ) -> Sink:  # fmt: skip
     head = empty(kind) if fields is None else empty(kind).select(fields)
     if name == "table":
         return _Table(printer)
     if printer.options.jq is not None:
-        return _Collected(printer, view)
+        return _Collected(printer)
     if name == "json":
         return _Json(out, indent=printer.on_terminal and out is None)
     if name == "parquet":
@@ -259,9 +293,8 @@ class _Arrow(_Columns):
 class _Collected:
     """For jq, which looks at everything at once."""
 
-    def __init__(self, printer: Printer, view: View) -> None:
+    def __init__(self, printer: Printer) -> None:
         self._printer = printer
-        self._view = view
         self._parts: list[bytes] = []
 
     def write(self, table: "pyarrow.Table") -> None:
@@ -269,7 +302,7 @@ class _Collected:
 
     def end(self) -> None:
         array = b"[" + b"".join(self._parts).strip().replace(b"}\n{", b"},{") + b"]"
-        self._printer.show(self._view._replace(model=list), None, array, None)
+        self._printer.show(View(list, "rows"), None, array, None)
 
 
 class _Table:

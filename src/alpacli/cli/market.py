@@ -1,6 +1,7 @@
 """The commands that read market history and latest prices: bars, trades, quotes, quote, news."""
 
 import datetime as dt
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -135,16 +136,15 @@ class _Asked:
 
 
 def _history(run: Run, asked: _Asked) -> None:
-    from alpacli.domain import market as models
-
-    model: Any = {
-        "bars": models.HistoricalBar,
-        "trades": models.HistoricalTrade,
-        "quotes": models.HistoricalQuote,
-    }[asked.kind]
-    view = View(list[model], "rows")
     if run.options.schema:
-        run.printer.schema(view)
+        from alpacli.domain import market as models
+
+        model: Any = {
+            "bars": models.HistoricalBar,
+            "trades": models.HistoricalTrade,
+            "quotes": models.HistoricalQuote,
+        }[asked.kind]
+        run.printer.schema(View(list[model], "rows"))
         return
     from alpacli.cli.export import ProgressBar, chosen_format, export
 
@@ -169,7 +169,7 @@ def _history(run: Run, asked: _Asked) -> None:
             if asked.chart:
                 _chart(run, asked, iter(found))
                 return
-            rows = export(run.printer, asked.kind, iter(found), view, name, asked.output)
+            rows = export(run.printer, asked.kind, found, name, asked.output)
         except KeyboardInterrupt:
             if asked.store and not run.options.sim:
                 run.printer.notice("interrupted; what was downloaded is kept, the same command goes on from there")
@@ -183,11 +183,22 @@ def _market_data(run: Run, asked: _Asked, on_wait: Any) -> Iterator[Any]:
     from alpacli.runtime import open_client, open_market_data
 
     settings = run.settings()
-    client = open_client(settings, label=f"alpacli {asked.kind}", warn=run.printer.notice, on_wait=on_wait)
+    opened: list[Any] = []
+    opening = threading.Lock()
+
+    def read(call: Any) -> Any:
+        with opening:  # not before there is something to ask: a client takes longer to load than kept bars to copy
+            if not opened:
+                opened.append(
+                    open_client(settings, label=f"alpacli {asked.kind}", warn=run.printer.notice, on_wait=on_wait)
+                )
+        return opened[0].fetch(call)
+
     try:
-        yield open_market_data(settings, client.fetch, run.printer.notice, keep=asked.store)
+        yield open_market_data(settings, read, run.printer.notice, keep=asked.store)
     finally:
-        client.close()
+        for client in opened:
+            client.close()
 
 
 def _chart(run: Run, asked: _Asked, batches: Iterator[Any]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from alpacli.domain.arrows import floats
 from alpacli.domain.series import SECOND_NS, Kind
-from alpacli.errors import UsageError
+from alpacli.errors import AlpacliError, UsageError
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -78,19 +78,45 @@ class Batch(NamedTuple):
         return frame_of_polars(self.table)
 
 
+class Copy(NamedTuple):
+    """A file: how many rows it has, and its bytes. ``Changed`` is raised while they are read."""
+
+    rows: int
+    blocks: Iterator[bytes]
+
+
+class Changed(AlpacliError):
+    """A kept file was changed or removed by another process while it was copied; the rows can still be read in batches."""
+
+
 class Batches:
     """History that is fetched while it is read: iterate over it once, or take all of it as a table or a frame.
 
     ``notes`` say what was decided: the feed, and where the data had to end earlier than was asked for.
     """
 
-    def __init__(self, kind: Kind, make: Callable[[], Iterator[Batch]], notes: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        kind: Kind,
+        make: Callable[[], Iterator[Batch]],
+        notes: Sequence[str] = (),
+        copy: "Callable[[Any], Copy | None]" = lambda _: None,
+    ) -> None:
         self.kind: Kind = kind
         self.notes = tuple(notes)
         self._make = make
+        self._copy = copy
 
     def __iter__(self) -> Iterator[Batch]:
         return self._make()
+
+    def copy(self, text: Any = None) -> "Copy | None":
+        """Bring in what is missing and return a Parquet file put together from kept ones, without looking at rows.
+
+        With ``text``, how a table is written as CSV (``history.kept_text.Writer``), it is a file of that. ``None`` where it
+        cannot be: nothing is kept, rows are not final yet, or only a part of a kept file is wanted.
+        """
+        return self._copy(text)
 
     def to_arrow(self) -> "pyarrow.Table":
         """Return everything as one table, by symbol as asked for and then by time."""

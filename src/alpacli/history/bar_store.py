@@ -19,6 +19,8 @@ from urllib.parse import quote, unquote
 from alpacli.domain.arrows import integer, text
 from alpacli.domain.batches import between, empty, first_and_last_ns, joined
 from alpacli.domain.series import SECOND_NS, Series, Span, cut, union
+from alpacli.history import kept_text
+from alpacli.history.row_groups import Footer, NotUnderstood, read_footer
 
 if TYPE_CHECKING:
     import pyarrow
@@ -60,11 +62,24 @@ class BarStore:
 
     def covered(self, series: Series, symbol: str, within: Span) -> list[Span]:
         """Return the intervals of which everything is known."""
+        return self.look(series, symbol, within)[0]
+
+    def look(self, series: Series, symbol: str, within: Span) -> tuple[list[Span], list[Footer] | None]:
+        """Return the intervals of which everything is known, and the files: ``None`` when they hold rows outside too."""
         spans: list[Span] = _read_empty(self._folder(series, symbol))
+        files: list[Footer] | None = []
         for period in self._periods(series, symbol, within):
             with contextlib.suppress(Gone):
-                spans += _read_meta(self._path(series, symbol, period))[0]
-        return cut(spans, within)
+                footer = _footer(self._path(series, symbol, period))
+                spans += _meta(footer)[0]
+                if not footer.rows:
+                    continue
+                times = footer.times()
+                if files is None or times is None or times[0] < within[0] or times[1] >= within[1]:
+                    files = None
+                else:
+                    files.append(footer)
+        return cut(spans, within), files
 
     def read(self, series: Series, symbol: str, within: Span) -> "Iterator[pyarrow.Table]":
         """Give the rows of a covered interval, a table a file, in order of time.
@@ -80,6 +95,14 @@ class BarStore:
                 table = between(table, *within)
             if table.num_rows:
                 yield table
+
+    def read_file(self, path: str) -> "pyarrow.Table":
+        """Read one file.
+
+        Raises:
+            Gone: it is not there, or broken.
+        """
+        return _read_table(path)
 
     # ------------------------------------------------------------------------------------------------- writing
 
@@ -125,7 +148,7 @@ class BarStore:
                 with contextlib.suppress(Gone):
                     if _read_meta(path)[1] > up_to.isoformat():
                         continue
-                os.unlink(path)
+                _unlink(path)
                 gone += 1
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(os.path.join(folder, _EMPTY))
@@ -148,6 +171,8 @@ class BarStore:
                     as_of = min(before, as_of)
                 covered = union([*known, within])
         _write_table(path, table, covered, as_of)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(kept_text.path_of(path))  # it is that of the file before
 
     # ----------------------------------------------------------------------------------------------- adjustments
 
@@ -191,13 +216,15 @@ class BarStore:
                     size = os.path.getsize(path)
                 except FileNotFoundError:
                     continue  # pruned by another process
+                with contextlib.suppress(FileNotFoundError):
+                    size += os.path.getsize(kept_text.path_of(path))
                 try:
-                    covered, as_of = _read_meta(path)
-                    rows = _row_count(path)
+                    footer = _footer(path)
+                    covered, as_of = _meta(footer)
                 except Gone as error:
                     yield KeptFile(path, series, symbol, period, 0, size, [], "", str(error))
                 else:
-                    yield KeptFile(path, series, symbol, period, rows, size, covered, as_of)
+                    yield KeptFile(path, series, symbol, period, footer.rows, size, covered, as_of)
 
     def check(self, file: KeptFile) -> str:
         """Read a whole file and say what is wrong with it; empty when nothing is."""
@@ -208,7 +235,7 @@ class BarStore:
 
     def remove(self, file: KeptFile) -> None:
         with contextlib.suppress(FileNotFoundError), _locked(os.path.dirname(file.path)):
-            os.unlink(file.path)
+            _unlink(file.path)
 
     def forget_empty(self, places: Sequence[tuple[Series, str]]) -> None:
         """Forget which intervals of some series of symbols hold nothing."""
@@ -315,18 +342,25 @@ def _place(relative: str) -> tuple[Series, str] | None:
 # ------------------------------------------------------------------------------------------------------- files
 
 
-def _read_meta(path: str) -> tuple[list[Span], str]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+def _footer(path: str) -> Footer:
     try:
-        with pq.ParquetFile(path) as file:
-            meta = json.loads((file.metadata.metadata or {})[_META])
+        return read_footer(path)
+    except (OSError, NotUnderstood) as error:
+        raise Gone(f"it cannot be read: {type(error).__name__}") from error
+
+
+def _meta(footer: Footer) -> tuple[list[Span], str]:
+    try:
+        meta = json.loads(footer.note(_META) or b"")
         if meta["version"] != _VERSION:
             raise Gone("another version of alpacli wrote it")
         return [(int(a), int(b)) for a, b in meta["covered"]], str(meta["as_of"])
-    except (OSError, pa.ArrowException, KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError) as error:
         raise Gone(f"it cannot be read: {type(error).__name__}") from error
+
+
+def _read_meta(path: str) -> tuple[list[Span], str]:
+    return _meta(_footer(path))
 
 
 def _read_empty(folder: str) -> list[Span]:
@@ -341,17 +375,6 @@ def _read_empty(folder: str) -> list[Span]:
 def _write_empty(folder: str, spans: list[Span]) -> None:
     with _replacing(os.path.join(folder, _EMPTY)) as temporary, open(temporary, "w", encoding="ascii") as file:
         json.dump(spans, file)
-
-
-def _row_count(path: str) -> int:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as file:
-            return int(file.metadata.num_rows)
-    except (OSError, pa.ArrowException) as error:
-        raise Gone(f"it cannot be read: {type(error).__name__}") from error
 
 
 def _read_table(path: str) -> "pyarrow.Table":
@@ -374,6 +397,13 @@ def _write_table(path: str, table: "pyarrow.Table", covered: list[Span], as_of: 
         pq.write_table(
             table.replace_schema_metadata({_META: meta}), temporary, compression="zstd", store_schema=True
         )  # zstd: half of snappy's size at the same speed of reading
+
+
+def _unlink(path: str) -> None:
+    """Remove a file and the text beside it."""
+    os.unlink(path)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(kept_text.path_of(path))
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ it goes on from the one before: the rows of its last moment are held back until 
 up again at exactly that place when its token has expired, and whatever was given or kept is complete.
 """
 
+import contextlib
 import datetime as dt
 import threading
 from collections import deque
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from alpacli.domain.arrows import integers
-from alpacli.domain.batches import Batch, Batches, between, first_and_last_ns, joined
+from alpacli.domain.batches import Batch, Batches, Changed, Copy, between, first_and_last_ns, joined
 from alpacli.domain.series import (
     STOCK_FEEDS,
     Kind,
@@ -28,6 +29,7 @@ from alpacli.domain.series import (
 )
 from alpacli.domain.values import epoch_ns
 from alpacli.errors import AlpacaAPIError, AlpacliError, UsageError
+from alpacli.history import kept_text, row_groups
 from alpacli.history.bar_store import BarStore, Gone, period_of, period_span
 from alpacli.history.chains import Follower, Read
 from alpacli.history.feeds import FeedChoice
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 WORKERS: Final = 4
 _MOST_TOGETHER: Final = 100  # symbols in one request
 _MOST_HELD: Final = 16  # tables of a hole in memory where they cannot be kept on disk
+_FEW_ROWS: Final = 1000  # in a group of rows, on average
 _MOST_UNKEPT: Final = 64  # tables that wait for the end of their file
 
 
@@ -158,17 +161,62 @@ class MarketData:
         plan = [(symbol, *series[market_of(symbol)]) for symbol in wanted]
         if start is None:
             return Batches(kind, lambda: self._last(plan, limit or 0), notes)
-        return Batches(kind, lambda: self._run(plan, limit), notes)
+        return Batches(kind, lambda: self._run(plan, limit), notes, lambda text: self._copy(plan, limit, text))
 
-    def _run(self, plan: list[tuple[str, Series, Span]], limit: int | None) -> Iterator[Batch]:
+    def _copy(
+        self, plan: list[tuple[str, Series, Span]], limit: int | None, text: kept_text.Writer | None
+    ) -> Copy | None:
+        """Bring in what is missing, then copy the kept files if they hold just what is wanted."""
+        now_ns = self._now_ns()
+        open_ended = [(series, (max(final_until(series, now_ns), span[0]), span[1])) for _, series, span in plan]
+        final = not any(rest[0] < rest[1] and narrowed(series, rest, self._hours) for series, rest in set(open_ended))
+        ticks = any(series.kind != "bars" for _, series, _ in plan)
+        if self._store is None or limit is not None or not final or (text is not None and ticks):
+            return None
         self._drop_outdated(plan)
-        download = _Download(self, limit)
+        found = self._whole_files(plan) if self.use_kept else None
+        if found is None:
+            for _ in self._run(plan, None, only_keep=True):
+                pass
+            found = self._whole_files(plan)
+        files = found or []
+        if not files or any(file.layout != files[0].layout for file in files):
+            return None
+        rows = sum(file.rows for file in files)
+        if text is not None:
+            return Copy(rows, _while_unchanged(kept_text.joined(files, text, self._store.read_file)))
+        with contextlib.suppress(row_groups.NotUnderstood):
+            if rows >= _FEW_ROWS * len(
+                files
+            ):  # more and smaller groups would be slow to read for whoever gets the file
+                return Copy(rows, _while_unchanged(row_groups.joined(files)))
+        return None
+
+    def _whole_files(self, plan: list[tuple[str, Series, Span]]) -> "list[row_groups.Footer] | None":
+        """Return the files that hold everything and nothing else, empty where others do; ``None`` when rows are missing."""
+        assert self._store is not None  # noqa: S101 # asked before
+        found: list[row_groups.Footer] | None = []
+        for symbol, series, span in plan:
+            known, files = self._store.look(series, symbol, span)
+            if any(narrowed(series, hole, self._hours) for hole in missing(span, known)):
+                return None
+            found = None if found is None or files is None else [*found, *files]
+        return found or []
+
+    def _run(
+        self, plan: list[tuple[str, Series, Span]], limit: int | None, *, only_keep: bool = False
+    ) -> Iterator[Batch]:
+        """Give the rows; ``only_keep``: none of those that are kept anyway, and no more once they cannot be."""
+        self._drop_outdated(plan)
+        download = _Download(self, limit, only_keep=only_keep)
         lanes = [(symbol, series, self._parts(download, symbol, series, span)) for symbol, series, span in plan]
         download.group()
         try:
             for symbol, series, parts in lanes:
                 left = limit
                 for table in self._lane(download, symbol, series, parts):
+                    if only_keep and not download.keeps:
+                        return
                     shown = table if left is None else table.slice(0, left)
                     if shown.num_rows:
                         yield Batch(series.kind, symbol, shown)
@@ -198,6 +246,8 @@ class MarketData:
         for part in parts:
             if isinstance(part, Hole):
                 yield from part.drain()
+                continue
+            if download.only_keep:
                 continue
             at = part[0]
             try:
@@ -373,7 +423,8 @@ class Hole:
 class _Download:
     """The chains of one question and the threads that follow them."""
 
-    def __init__(self, owner: MarketData, limit: int | None) -> None:
+    def __init__(self, owner: MarketData, limit: int | None, *, only_keep: bool) -> None:
+        self.only_keep = only_keep
         self.changed = threading.Condition()
         self.keeping = threading.RLock()
         self._owner = owner
@@ -384,7 +435,7 @@ class _Download:
         self._stopped = threading.Event()
         self._rows = self._pages = 0
         self._now_ns = owner._now_ns()  # one module
-        self._keeps = owner._store is not None
+        self.keeps = owner._store is not None
 
     def hole(self, series: Series, symbol: str, span: Span) -> Hole:
         made = Hole(self, series, symbol, span)
@@ -426,7 +477,7 @@ class _Download:
         """Write pieces to the store, as far as they are final; tell whether they are there now."""
         store, final_ns = self._owner._store, self.final_ns(hole.series)
         until_ns = min(pieces[-1][0][1], final_ns)
-        if store is None or not self._keeps or until_ns <= pieces[0][0][0]:
+        if store is None or not self.keeps or until_ns <= pieces[0][0][0]:
             return False
         tables = [table for _, table in pieces if table is not None]
         within = (pieces[0][0][0], until_ns)
@@ -436,7 +487,7 @@ class _Download:
                 new_york_day(self._now_ns),
             )  # fmt: skip
         except OSError as error:
-            self._keeps = False
+            self.keeps = False
             self._owner._warn(
                 f"what is downloaded is not kept any more: {error.strerror or error}; make room, or see `alpacli data prune`"
             )
@@ -445,6 +496,8 @@ class _Download:
 
     def reread(self, hole: Hole, span: Span) -> "Iterator[pyarrow.Table]":
         """Give rows that were let go of from the store, or where somebody pruned it meanwhile from Alpaca."""
+        if self.only_keep:
+            return
         at = span[0]
         try:
             for table in self._owner._store.read(hole.series, hole.symbol, span):  # type: ignore[union-attr]
@@ -496,6 +549,13 @@ class _Download:
             all_ns = sum(hole.span[1] - hole.span[0] for hole in self._holes)
         if self._owner.on_progress is not None:
             self._owner.on_progress(Progress(done, all_ns, self._rows, self._pages))
+
+
+def _while_unchanged(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    try:
+        yield from blocks
+    except (OSError, Gone, row_groups.NotUnderstood) as error:
+        raise Changed("a kept file was changed while it was copied", "run it again") from error
 
 
 def _symbols(symbols: str | Sequence[str]) -> list[str]:
