@@ -17,6 +17,7 @@ import pytest
 from tests.support.alpacli import PROGRAM, Alpacli
 from tests.support.history import History, environment, sessions
 from tests.support.origin import Origin, Reply
+from tests.support.terminal import Terminal
 
 ROWS = sessions("2026-01-05", 600)
 WHEN = ("--start", "2026-01-05", "--end", "2026-03-15")
@@ -268,6 +269,20 @@ def test_prices_headlines_and_candles_of_the_offline_exchange(tmp_path: Path) ->
     assert "SIM" in drawn.text
     trades = alpacli("trades", "AAPL", "--sim", "--limit", "5", "--format", "jsonl")
     assert len(trades.text.splitlines()) == 5
+
+
+def test_progress_is_gone_before_the_rows_are_drawn(place: Place) -> None:
+    place.host.spoil = lambda number, query, answer: Reply(body=answer, delay_s=0.2)
+    terminal = Terminal(place.alpacli, "bars", "AAPL", *WHEN, lines=100)
+    try:
+        assert terminal.shows(lambda lines: any("rows ━" in line for line in lines))
+        assert terminal.shows(lambda lines: "600 rows" in lines)
+        assert terminal.ended()
+        before = terminal.text.partition("symbol")[0]
+        assert "━" not in before
+        assert "%" not in before
+    finally:
+        terminal.close()
 
 
 def wait_until(met: Any, timeout_s: float = 30.0) -> None:

@@ -8,8 +8,9 @@ import contextlib
 import io
 import os
 import sys
+import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -18,6 +19,7 @@ from alpacli.domain.batches import Batches, Changed, decimals_as_doubles, empty,
 from alpacli.domain.series import Kind
 from alpacli.errors import AlpacliError, UsageError
 from alpacli.history.kept_text import Writer
+from alpacli.ports import Clock
 from alpacli.render import columns
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ _SUFFIXES: Final = {
 }  # fmt: skip
 _ROWS_AT_ONCE: Final = 65_536
 _THREADS: Final = 2
+_PATIENCE_S: Final = 0.5
 _SHOWN: Final = 40
 
 
@@ -70,9 +73,9 @@ class Sink(Protocol):
 
 
 def export(
-    printer: Printer, kind: Kind, batches: Batches, name: str, path: str | None
+    printer: Printer, kind: Kind, batches: Batches, name: str, path: str | None, when_read: Callable[[], None]
 ) -> int:  # fmt: skip
-    """Write every batch; return how many rows there were. Parquet is copied where whole files of it are kept.
+    """Write every batch; return how many rows there were. ``when_read`` is called when the last one has come.
 
     Raises:
         OutputClosed: the reader left.
@@ -88,6 +91,7 @@ def export(
         for table in _portions(batch.table for batch in batches):
             rows += table.num_rows
             sink.write(table if fields is None else table.select(fields))
+        when_read()
         sink.end()
     return rows
 
@@ -371,21 +375,34 @@ def _opened(printer: Printer, path: str | None) -> Iterator[Any]:
 class ProgressBar:
     """How far a download is, on stderr while people watch it there; otherwise nothing."""
 
-    def __init__(self, *, shown: bool) -> None:
+    def __init__(self, clock: Clock, *, shown: bool) -> None:
         self._bar: Any = None
         self._task: Any = None
         self._shown = shown and sys.stderr.isatty()
+        self._clock = clock
+        self._begin_s = clock.monotonic()
+        self._changing = threading.Lock()
 
     def __enter__(self) -> "ProgressBar":
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        self.close()
+
+    def close(self) -> None:
+        """Take it away, for good: what is written next must not come into its line."""
+        with self._changing:
+            self._shown = False
+            if self._bar is not None:
+                self._bar.stop()
 
     def update(self, done: int, total: int, rows: int) -> None:
-        if not self._shown:
-            return
+        """Show how far it is, once it has taken so long that somebody may wonder."""
+        with self._changing:
+            if self._shown and self._clock.monotonic() - self._begin_s >= _PATIENCE_S:
+                self._show(done, total, rows)
+
+    def _show(self, done: int, total: int, rows: int) -> None:
         if self._bar is None:
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn

@@ -2,7 +2,7 @@
 
 import datetime as dt
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -156,7 +156,7 @@ def _history(run: Run, asked: _Asked) -> None:
     start_ns = None if asked.start is None else moment("start", asked.start, now_ns, zone)
     end_ns = None if asked.end is None else moment("end", asked.end, now_ns, zone, ending=True)
     shown = not run.options.quiet and (asked.output is not None or not run.printer.on_terminal or name == "table")
-    with ProgressBar(shown=shown) as bar, _market_data(run, asked, bar.waiting) as data:
+    with ProgressBar(run.clock, shown=shown) as bar, _market_data(run, asked, bar.waiting) as data:
         data.use_kept = not run.options.refresh
         data.patient = run.options.max_wait is None
         data.on_progress = lambda at: bar.update(at.done_ns, at.all_ns, at.rows)
@@ -167,9 +167,9 @@ def _history(run: Run, asked: _Asked) -> None:
             run.printer.notice(note)
         try:
             if asked.chart:
-                _chart(run, asked, iter(found))
+                _chart(run, asked, iter(found), bar.close)
                 return
-            rows = export(run.printer, asked.kind, found, name, asked.output)
+            rows = export(run.printer, asked.kind, found, name, asked.output, bar.close)
         except KeyboardInterrupt:
             if asked.store and not run.options.sim:
                 run.printer.notice("interrupted; what was downloaded is kept, the same command goes on from there")
@@ -201,12 +201,13 @@ def _market_data(run: Run, asked: _Asked, on_wait: Any) -> Iterator[Any]:
             client.close()
 
 
-def _chart(run: Run, asked: _Asked, batches: Iterator[Any]) -> None:
+def _chart(run: Run, asked: _Asked, batches: Iterator[Any], when_read: Callable[[], None]) -> None:
     from alpacli.render.history import Candles, chart
 
     found = {symbol: Candles(symbol) for symbol in asked.symbols}
     for batch in batches:
         found[batch.symbol].add(batch.table)
+    when_read()
     run.printer.draw(chart(found.values(), run.printer.frame()))
 
 
