@@ -106,7 +106,10 @@ def test_in_a_pipe_it_is_tab_separated_and_the_common_options_hold(place: Place)
     assert place.alpacli("bars", "MSFT", *WHEN, "--jq", "map(.volume) | add").text == "84000\n"
     assert len(json.loads(place.alpacli("bars", "MSFT", *WHEN, "--json").out)) == 70
     assert place.alpacli("bars", "MSFT", *WHEN, "--csv").text.startswith("symbol,timestamp,open")
-    assert place.alpacli("bars", "NONE", *WHEN, "--json").text == "[]\n"
+    none = place.alpacli("bars", "NONE", "MSFT", *WHEN, "--json", "--no-store")
+    assert len(json.loads(none.out)) == 70
+    assert "no bars of NONE in that time" in none.errors
+    assert place.alpacli("bars", "NONE", *WHEN, "--json", "--no-store").text == "[]\n"
     assert place.alpacli("bars", "NONE", *WHEN, "--csv").text.startswith("symbol,timestamp,open")
     assert "open" in place.alpacli("bars", "X", "--schema").text
     head = place.alpacli.shell(f"$ALPACLI bars AAPL {' '.join(WHEN)} --csv | head -1")
@@ -126,6 +129,7 @@ def test_in_a_pipe_it_is_tab_separated_and_the_common_options_hold(place: Place)
         (["bars", "AAPL", "--fields", "price"], "no field"),
         (["bars", "AAPL", "--chart", "--csv"], "--chart"),
         (["bars", "AAPL", "--start", "2026-01-05", "--end", "2026-01-04"], "before"),
+        (["bars", "AAPL", "--start", "2200-01-01"], "in the future"),
         (["quotes", "AAPL260116C00150000", "--start", "-5d"], "option quotes"),
         (["data", "sql", "drop table bars"], "one SELECT"),
         (["data", "sql", "select * from read_csv('/etc/passwd')"], "DuckDB"),

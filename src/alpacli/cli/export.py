@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from alpacli.cli.output import Printer, View
-from alpacli.domain.batches import Batches, Changed, decimals_as_doubles, empty, joined, with_columns
+from alpacli.domain.batches import Batches, Changed, Copy, decimals_as_doubles, empty, joined, with_columns
 from alpacli.domain.series import Kind
 from alpacli.errors import AlpacliError, UsageError
 from alpacli.history.kept_text import Writer
@@ -74,8 +74,8 @@ class Sink(Protocol):
 
 def export(
     printer: Printer, kind: Kind, batches: Batches, name: str, path: str | None, when_read: Callable[[], None]
-) -> int:  # fmt: skip
-    """Write every batch; return how many rows there were. ``when_read`` is called when the last one has come.
+) -> tuple[int, set[str]]:  # fmt: skip
+    """Write every batch; return how many rows there were, of which symbols. ``when_read``: the last one has come.
 
     Raises:
         OutputClosed: the reader left.
@@ -83,21 +83,28 @@ def export(
     """
     fields = _fields(printer, kind)
     with _opened(printer, path) as out:
-        rows = None if fields is not None else _copied(batches, name, out, to_file=path not in (None, "-"))
-        if rows is not None:
-            return rows
+        copied = None if fields is not None else _copied(batches, name, out, to_file=path not in (None, "-"))
+        if copied is not None:
+            return copied.rows, copied.symbols
         rows = 0
+        symbols: set[str] = set()
+
+        def tables() -> "Iterator[pyarrow.Table]":
+            for batch in batches:
+                symbols.add(batch.symbol)
+                yield batch.table
+
         sink = _sink(printer, kind, name, out, fields)
-        for table in _portions(batch.table for batch in batches):
+        for table in _portions(tables()):
             rows += table.num_rows
             sink.write(table if fields is None else table.select(fields))
         when_read()
         sink.end()
-    return rows
+    return rows, symbols
 
 
-def _copied(batches: Batches, name: str, out: Any, *, to_file: bool) -> int | None:
-    """Copy kept files instead of looking at rows, where that gives the same; return how many rows, ``None`` if not.
+def _copied(batches: Batches, name: str, out: Any, *, to_file: bool) -> Copy | None:
+    """Copy kept files instead of looking at rows, where that gives the same; return what was copied.
 
     It starts when everything is there, so CSV into a pipe is not made like this: whoever reads it gets rows as they come.
     """
@@ -115,7 +122,7 @@ def _copied(batches: Batches, name: str, out: Any, *, to_file: bool) -> int | No
         out.seek(0)
         out.truncate()
         return None
-    return copy.rows
+    return copy
 
 
 def _csv_header(table: "pyarrow.Table") -> bytes:

@@ -169,11 +169,14 @@ def _history(run: Run, asked: _Asked) -> None:
             if asked.chart:
                 _chart(run, asked, iter(found), bar.close)
                 return
-            rows = export(run.printer, asked.kind, found, name, asked.output, bar.close)
+            rows, symbols = export(run.printer, asked.kind, found, name, asked.output, bar.close)
         except KeyboardInterrupt:
             if asked.store and not run.options.sim:
                 run.printer.notice("interrupted; what was downloaded is kept, the same command goes on from there")
             raise
+    without = [symbol for symbol in asked.symbols if symbol not in symbols]
+    if without:
+        run.printer.notice(f"no {asked.kind} of {', '.join(without)} in that time; `alpacli assets` knows all symbols")
     if asked.output not in (None, "-"):
         run.printer.notice(f"{rows:,} rows in {asked.output}")
 

@@ -79,9 +79,10 @@ class Batch(NamedTuple):
 
 
 class Copy(NamedTuple):
-    """A file: how many rows it has, and its bytes. ``Changed`` is raised while they are read."""
+    """A file: how many rows it has, of which symbols, and its bytes. ``Changed`` is raised while they are read."""
 
     rows: int
+    symbols: set[str]
     blocks: Iterator[bytes]
 
 

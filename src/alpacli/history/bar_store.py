@@ -96,6 +96,9 @@ class BarStore:
             if table.num_rows:
                 yield table
 
+    def symbol_of(self, path: str) -> str:
+        return unquote(os.path.basename(os.path.dirname(path)))
+
     def read_file(self, path: str) -> "pyarrow.Table":
         """Read one file.
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from alpacli.domain.arrows import integers
-from alpacli.domain.batches import Batch, Batches, Changed, Copy, between, first_and_last_ns, joined
+from alpacli.domain.batches import Batch, Batches, Changed, Copy, between, empty, first_and_last_ns, joined
 from alpacli.domain.series import (
     STOCK_FEEDS,
     Kind,
@@ -148,6 +148,8 @@ class MarketData:
             raise UsageError("neither a start nor a limit was given", "say from when, or how many of the last rows")
         last_ns = now_ns if end is None else _instant_ns("end", end)
         begin_ns = last_ns if start is None else _instant_ns("start", start)
+        if begin_ns > now_ns:
+            raise UsageError("the start is in the future", "give a time that has passed")
         if last_ns < begin_ns:
             raise UsageError("the end is before the start", "put the earlier time into start")
         asked = (begin_ns, min(last_ns, now_ns) + 1)
@@ -183,13 +185,14 @@ class MarketData:
         if not files or any(file.layout != files[0].layout for file in files):
             return None
         rows = sum(file.rows for file in files)
+        symbols = {self._store.symbol_of(file.path) for file in files}
         if text is not None:
-            return Copy(rows, _while_unchanged(kept_text.joined(files, text, self._store.read_file)))
+            return Copy(rows, symbols, _while_unchanged(kept_text.joined(files, text, self._store.read_file)))
         with contextlib.suppress(row_groups.NotUnderstood):
             if rows >= _FEW_ROWS * len(
                 files
             ):  # more and smaller groups would be slow to read for whoever gets the file
-                return Copy(rows, _while_unchanged(row_groups.joined(files)))
+                return Copy(rows, symbols, _while_unchanged(row_groups.joined(files)))
         return None
 
     def _whole_files(self, plan: list[tuple[str, Series, Span]]) -> "list[row_groups.Footer] | None":
@@ -351,8 +354,8 @@ class Hole:
     # the worker's side
 
     def put(self, table: "pyarrow.Table | None", until_ns: int) -> None:
-        """Take what is known up to a moment; keep the whole files' worth of it on disk."""
-        piece = ((self.at, until_ns), table)
+        """Take what is known up to a moment, nothing perhaps; keep the whole files' worth of it on disk."""
+        piece = ((self.at, until_ns), empty(self.series.kind) if table is None else table)
         with self._download.changed:
             self.at = until_ns
             self._pieces.append(piece)

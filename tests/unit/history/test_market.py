@@ -413,6 +413,13 @@ def test_without_a_start_the_last_rows_come_oldest_first(desk: Desk) -> None:
         desk.rows()
 
 
+def test_a_symbol_without_rows_has_no_batches_whether_or_not_anything_is_kept(desk: Desk) -> None:
+    feeds = FeedChoice(desk.host.read, "")
+    keepless = MarketData(desk.host.read, desk.clock, None, feeds, Weekdays(), desk.said.append)
+    for data in (keepless, desk.data):
+        assert list(data.bars("NONE", start=ns(JANUARY["start"]), end=ns(JANUARY["end"]))) == []
+
+
 def test_a_download_without_a_store_is_the_same(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     desk.data._store = None
