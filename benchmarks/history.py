@@ -62,11 +62,11 @@ def downloads(pairs: int) -> list[Row]:
             _check(ours, theirs, again)
             found += [
                 Row(
-                    f"bars-{suffix}-time", f"1,000,000 minute bars to {suffix}, time against the SDK", "≤ 0.4 ×",
+                    f"bars-{suffix}-time", f"{ROWS:,} minute bars to {suffix}, time against the SDK", "≤ 0.4 ×",
                     f"{taken.time_ratio:.2f} ×", taken.time_ratio <= 0.4, taken.detail(),
                 ),
                 Row(
-                    f"bars-{suffix}-memory", f"1,000,000 minute bars to {suffix}, peak memory against the SDK", "≤ 0.25 ×",
+                    f"bars-{suffix}-memory", f"{ROWS:,} minute bars to {suffix}, peak memory against the SDK", "≤ 0.25 ×",
                     f"{taken.memory_ratio:.2f} ×", taken.memory_ratio <= 0.25,
                     f"{taken.ours[0].peak_kib >> 10} MiB against {taken.reference[0].peak_kib >> 10} MiB",
                 ),

@@ -11,6 +11,7 @@ import pytest
 from alpaca.data.historical.corporate_actions import CorporateActionsClient
 from alpaca.data.historical.crypto import CryptoHistoricalDataClient
 from alpaca.data.historical.news import NewsClient
+from alpaca.data.historical.option import OptionHistoricalDataClient
 from alpaca.data.historical.stock import StockHistoricalDataClient
 from alpaca.data.requests import (
     CorporateActionsRequest,
@@ -18,6 +19,9 @@ from alpaca.data.requests import (
     CryptoQuoteRequest,
     CryptoTradesRequest,
     NewsRequest,
+    OptionBarsRequest,
+    OptionChainRequest,
+    OptionTradesRequest,
     StockBarsRequest,
     StockQuotesRequest,
     StockSnapshotRequest,
@@ -155,6 +159,31 @@ def test_the_sdk_reads_the_same_trades_and_quotes(server: SimServer, client: Alp
     ):
         rows = sdk(coins(server), method, request(symbol_or_symbols="BTC/USD", start=start, end=end)).data["BTC/USD"]
         assert len(rows) == getattr(data, kind)("BTC/USD", start=start, end=end).to_arrow().num_rows > 10
+
+
+def test_the_sdk_reads_the_same_bars_trades_and_prices_of_options(server: SimServer, client: AlpacaClient) -> None:
+    options = OptionHistoricalDataClient("PKHISTORY", "secret", url_override=server.url)
+    end = dt.datetime.now(dt.UTC).replace(microsecond=0) - dt.timedelta(minutes=30)
+    start = end - 2 * HOUR
+    symbol, prices = max(
+        sdk(options, "get_option_chain", OptionChainRequest(underlying_symbol="AAPL")).items(),
+        key=lambda pair: pair[1].latest_trade.timestamp if pair[1].latest_trade else start,
+    )
+    request = OptionBarsRequest(symbol_or_symbols=symbol, timeframe=TimeFrame.Minute, start=start, end=end)
+    theirs = sdk(options, "get_option_bars", request).data[symbol]
+    found = client.market_data.bars(symbol, start=start, end=end)
+    assert "OPRA" in found.notes[0]
+    assert finished([row for batch in found for row in batch.rows()]) == finished([row.__dict__ for row in theirs])
+    trades = sdk(options, "get_option_trades", OptionTradesRequest(symbol_or_symbols=symbol, start=start, end=end))
+    ours = [row for batch in client.market_data.trades(symbol, start=start, end=end) for row in batch.rows()]
+    assert [(float(row["price"]), float(row["size"]), row["exchange"]) for row in ours] == [
+        (row.price, row.size, row.exchange) for row in trades.data[symbol]
+    ]
+    assert len(ours) > 2
+    (latest,) = client.get_snapshots([symbol])
+    assert latest.latest_quote is not None
+    assert prices.latest_quote is not None
+    assert float(latest.latest_quote["bp"]) > 0
 
 
 def test_the_command_prints_the_bars_that_the_sdk_reads_digit_for_digit(server: SimServer, tmp_path: Path) -> None:
