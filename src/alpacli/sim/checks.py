@@ -4,6 +4,7 @@ Texts, codes and further fields are Alpaca's (wire reference 3.2, 3.5 and 5.7). 
 is more than the position, or than other orders leave of it, is refused.
 """
 
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Final, NamedTuple
 
@@ -135,7 +136,7 @@ def _check_wash_trade(ticket: Ticket, others: list[Order]) -> None:
 
 def _check_direction(ticket: Ticket, stand: Stand, others: list[Order]) -> None:
     """Refuse what would turn a position around, and exits without entry and entries that are none."""
-    opens_against = [row for row in others if (row["position_intent"] or "").endswith("_to_open")]
+    opens_against = opening_orders(others)
     if ticket.order_class in ("bracket", "oto") and (stand.closes or opens_against):
         raise unfit(f"{ticket.order_class} orders must be entry orders")
     if ticket.order_class == "oco" and not stand.closes:
@@ -144,8 +145,16 @@ def _check_direction(ticket: Ticket, stand: Stand, others: list[Order]) -> None:
     if ticket.position_intent is not None and ticket.position_intent != inferred:
         raise unfit(f"position intent mismatch, inferred {inferred}, specified {ticket.position_intent}")
     if opens_against and not stand.closes and not ticket.listing.crypto:
-        mine, theirs = ("short sell", "long buy") if ticket.side == "sell" else ("long buy", "short sell")
-        raise unfit(f"cannot open a {mine} while a {theirs} order exists")
+        raise opens_both_ways(ticket.side)
+
+
+def opening_orders(orders: Iterable[Order]) -> list[Order]:
+    return [row for row in orders if (row["position_intent"] or "").endswith("_to_open")]
+
+
+def opens_both_ways(side: str) -> Refusal:
+    mine, theirs = ("short sell", "long buy") if side == "sell" else ("long buy", "short sell")
+    return unfit(f"cannot open a {mine} while a {theirs} order exists")
 
 
 def _check_available(desk: Desk, ticket: Ticket, stand: Stand, instead_of: Order | None) -> None:

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from alpacli.sim.answers import Json, bad_parameter
 from alpacli.sim.book import Order
-from alpacli.sim.checks import check_own_id, forbidden
+from alpacli.sim.checks import check_own_id, forbidden, opening_orders, opens_both_ways
 from alpacli.sim.contracts import MULTIPLIER, Contract
 from alpacli.sim.desk import Desk
 from alpacli.sim.engine import release, schedule
@@ -193,6 +193,12 @@ def _admit(desk: Desk, package: Package, *, instead_of: Order | None = None) -> 
             raise unfit(f"position intent mismatch, inferred {inferred}, specified {leg.position_intent}")
         if trade.closes:
             check_free(desk, trade, qty, but=but)
+        elif opening_orders(
+            row
+            for row in desk.book.open_orders()
+            if row["symbol"] == leg.contract.symbol and row["side"] != leg.side and row["id"] not in but
+        ):
+            raise opens_both_ways(leg.side)
         trades.append(trade)
     net = package.limit_price
     if net is None:

@@ -341,6 +341,16 @@ def test_a_condor_is_one_order(trader: Trader) -> None:
     assert trader.money()["options_buying_power"] == trader.money()["cash"]
 
 
+def test_a_leg_opens_no_position_while_an_order_opens_the_other_way(trader: Trader) -> None:
+    """Else what fills first would be turned around by what fills next; the same as for orders of one leg."""
+    low, high = trader.contract("call", -1), trader.contract("call", 1)
+    assert trader.package((low, "buy_to_open", 1), (high, "sell_to_open", 1), qty=2, limit="0.01")[0] == 200
+    status, refused = trader.package((low, "sell_to_open", 1), (trader.contract("call", 3), "buy_to_open", 1))
+    assert (status, refused["code"]) == (422, 42210000)
+    assert refused["message"] == "cannot open a short sell while a long buy order exists"
+    assert trader.package((high, "sell_to_open", 1), (trader.contract("call", 3), "buy_to_open", 1))[0] == 200
+
+
 def test_one_event_tells_of_all_legs(trader: Trader) -> None:
     low, high = trader.contract("call", 0), trader.contract("call", 2)
     _, order = trader.package((low, "buy_to_open", 1), (high, "sell_to_open", 2))
