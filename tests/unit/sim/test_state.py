@@ -17,6 +17,7 @@ from tests.support.sim_account import SimAccount
 from alpacli.errors import ConfigError, UsageError
 from alpacli.ports import Request, SystemClock
 from alpacli.sim.exchange import Exchange, reset, status
+from alpacli.sim.state import Busy
 from alpacli.sim.transport import SimTransport
 
 TRADER = """
@@ -118,6 +119,23 @@ def test_threads_of_one_transport_take_turns(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         assert set(pool.map(ask, range(40))) == {200}
     transport.close()
+
+
+def test_who_does_not_want_to_wait_is_told_and_nothing_is_counted(tmp_path: Path) -> None:
+    """While another process writes; afterwards the same request is served, and waiting for a lock works as before."""
+    exchange = Exchange(str(tmp_path), ManualClock())
+    with exchange.visit("SIM", "", wait=False) as (first, _):
+        pass
+    other = sqlite3.connect(tmp_path / "sim.sqlite", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(Busy), exchange.visit("SIM", "", wait=False):
+        pass
+    with ThreadPoolExecutor(1) as pool:
+        waits = pool.submit(exchange.admit, "SIM", "")
+        other.execute("COMMIT")
+        assert waits.result().remaining == first.remaining - 1
+    other.close()
+    exchange.close()
 
 
 def test_state_survives_and_reset_is_seen_by_open_connections(tmp_path: Path) -> None:
