@@ -13,6 +13,16 @@ if TYPE_CHECKING:
     import pyarrow
 
 
+def load() -> None:
+    """Load the parts of pyarrow that history is made of, before several threads would do it at the same time.
+
+    Python keeps two threads from loading one module, but not one from computing while another registers what it computes
+    with: an interpreter that did both has crashed.
+    """
+    import pyarrow.compute
+    import pyarrow.parquet  # noqa: F401 # what loading them does is all that is wanted
+
+
 def floats(values: "Sequence[float | None]") -> "pyarrow.Array":
     import pyarrow as pa
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from alpacli.domain.arrows import load
 from alpacli.history.row_groups import Footer, NotUnderstood, stamp_of
 
 if TYPE_CHECKING:
@@ -46,7 +47,9 @@ def joined(footers: Sequence[Footer], writer: Writer, read: "Callable[[str], pya
                 if _is_current(footer):
                     ahead.append(footer)
                     continue
-                pool = pool or ThreadPoolExecutor(_THREADS, "alpacli text")
+                if pool is None:
+                    load()
+                    pool = ThreadPoolExecutor(_THREADS, "alpacli text")
                 ahead.append(pool.submit(_made, footer, writer, read))
             if not ahead:
                 return

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from alpacli.domain.arrows import integers
+from alpacli.domain.arrows import integers, load
 from alpacli.domain.batches import Batch, Batches, Changed, Copy, between, empty, first_and_last_ns, joined
 from alpacli.domain.series import (
     STOCK_FEEDS,
@@ -457,6 +457,8 @@ class _Download:
             self._waiting += [holes[low : low + size] for low in range(0, len(holes), size)]
         order = {id(hole): place for place, hole in enumerate(self._holes)}
         self._waiting = deque(sorted(self._waiting, key=lambda holes: order[id(holes[0])]))
+        if self._waiting:
+            load()
         for _ in range(min(WORKERS, len(self._waiting))):
             self._start(self._work)
 
