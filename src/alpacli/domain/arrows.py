@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 def load() -> None:
     """Load the parts of pyarrow that history is made of, before several threads would do it at the same time.
 
-    Python keeps two threads from loading one module, but not one from computing while another registers what it computes
-    with: an interpreter that did both has crashed.
+    A precaution: an interpreter crashed once while threads loaded and computed, and nobody could make it do so again.
     """
     import pyarrow.compute
     import pyarrow.parquet  # noqa: F401 # what loading them does is all that is wanted
