@@ -1,7 +1,10 @@
 """What holds for every test."""
 
 from hypothesis import HealthCheck, settings
+from tests.support.examples import examples
 
 # How fast inputs are made says something about a busy machine, not about the product.
-settings.register_profile("busy machines", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "busy machines", deadline=None, max_examples=examples(30), suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("busy machines")

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 from tests.support.fakes import FixedRandomness, ManualClock
 from tests.support.origin import Origin, Reply
 
@@ -81,7 +82,7 @@ def test_a_file_that_is_no_database_is_a_matter_of_configuration(tmp_path: Path)
         HookQueue(str(tmp_path / "hooks.sqlite")).add("h", "u", (), "s", 0.0)
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(8))
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=15))
 def test_whatever_fails_each_orders_events_arrive_once_and_in_order(
     tmp_path_factory: pytest.TempPathFactory, plan: list[tuple[str, bool]]

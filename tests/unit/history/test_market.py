@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 from tests.support.fakes import ManualClock
 from tests.support.history import MINUTE_NS, History, Row, bar, expired, minutes, ns, utc
 from tests.support.origin import Reply
@@ -175,7 +176,7 @@ def test_a_corporate_action_makes_adjusted_history_old_and_leaves_raw_alone(desk
     assert (len(desk.host.asked), len(desk.host.others)) == asked, "looked up once a day"
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(12), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(st.tuples(st.integers(0, 100), st.integers(0, 100), st.booleans()), min_size=1, max_size=8),
     st.lists(st.integers(0, 100), unique=True, max_size=30),

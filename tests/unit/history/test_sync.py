@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.broker_book import BrokerBook, Killed, booking, client_of, fill, order
+from tests.support.examples import examples
 from tests.support.fakes import ManualClock, answer
 
 from alpacli.errors import BudgetExhausted, ConfigError, RateLimited, ServerError, UnreadableAnswer
@@ -104,7 +105,7 @@ def _killing(at: int) -> Callable[[Request], Response | None]:
     return before
 
 
-@settings(max_examples=15)
+@settings(max_examples=examples(5))
 @given(data=st.data(), count=st.integers(0, 1_100), bookings=st.integers(0, 130))
 def test_killed_at_any_request_again_and_again_it_ends_whole(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, count: int, bookings: int

@@ -9,6 +9,7 @@ from typing import Any, Final
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 from tests.support.fakes import ManualClock
 from tests.support.sim_account import SimAccount
 
@@ -229,7 +230,9 @@ class Trader:
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=examples(8),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(steps=st.lists(STEPS, max_size=14), hours=st.sampled_from(["always", "xnys"]), looks=st.integers(2, 9))
 def test_looking_often_changes_nothing(
@@ -248,7 +251,9 @@ def test_looking_often_changes_nothing(
 
 
 @settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=examples(16),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(steps=st.lists(STEPS, min_size=4, max_size=25), hours=st.sampled_from(["always", "xnys"]))
 def test_the_books_add_up(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, Any]], hours: str) -> None:
@@ -310,7 +315,7 @@ def wander(seed: int) -> list[tuple[str, Any]]:
     return steps
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(6), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 10**9), hours=st.sampled_from(["always", "xnys"]), looks=st.integers(2, 6))
 def test_long_stories_add_up_however_often_they_are_looked_at(
     tmp_path_factory: pytest.TempPathFactory, seed: int, hours: str, looks: int

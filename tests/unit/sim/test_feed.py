@@ -10,6 +10,7 @@ import msgpack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from alpacli.sim.amendments import EVER, AmendedFeed, counts
 from alpacli.sim.feed import MINUTE_NS
@@ -24,7 +25,7 @@ TAPE = Tape(2026, HOURS)
 FEED = AmendedFeed(TAPE, HOURS)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(8), deadline=None)
 @given(st.integers(0, 20_000), st.integers(0, 20_000), st.sampled_from(["AAPL", "BTC/USD", "FAKEPACA"]))
 def test_any_split_of_an_interval_gives_the_same_messages(first_ms: int, second_ms: int, symbol: str) -> None:
     middle, end = T0 + first_ms * 1_000_000, T0 + (first_ms + second_ms) * 1_000_000
@@ -32,7 +33,7 @@ def test_any_split_of_an_interval_gives_the_same_messages(first_ms: int, second_
         assert channel(symbol, T0, middle) + channel(symbol, middle, end) == channel(symbol, T0, end)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(6), deadline=None)
 @given(st.lists(st.integers(1, 90_000), max_size=6), st.sampled_from(["AAPL", "BTC/USD"]))
 def test_bars_news_and_books_do_not_depend_on_how_an_interval_is_split(pieces_ms: list[int], symbol: str) -> None:
     edges = [T0, *(T0 + 1_000_000 * ms for ms in accumulate(pieces_ms)), T0 + 10 * MINUTE_NS]
@@ -42,7 +43,7 @@ def test_bars_news_and_books_do_not_depend_on_how_an_interval_is_split(pieces_ms
         assert pieces
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(6), deadline=None)
 @given(st.lists(st.integers(1, 20_000), max_size=8))
 def test_a_session_tells_the_same_however_often_it_is_asked(pieces_ms: list[int]) -> None:
     def everything(path: str, command: dict[str, object], moments: list[int]) -> list[str]:

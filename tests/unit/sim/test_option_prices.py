@@ -6,6 +6,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from alpacli.sim.contracts import Contract, parse
 from alpacli.sim.hours import AlwaysOpen, Nyse, nyse_sessions
@@ -40,7 +41,7 @@ LEGS = st.sampled_from(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(15), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(LEGS, st.integers(0, 3 * 86_400), st.integers(-12, 4), st.integers(1, 900))
 def test_the_first_moment_at_a_limit_is_what_a_walk_finds(
     legs: list[Leg], after_s: int, cents: int, looks: int
@@ -56,7 +57,7 @@ def test_the_first_moment_at_a_limit_is_what_a_walk_finds(
     assert PRICES.first_net(legs, start_ns, end_ns, limit) == first
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(8), deadline=None)
 @given(LEGS, st.integers(-60, 5), st.integers(1, 2 * 86_400))
 def test_a_moment_is_the_same_however_the_time_is_cut(legs: list[Leg], cents: int, cut_s: int) -> None:
     now = PRICES.net(legs, NOW)
@@ -85,7 +86,7 @@ class Halved(Tape):
         return search_between(extremes, start_ns, end_ns, could)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=examples(4), deadline=None)
 @given(LEGS, st.integers(-12, 2), st.integers(1, 1_800 * 16))
 def test_markets_without_a_tree_find_the_same_moment(legs: list[Leg], cents: int, looks: int) -> None:
     halved = OptionPrices(Halved(2026, HOURS), HOURS, 2026)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from alpacli.sim.path import Path
 
@@ -23,14 +24,14 @@ def paths(draw: st.DrawFn) -> Path:
 INSTANTS = st.integers(0, 600)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(60))
 @given(paths(), INSTANTS, INSTANTS)
 def test_the_range_of_an_interval_is_that_of_all_its_instants(path: Path, start: int, length: int) -> None:
     seen = [path.value(at) for at in range(start, start + length + 1)]
     assert path.extremes(start, start + length) == (min(seen), max(seen))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(60))
 @given(paths(), INSTANTS, INSTANTS, st.integers(1, 40), st.booleans())
 def test_a_price_is_reached_at_the_first_instant_that_has_it(
     path: Path, start: int, length: int, goal: int, rising: bool
@@ -41,7 +42,7 @@ def test_a_price_is_reached_at_the_first_instant_that_has_it(
     assert path.first(start, start + length, goal, rising=rising) == next(reached, None)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(60))
 @given(paths(), INSTANTS, INSTANTS, st.integers(1, 40), st.integers(1, 12), st.sampled_from([1, -1]))
 def test_a_trailing_stop_is_met_where_walking_meets_it(
     path: Path, start: int, length: int, mark: int, distance: int, sign: int

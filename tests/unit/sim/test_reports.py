@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 from tests.support.sim_account import SimAccount
 
 
@@ -166,7 +167,7 @@ _TRADES = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(8), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(trades=_TRADES)
 def test_whatever_is_traded_everything_shown_adds_up(
     tmp_path_factory: pytest.TempPathFactory, trades: list[tuple[str, str, str, int]]

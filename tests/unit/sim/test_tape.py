@@ -9,6 +9,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from alpacli.sim.hours import AlwaysOpen, Nyse, nyse_sessions
 from alpacli.sim.listing import LISTINGS
@@ -79,7 +80,7 @@ def test_quotes_are_plausible(symbol: str, at_ns: int) -> None:
     assert quote.ask_size > 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(symbol=SYMBOLS, start_ns=MOMENTS, quanta=st.integers(min_value=0, max_value=1500))
 def test_extremes_equal_a_walk_over_every_quote(symbol: str, start_ns: int, quanta: int) -> None:
     """The range over an interval is exact: it equals the range of all the quotes in it."""
@@ -90,7 +91,7 @@ def test_extremes_equal_a_walk_over_every_quote(symbol: str, start_ns: int, quan
     assert found == (min(bids), max(bids), min(asks), max(asks))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(12), deadline=None)
 @given(symbol=SYMBOLS, start_ns=MOMENTS, cut=st.integers(min_value=1, max_value=99))
 def test_extremes_do_not_depend_on_how_an_interval_is_looked_at(symbol: str, start_ns: int, cut: int) -> None:
     """Looking at a day at once or in two parts finds the same range, so open orders may be brought up to date at any time."""
@@ -109,7 +110,7 @@ def test_the_previous_close_is_last_midnights_price(tape: Tape) -> None:
     assert tape.previous_close("AAPL", NOW_NS) == tape.last("AAPL", midnight_ns)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(12), deadline=None)
 @given(symbol=SYMBOLS, day=st.integers(min_value=0, max_value=900), steps=st.lists(st.integers(0, 86_399), max_size=30))
 def test_volume_only_grows_within_a_day(symbol: str, day: int, steps: list[int]) -> None:
     """A cumulative count never falls between midnight and midnight."""
@@ -171,7 +172,7 @@ def _walk(tape: Tape, symbol: str, start_ns: int, end_ns: int) -> list[int]:
     return [start_ns, *range(start_ns // QUANTUM_NS * QUANTUM_NS + QUANTUM_NS, end_ns, QUANTUM_NS)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(
     symbol=st.sampled_from(["AAPL", "GS", "TLT", "BTC/USD", "DOGE/USD"]),
     start_ns=MOMENTS,
@@ -199,7 +200,7 @@ def test_the_first_moment_of_a_price_is_the_one_that_walking_finds(
     assert tape.touched(symbol, start_ns, end_ns, price, side) == touched
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(
     symbol=st.sampled_from(["AAPL", "GS", "TSLA", "BTC/USD", "DOGE/USD"]),
     start_ns=MOMENTS,

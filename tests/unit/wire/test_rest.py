@@ -8,6 +8,7 @@ from typing import Any, Final
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from alpacli.domain.account import Activity
 from alpacli.domain.orders import Order
@@ -80,7 +81,7 @@ def collect(call: Call[list[Any]], answer: Callable[[Request], bytes]) -> list[A
 # ----------------------------------------------------------------------------------------------------- orders
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(10))
 @given(
     orders_in_each_second=st.tuples(*[st.sampled_from([0, 1, 250, 499, 500, 501, 800])] * 4),
     direction=st.sampled_from(["asc", "desc"]),
