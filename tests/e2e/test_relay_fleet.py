@@ -126,19 +126,17 @@ def test_without_redis_the_holder_goes_on_the_others_say_so_and_all_recover_by_t
 
 def test_a_replica_that_was_promoted_goes_on_where_the_master_was(tmp_path: Path) -> None:
     async def endure(one: Gateway, two: Gateway, master: valkey.Server) -> None:
-        async with (
-            one.connect(f"{BROKER}?symbols=AAPL&streams=trades") as first,
-            two.connect(f"{BROKER}?symbols=MSFT&streams=trades") as second,
-        ):
-            await first.hear_of("trade")
-            await second.hear_of("trade")
-            before = await _until_trade(first)
-            master.kill()
-            gap = await second.hear_of("gap", 60)  # a busy Sentinel looks on for 30 s before it acts
-            assert gap["feed"] == "iex"
-            await second.hear_of("trade")
-            numbers = await _numbers(first, 100)
-            assert numbers == list(range(before + 1, before + 101))
+        async with one.connect(f"{BROKER}?symbols=AAPL&streams=trades") as first:
+            await first.hear_of("trade")  # so it is the first that holds the connection
+            async with two.connect(f"{BROKER}?symbols=MSFT&streams=trades") as second:
+                await second.hear_of("trade")
+                before = await _until_trade(first)
+                master.kill()
+                gap = await second.hear_of("gap", 60)  # a busy Sentinel looks on for 30 s before it acts
+                assert gap["feed"] == "iex"
+                await second.hear_of("trade")
+                numbers = await _numbers(first, 100)
+                assert numbers == list(range(before + 1, before + 101))
 
     with valkey.sentinel_group(tmp_path) as (master, _, sentinel):
         url = f"redis+sentinel://127.0.0.1:{sentinel.port}/paper"
