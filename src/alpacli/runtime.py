@@ -43,9 +43,8 @@ if TYPE_CHECKING:
     from alpacli.store.journal import Journal
     from alpacli.streams.client import Backfill, Stream
     from alpacli.streams.feeds import Feed
-    from alpacli.streams.hub import Shared
     from alpacli.streams.local import Upstream
-    from alpacli.streams.supervisor import Source, Supervisor
+    from alpacli.streams.supervisor import Shareable, Source, Supervisor
     from alpacli.wire.frames import Message
     from alpacli.wire.rest import Call
 
@@ -477,7 +476,7 @@ async def greet(settings: Settings) -> str:
     return "connected" if b"connected" in (frame if isinstance(frame, bytes) else frame.encode()) else "an odd greeting"
 
 
-def _upstream_of_hub(upstream: "Upstream", wanted: "Interest") -> "Shared":
+def _upstream_of_hub(upstream: "Upstream", wanted: "Interest") -> "Shareable":
     """Return the hub's connection: one of its own, or with Redis that of whichever machine has it."""
     if not upstream.redis_url:
         return _supervise(upstream, wanted, 30.0)

@@ -295,7 +295,7 @@ def news(
     end: End = None,
     limit: Annotated[str, typer.Option(metavar="N|all", help="How many.")] = "10",
     sort: Annotated[str, typer.Option(metavar="desc|asc", help="Newest or oldest first.")] = "desc",
-    content: Annotated[bool, typer.Option("--content", help="With the articles' text (HTML).")] = False,  # noqa: FBT002
+    content: Annotated[bool, typer.Option("--content", help="With the articles' text (HTML).")] = False,  # noqa: FBT002 # a flag
 ) -> None:
     """Show headlines about symbols, or all."""
     from alpacli.domain.market import NewsArticle

@@ -505,7 +505,7 @@ class _Download:
             return
         at = span[0]
         try:
-            for table in self._owner._store.read(hole.series, hole.symbol, span):  # type: ignore[union-attr]
+            for table in self._owner._store.read(hole.series, hole.symbol, span):  # type: ignore[union-attr] # a hole is only kept where there is a store
                 yield table
                 at = first_and_last_ns(table)[1] + 1
         except Gone:

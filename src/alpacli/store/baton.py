@@ -309,7 +309,7 @@ def open_async_client(address: Address, timeout_s: float) -> Any:  # Any: three 
         return RedisCluster(startup_nodes=nodes, **options)
     if address.kind == "sentinel":
         anonymous = {**options, "username": None, "password": None}
-        sentinel: Any = Sentinel(address.hosts, sentinel_kwargs=anonymous, **options)  # type: ignore[no-untyped-call]
+        sentinel: Any = Sentinel(address.hosts, sentinel_kwargs=anonymous, **options)  # type: ignore[no-untyped-call] # redis-py leaves it untyped
         if address.password:
             sentinel.sentinels += [Redis(host=host, port=port, **options) for host, port in address.hosts]
         return sentinel.master_for(address.master, db=address.db)

@@ -26,7 +26,7 @@ from alpacli.streams.batch import Batch
 from alpacli.streams.events import Connecting, Event, Gap, Lagging, Live, Reconnecting, Refused
 from alpacli.streams.local import HEADER_BYTES, pack_event, unpack_event
 from alpacli.streams.session import Action
-from alpacli.streams.supervisor import Sink
+from alpacli.streams.supervisor import Shareable, Sink
 from alpacli.wire.frames import decode_lines
 
 HEARTBEAT_S: Final = 0.5
@@ -43,27 +43,6 @@ _MOST_UNTOLD_BYTES: Final = 16 << 20
 _MARGIN_NS: Final = 100_000_000
 _SILENT_NS: Final = 1_000_000_000
 _log = logging.getLogger(__name__)
-
-
-class Own(Protocol):
-    """A connection of one's own; a ``Supervisor``."""
-
-    wanted: Interest
-
-    @property
-    def settled(self) -> bool: ...
-
-    async def run(self, sink: Sink) -> None: ...
-
-    def change(self, action: Action, interest: Interest) -> Awaitable[None]: ...
-
-    def forget(self, interest: Interest) -> None: ...
-
-    def pause(self) -> None: ...
-
-    def resume(self) -> None: ...
-
-    def watch_for_silence(self, stale_after_s: float) -> None: ...
 
 
 class Post(Protocol):
@@ -90,7 +69,7 @@ class Fleet:
 
     def __init__(
         self,
-        make_own: Callable[[Interest], Own],
+        make_own: Callable[[Interest], Shareable],
         post: Post,
         wanted: Interest,
         *,
@@ -110,7 +89,7 @@ class Fleet:
         self._poke = asyncio.Event()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._changes: set[asyncio.Task[None]] = set()
-        self._own: Own | None = None
+        self._own: Shareable | None = None
         self._others = Interest()
         self._has_others = False
         self._refused: list[tuple[float, Interest]] = []
@@ -341,7 +320,7 @@ class Fleet:
         own.watch_for_silence(self._stale_after_s)
         self._start("own", own.run(_FromOwn(self)))
 
-    def _adjust(self, own: Own) -> None:
+    def _adjust(self, own: Shareable) -> None:
         """Want upstream what all want together, no more and no less."""
         wanted = self._all_wanted()
         for change in (

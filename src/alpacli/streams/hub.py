@@ -12,7 +12,7 @@ import logging
 import socket
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
@@ -22,7 +22,7 @@ from alpacli.streams.batch import Batch
 from alpacli.streams.events import Event, Gap, Health, Live, Reconnecting, Refused
 from alpacli.streams.local import BEAT, LINES, VERSION, pack, pack_event, pack_failure
 from alpacli.streams.session import Action
-from alpacli.streams.supervisor import Sink
+from alpacli.streams.supervisor import Shareable
 from alpacli.wire.frames import Message, encode_lines, subject
 
 FLUSH_S: Final = 0.004
@@ -49,27 +49,6 @@ _MOST_COMMAND_BYTES: Final = 4 << 20
 _BEAT: Final = pack(BEAT, b"")
 _COME_WITH_TRADES: Final = ("corrections", "cancelErrors")
 _log = logging.getLogger(__name__)
-
-
-class Shared(Protocol):
-    """The upstream connection, as the hub needs it; a ``Supervisor``."""
-
-    wanted: Interest
-
-    @property
-    def settled(self) -> bool: ...
-
-    async def run(self, sink: Sink) -> None: ...
-
-    def change(self, action: Action, interest: Interest) -> Awaitable[None]: ...
-
-    def forget(self, interest: Interest) -> None: ...
-
-    def pause(self) -> None: ...
-
-    def resume(self) -> None: ...
-
-    def watch_for_silence(self, stale_after_s: float) -> None: ...
 
 
 class Member(asyncio.Protocol):
@@ -178,7 +157,7 @@ class Hub:
 
     def __init__(
         self,
-        make_upstream: Callable[[Interest], Shared],
+        make_upstream: Callable[[Interest], Shareable],
         linger_s: float,
         *,
         hold_s: float = HOLD_S,
@@ -189,7 +168,7 @@ class Hub:
         self._make_upstream = make_upstream
         self._linger_s = linger_s
         self._members: dict[Member, None] = {}
-        self._upstream: Shared | None = None
+        self._upstream: Shareable | None = None
         self._running: asyncio.Task[None] | None = None
         self._changes: set[asyncio.Task[None]] = set()
         self._over = asyncio.Event()
@@ -357,7 +336,7 @@ class Hub:
 
     # --------------------------------------------------------------------------------------------- upstream
 
-    async def _run(self, upstream: Shared) -> None:
+    async def _run(self, upstream: Shareable) -> None:
         try:
             await upstream.run(self)
         except AlpacliError as error:

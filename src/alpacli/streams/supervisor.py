@@ -58,6 +58,19 @@ class Source(Protocol):
         """Replace a connection that has given no sign of life for this long."""
 
 
+class Shareable(Source, Protocol):
+    """A source that several can share: it tells what it wants, and lets go of what was refused; a ``Supervisor``."""
+
+    wanted: Interest
+
+    @property
+    def settled(self) -> bool:
+        """Tell whether everything that is wanted is confirmed."""
+
+    def forget(self, interest: Interest) -> None:
+        """Want this no more, without telling the server: it has refused it."""
+
+
 class Supervisor:
     """A connection of one's own."""
 

@@ -362,6 +362,8 @@ def test_events_reach_nobody_when_nobody_is_there(event: Event) -> None:
     async def run() -> None:
         stage = Stage()
         stage.relay.feed("iex").event(event)
+        (status,) = stage.relay.feeds()
+        assert (status.clients, status.messages, status.gaps) == (0, 0, 0)
         await stage.relay.close()
 
     asyncio.run(run())
