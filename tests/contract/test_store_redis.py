@@ -182,7 +182,10 @@ def test_a_server_killed_and_started_again_is_used_again(server: valkey.Server) 
     unavailable(store)
     unavailable(store)
     server.start()
-    store.put(KEY, b"x")
+    store.put(KEY, b"y")
+    found = store.get(KEY, 60)
+    assert found is not None
+    assert found.value == b"y"
     store.close()
 
 
