@@ -258,7 +258,10 @@ def test_stats_count_hits_misses_entries_bytes_and_ages(bench: Bench) -> None:
     assert stats[:4] == (2, 2, 2, 8)
     assert stats.oldest_age_s is not None
     assert stats.newest_age_s is not None
-    assert stats.oldest_age_s >= U > stats.newest_age_s >= 0
+    assert stats.newest_age_s >= 0
+    assert (
+        stats.oldest_age_s - stats.newest_age_s >= U - 0.001
+    )  # by the server's clock, and as a difference of two ages
     assert bench.store.cache_stats(bench.key("positions")).entries == 1
 
 

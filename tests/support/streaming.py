@@ -4,6 +4,7 @@ import atexit
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.alpacli import PROGRAM, Alpacli
+
+_started: "list[subprocess.Popen[bytes]]" = []
 
 KEYS = {"ALPACA_API_KEY": "PKTEST", "ALPACA_SECRET_KEY": "secret"}
 
@@ -30,7 +33,7 @@ def user_of(url: str, tmp_path: Path, **env: str) -> Alpacli:
 def start(
     user: Alpacli, *args: str, stdin: int = subprocess.DEVNULL, stdout: int = subprocess.PIPE
 ) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [PROGRAM, "stream", *args],
         env=user.environment(None),
         cwd=user.cwd,
@@ -39,6 +42,21 @@ def start(
         stderr=subprocess.PIPE,
         bufsize=0,  # what readline has read ahead, communicate would not give back
     )
+    _started.append(process)
+    return process
+
+
+def end_all() -> None:
+    """End what a test that failed left running: the tests after it should not be told of it."""
+    for process in _started:
+        if process.poll() is None:
+            process.send_signal(signal.SIGCONT)
+            process.kill()
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
+        process.wait()
+    _started.clear()
 
 
 def parsed(out: bytes) -> list[dict[str, Any]]:

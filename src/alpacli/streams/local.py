@@ -172,14 +172,16 @@ def is_listening(place: Meeting) -> bool:
 def end_hub(connection: "socket.socket | TransportSocket") -> None:
     """Kill the hub that a connection leads to: it stands still, and would hold the account's only connection for ever.
 
-    The system says who listens there, so it is that process and no other; nothing is done when it does not say. A process
-    that is stopped takes no other signal.
+    The system says who listens there, so it is that process and no other; nothing is done when it does not say, or when
+    the connection is closed by now because another stream was quicker. A process that is stopped takes no other signal.
     """
     if not hasattr(socket, "SO_PEERCRED"):
         return
-    pid, uid, _ = struct.unpack(
-        "3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    )
+    try:
+        who = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    except OSError:
+        return
+    pid, uid, _ = struct.unpack("3i", who)
     if pid > 1 and pid != os.getpid() and uid == os.getuid():
         with suppress(OSError):
             os.kill(pid, signal.SIGKILL)
