@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from alpacli.cli.output import Printer, View
 from alpacli.domain.batches import Batches, Changed, Copy, decimals_as_doubles, empty, joined, with_columns
 from alpacli.domain.series import Kind
-from alpacli.errors import AlpacliError, UsageError
+from alpacli.errors import UsageError
 from alpacli.history.kept_text import Writer
 from alpacli.ports import Clock
 from alpacli.render import columns
@@ -364,19 +364,10 @@ def _opened(printer: Printer, path: str | None) -> Iterator[Any]:
     if path is None or path == "-":
         yield _Stdout(printer)
         return
-    temporary = f"{path}.part-{os.getpid()}"
-    try:
-        with open(temporary, "wb", buffering=1 << 20) as file:
-            yield file
-        os.replace(temporary, path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        if isinstance(error, OSError):
-            raise AlpacliError(
-                f"cannot write {path}: {error.strerror or error}", "make room, or write somewhere else"
-            ) from error
-        raise
+    from alpacli.history.export import whole_file
+
+    with whole_file(path) as file:
+        yield file
 
 
 class ProgressBar:

@@ -6,6 +6,7 @@ Alpaca's is lost in either. A file appears under its name when it is whole.
 """
 
 import csv
+import errno
 import os
 import typing
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -55,21 +56,36 @@ def export(rows: Iterable[Model], model: type[Model], out: IO[bytes], form: str)
 def whole_file(path: str) -> Iterator[IO[bytes]]:
     """Write a file that appears under its name when the block ends well, and leaves nothing behind when it does not.
 
+    A device or a named pipe is written to as it is, and a link goes on leading to where it led.
+
     Raises:
         AlpacliError: it cannot be written.
     """
-    draft = f"{path}.{os.getpid()}.part"
+    target = os.path.realpath(path)
+    is_file = os.path.isfile(target) or not os.path.exists(target)
+    draft = f"{target}.{os.getpid()}.part" if is_file else target
     try:
-        with open(draft, "wb") as out:
+        with open(draft, "wb", buffering=1 << 20) as out:
             yield out
-        os.replace(draft, path)  # plain text paths, as in store
+        if is_file:
+            os.replace(draft, target)  # plain text paths, as in store
     except OSError as error:
-        raise AlpacliError(
-            f"cannot write {path}: {error.strerror or error}", "make room, or write elsewhere"
-        ) from error
+        raise AlpacliError(f"cannot write {path}: {error.strerror or error}", _way_out(error, path)) from error
     finally:
-        if os.path.exists(draft):
+        if is_file and os.path.exists(draft):
             os.unlink(draft)
+
+
+def _way_out(error: OSError, path: str) -> str:
+    folder = os.path.dirname(path) or "."
+    match error.errno:
+        case errno.ENOENT | errno.ENOTDIR:
+            return f"there is no folder {folder}: make it, or write elsewhere"
+        case errno.EISDIR:
+            return "that is a folder: name a file in it"
+        case errno.EACCES | errno.EPERM | errno.EROFS:
+            return f"choose a folder that you may write to; {folder} is not one"
+    return "make room, or write elsewhere"
 
 
 def _names(model: type[Model]) -> list[str]:

@@ -75,14 +75,14 @@ def signed(value: Decimal | None) -> Text:
     """Write a gain or loss with its sign and colour; what rounds to zero has no sign."""
     if value is None:
         return Text(NOTHING, style="dim")
-    return Text(_with_sign(value), style=_tone(value))
+    return _toned(_with_sign(value), value)
 
 
 def percent(fraction: Decimal | None) -> Text:
     """Write a fraction (0.0084) as a signed percentage (+0.84%)."""
     if fraction is None:
         return Text(NOTHING, style="dim")
-    return Text(f"{_with_sign(fraction * 100)}%", style=_tone(fraction))
+    return _toned(f"{_with_sign(fraction * 100)}%", fraction)
 
 
 def _with_sign(value: Decimal) -> str:
@@ -90,8 +90,10 @@ def _with_sign(value: Decimal) -> str:
     return text[1:] if not text.strip("+-0.,") else text
 
 
-def _tone(value: Decimal) -> str:
-    return GAIN if value > 0 else LOSS if value < 0 else ""
+def _toned(text: str, value: Decimal) -> Text:
+    """Colour a gain or loss; one that shows as zero is neither."""
+    shows = text[0] in "+-"
+    return Text(text, style=GAIN if shows and value > 0 else LOSS if shows and value < 0 else "")
 
 
 def moment(value: datetime | None, frame: Frame, *, seconds: bool = True, dated: bool = False) -> str:

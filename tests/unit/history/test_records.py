@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import os
+import stat
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -152,6 +154,35 @@ def test_a_file_that_could_not_be_finished_leaves_nothing_behind(tmp_path: Path)
     with pytest.raises(UsageError), export.whole_file(str(tmp_path / "o.csv")) as out:
         export.export(rows(), Order, out, "csv")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pipe_is_written_to_and_a_link_goes_on_leading_to_its_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    with export.whole_file(str(tmp_path / "pipe")) as out:
+        out.write(b"rows")
+    assert os.read(reader, 100) == b"rows"
+    os.close(reader)
+    assert stat.S_ISFIFO(os.lstat(tmp_path / "pipe").st_mode)
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    with export.whole_file(str(tmp_path / "link")) as out:
+        out.write(b"rows")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_bytes() == b"rows"
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [("nowhere/o.csv", "there is no folder"), (".", "name a file in it"), ("/dev/full", "make room")],
+)
+def test_what_cannot_be_written_says_what_to_do(tmp_path: Path, path: str, hint: str) -> None:
+    if not Path(path).is_absolute():
+        path = str(tmp_path / path)
+    elif not Path(path).exists():
+        pytest.skip(f"this system has no {path}")
+    with pytest.raises(AlpacliError, match="cannot write") as refused, export.whole_file(path) as out:
+        out.write(b"rows")
+    assert hint in refused.value.hint
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,17 @@ def test_what_is_missing_is_a_dash() -> None:
     assert text.signed(None).plain == text.percent(None).plain == text.words(None).plain == "–"
 
 
+def test_a_gain_or_loss_that_shows_as_zero_has_no_colour() -> None:
+    shown = [text.signed(Decimal(value)) for value in ("-0.01", "-0.004", "0", "0.004", "0.01")]
+    assert [(one.plain, str(one.style)) for one in shown] == [
+        ("-0.01", "red"),
+        ("0.00", ""),
+        ("0.00", ""),
+        ("0.00", ""),
+        ("+0.01", "green"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "shown"), [("utc", "14:30:05 UTC"), ("ET", "10:30:05 EDT"), ("Asia/Tokyo", "23:30:05 JST")]
 )
