@@ -39,7 +39,12 @@ _At = Annotated[
 ]
 
 
-def sync(run: Run) -> None:
+def sync(
+    run: Run,
+    from_the_start: Annotated[
+        bool, typer.Option("--from-the-start", help="Ask for everything once more, and add what is missing here.")
+    ] = False,
+) -> None:
     """Bring in all orders, fills and other activities since the beginning; what is here already is not asked for again.
 
     It may be stopped at any time, and goes on from there. Without --max-wait it waits for the request budget as long as it
@@ -62,7 +67,7 @@ def sync(run: Run) -> None:
             _progress(run, opened_ns) as tell,
         ):
             work = Sync(client, archive, run.clock, max_wait_s=run.options.max_wait, on_progress=tell)
-            report = work.run(account)
+            report = work.run(account, from_the_start=from_the_start)
     if report.snapshot_at is None:
         run.printer.notice("fills came too fast to record the account; run it again at a calmer moment")
     if report.unresolved:

@@ -383,6 +383,10 @@ class Archive:
             return Chain(*row)
         return Chain()
 
+    def forget_chains(self) -> None:
+        """Forget how far each list was read, and nothing else: the next pass reads them from their beginning."""
+        self._write(lambda db: db.execute("DELETE FROM chains"))
+
     def keep_orders(self, rows: Iterable[OrderRow], chain: tuple[str, Chain] | None = None) -> int:
         """Keep one page of orders, and with it how far the list was read; return how many were new or different.
 

@@ -133,8 +133,9 @@ class Sync:
         self._orders_changed = 0
         self._activities_changed = 0
 
-    def run(self, account: Account) -> Report:
-        """Read everything that is new.
+    def run(self, account: Account, *, from_the_start: bool = False) -> Report:
+        """Read everything that is new, or everything once more: an order that a faulty list left out and that never
+        filled is found in no other way.
 
         Raises:
             BudgetExhausted, RateLimited: waiting was not allowed, or led nowhere. What was read is kept.
@@ -142,6 +143,8 @@ class Sync:
         """
         patience_s = 86_400.0 if self._max_wait_s is None else self._max_wait_s
         with _only_one(self._archive.path, self._clock, patience_s):
+            if from_the_start:
+                self._archive.forget_chains()
             # First of all: every fill that this record knows of is then older than the lists that are read after it.
             at = self._record(account)
             self._new_orders()
@@ -277,7 +280,8 @@ class Sync:
         today = new_york_day(int(self._clock.time() * SECOND_NS))
         known = self._archive.broker_days()
         opened = today - _DAYS_AT_ONCE if account.created_at is None else new_york_day(account.created_at.epoch_ns)
-        first = max(known) - _DAYS_AGAIN if known else opened
+        read_before = bool(known) and self._archive.chain("days").whole_ns is not None
+        first = max(known) - _DAYS_AGAIN if read_before else opened
         while first <= today:
             last = min(first + _DAYS_AT_ONCE - 1, today)
             call = rest.portfolio_history(

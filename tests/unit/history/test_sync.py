@@ -46,8 +46,10 @@ def _sync(book: BrokerBook, archive: Archive, clock: ManualClock | None = None, 
     clock = clock or ManualClock(NOW)
     limit = options.pop("limit", 100_000)
     client = client_of(book, clock, limit=limit, max_wait_s=options.get("max_wait_s") or 10)
+    from_the_start = options.pop("from_the_start", False)
     with client:
-        return Sync(client, archive, clock, **options).run(client.get_account(use_cache=False))
+        account = client.get_account(use_cache=False)
+        return Sync(client, archive, clock, **options).run(account, from_the_start=from_the_start)
 
 
 def _ids(archive: Archive) -> tuple[list[str], list[str]]:
@@ -282,6 +284,22 @@ def test_a_page_that_is_missing_is_noticed_by_the_books_and_asked_for(archive: A
         report = _sync(book, archive)
         assert archive.count("orders") + archive.count("activities") > before, "each run mends some of it"
     assert report.unresolved == ()
+
+
+def test_an_order_that_a_list_left_out_and_that_never_filled_is_found_from_the_start(archive: Archive) -> None:
+    book = _book(1_200)
+    unseen = book.orders[100]
+    book.activities = [activity for activity in book.activities if activity.get("order_id") != unseen["id"]]
+    unseen.update(status="canceled", filled_qty="0")
+    left_out = answer([row for row in book.orders[:501] if row is not unseen])
+    book.before = _once("/v2/orders", 2, left_out)
+    _sync(book, archive)
+    book.before = lambda _: None
+    _sync(book, archive)
+    assert archive.count("orders") == 1_199
+    report = _sync(book, archive, from_the_start=True)
+    assert report.orders_changed == 1
+    assert _whole(book, archive)
 
 
 def test_what_does_not_add_up_at_the_broker_either_is_told(archive: Archive) -> None:
