@@ -41,8 +41,8 @@ _At = Annotated[
 
 def sync(
     run: Run,
-    from_the_start: Annotated[
-        bool, typer.Option("--from-the-start", help="Ask for everything once more, and add what is missing here.")
+    from_the_start: Annotated[  # noqa: FBT002 # a flag
+        bool, typer.Option("--from-the-start", help="Ask for everything once more, and add what is missing.")
     ] = False,
 ) -> None:
     """Bring in all orders, fills and other activities since the beginning; what is here already is not asked for again.

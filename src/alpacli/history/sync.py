@@ -134,8 +134,9 @@ class Sync:
         self._activities_changed = 0
 
     def run(self, account: Account, *, from_the_start: bool = False) -> Report:
-        """Read everything that is new, or everything once more: an order that a faulty list left out and that never
-        filled is found in no other way.
+        """Read everything that is new; ``from_the_start`` reads everything once more.
+
+        An order that a faulty list left out and that never filled is found in no other way.
 
         Raises:
             BudgetExhausted, RateLimited: waiting was not allowed, or led nowhere. What was read is kept.

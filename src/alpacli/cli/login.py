@@ -1,0 +1,291 @@
+"""Keys and tokens come in and go: ``login``, ``logout`` and, for an account behind a gateway, ``profile add``."""
+
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from alpacli.cli.output import View
+from alpacli.cli.profiles import FIRST_PROFILE, KEYRING, Name, config_dir_of, must_exist, table_of
+from alpacli.cli.run import Run
+from alpacli.domain.values import Model
+from alpacli.errors import AlpacliError, AuthenticationError, ConfigError, UsageError
+from alpacli.settings import OAUTH, KeyPair, Secret, check_gateway_url, load, paper_pair
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from alpacli.render.text import Frame
+
+_KEYS: Final = ("api_key", "secret_key", "secret_store", "secret_command", "gateway", "token")
+
+
+class LoggedIn(Model):
+    """Where a key pair was stored; ``account_number`` is null when it was not checked."""
+
+    profile: str
+    account_number: str | None
+    stored_in: str
+    path: str
+
+
+class LoggedOut(Model):
+    profile: str
+    removed: bool
+
+
+def login(
+    run: Run,
+    key_id: Annotated[
+        str | None, typer.Option("--key-id", metavar="KEY", help="The key ID; asked for otherwise.", show_default=False)
+    ] = None,
+    secret_file: Annotated[
+        str | None,
+        typer.Option(
+            "--secret-file",
+            metavar="FILE|-",
+            help="Read the secret from here, not from the terminal.",
+            show_default=False,
+        ),
+    ] = None,
+    store: Annotated[
+        str, typer.Option("--store", metavar="auto|keyring|file", help="Where the secret is kept.", show_default=False)
+    ] = "auto",
+    check: Annotated[  # noqa: FBT002 # a flag
+        bool, typer.Option("--check/--no-check", help="Ask the server whether the pair is good.", show_default=False)
+    ] = True,
+) -> None:
+    """Store a paper key pair in a profile, after asking the server whether it is good."""
+    view = View(LoggedIn, _logged_in)
+    if run.options.schema:
+        run.printer.schema(view)
+        return
+    if store not in ("auto", "keyring", "file"):
+        raise UsageError(f"--store is {store!r}", "choose among auto, keyring, file")
+    config_dir = config_dir_of(run)
+    from alpacli.profiles import read_all
+
+    known, chosen = read_all(config_dir)
+    profile = run.options.profile or chosen or FIRST_PROFILE
+    pair = paper_pair(KeyPair(key_id or _asked("Key ID: "), Secret(_secret(secret_file)), "login"), "the key ID")
+    _overruled(run)
+    account = _checked(run, pair, profile if profile in known else None) if check else None
+    if run.options.dry_run:
+        run.printer.notice("the pair is good; nothing was stored" if check else "nothing was checked or stored")
+        return
+    where, path = _keep(config_dir, profile, pair, store)
+    run.show_value(view, LoggedIn(profile=profile, account_number=account, stored_in=where, path=path))
+
+
+def _asked(question: str) -> str:
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError(
+            "there is nobody to ask for the key pair", "give --key-id and --secret-file (- reads standard input)"
+        )
+    sys.stderr.write(question)
+    sys.stderr.flush()
+    answer = sys.stdin.readline().strip()
+    if not answer:
+        raise UsageError("no key ID was given", "copy it from Alpaca's dashboard; paper keys begin with PK")
+    return answer
+
+
+def _secret(
+    path: str | None,
+    question: str = "Secret key (not shown): ",
+    source: str = "copy it from Alpaca's dashboard; it is shown once, when the key is made",
+) -> str:
+    if path is None:
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise UsageError(
+                "there is nobody to ask for the secret",
+                "--secret-file, or for a gateway --token-file, reads it; - is standard input",
+            )
+        import getpass
+
+        text = getpass.getpass(question, stream=sys.stderr)
+    elif path == "-":
+        text = sys.stdin.read()
+    else:
+        try:
+            with open(path, encoding="utf-8") as file:
+                text = file.read()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(
+                f"cannot read {path}: {getattr(error, 'strerror', None) or 'it is not text'}",
+                "name a file that holds the secret alone",
+            ) from None
+    if not text.strip():
+        raise UsageError("no secret was given", source)
+    return text.strip()
+
+
+def _overruled(run: Run) -> None:
+    """Say when keys somewhere else would win over the profile."""
+    environment = run.environment()
+    for name in ("ALPACA_API_KEY", "APCA_API_KEY_ID"):
+        if environment.get(name):
+            run.printer.notice(f"{name} in the environment wins over the profile unless --profile names it")
+            return
+
+
+def _checked(run: Run, pair: KeyPair, profile: str | None) -> str:
+    """Ask the server for the account of this pair, wherever the profile and the environment say that it is."""
+    from alpacli.runtime import open_client
+
+    settings = load(run.flags()._replace(profile=profile), env=run.environment(), cwd=run.directory())
+    try:
+        with open_client(settings._replace(key_pair=pair), label="alpacli login", warn=run.printer.notice) as client:
+            return client.get_account(use_cache=False).account_number
+    except AuthenticationError as error:
+        error.hint = "copy both again; paper keys and live keys are different ones. Nothing was stored"
+        raise
+    except AlpacliError as error:
+        error.hint = f"{error.hint}; --no-check stores the pair without asking".lstrip("; ")
+        raise
+
+
+def _keep(config_dir: str, profile: str, pair: KeyPair, store: str) -> tuple[str, str]:
+    """Store the pair and return where: the keyring when it works, else the profile file, which its owner alone can read."""
+    from alpacli import credentials
+    from alpacli.profiles import edited
+
+    secret = pair.secret.reveal()
+    in_keyring = store != "file" and credentials.to_keyring(pair.key_id, secret)
+    if store == "keyring" and not in_keyring:
+        raise ConfigError(
+            "there is no keyring that works here", "--store file keeps the secret in a file that only you can read"
+        )
+    with edited(config_dir) as document:
+        table = table_of(document, profile, make=True)
+        before = table.get("api_key")
+        for field in _KEYS:
+            table.pop(field, None)
+        table["api_key"] = pair.key_id
+        if in_keyring:
+            table["secret_store"] = KEYRING
+        else:
+            table["secret_key"] = secret
+        if "profile" not in document:
+            document["profile"] = profile  # tomlkit puts a plain key before the tables
+    if before is not None and before != pair.key_id:
+        credentials.forget_in_keyring(str(before))
+    path = os.path.join(config_dir, "config.toml")
+    return ("keyring", path) if in_keyring else ("profile file, readable by you alone", path)
+
+
+def logout(run: Run) -> None:
+    """Remove a profile's key pair from the keyring and the profile file."""
+    view = View(LoggedOut, _logged_out)
+    if run.options.schema:
+        run.printer.schema(view)
+        return
+    from alpacli import credentials
+    from alpacli.profiles import edited, read_all
+
+    config_dir = config_dir_of(run)
+    known, chosen = read_all(config_dir)
+    profile = run.options.profile or chosen or FIRST_PROFILE
+    must_exist(profile, known, config_dir)
+    if run.options.dry_run:
+        run.show_value(view, LoggedOut(profile=profile, removed=False))
+        return
+    with edited(config_dir) as document:
+        table = table_of(document, profile)
+        held = {field: table.pop(field, None) for field in _KEYS}
+        if held["secret_store"] == KEYRING and held["api_key"]:
+            credentials.forget_in_keyring(str(held["api_key"]))
+    run.show_value(view, LoggedOut(profile=profile, removed=any(value is not None for value in held.values())))
+
+
+def profile_add(
+    run: Run,
+    name: Name,
+    gateway: Annotated[str, typer.Option("--gateway", metavar="URL", help="Where `alpacli serve` answers.")],
+    token_file: Annotated[
+        str | None,
+        typer.Option(
+            "--token-file",
+            metavar="FILE|-",
+            help="Read the token from here, not from the terminal.",
+            show_default=False,
+        ),
+    ] = None,
+    check: Annotated[  # noqa: FBT002 # a flag
+        bool, typer.Option("--check/--no-check", help="Ask the gateway whether the token is good.", show_default=False)
+    ] = True,
+) -> None:
+    """Add a profile for an account behind a gateway on another machine; asks for the token.
+
+    For key pairs there is `alpacli login --profile NAME`.
+    """
+    view = View(LoggedIn, _logged_in)
+    if run.options.schema:
+        run.printer.schema(view)
+        return
+    from alpacli.profiles import edited
+
+    url = check_gateway_url(gateway.removesuffix("/"), "--gateway")
+    token = _secret(token_file, "Token (not shown): ", "`alpacli serve token` prints one, on the gateway's machine")
+    account = _admitted(run, KeyPair(OAUTH, Secret(token), "profile add"), url) if check else None
+    config_dir = config_dir_of(run)
+    if run.options.dry_run:
+        run.printer.notice("the token is good; nothing was stored" if check else "nothing was checked or stored")
+        return
+    with edited(config_dir) as document:
+        table = table_of(document, name, make=True)
+        for field in _KEYS:
+            table.pop(field, None)
+        table["gateway"], table["token"] = url, token
+        if "profile" not in document:
+            document["profile"] = name
+    path = os.path.join(config_dir, "config.toml")
+    run.show_value(
+        view,
+        LoggedIn(profile=name, account_number=account, stored_in="profile file, readable by you alone", path=path),
+    )
+
+
+def _admitted(run: Run, pair: KeyPair, url: str) -> str | None:
+    """Ask a gateway for its account; ``None`` when the token is good and only may not read."""
+    from alpacli.runtime import open_client
+
+    settings = load(run.flags()._replace(profile=None), env=run.environment(), cwd=run.directory())
+    settings = settings._replace(key_pair=pair, base_url=url, data_url=url)
+    try:
+        with open_client(settings, label="alpacli profile add", warn=run.printer.notice) as client:
+            return client.get_account(use_cache=False).account_number
+    except AuthenticationError as error:
+        error.hint = "copy the token again, or mint another; nothing was stored"
+        raise
+    except AlpacliError as error:
+        if error.status == 403:
+            return None
+        error.hint = f"{error.hint}; --no-check stores the token without asking".lstrip("; ")
+        raise
+
+
+# ------------------------------------------------------------------------------------------------------------ tables
+
+
+def _logged_in(value: LoggedIn, frame: "Frame") -> "RenderableType":
+    from alpacli.render.grid import facts, page
+
+    account = value.account_number or "not checked"
+    lines = [
+        ("Profile", value.profile),
+        ("Account", account),
+        ("Secret kept in", value.stored_in),
+        ("File", value.path),
+    ]
+    return page(facts(lines), frame)
+
+
+def _logged_out(value: LoggedOut, frame: "Frame") -> "RenderableType":
+    from rich.text import Text
+
+    from alpacli.render.grid import page
+
+    said = "Removed the key pair of" if value.removed else "There was no key pair in"
+    return page(Text(f"{said} profile {value.profile}."), frame)
