@@ -25,7 +25,7 @@ from typing import Any, Literal, NamedTuple, Self
 import msgspec
 
 from alpacli.domain.ticks import instant_text
-from alpacli.wire.frames import encode_messages
+from alpacli.wire.commands import encode_messages
 
 Encoding = Literal["json", "msgpack"]
 BEAT, MARK = "BEAT", "AAA"

@@ -50,7 +50,8 @@ from alpacli.streams.session import Action
 from alpacli.streams.supervisor import Sink
 from alpacli.wire import columns, market, pages, quotes, rest
 from alpacli.wire.errors import refusal
-from alpacli.wire.frames import BadFrame, Encoding, decode, decode_update, encode_lines, nine_digits, subject
+from alpacli.wire.frames import BadFrame, Encoding, decode, decode_update, nine_digits
+from alpacli.wire.lines import encode_lines, subject
 from alpacli.wire.serving import login_in, read_market, read_trading
 
 AT: Final = "2026-01-05T14:30:00.123456789Z"

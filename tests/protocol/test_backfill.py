@@ -17,7 +17,8 @@ from alpacli.runtime import open_backfill
 from alpacli.settings import Flags, Settings, load
 from alpacli.streams.feeds import find_feed
 from alpacli.wire import market
-from alpacli.wire.frames import Message, encode_lines
+from alpacli.wire.frames import Message
+from alpacli.wire.lines import encode_lines
 
 BOTH = Interest({"trades": ["AAPL", "MSFT"], "bars": ["AAPL"], "quotes": ["AAPL"]})
 

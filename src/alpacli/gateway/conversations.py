@@ -18,7 +18,8 @@ from alpacli.gateway.relay import Client, Outlet, Relay
 from alpacli.ports import Clock
 from alpacli.streams.events import Gap, Lagging, Live, Reconnecting, Refused
 from alpacli.streams.feeds import FEEDS, Feed, find_feed
-from alpacli.wire.frames import BadFrame, Encoding, Failure, decode_command
+from alpacli.wire.commands import decode_command
+from alpacli.wire.frames import BadFrame, Encoding, Failure
 from alpacli.wire.serving import (
     TEXTS,
     Channels,

@@ -19,7 +19,7 @@ from alpacli.sim.exchange import Exchange
 from alpacli.sim.faults import Faults
 from alpacli.sim.pace import Pace
 from alpacli.sim.sockets import CHANNELS, PATHS, TICK_S, Limits, MarketSession, Occupancy, Session, open_session
-from alpacli.wire.frames import encode_messages
+from alpacli.wire.commands import encode_messages
 from alpacli.wire.serving import TEXTS
 
 if TYPE_CHECKING:

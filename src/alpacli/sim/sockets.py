@@ -16,7 +16,8 @@ from alpacli.sim.exchange import Exchange
 from alpacli.sim.feed import BAR_DELAY_NS, MINUTE_NS, TEST_SYMBOL, Feed
 from alpacli.sim.option_data import OptionFeed
 from alpacli.sim.updates import UPDATES_PATH, TradingSession
-from alpacli.wire.frames import Encoding, Failure, encode_messages
+from alpacli.wire.commands import encode_messages
+from alpacli.wire.frames import Encoding, Failure
 from alpacli.wire.serving import (
     LOGIN_WITHIN_S,
     TEXTS,

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from alpacli.domain.ticks import AnyTick
-from alpacli.wire.frames import Message, encode_lines
+from alpacli.wire.frames import Message
+from alpacli.wire.lines import encode_lines
 
 _decoder = msgspec.json.Decoder(AnyTick)
 

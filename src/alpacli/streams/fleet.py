@@ -27,7 +27,7 @@ from alpacli.streams.events import Connecting, Event, Gap, Lagging, Live, Reconn
 from alpacli.streams.local import HEADER_BYTES, pack_event, unpack_event
 from alpacli.streams.session import Action
 from alpacli.streams.supervisor import Shareable, Sink
-from alpacli.wire.frames import decode_lines
+from alpacli.wire.lines import decode_lines
 
 HEARTBEAT_S: Final = 0.5
 TELL_S: Final = 0.003

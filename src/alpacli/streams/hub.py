@@ -23,7 +23,8 @@ from alpacli.streams.events import Event, Gap, Health, Live, Reconnecting, Refus
 from alpacli.streams.local import BEAT, LINES, VERSION, pack, pack_event, pack_failure
 from alpacli.streams.session import Action
 from alpacli.streams.supervisor import Shareable
-from alpacli.wire.frames import Message, encode_lines, subject
+from alpacli.wire.frames import Message
+from alpacli.wire.lines import encode_lines, subject
 
 FLUSH_S: Final = 0.004
 """Messages wait for the next delivery when the last was less than this ago: a wake-up costs a member more than they do."""

@@ -10,7 +10,7 @@ from typing import Final, Literal, NamedTuple, Protocol
 from alpacli.domain.ticks import Interest
 from alpacli.errors import AlpacliError, AuthenticationError, StreamLost, StreamRefused
 from alpacli.streams.events import Connecting, Event, Lagging, Live, Refused
-from alpacli.wire import frames
+from alpacli.wire import commands, frames
 from alpacli.wire.frames import BadFrame, Encoding, Failure, Message
 
 Action = Literal["subscribe", "unsubscribe"]
@@ -101,11 +101,11 @@ class MarketSession:
 
     def change(self, action: Action, interest: Interest) -> list[str | bytes]:
         self._asked.append((action, interest))
-        return [self._encode(frames.change(action, interest.as_dict()))]
+        return [self._encode(commands.change(action, interest.as_dict()))]
 
     def _succeeded(self, message: str, step: Step) -> None:
         if message == "connected":
-            step.send.append(self._encode(frames.login(*self._login)))
+            step.send.append(self._encode(commands.login(*self._login)))
             step.events.append(Connecting("authenticating"))
         elif message == "authenticated":
             if self._wanted:
@@ -129,7 +129,7 @@ class MarketSession:
         raise refusal(failure)
 
     def _encode(self, command: dict[str, object]) -> str | bytes:
-        return frames.encode_command(command, self._encoding)
+        return commands.encode_command(command, self._encoding)
 
 
 class UpdatesSession:
@@ -144,7 +144,7 @@ class UpdatesSession:
         return False
 
     def begin(self) -> tuple[list[str | bytes], str]:
-        return [frames.encode_command(frames.login(*self._login))], "authenticating"
+        return [commands.encode_command(commands.login(*self._login))], "authenticating"
 
     def receive(self, frame: str | bytes) -> Step:
         try:
@@ -156,7 +156,7 @@ class UpdatesSession:
             if isinstance(control, frames.Authorization):
                 if not control.authorized:
                     raise refusal(Failure(402, "auth failed"))
-                step.send.append(frames.encode_command(frames.listen(["trade_updates"])))
+                step.send.append(commands.encode_command(commands.listen(["trade_updates"])))
                 step.events.append(Connecting("subscribing"))
             elif isinstance(control, frames.Listening):
                 if "trade_updates" not in control.streams:

@@ -8,14 +8,14 @@ Source: "Real-time Data" (market data) and "Websocket Streaming" (trading stream
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Raw, Struct
 
-from alpacli.domain.ticks import CHANNELS, Bar, DailyBar, Json, Quote, Text, Tick, Trade, UpdatedBar, instant_text
+from alpacli.domain.ticks import Bar, DailyBar, Json, Quote, Text, Tick, Trade, UpdatedBar, instant_text
 
 Encoding = Literal["json", "msgpack"]
 Loose = dict[str, object]
@@ -190,8 +190,7 @@ _levels: Final = msgspec.json.Decoder(list[dict[str, Raw]])
 _envelope: Final = msgspec.json.Decoder(dict[str, Raw])
 _text: Final = msgspec.json.Decoder(str)
 _lists: Final = msgspec.json.Decoder(list[str])
-_lines: Final = msgspec.json.Encoder(decimal_format="number")
-_NOT_JSON: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
+NOT_JSON: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
 _BREAKS: Final = str.maketrans("\r\n", "  ")
 _BAR_TICKS: Final[Mapping[type, type[Bar]]] = {_Bar: Bar, _UpdatedBar: UpdatedBar, _DailyBar: DailyBar}
 
@@ -208,18 +207,18 @@ def decode(frame: str | bytes, encoding: Encoding = "json") -> Frame:
             return Frame(_decode_typed(text), [], 0)
         except msgspec.ValidationError:
             pass  # well-formed as far as it was read: something else than trades, quotes and bars as documented
-        except _NOT_JSON as error:
+        except NOT_JSON as error:
             raise BadFrame(f"not JSON ({len(frame)} bytes)") from error
         try:
             messages: Sequence[Mapping[str, object]] = _loose.decode(text)
-        except _NOT_JSON as error:
+        except NOT_JSON as error:
             raise BadFrame(f"not an array of JSON objects ({len(frame)} bytes)") from error
     else:
         messages = _unpack(frame)
     result = Frame([], [], 0)
     unknown = 0
     for message in messages:
-        kind = _plain(message.get("T"))
+        kind = plain_text(message.get("T"))
         if isinstance(kind, str) and kind in WIRE_NAMES:
             tick = _loose_tick(kind, message)
             if tick is None:
@@ -274,7 +273,7 @@ def _loose_tick(kind: str, message: Mapping[str, object]) -> Loose | None:
     name, names = WIRE_NAMES[kind]
     tick: Loose = {"type": name}
     if kind != "n":
-        symbol = _plain(message.get("S"))
+        symbol = plain_text(message.get("S"))
         if not isinstance(symbol, str):
             return None
         tick["symbol"] = symbol
@@ -315,11 +314,11 @@ def _book_side(value: object) -> object:
 
 
 def _timestamp(value: object) -> object:
-    plain = _plain(value)
+    plain = plain_text(value)
     return nine_digits(plain) if isinstance(plain, str) else value
 
 
-def _plain(value: object) -> object:
+def plain_text(value: object) -> object:
     """Return a string for what is one, in either encoding; numbers stay as they are."""
     if isinstance(value, Raw):
         try:
@@ -336,9 +335,9 @@ def _number(value: object) -> int:
 
 def _control(kind: object, message: Mapping[str, object]) -> Control | None:
     if kind == "success":
-        return Success(str(_plain(message.get("msg"))))
+        return Success(str(plain_text(message.get("msg"))))
     if kind == "error":
-        return Failure(_number(message.get("code")), str(_plain(message.get("msg"))))
+        return Failure(_number(message.get("code")), str(plain_text(message.get("msg"))))
     if kind == "subscription":
         return Subscription({name: _names(value) for name, value in message.items() if name != "T"})
     return None
@@ -417,9 +416,9 @@ def decode_update(frame: str | bytes) -> Frame:
     """
     try:
         envelope = _envelope.decode(_one_line(frame))
-    except _NOT_JSON as error:
+    except NOT_JSON as error:
         raise BadFrame(f"not a JSON object ({len(frame)} bytes)") from error
-    stream = _plain(envelope.get("stream"))
+    stream = plain_text(envelope.get("stream"))
     try:
         data = _envelope.decode(envelope["data"]) if "data" in envelope else None
     except msgspec.DecodeError:
@@ -428,25 +427,25 @@ def decode_update(frame: str | bytes) -> Frame:
         return Frame([], [], 1)
     if stream == "authorization":
         return Frame(
-            [], [Authorization(_plain(data.get("status")) == "authorized", str(_plain(data.get("action"))))], 0
+            [], [Authorization(plain_text(data.get("status")) == "authorized", str(plain_text(data.get("action"))))], 0
         )
     if stream == "listening":
         return Frame([], [Listening(_names(data.get("streams")))], 0)
     if stream == "trade_updates":
         return Frame([_trade_update(data)], [], 0)
-    if _plain(envelope.get("action")) == "error":
-        return Frame([], [Failure(_number(data.get("code")), str(_plain(data.get("error_message"))))], 0)
+    if plain_text(envelope.get("action")) == "error":
+        return Frame([], [Failure(_number(data.get("code")), str(plain_text(data.get("error_message"))))], 0)
     return Frame([], [], 1)
 
 
 def _trade_update(data: Mapping[str, Raw]) -> Loose:
     """Quoted decimals become JSON numbers with the same digits, in the order too, as everywhere in alpacli's output."""
-    update: Loose = {"type": "trade_update", "event": _plain(data.get("event", Raw(b'""'))), "symbol": ""}
+    update: Loose = {"type": "trade_update", "event": plain_text(data.get("event", Raw(b'""'))), "symbol": ""}
     if "timestamp" in data:
         update["timestamp"] = _timestamp(data["timestamp"])
     for name, value in data.items():
         if name in ("price", "qty", "position_qty"):
-            plain = _plain(value)
+            plain = plain_text(value)
             update[name] = Raw(plain.encode()) if isinstance(plain, str) and _is_number(plain) else value
         elif name == "order":
             update["order"] = _order(value)
@@ -471,7 +470,7 @@ def _order(order: Raw) -> Raw:
 def _symbol(order: Raw) -> str:
     """Return the symbol; an order with several legs has none of its own."""
     try:
-        symbol = _plain(_envelope.decode(order).get("symbol"))
+        symbol = plain_text(_envelope.decode(order).get("symbol"))
     except msgspec.DecodeError:
         return ""
     return symbol if isinstance(symbol, str) else ""
@@ -482,151 +481,3 @@ def _is_number(text: str) -> bool:
         return Decimal(text).is_finite() and text.isascii()
     except ArithmeticError:
         return False
-
-
-# ---------------------------------------------------------------------------------------------- what we say
-
-
-def login(key_id: str, secret: str) -> dict[str, object]:
-    return {"action": "auth", "key": key_id, "secret": secret}
-
-
-def change(action: Literal["subscribe", "unsubscribe"], channels: Mapping[str, Sequence[str]]) -> dict[str, object]:
-    """Return the command that adds or removes symbols; the server answers with the complete state."""
-    return {"action": action, **{name: list(symbols) for name, symbols in channels.items() if symbols}}
-
-
-def listen(streams: Sequence[str]) -> dict[str, object]:
-    return {"action": "listen", "data": {"streams": list(streams)}}
-
-
-def encode_command(command: Mapping[str, object], encoding: Encoding = "json") -> str | bytes:
-    if encoding == "json":
-        return msgspec.json.encode(command).decode()
-    return msgspec.msgpack.encode(command)
-
-
-# ---------------------------------------------------------------------------------------- the other direction
-
-
-def decode_command(frame: str | bytes, encoding: Encoding = "json") -> dict[str, Any]:
-    """Read what a client says.
-
-    Raises:
-        BadFrame: it is not an object.
-    """
-    decoder: Callable[..., Any] = msgspec.json.decode if encoding == "json" else msgspec.msgpack.decode
-    try:
-        command = decoder(frame)
-    except (*_NOT_JSON, TypeError) as error:
-        raise BadFrame("not a command") from error
-    if not isinstance(command, dict):
-        raise BadFrame("not a command")
-    return command
-
-
-def encode_messages(messages: Sequence[Mapping[str, object]], encoding: Encoding = "json") -> str | bytes:
-    """Write a server's frame: an array of messages under Alpaca's short names, ``T`` first.
-
-    Times (``t``, ``created_at``, ``updated_at``) are given in nanoseconds since 1970; numbers as ``Decimal`` or ``int``.
-    """
-    if encoding == "json":
-        return _lines.encode([_with_times(message, instant_text) for message in messages]).decode()
-    import msgpack
-
-    packed: bytes = msgpack.packb(
-        [_with_times(message, msgpack.Timestamp.from_unix_nano) for message in messages], default=_packable
-    )
-    return packed
-
-
-def _with_times(message: Mapping[str, object], make: Callable[[int], object]) -> dict[str, object]:
-    return {
-        name: make(value) if name in ("t", "created_at", "updated_at") and isinstance(value, int) else value
-        for name, value in message.items()
-    }
-
-
-def _packable(value: object) -> object:
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() and abs(value) < 1 << 53 else float(value)
-    raise TypeError(f"{type(value).__name__} has no place in a frame")
-
-
-# ------------------------------------------------------------------------------------------------------ lines
-
-
-def encode_lines(ticks: Sequence[object]) -> bytes:
-    """Write ticks as alpacli prints them: one JSON object a line, full names, every digit."""
-    return _lines.encode_lines(ticks)
-
-
-class _LineTrade(Trade, tag_field="type", tag="trade", forbid_unknown_fields=True, gc=False):
-    pass
-
-
-class _LineQuote(Quote, tag_field="type", tag="quote", forbid_unknown_fields=True, gc=False):
-    pass
-
-
-class _LineBar(Bar, tag_field="type", tag="bar", forbid_unknown_fields=True, gc=False):
-    pass
-
-
-_typed_lines: Final = msgspec.json.Decoder(_LineTrade | _LineQuote | _LineBar)
-
-
-def decode_lines(lines: bytes) -> list[Message]:
-    """Read what ``encode_lines`` wrote, every field and digit of it."""
-    try:
-        return list(_typed_lines.decode_lines(lines))
-    except msgspec.ValidationError:
-        return [_decode_line(line) for line in lines.splitlines()]
-
-
-def _decode_line(line: bytes) -> Message:
-    try:
-        tick: Tick = _typed_lines.decode(line)
-    except msgspec.ValidationError:
-        fields: Loose = dict(_envelope.decode(line))
-        for name in ("type", "symbol"):
-            if name in fields:
-                fields[name] = _plain(fields[name])
-        return fields
-    return tick
-
-
-def subject(tick: Message) -> tuple[str, str]:
-    """Return the ``type`` and the symbol; news is about many, so its symbol is ``*``."""
-    if isinstance(tick, dict):
-        return str(tick["type"]), str(tick.get("symbol") or "*")
-    return tick.type, tick.symbol
-
-
-__all__ = [
-    "CHANNELS",
-    "Authorization",
-    "BadFrame",
-    "Control",
-    "Encoding",
-    "Failure",
-    "Frame",
-    "Listening",
-    "Loose",
-    "Message",
-    "Subscription",
-    "Success",
-    "change",
-    "decode",
-    "decode_command",
-    "decode_lines",
-    "decode_update",
-    "encode_command",
-    "encode_lines",
-    "encode_messages",
-    "listen",
-    "login",
-    "nine_digits",
-    "subject",
-    "tick_from_element",
-]

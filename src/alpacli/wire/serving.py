@@ -13,7 +13,8 @@ from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
-from alpacli.wire.frames import BadFrame, Encoding, Failure, decode_command, encode_messages
+from alpacli.wire.commands import decode_command, encode_messages
+from alpacli.wire.frames import BadFrame, Encoding, Failure
 
 LOGIN_WITHIN_S: Final = 10.0
 """A client that has not logged in by then is sent away (404)."""

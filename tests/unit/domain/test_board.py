@@ -11,7 +11,7 @@ from msgspec import Raw
 
 from alpacli.domain.board import SAMPLE_S, SAMPLES, Board, DaySoFar, Row, Totals
 from alpacli.domain.ticks import Quote, Trade, instant_text
-from alpacli.wire import frames
+from alpacli.wire.lines import encode_lines
 
 NOW = 1_780_000_000_000_000_000
 SECOND = 1_000_000_000
@@ -247,7 +247,7 @@ def test_quoted_numbers_are_numbers_too() -> None:
 
 
 def test_a_bad_line_costs_only_itself() -> None:
-    lines = frames.encode_lines([trade(1, trade_id=1), quote(2, 3), trade(4, trade_id=2)]).splitlines()
+    lines = encode_lines([trade(1, trade_id=1), quote(2, 3), trade(4, trade_id=2)]).splitlines()
     made = board()
     made.apply_lines(b"\n".join([lines[0], b'{"type":"trade"', lines[1], b"\xff", b"", lines[2]]), NOW)
     assert (made.rows(NOW)[0].last, made.rows(NOW)[0].bid) == (4, 2)
@@ -391,7 +391,7 @@ TICKS = st.lists(
 def test_structs_dictionaries_and_lines_lead_to_the_same_board(ticks: list[dict[str, object]]) -> None:
     loose, typed, lines = board(*ticks), board(), board()
     typed.apply([struct(tick) for tick in ticks], NOW)
-    lines.apply_lines(frames.encode_lines(ticks), NOW)
+    lines.apply_lines(encode_lines(ticks), NOW)
     assert loose.rows(NOW) == typed.rows(NOW) == lines.rows(NOW)
     assert loose.totals(NOW) == typed.totals(NOW) == lines.totals(NOW)
 

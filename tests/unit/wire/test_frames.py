@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alpacli.domain.ticks import AnyTick, Interest, Quote, Trade, instant_ns, instant_text
-from alpacli.wire import frames
-from alpacli.wire.frames import BadFrame, Failure, Subscription, Success, decode, encode_lines
+from alpacli.wire import commands, frames
+from alpacli.wire.frames import BadFrame, Failure, Subscription, Success, decode
+from alpacli.wire.lines import encode_lines, subject
 
 TRADE = '{"T":"t","S":"AAPL","i":96921,"x":"D","p":126.550,"s":1,"c":["@","I"],"t":"2021-02-22T15:51:44.208Z","z":"C"}'
 QUOTE = (
@@ -170,7 +171,7 @@ def test_a_field_that_is_not_known_is_kept() -> None:
 
 def test_a_message_of_an_unknown_type_is_counted_and_the_others_are_delivered() -> None:
     frame = decode(f'[{TRADE},{{"T":"zz","S":"A"}},{{"S":"A"}},{QUOTE}]')
-    assert [frames.subject(tick) for tick in frame.ticks] == [("trade", "AAPL"), ("quote", "FAKEPACA")]
+    assert [subject(tick) for tick in frame.ticks] == [("trade", "AAPL"), ("quote", "FAKEPACA")]
     assert frame.unknown == 2
 
 
@@ -249,7 +250,7 @@ def test_a_message_over_many_lines_is_one_line(breaks: str) -> None:
     assert "\r" not in line
     assert json.loads(line)["conditions"] == ["@", "I"]
     update = json.dumps({"stream": "trade_updates", "data": {"event": "fill", "late": [1, [2]]}}, indent=1)
-    written = frames.encode_lines(frames.decode_update(update.replace("\n", breaks).encode()).ticks)
+    written = encode_lines(frames.decode_update(update.replace("\n", breaks).encode()).ticks)
     assert written.count(b"\n") == 1
     assert len(written.splitlines()) == 1
 
@@ -258,7 +259,7 @@ def test_a_message_over_many_lines_is_one_line(breaks: str) -> None:
 def test_no_bytes_can_do_more_than_be_refused(frame: bytes, encoding: frames.Encoding) -> None:
     with contextlib.suppress(BadFrame):
         read = decode(frame, encoding).ticks
-        lines = frames.encode_lines(read).splitlines()
+        lines = encode_lines(read).splitlines()
         assert len(lines) == len(read)
         assert all(isinstance(json.loads(line), dict) for line in lines)
 
@@ -280,7 +281,7 @@ def test_times_go_through_text_and_both_encodings_without_losing_a_nanosecond(at
     assert instant_ns(instant_text(at_ns)) == at_ns
     for encoding in ("json", "msgpack"):
         message = {"T": "q", "S": "A", "bp": Decimal("1.25"), "bs": 1, "ap": 2, "as": 3, "t": at_ns}
-        (tick,) = decode(frames.encode_messages([message], encoding), encoding).ticks
+        (tick,) = decode(commands.encode_messages([message], encoding), encoding).ticks
         (line,) = encode_lines([tick]).splitlines()
         quote = msgspec.json.decode(line, type=Quote)
         assert quote.at_ns == at_ns

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from alpacli.wire.frames import BadFrame, decode, decode_command, decode_update
+from alpacli.wire.commands import decode_command
+from alpacli.wire.frames import BadFrame, decode, decode_update
 from alpacli.wire.serving import Login, login_in
 
 

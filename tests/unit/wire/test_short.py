@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alpacli.wire.frames import decode, decode_lines, decode_update, encode_lines, encode_messages, subject
+from alpacli.wire.commands import encode_messages
+from alpacli.wire.frames import decode, decode_update
+from alpacli.wire.lines import decode_lines, encode_lines, subject
 from alpacli.wire.short import envelope, short_json, short_msgpack
 
 AT_NS = 1_767_366_000_123_456_789
