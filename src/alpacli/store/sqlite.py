@@ -10,7 +10,7 @@ import os
 import sqlite3
 from _thread import allocate_lock
 from collections.abc import Callable
-from typing import Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from alpacli.errors import StoreUnavailable
 from alpacli.ports import (
@@ -26,22 +26,18 @@ from alpacli.ports import (
     Refused,
     Ticket,
     Wait,
-    Waiting,
 )
 from alpacli.store.policy import (
     FLIGHT_S,
     GRACE_S,
     KEEP_S,
     LIVENESS_S,
-    LONGEST_WAIT_S,
-    MARGIN_S,
     POLL_S,
-    TURN_S,
-    foreign_until,
-    free_at,
     scope_of,
-    share,
 )
+
+if TYPE_CHECKING:
+    from alpacli.store.sqlite_budget import SqliteBudget
 
 T = TypeVar("T")
 
@@ -67,9 +63,6 @@ CREATE TABLE budget (scope TEXT PRIMARY KEY, foreign_n INTEGER NOT NULL DEFAULT 
                      probe TEXT NOT NULL DEFAULT '', probe_until REAL NOT NULL DEFAULT 0) WITHOUT ROWID;
 CREATE TABLE usage (scope TEXT, minute INTEGER, n INTEGER NOT NULL, PRIMARY KEY (scope, minute)) WITHOUT ROWID;
 """
-_SELECT_BUDGET: Final = (
-    "SELECT foreign_n, foreign_until, cap, failures, open_until, probe, probe_until FROM budget WHERE scope = ?"
-)
 _COUNT: Final = """
 INSERT INTO hits (scope, hits, misses) VALUES (?1, ?2, ?3)
 ON CONFLICT (scope) DO UPDATE SET hits = hits + ?2, misses = misses + ?3
@@ -102,9 +95,7 @@ class SqliteStore:
         self.kind = "memory" if path == ":memory:" else "sqlite"
         self.path = path
         self._clock = clock
-        self._flight_s = flight_s
-        self._liveness_s = liveness_s
-        self._grace_s = grace_s
+        self._budget_times_s = (flight_s, liveness_s, grace_s)
         self._busy_s = busy_s
         self._lock = allocate_lock()
         self._connection: sqlite3.Connection | None = None
@@ -249,201 +240,22 @@ class SqliteStore:
     # ------------------------------------------------------------------------------------------------- budget
 
     def admit(self, rules: BudgetRules, ticket: Ticket) -> Granted | Wait | Refused:
-        return self._write(lambda db, now: self._admit(db, now, rules, ticket))
+        return self._write(lambda db, now: self._budget.admit(db, now, rules, ticket))
 
     def settle(self, rules: BudgetRules, ticket: Ticket, outcome: Outcome) -> None:
-        self._write(lambda db, now: self._settle(db, now, rules, ticket, outcome))
+        self._write(lambda db, now: self._budget.settle(db, now, rules, ticket, outcome))
 
     def leave(self, rules: BudgetRules, ticket: Ticket) -> None:
-        def work(db: sqlite3.Connection, _: float) -> None:
-            mine = (rules.scope, ticket.id)
-            db.execute("DELETE FROM waiting WHERE scope = ? AND id = ?", mine)
-            db.execute("DELETE FROM flying WHERE scope = ? AND id = ?", mine)
-            db.execute("UPDATE budget SET probe = '', probe_until = 0 WHERE scope = ? AND probe = ?", mine)
-
-        self._write(work)
+        self._write(lambda db, _: self._budget.leave(db, rules, ticket))
 
     def limits(self, rules: BudgetRules) -> LimitsReport:
-        return self._write(lambda db, now: self._limits(db, now, rules))
+        return self._write(lambda db, now: self._budget.limits(db, now, rules))
 
-    def _admit(
-        self, db: sqlite3.Connection, now: float, rules: BudgetRules, ticket: Ticket
-    ) -> Granted | Wait | Refused:
-        scope = rules.scope
-        foreign, until, cap, _, open_until, probe, probe_until = db.execute(_SELECT_BUDGET, (scope,)).fetchone() or _NEW
-        if open_until:
-            if open_until > now + rules.breaker_open_s:  # the clock was set back
-                db.execute("UPDATE budget SET open_until = ? WHERE scope = ?", (now + rules.breaker_open_s, scope))
-            retry_in_s = self._breaker_wait(now, rules, open_until, "" if probe == ticket.id else probe, probe_until)
-            if retry_in_s > 0:
-                db.execute("DELETE FROM waiting WHERE scope = ? AND id = ?", (scope, ticket.id))
-                return Refused(retry_in_s)
+    @property
+    def _budget(self) -> "SqliteBudget":
+        from alpacli.store.sqlite_budget import SqliteBudget
 
-        foreign = foreign if now < until <= now + rules.window_s + 1 else 0
-        used = foreign + self._occupied(db, now, rules)
-        limit, reserve = share(rules.limit, rules.reserve, cap)
-        slots = limit if ticket.urgent else limit - reserve
-
-        queue = self._queue(db, now, scope)
-        ahead = _ahead(queue, ticket)
-        prompt = [place for place in queue if now - self._grace_s <= place[2] or place[0] == ticket.id]
-        turn = _ahead(prompt, ticket)
-        if used + ahead < slots and not turn:
-            if queue:
-                db.execute("DELETE FROM waiting WHERE scope = ? AND id = ?", (scope, ticket.id))
-            if not db.execute("INSERT OR IGNORE INTO flying VALUES (?, ?, ?)", (scope, ticket.id, now)).rowcount:
-                # Granted before and never settled: that request counts too.
-                db.execute("INSERT INTO sent VALUES (?, ?)", (scope, now))
-                db.execute("UPDATE flying SET at = ? WHERE scope = ? AND id = ?", (now, scope, ticket.id))
-            db.execute(
-                "INSERT INTO usage VALUES (?, ?, 1) ON CONFLICT (scope, minute) DO UPDATE SET n = n + 1",
-                (scope, int(now // 60)),
-            )
-            if open_until:
-                db.execute(
-                    "UPDATE budget SET probe = ?, probe_until = ? WHERE scope = ?",
-                    (ticket.id, now + self._flight_s, scope),
-                )
-            return Granted(probe=bool(open_until))
-
-        times = self._free_times(db, now, rules, foreign, until)
-        earliest_s = free_at(times, used + ahead - slots, slots, now, rules.window_s) - now + MARGIN_S
-        earliest_s = max(earliest_s, MARGIN_S, turn * TURN_S)
-        wait_s = min(earliest_s, LONGEST_WAIT_S)
-        db.execute(
-            "INSERT INTO waiting (scope, id, label, urgent, since, expires, wakes) VALUES (?, ?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (scope, id) DO UPDATE SET expires = excluded.expires, wakes = excluded.wakes",
-            (scope, ticket.id, ticket.label, ticket.urgent, now, now + self._liveness_s, now + wait_s),
-        )
-        return Wait(wait_s, ahead, earliest_s)
-
-    def _occupied(self, db: sqlite3.Connection, now: float, rules: BudgetRules) -> int:
-        """Count our own slots, after freeing the old ones. Stamps of a clock that was set back count from now."""
-        scope, oldest_sent, oldest_flying = rules.scope, now - rules.window_s, now - rules.window_s - self._flight_s
-        count, first, last = db.execute(
-            "SELECT count(*), min(at), max(at) FROM sent WHERE scope = ?", (scope,)
-        ).fetchone()
-        if count and first < oldest_sent:
-            count -= db.execute("DELETE FROM sent WHERE scope = ? AND at < ?", (scope, oldest_sent)).rowcount
-        if count and last > now:
-            db.execute("UPDATE sent SET at = ? WHERE scope = ? AND at > ?", (now, scope, now))
-        flying, first, last = db.execute(
-            "SELECT count(*), min(at), max(at) FROM flying WHERE scope = ?", (scope,)
-        ).fetchone()
-        if flying and first < oldest_flying:
-            flying -= db.execute("DELETE FROM flying WHERE scope = ? AND at < ?", (scope, oldest_flying)).rowcount
-        if flying and last > now:
-            db.execute("UPDATE flying SET at = ? WHERE scope = ? AND at > ?", (now, scope, now))
-        return int(count + flying)
-
-    def _breaker_wait(self, now: float, rules: BudgetRules, open_until: float, probe: str, probe_until: float) -> float:
-        """Return how long an open breaker still refuses; 0 when a probe may go. No wait is longer than its own rule."""
-        if now < open_until:
-            return float(min(open_until - now, rules.breaker_open_s))
-        if probe and now < probe_until <= now + self._flight_s + 1.0:
-            return float(min(probe_until - now, LONGEST_WAIT_S))
-        return 0.0
-
-    def _free_times(
-        self, db: sqlite3.Connection, now: float, rules: BudgetRules, foreign: int, until: float
-    ) -> list[float]:
-        """Return when each occupied slot can free at the earliest, sorted: one in flight is settled now at best."""
-        times = [at + rules.window_s for (at,) in db.execute("SELECT at FROM sent WHERE scope = ?", (rules.scope,))]
-        times += [
-            min(now, at + self._flight_s) + rules.window_s
-            for (at,) in db.execute("SELECT at FROM flying WHERE scope = ?", (rules.scope,))
-        ]
-        times += [until] * foreign
-        times.sort()
-        return times
-
-    def _queue(self, db: sqlite3.Connection, now: float, scope: str) -> list[tuple[str, bool, float]]:
-        """Return the living tickets, oldest first, as (id, urgent, when they were told to ask again)."""
-        rows = db.execute(
-            "SELECT id, urgent, wakes, expires FROM waiting WHERE scope = ? ORDER BY seq", (scope,)
-        ).fetchall()
-        latest = now + self._liveness_s
-        if any(not now <= expires <= latest for *_, expires in rows):
-            db.execute("DELETE FROM waiting WHERE scope = ? AND expires < ?", (scope, now))
-            db.execute(
-                "UPDATE waiting SET expires = ?1, since = min(since, ?2), wakes = min(wakes, ?2)"
-                " WHERE scope = ?3 AND expires > ?1",
-                (latest, now, scope),
-            )
-        return [(ticket_id, bool(urgent), wakes) for ticket_id, urgent, wakes, expires in rows if now <= expires]
-
-    def _settle(self, db: sqlite3.Connection, now: float, rules: BudgetRules, ticket: Ticket, outcome: Outcome) -> None:
-        scope = rules.scope
-        db.execute("DELETE FROM flying WHERE scope = ? AND id = ?", (scope, ticket.id))
-        db.execute("INSERT INTO sent VALUES (?, ?)", (scope, now))
-        row = tuple(db.execute(_SELECT_BUDGET, (scope,)).fetchone() or _NEW)
-        foreign, until, cap, failures, open_until, probe, probe_until = row
-
-        if open_until:
-            if probe == ticket.id:
-                probe, probe_until = "", 0.0
-                if outcome.failed is not None:
-                    failures, open_until = 0, now + rules.breaker_open_s if outcome.failed else 0.0
-        elif outcome.failed is False:
-            failures = 0
-        elif outcome.failed:
-            failures += 1
-            if failures >= rules.breaker_failures:
-                open_until = now + rules.breaker_open_s
-
-        if outcome.limit is not None and outcome.limit > 0:
-            cap = outcome.limit  # as told: the next caller's own limit may be another one
-        if outcome.remaining is not None:
-            # Never more than our limit: what others leave of a larger one only matters when it is less than ours.
-            seen = min(cap or rules.limit, rules.limit) - max(0, outcome.remaining)
-            foreign, until = _foreign(
-                (foreign, until),
-                max(0, seen - self._occupied(db, now, rules)),
-                foreign_until(outcome.reset_at, now, rules.window_s),
-            )
-        changed = (foreign, until, cap, failures, open_until, probe, probe_until)
-        if changed != row:
-            db.execute("INSERT OR REPLACE INTO budget VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (scope, *changed))
-
-    def _limits(self, db: sqlite3.Connection, now: float, rules: BudgetRules) -> LimitsReport:
-        scope = rules.scope
-        foreign, until, cap, _, open_until, probe, probe_until = db.execute(_SELECT_BUDGET, (scope,)).fetchone() or _NEW
-        foreign = foreign if now < until <= now + rules.window_s + 1 else 0
-        used = foreign + self._occupied(db, now, rules)
-        limit, reserve = share(rules.limit, rules.reserve, cap)
-        self._queue(db, now, scope)
-        waiting = tuple(
-            Waiting(label, max(0.0, now - since), bool(urgent))
-            for label, since, urgent in db.execute(
-                "SELECT label, since, urgent FROM waiting WHERE scope = ? ORDER BY urgent DESC, seq", (scope,)
-            )
-        )
-        minute = int(now // 60)
-        (sent,) = db.execute(
-            "SELECT total(n) FROM usage WHERE scope = ? AND minute > ? AND minute <= ?", (scope, minute - 60, minute)
-        ).fetchone()
-        reset_s = 0.0
-        if used >= limit:
-            times = self._free_times(db, now, rules, foreign, until)
-            reset_s = max(0.0, free_at(times, used - limit, limit, now, rules.window_s) - now)
-        breaker: Literal["closed", "open", "half-open"] = "closed"
-        retry_in_s = 0.0
-        if open_until:
-            breaker = "open" if now < open_until else "half-open"
-            retry_in_s = self._breaker_wait(now, rules, open_until, probe, probe_until)
-        return LimitsReport(
-            limit=limit,
-            reserve=reserve,
-            window_s=rules.window_s,
-            used=used,
-            foreign=foreign,
-            left=max(0, limit - used),
-            utilisation=min(1.0, sent / (rules.limit * 3600.0 / rules.window_s)),
-            reset_s=reset_s,
-            waiting=waiting,
-            breaker=breaker,
-            breaker_retry_in_s=retry_in_s,
-        )
+        return SqliteBudget(*self._budget_times_s)
 
     # ------------------------------------------------------------------------------------------- transactions
 
@@ -579,36 +391,9 @@ class SqliteStore:
             db.execute(f"DELETE FROM {table} WHERE {column} < ?", (now - KEEP_S,))  # noqa: S608 - names from above
 
 
-_NEW: Final[tuple[Any, ...]] = (0, 0.0, None, 0, 0.0, "", 0.0)
-"""The budget row of an account that has none yet."""
-
-
 def is_corrupt(error: StoreUnavailable) -> bool:
     """Tell a file that is no database (any more) from one that only cannot be used now."""
     return getattr(error.__cause__, "sqlite_errorcode", 0) & 0xFF in _CORRUPT
-
-
-def _ahead(queue: list[tuple[str, bool, float]], ticket: Ticket) -> int:
-    """Count who goes first: those of the same kind that came earlier, and before others every urgent one."""
-    ahead = 0 if ticket.urgent else sum(urgent for _, urgent, _ in queue)
-    for ticket_id, urgent, _ in queue:
-        if ticket_id == ticket.id:
-            break
-        ahead += urgent is ticket.urgent
-    return ahead
-
-
-def _foreign(known: tuple[int, float], count: int, until: float) -> tuple[int, float]:
-    """Merge what a server's answer told of other programs with what is known.
-
-    Within one of the server's windows the foreign count only grows, and answers may come in any order; a later window
-    replaces it.
-    """
-    if until < known[1] - 0.5:
-        return known
-    if until < known[1] + 0.5:
-        return max(known[0], count), known[1]
-    return count, until
 
 
 def _identity(path: str) -> tuple[int, int] | None:
