@@ -152,62 +152,6 @@ def _rows(name: str, what: str, taken: _Taken, due: Sequence[int], goal_ms: floa
     ]
 
 
-def soak(_: int, minutes: float = 3.0, clients: int = 20) -> list[Row]:
-    """A gateway that relays while clients come and go: memory and open files at the beginning and at the end.
-
-    An hour: ``python -c "from benchmarks.relays import soak; print(soak(1, 60))"``.
-    """
-    with ExitStack() as stack:
-        feed = stack.enter_context(Feed())
-        at = stack.enter_context(place(feed))
-        gateway = stack.enter_context(_gateway(at))
-        headers = _headers(at)
-        stack.enter_context(
-            Listeners(gateway.url, feed.url, headers, clients=clients, per_client=_PER_CLIENT, symbols=_SYMBOLS)
-        )
-        hub = at.hub()
-        feed.begin("pace", rate=5000, seconds=minutes * 60, per_frame=20, symbols=_SYMBOLS)
-        until = time.monotonic() + minutes * 60 - 5
-        looked: list[tuple[float, float, int]] = []
-        come = 0
-        while time.monotonic() < until:
-            with Listeners(gateway.url, feed.url, headers, clients=10, per_client=20, symbols=_SYMBOLS, stuck=1):
-                time.sleep(1.0)
-            come += 11
-            time.sleep(0.5)
-            files = len(os.listdir(f"/proc/{gateway.pid}/fd"))
-            looked.append((resident_mib(gateway.pid) or 0.0, resident_mib(hub) or 0.0, files))
-        feed.finished()
-    early, late = looked[len(looked) // 5], looked[-1]
-    what = f"soak, {minutes:g} minutes, {come} clients came and went"
-    return [
-        Row(
-            "soak",
-            f"{what}: gateway",
-            "flat",
-            f"{late[0] - early[0]:+.1f} MiB",
-            late[0] - early[0] < 8,
-            f"{late[0]:.0f} MiB",
-        ),
-        Row(
-            "soak",
-            f"{what}: hub",
-            "flat",
-            f"{late[1] - early[1]:+.1f} MiB",
-            late[1] - early[1] < 8,
-            f"{late[1]:.0f} MiB",
-        ),
-        Row(
-            "soak",
-            f"{what}: open files",
-            "flat",
-            f"{late[2] - early[2]:+d}",
-            late[2] <= early[2] + 1,
-            f"{late[2]} at the end",
-        ),
-    ]
-
-
 def fleet(_: int, seconds: float = 15.0, clients: int = 10) -> list[Row]:
     """Clients of a gateway that hears through Redis from another one, which has the connection; and its death."""
     with ExitStack() as stack:

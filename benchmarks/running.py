@@ -134,12 +134,7 @@ class Place:
 
     def hub(self) -> int | None:
         """Return the hub's process id; ``None`` when there is none, or the platform does not tell."""
-        for path in self._sockets.glob("*.sock"):
-            with socket.socket(socket.AF_UNIX) as probe, suppress(OSError, AttributeError):
-                probe.connect(str(path))
-                pid, _, _ = struct.unpack("iII", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-                return int(pid)
-        return None
+        return next(iter(hub_of(self._sockets)), None)
 
     def end_hub(self) -> None:
         pid = self.hub()
@@ -149,6 +144,17 @@ class Place:
         deadline = time.monotonic() + 5
         while list(self._sockets.glob("*.sock")) and time.monotonic() < deadline:
             time.sleep(0.01)
+
+
+def hub_of(sockets: Path) -> list[int]:
+    """Return the processes that hold the shared connections of this directory of sockets, as far as the platform tells."""
+    found = []
+    for path in sockets.glob("*.sock"):
+        with socket.socket(socket.AF_UNIX) as probe, suppress(OSError, AttributeError):
+            probe.connect(str(path))
+            pid, _, _ = struct.unpack("iII", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            found.append(int(pid))
+    return found
 
 
 @contextmanager

@@ -57,6 +57,7 @@ class _Known(Collector):
 
     def collect(self) -> Iterable[Metric]:
         yield from self._shared
+        yield _gauge("alpacli_tasks", "asyncio tasks that exist; it follows the clients.", len(asyncio.all_tasks()))
         yield from self._streams()
 
     def _cache(self) -> list[Metric]:
