@@ -76,7 +76,7 @@ class _Load:
             thread.join(60)
 
     def sdk(self) -> None:
-        """One client of the official SDK from start to end: it reads, buys, and sells again."""
+        """One client of the official SDK from start to end: it reads, buys, and closes."""
         from alpaca.trading.client import TradingClient
         from alpaca.trading.enums import OrderSide, TimeInForce
         from alpaca.trading.requests import MarketOrderRequest
@@ -84,10 +84,12 @@ class _Load:
         client = TradingClient(*self.keys, url_override=self.url)
         client.get_account()
         client.get_all_positions()
-        for side in (OrderSide.BUY, OrderSide.SELL):
-            qty = round(0.01 + self.counts.get("SDK clients", 0) % 50 / 1000, 3) if side == OrderSide.BUY else 0.005
-            client.submit_order(MarketOrderRequest(symbol="BTC/USD", qty=qty, side=side, time_in_force=TimeInForce.GTC))
-            self.over.wait(1.5)
+        client.submit_order(
+            MarketOrderRequest(symbol="BTC/USD", qty=0.01, side=OrderSide.BUY, time_in_force=TimeInForce.GTC)
+        )
+        self.over.wait(2.0)
+        client.close_position("BTCUSD")
+        self.over.wait(2.0)
         client.get_orders()
         client._session.close()
 
@@ -221,7 +223,7 @@ def _watch(minutes: float, load: _Load, pid: int, sockets: Path, told: Callable[
             )
         )
         if len(looks) % 6 == 0:
-            told(" ".join(f"{value:.1f}" for value in looks[-1]) + f" {load.counts}\n")
+            told(f"{' '.join(f'{value:.1f}' for value in looks[-1])} {load.counts} {load.failures[-1:]}\n")
     return looks
 
 

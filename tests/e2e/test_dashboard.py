@@ -175,6 +175,7 @@ def test_metrics_need_a_token_and_count_what_happened(user: Alpacli, gateway: Ga
     assert float(lines['alpacli_breaker{state="closed"}']) == 1
     assert float(lines["alpacli_budget_used"]) >= 2
     assert float(lines["alpacli_halted"]) == 0
+    assert float(lines["alpacli_tasks"]) > 0
     used = set(lines)
     for name in _names_in_deploy():
         assert any(known.startswith(name) for known in used | _SOMETIMES), name

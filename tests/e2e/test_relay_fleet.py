@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tests.support import valkey
-from tests.support.feed import Feed
+from tests.support.feed import Feed, one_at_a_time
 from tests.support.gateway import BROKER, Gateway, RelayClient
 from tests.support.streaming import eventually
 
@@ -79,6 +79,67 @@ def test_when_the_machine_that_holds_the_connection_dies_another_takes_over_and_
         asyncio.run(survive(one, two))
         assert feed.most_open == 1
         assert set(feed.asked[-1]["trades"]) >= {"AAPL", "MSFT"}
+
+
+def test_a_machine_that_stood_still_is_waited_for_and_lets_go_of_the_connection_when_it_goes_on(
+    tmp_path: Path, redis: valkey.Server
+) -> None:
+    async def endure(feed: Feed, one: Gateway, two: Gateway) -> None:
+        async with one.connect(f"{BROKER}?symbols=AAPL&streams=trades") as first:
+            await first.hear_of("trade")  # so it is the first that holds the connection
+            holder = one.hub()
+            async with two.connect(f"{BROKER}?symbols=AAPL&streams=trades") as second:
+                last = await _until_trade(second)
+                one.stand_still()
+                while True:
+                    lost = await second.hear_of("reconnecting")
+                    if f"process {holder} on" in lost["hint"]:
+                        break
+                assert "406" in lost["reason"]
+                one.go_on()
+                gap = await second.hear_of("gap")
+                assert gap["from"] < gap["until"]
+                assert await _until_trade(second, last) > last
+                await first.hear_of("gap")
+                again = await _until_trade(first)
+                assert await _numbers(first, 3) == [again + 1, again + 2, again + 3]  # through Redis now
+                assert feed.open_now == 1
+
+    with (
+        Feed(one_at_a_time) as feed,
+        Gateway(feed.url, tmp_path / "a", REDIS_URL=redis.url) as one,
+        Gateway(feed.url, tmp_path / "b", REDIS_URL=redis.url) as two,
+    ):
+        asyncio.run(endure(feed, one, two))
+        assert feed.turned_away
+
+
+def test_a_machine_that_is_cut_off_from_redis_alone_lets_go_for_the_others(
+    tmp_path: Path, redis: valkey.Server
+) -> None:
+    async def endure(feed: Feed, one: Gateway, two: Gateway, way: valkey.Way) -> None:
+        async with one.connect(f"{BROKER}?symbols=AAPL&streams=trades") as first:
+            await first.hear_of("trade")  # so it is the first that holds the connection
+            async with two.connect(f"{BROKER}?symbols=AAPL&streams=trades") as second:
+                last = await _until_trade(second)
+                way.cut()
+                told = await first.hear_of("reconnecting", 60)
+                assert "another machine may be waiting" in told["reason"]
+                await second.hear_of("gap", 60)
+                assert await _until_trade(second, last) > last
+                way.mend()
+                await first.hear_of("gap", 60)
+                await first.hear_of("trade")
+                assert feed.open_now == 1
+
+    with (
+        Feed(one_at_a_time) as feed,
+        valkey.Way(redis) as way,
+        Gateway(feed.url, tmp_path / "a", REDIS_URL=way.url) as one,
+        Gateway(feed.url, tmp_path / "b", REDIS_URL=redis.url) as two,
+    ):
+        asyncio.run(endure(feed, one, two, way))
+        assert feed.turned_away
 
 
 def test_without_redis_the_holder_goes_on_the_others_say_so_and_all_recover_by_themselves(

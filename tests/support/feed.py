@@ -101,6 +101,18 @@ async def steadily(conversation: Conversation) -> None:
         changes.cancel()
 
 
+async def one_at_a_time(conversation: Conversation) -> None:
+    """As ``steadily``, for one client; whoever comes while it is there is turned away, as Alpaca does."""
+    feed = conversation.feed
+    if feed.open_now > 1:
+        feed.turned_away += 1
+        await conversation.say(CONNECTED)
+        await conversation.hear()
+        await conversation.say({"T": "error", "code": 406, "msg": "connection limit exceeded"})
+        return
+    await steadily(conversation)
+
+
 class Feed:
     """Serves each connection with the next of the scripts; the last one serves all that follow.
 
@@ -112,6 +124,7 @@ class Feed:
         self.connections = 0
         self.open_now = 0
         self.most_open = 0
+        self.turned_away = 0
         self.sent = 0
         self.url = ""
         self._status = status

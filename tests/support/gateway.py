@@ -8,6 +8,7 @@ import socket
 import struct
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -31,6 +32,7 @@ class Gateway:
         user = self.user = user or user_of(url, tmp_path, **env)
         self._runtime = user.env["XDG_RUNTIME_DIR"]
         self.errors = ""
+        self._frozen: list[int] = []
         self.process = subprocess.Popen(
             [PROGRAM, "serve", "--port", "0", "--quiet", *more],
             env=user.environment(None),
@@ -50,6 +52,7 @@ class Gateway:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.go_on()
         self.process.send_signal(signal.SIGTERM)
         try:
             _, self.errors = self.process.communicate(timeout=20)
@@ -70,6 +73,18 @@ class Gateway:
         """Fall over as a machine does: gateway and hub at once, without a word."""
         os.kill(self.hub(), signal.SIGKILL)
         self.process.kill()
+
+    def stand_still(self) -> None:
+        """Freeze as a machine does that is put to sleep: gateway and hub at once, with their connections open."""
+        self._frozen = [self.hub(), self.process.pid]
+        for pid in self._frozen:
+            os.kill(pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        for pid in self._frozen:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        self._frozen = []
 
     def connect(self, path: str, *, headers: Mapping[str, str] = PAIR, **options: Any) -> "RelayClient":
         return RelayClient(self.ws + path, headers, options)

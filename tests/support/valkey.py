@@ -9,10 +9,11 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -100,6 +101,54 @@ class Server:
             self.process.kill()
             self.process.wait()
             self.process = None
+
+
+class Way:
+    """A way to a server that can be cut, for whoever goes it and nobody else: what is sent then gets lost."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._open = threading.Event()
+        self._open.set()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
+        self._sockets: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.close()
+        for one in self._sockets:
+            one.close()
+
+    def cut(self) -> None:
+        self._open.clear()
+
+    def mend(self) -> None:
+        """Let new connections through; those that lost something are over."""
+        for one in self._sockets:
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+        self._open.set()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                onward = socket.create_connection(("127.0.0.1", self._server.port))
+                self._sockets += (client, onward)
+                for pair in ((client, onward), (onward, client)):
+                    threading.Thread(target=self._carry, args=pair, daemon=True).start()
+
+    def _carry(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                if self._open.is_set():
+                    target.sendall(data)
+        with contextlib.suppress(OSError):
+            target.shutdown(socket.SHUT_WR)
 
 
 @contextlib.contextmanager

@@ -347,7 +347,8 @@ class BrokerConversation:
         elif isinstance(event, Lagging):
             self._tell("lagging", feed=feed, by=event.by, lost=event.lost)
         elif isinstance(event, Reconnecting):
-            self._tell("reconnecting", feed=feed, attempt=event.attempt, wait=event.wait_s, reason=event.reason)
+            why = {"reason": event.reason, "hint": event.hint}
+            self._tell("reconnecting", feed=feed, attempt=event.attempt, wait=event.wait_s, **why)
         else:
             self._tell("live", feed=feed)
 

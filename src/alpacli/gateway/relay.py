@@ -433,7 +433,8 @@ class FeedRelay:
         elif isinstance(event, Reconnecting):
             self.reconnects += 1
             self._live = None
-            self._state = f"reconnecting in {event.wait_s:.1f} s (attempt {event.attempt}): {event.reason}"
+            why = f"{event.reason}; {event.hint}" if event.hint else event.reason
+            self._state = f"reconnecting in {event.wait_s:.1f} s (attempt {event.attempt}): {why}"
             self._tell(event)
         elif isinstance(event, Gap | Lagging):
             self.gaps += isinstance(event, Gap)

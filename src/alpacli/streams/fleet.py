@@ -1,13 +1,18 @@
 """One upstream connection for hubs on many machines: the holder of a baton in Redis has it, the others hear through Redis.
 
-To its hub a fleet is an upstream connection like any other. One of four roles is behind it: ``holder`` (a connection of its
+To its hub a fleet is an upstream connection like any other. One of five roles is behind it: ``holder`` (a connection of its
 own, and everything it brings is told to the others), ``follower`` (hears from the holder, and says what it wants), ``alone``
-(Redis was never reached: a connection of its own, told to nobody) and, before the first answer, ``new``.
+(Redis is not to be reached: a connection of its own, told to nobody), ``away`` (it has let go and waits, so that another one
+can connect) and, before the first answer, ``new``.
 
 When the holder dies, its lease ends and a follower takes over: it subscribes to what all want and tells of the gap, which
-reaches from the last thing heard to the new confirmation. When Redis is gone, the holder keeps its connection for its own
-machine, since Alpaca allows no second one, and the others wait and say so; when Redis is back the holder has the first word,
-and a follower takes the baton only when it stays silent. What a follower hears is numbered: what is missing is a gap.
+reaches from the last thing heard to the new confirmation. What a follower hears is numbered: what is missing is a gap.
+
+A holder that cannot reach Redis cannot know whether anybody can. It keeps its connection for as long as a restart of Redis
+or a failover takes, for that costs its own listeners nothing. Then it lets go, so that a machine which does reach Redis and
+has its lease by now can connect; if after a while Redis is still away it connects again for its own machine, and if Redis is
+away for all, nobody else has. The others wait and say so, and try it alone much later. When Redis is back, who has the
+connection has the first word, and a follower takes the baton only when all stay silent.
 """
 
 import asyncio
@@ -26,17 +31,28 @@ from alpacli.streams.batch import Batch
 from alpacli.streams.events import Connecting, Event, Gap, Lagging, Live, Reconnecting, Refused
 from alpacli.streams.local import HEADER_BYTES, pack_event, unpack_event
 from alpacli.streams.session import Action
-from alpacli.streams.supervisor import Shareable, Sink
+from alpacli.streams.supervisor import LONGEST_PAUSE_S, Shareable, Sink
 from alpacli.wire.lines import decode_lines
 
 HEARTBEAT_S: Final = 0.5
 TELL_S: Final = 0.003
 """Lines wait for the next telling when the last was less than this ago: a round trip costs more than all of them."""
 
+_ASK_S: Final = 0.05
 _BEAT: Final = "B"
 _GRACE_S: Final = LEASE_S + 1.0
 _HEAR_S: Final = 1.0
 _REFUSED_FOR_S: Final = 5.0
+KEEP_S: Final = 9.0
+"""How long after the end of its lease a holder keeps a connection that others may be waiting for."""
+
+AWAY_S: Final = LONGEST_PAUSE_S + 2.0
+"""How long it stays away then: whoever was turned away (406) tries again within this time."""
+
+ALONE_S: Final = 30.0
+"""After so long without Redis a follower tries to connect by itself: the holder may be gone together with Redis."""
+
+_TURNED_AWAY: Final = 406
 _MOST_TOLD_AT_ONCE_BYTES: Final = 1 << 20
 _MOST_JOINED: Final = 200
 _MOST_UNTOLD_BYTES: Final = 16 << 20
@@ -64,7 +80,8 @@ class Post(Protocol):
 class Fleet:
     """The shared connection of one machine's hub, whichever machine has the real one.
 
-    ``make_own`` makes a connection when this one is to have it; ``member`` names this process among all.
+    ``make_own`` makes a connection when this one is to have it; ``member`` names this process among all, as
+    ``HOST:PROCESS:…``.
     """
 
     def __init__(
@@ -76,9 +93,15 @@ class Fleet:
         member: str,
         clock: Clock,
         sleep: Callable[[float], Awaitable[None]] = async_sleep,
+        keep_s: float = KEEP_S,
+        away_s: float = AWAY_S,
+        alone_s: float = ALONE_S,
     ) -> None:
         self.wanted = wanted
         self.role = "new"
+        self._keep_s = keep_s
+        self._away_s = away_s
+        self._alone_s = alone_s
         self._make_own = make_own
         self._post = post
         self._member = member
@@ -99,6 +122,10 @@ class Fleet:
         self._said_id = self._asked_id = "0-0"
         self._reached = True
         self._may_take_at = 0.0
+        self._alone_at = 0.0
+        self._lease_until = 0.0
+        self._holder = self._predecessor = ""
+        self._turned_away = False
         self._wants_told: Interest | None = None
         # Telling
         self._number = 0
@@ -202,12 +229,15 @@ class Fleet:
     async def _attend(self) -> None:
         wanted = self.wanted
         wants = None if wanted == self._wants_told else msgspec.json.encode(wanted.as_dict())
-        take = self.role != "follower" or (self._reached and self._clock.monotonic() >= self._may_take_at)
+        asked_at = self._clock.monotonic()
+        first = self.role in ("new", "holder") or (self.role == "alone" and not self._turned_away)
+        take = first or (self._reached and asked_at >= self._may_take_at)
         known = self._version if self.role == "holder" else -1
         try:
             stands = await self._post.attend(self._member, wants, take=take, known_version=known)
         except StoreUnavailable as error:
-            await self._out_of_reach(error)
+            self._out_of_reach(error)
+            await self._do_without(error)
             return
         self._wants_told = wanted if stands.known else None
         if not stands.known:
@@ -216,21 +246,44 @@ class Fleet:
             self._reached = True
             self._may_take_at = self._clock.monotonic() + _GRACE_S
         if stands.holder == self._member:
+            self._lease_until = asked_at + stands.left_s
             await self._be_holder(stands)
         else:
             await self._be_follower(stands, asked=wants is not None)
 
-    async def _out_of_reach(self, error: StoreUnavailable) -> None:
+    def _out_of_reach(self, error: StoreUnavailable) -> None:
         if self._reached:
             _log.warning("the machines that share the connection cannot be reached: %s", error)
+            self._alone_at = self._clock.monotonic() + self._alone_s
         self._reached = False
-        if self.role == "new":
-            self.role = "alone"
-            self._start_own(self.wanted)
-        elif self.role == "follower":
+        if self.role == "follower":
             state = self._state
             self._lose(f"Redis cannot be reached, and another machine holds the connection: {error.message}")
             self._state = state  # when the numbers go on where they were, it is still so
+
+    async def _do_without(self, error: StoreUnavailable) -> None:
+        """Let go when others may be waiting, or connect by oneself when nobody else seems to."""
+        now = self._clock.monotonic()
+        if self.role == "holder" and self._has_others and now >= self._lease_until + self._keep_s:
+            self.role, self._alone_at = "away", now + self._away_s
+            await self._let_go(
+                f"Redis cannot be reached, and another machine may be waiting for the connection: {error.message}"
+            )
+        elif self.role == "new" or (self.role in ("follower", "away") and now >= self._alone_at):
+            self.role, self._predecessor = "alone", ""
+            await self._stop("hear")
+            self._start_own(self.wanted)
+
+    async def _let_go(self, reason: str) -> None:
+        """End the connection of one's own, whoever has the next one."""
+        self._own, self._turned_away = None, False
+        self._number += len(self._outbox)  # if one is the holder again, the others see that something is missing
+        self._outbox.clear()
+        self._outbox_bytes = 0
+        for name in ("own", "tell", "asked"):
+            await self._stop(name)
+        self._lose(reason)
+        self._missed = True
 
     async def _be_holder(self, stands: Attendance) -> None:
         before, fence = self.role, self._fence
@@ -238,13 +291,15 @@ class Fleet:
             await self._stop("hear")
             await self._hear_the_rest()
             self._lose("the machine that held the shared connection is gone")
-        self.role, self._fence = "holder", stands.fence
+            self._predecessor = self._holder
+        self.role, self._fence, self._holder = "holder", stands.fence, stands.holder
         self._has_others = stands.members > 1
-        if fence != stands.fence or before != "holder":
+        if fence != stands.fence:
             self._number = 0
-            self._asked_id = stands.asked_id
             self._outbox.clear()
             self._outbox_bytes = 0
+        if fence != stands.fence or before != "holder":
+            self._asked_id = stands.asked_id
         if stands.wants is not None:
             self._others = Interest()
             for wants in stands.wants:
@@ -264,13 +319,10 @@ class Fleet:
     async def _be_follower(self, stands: Attendance, *, asked: bool) -> None:
         if asked:
             self._needed_version = stands.version
+        self._holder = stands.holder or self._holder
         if self.role != "follower":
             if self._own is not None:
-                for name in ("own", "tell", "asked"):
-                    await self._stop(name)
-                self._own = None
-                self._lose("another machine holds the shared connection now")
-                self._missed = True
+                await self._let_go("another machine holds the shared connection now")
             self.role = "follower"
             self._live, self._state = False, None
             self._fence, self._number = stands.fence, 0
@@ -316,6 +368,7 @@ class Fleet:
         return wanted
 
     def _start_own(self, wanted: Interest) -> None:
+        self._turned_away = False
         own = self._own = self._make_own(wanted)
         own.watch_for_silence(self._stale_after_s)
         self._start("own", own.run(_FromOwn(self)))
@@ -341,6 +394,7 @@ class Fleet:
     def own_event(self, event: Event) -> None:
         if isinstance(event, Live):
             self._state, self._live = event, True
+            self._turned_away, self._predecessor = False, ""
             self._sink.event(event)
             self._tell_state(event)
             if self._lost_ns is not None:
@@ -351,12 +405,29 @@ class Fleet:
             return
         if isinstance(event, Reconnecting):
             self._state, self._live = None, False
+            self._turned_away = event.code == _TURNED_AWAY
+            if self._turned_away:
+                event = self._explain(event)
             self._tell_state(event)
         elif isinstance(event, Refused):
             self._refused.append((self._clock.monotonic() + _REFUSED_FOR_S, Interest(event.channels)))
         self._sink.event(event)
         if isinstance(event, Gap | Refused | Lagging):
             self._tell(EVENT, _event_bytes(event))
+
+    def _explain(self, event: Reconnecting) -> Reconnecting:
+        """Say which machine has not let go, if that is so; it will, so nobody who listens should count the attempts."""
+        if self.role == "alone" and self._holder:
+            hint = "Redis cannot be reached from here, and another machine holds the connection by now; alpacli tries again"
+        elif self._predecessor:
+            host, _, rest = self._predecessor.partition(":")
+            hint = (
+                f"process {rest.partition(':')[0]} on {host} had it before and stands still, or cannot reach Redis: it lets"
+                " go when it goes on, or is ended there; alpacli tries again until then"
+            )
+        else:
+            return event
+        return event._replace(attempt=1, hint=hint)
 
     # ------------------------------------------------------------------------------------------------ telling
 
@@ -377,6 +448,11 @@ class Fleet:
         while True:
             await self._something_to_tell.wait()
             self._something_to_tell.clear()
+            if self._clock.monotonic() >= self._lease_until:
+                self._poke.set()  # it may be another's by now, as after a sleep: ask before anything is said
+                await self._sleep(_ASK_S if self._reached else HEARTBEAT_S)
+                self._something_to_tell.set()
+                continue
             fence, parcels = self._fence, self._parcels()
             if not parcels:
                 continue
@@ -425,7 +501,7 @@ class Fleet:
             try:
                 self._said_id, parcels = await self._post.hear(self._said_id, _HEAR_S)
             except StoreUnavailable as error:
-                await self._out_of_reach(error)
+                self._out_of_reach(error)
                 await self._sleep(HEARTBEAT_S)
                 continue
             for parcel in parcels:

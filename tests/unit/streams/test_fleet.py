@@ -28,6 +28,7 @@ class Office:
     holder: str = ""
     fence: int = 0
     expired: bool = False
+    lease_s: float = 2.0
     version: int = 0
     asked: int = 0
     state: bytes = b""
@@ -47,6 +48,7 @@ class Counter:
         self.office = office
         self.cut = False
         self.deaf = False
+        self.attended = 0
 
     def _reach(self) -> Office:
         if self.cut:
@@ -63,11 +65,12 @@ class Counter:
             office.version += 1
             office.asked += office.holder != member
         office.stir()
+        self.attended += 1
         mine = office.holder == member and office.version != known_version
         return Attendance(
             office.holder,
             office.fence,
-            0.0 if office.expired else 2.0,
+            0.0 if office.expired else office.lease_s,
             office.version,
             member in office.wants,
             office.state,
@@ -121,19 +124,26 @@ class Counter:
 
 
 class Connection:
-    """An upstream connection that confirms at once what it is asked for."""
+    """An upstream connection that confirms at once what it is asked for; with ``one_only`` when no other is open."""
 
-    def __init__(self, wanted: Interest, all_of_them: "list[Connection]") -> None:
+    def __init__(self, wanted: Interest, all_of_them: "list[Connection]", *, one_only: bool = False) -> None:
         self.wanted = wanted
         self.settled = False
         self.open = False
         self.paused = False
         self.ended: asyncio.Future[StreamRefused] = asyncio.get_running_loop().create_future()
         self.sink: Sink
+        self._all = all_of_them
+        self._one_only = one_only
         all_of_them.append(self)
 
     async def run(self, sink: Sink) -> None:
-        self.sink, self.open = sink, True
+        self.sink, attempt = sink, 0
+        while self._one_only and any(other.open for other in self._all):
+            attempt += 1
+            sink.event(Reconnecting(attempt, 0.05, "connection limit exceeded", "end it", 406))
+            await asyncio.sleep(0.05)
+        self.open = True
         self._confirm()
         try:
             raise await self.ended
@@ -172,11 +182,14 @@ class Machine:
         self.events: list[Event] = []
         self.prices: list[int] = []
         self.fleet = Fleet(
-            lambda interest: Connection(interest, stage.connections),
+            stage.connect,
             self.post,
             wanted,
             member=name,
             clock=SystemClock(),
+            keep_s=stage.keep_s,
+            away_s=0.3,
+            alone_s=stage.alone_s,
         )
         self.running = asyncio.ensure_future(self.fleet.run(self))
 
@@ -199,9 +212,14 @@ class Machine:
 
 class Stage:
     def __init__(self) -> None:
+        self.keep_s = self.alone_s = 60.0
         self.office = Office()
         self.connections: list[Connection] = []
         self.machines: list[Machine] = []
+        self.one_only = False
+
+    def connect(self, wanted: Interest) -> Connection:
+        return Connection(wanted, self.connections, one_only=self.one_only)
 
     def machine(self, name: str, wanted: Interest = A) -> Machine:
         self.machines.append(Machine(self, name, wanted))
@@ -235,6 +253,13 @@ def staged(scene: Callable[[Stage], Awaitable[None]]) -> Callable[[], None]:
 
     test.__name__ = scene.__name__
     return test
+
+
+async def _stand_by(one: "Machine", two: "Machine") -> None:
+    await one.live()
+    await two.live()
+    before = one.post.attended
+    await until(lambda: one.post.attended > before)  # so the holder knows that there is another one
 
 
 @staged
@@ -310,6 +335,101 @@ async def test_without_redis_the_holder_goes_on_and_the_other_says_so_and_tells_
     one.post.cut = two.post.cut = False
     await until(lambda: two.kinds()[-2:] == ["Live", "Gap"])
     assert len(stage.connections) == 1
+
+
+@staged
+async def test_a_holder_that_is_cut_off_from_redis_alone_lets_go_and_hears_again_when_it_is_back(stage: Stage) -> None:
+    stage.keep_s, stage.office.lease_s = 0.1, 0.2
+    one, two = stage.machine("one"), stage.machine("two")
+    await _stand_by(one, two)
+    one.post.cut = True
+    await until(lambda: one.fleet.role == "away" and stage.open_now == 0)
+    stage.office.expired = True
+    await until(lambda: two.fleet.role == "holder" and two.fleet.settled)
+    one.post.cut = False
+    await until(lambda: one.fleet.role == "follower" and one.fleet.settled)
+    assert stage.open_now == 1
+    stage.connections[-1].say(5)
+    await until(lambda: one.prices == [5] and two.prices == [5])
+    assert one.kinds()[-3:] == two.kinds()[-3:] == ["Reconnecting", "Live", "Gap"]
+
+
+@staged
+async def test_when_redis_is_gone_for_all_who_had_the_connection_has_it_again_after_a_while(stage: Stage) -> None:
+    stage.keep_s, stage.office.lease_s = 0.1, 0.2
+    one, two = stage.machine("one"), stage.machine("two")
+    await _stand_by(one, two)
+    one.post.cut = two.post.cut = True
+    await until(lambda: one.kinds()[-2:] == ["Live", "Gap"])
+    assert one.fleet.role == "alone"
+    assert (two.fleet.role, stage.open_now) == ("follower", 1)
+    one.post.cut = two.post.cut = False
+    await until(lambda: one.fleet.role == "holder" and two.fleet.settled)
+    assert stage.open_now == 1
+
+
+@staged
+async def test_a_follower_whose_holder_went_together_with_redis_connects_by_itself(stage: Stage) -> None:
+    stage.alone_s = 0.3
+    one, two = stage.machine("one"), stage.machine("two")
+    await _stand_by(one, two)
+    one.post.cut = two.post.cut = True
+    await one.leave()
+    await until(lambda: two.kinds()[-2:] == ["Live", "Gap"])
+    assert (two.fleet.role, stage.open_now) == ("alone", 1)
+
+
+@staged
+async def test_who_is_alone_and_turned_away_leaves_the_baton_to_who_has_the_connection(stage: Stage) -> None:
+    stage.alone_s, stage.one_only = 0.3, True
+    one, two = stage.machine("one"), stage.machine("two")
+    await _stand_by(one, two)
+    one.post.cut = two.post.cut = True
+    await until(lambda: two.fleet.role == "alone" and len(stage.connections) == 2)
+    await until(lambda: _turned_away(two) is not None)
+    stage.office.expired = True
+    two.post.cut = False
+    await until(lambda: two.fleet.role == "follower")
+    one.post.cut = False
+    await until(lambda: one.fleet.role == "holder" and two.fleet.settled)
+    assert (stage.open_now, stage.connections[0].open) == (1, True)
+
+
+def _turned_away(machine: Machine) -> Reconnecting | None:
+    told = (event for event in reversed(machine.events) if isinstance(event, Reconnecting) and event.code == 406)
+    return next(told, None)
+
+
+@staged
+async def test_who_takes_over_and_is_turned_away_says_which_machine_has_not_let_go_and_tries_until_it_has(
+    stage: Stage,
+) -> None:
+    stage.one_only = True
+    one, two = stage.machine("alpha:17:x"), stage.machine("beta:18:y")
+    await _stand_by(one, two)
+    one.post.cut = True
+    stage.office.expired = True
+    await until(lambda: two.fleet.role == "holder" and _turned_away(two) is not None)
+    told = _turned_away(two)
+    assert told is not None
+    assert told.attempt == 1  # nobody who listens is to give up over it
+    assert "process 17 on alpha" in told.hint
+    one.post.cut = False
+    await until(lambda: two.fleet.settled and one.fleet.settled)
+    assert (one.fleet.role, stage.open_now) == ("follower", 1)
+
+
+@staged
+async def test_a_holder_whose_lease_has_run_out_says_nothing_before_it_has_asked(stage: Stage) -> None:
+    stage.office.lease_s = 0.05
+    one, two = stage.machine("one"), stage.machine("two")
+    await _stand_by(one, two)
+    await asyncio.sleep(0.1)
+    stage.office.holder, stage.office.fence = "three", 7  # while it slept
+    stage.connections[0].say(1)
+    await until(lambda: one.fleet.role == "follower")
+    assert not stage.connections[0].open
+    assert (one.prices, two.prices) == ([1], [])
 
 
 @staged
