@@ -99,7 +99,7 @@ def main() -> int:
     )
     parser.add_argument("--json", action="store_true", help="print the rows as a JSON array")
     arguments = parser.parse_args()
-    measures = {**ROWS, "soak": lambda _: _soak(arguments.minutes)}
+    measures: dict[str, Callable[[int], list[Row]]] = {**ROWS, "soak": lambda _: _soak(arguments.minutes)}
     rows = []
     for name in arguments.only or measures:
         sys.stderr.write(f"{name} …\n")

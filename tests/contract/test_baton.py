@@ -8,6 +8,7 @@ import pytest
 from tests.support import valkey
 
 from alpacli.errors import ConfigError, StoreUnavailable
+from alpacli.store.allowance import SharedAllowance
 from alpacli.store.baton import EVENT, LEASE_S, LINES, RESIGNED, STATE, Baton, Parcel
 
 
@@ -58,6 +59,23 @@ def test_one_holds_it_and_learns_what_all_want(url: str) -> None:
         assert 0 < calm.left_s <= LEASE_S
 
     together(url, scene)
+
+
+def test_an_allowance_is_counted_over_all_who_ask_and_comes_back_at_its_rate(url: str) -> None:
+    async def spend() -> tuple[list[float], list[float]]:
+        one, two = (SharedAllowance(url, "alpaca:{test}") for _ in range(2))
+        try:
+            waits = [await each.spend("bot", 6) for each in (one, two) * 4]
+            quick = [await one.spend("quick", 6000) for _ in range(3)]
+        finally:
+            await one.close()
+            await two.close()
+        return waits, quick
+
+    waits, quick = asyncio.run(spend())
+    assert waits[:6] == [0.0] * 6
+    assert 0 < waits[6] <= 10.0
+    assert quick == [0.0] * 3
 
 
 def test_a_lease_that_ran_out_is_for_whoever_comes_and_the_late_one_is_not_heard_any_more(url: str) -> None:

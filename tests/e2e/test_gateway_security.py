@@ -417,6 +417,29 @@ def test_one_clients_allowance_is_its_own(tmp_path: Path, exchange: SimServer) -
         assert gateway.get(f"{V1}/account", modest).status_code == 200
 
 
+def test_an_allowance_is_one_over_all_gateways_and_goes_on_without_redis(tmp_path: Path, exchange: SimServer) -> None:
+    (tmp_path / "redis").mkdir()
+    with valkey.server(tmp_path / "redis") as redis:
+        env = {"REDIS_URL": redis.url}
+        homes = [tmp_path / "a", tmp_path / "b"]
+        for home in homes:
+            home.mkdir()
+        with (
+            Gateway(homes[0], exchange.url, "--token-rate", "8", env=env) as one,
+            Gateway(homes[1], exchange.url, "--token-rate", "8", env=env) as two,
+        ):
+            began = time.monotonic()
+            statuses = [gate.get(f"{V1}/account", headers=keys()).status_code for gate in (one, two) * 8]
+            came_back = (time.monotonic() - began) * 8 / 60
+            assert 8 <= statuses.count(200) <= 8 + came_back
+            assert set(statuses) == {200, 429}
+            redis.kill()
+            alone = [two.get(f"{V1}/account", headers=keys()).status_code for _ in range(20)]
+            assert alone[0] == 200
+            assert 429 in alone
+        assert two.errors.count("counts --token-rate by itself") == 1
+
+
 def test_more_connections_than_allowed_are_told_to_come_back(tmp_path: Path, exchange: SimServer) -> None:
     with Gateway(tmp_path, exchange.url, "--max-connections", "4") as gateway:
         idle = [gateway.dial() for _ in range(6)]

@@ -12,7 +12,8 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
-from alpacli.errors import AccessDenied, AlpacliError, BudgetExhausted
+from alpacli.errors import AccessDenied, AlpacliError
+from alpacli.gateway.allowance import Allowance
 from alpacli.gateway.tokens import SCOPES, Grant, PublishedKeys, SigningKeys, invalid, read_token
 from alpacli.ports import Clock, async_sleep
 from alpacli.settings import KeyPair
@@ -65,10 +66,9 @@ class Access:
         warn: Callable[[str], None],
         *,
         published: PublishedKeys | None = None,
-        token_rate: int = 0,
+        allowance: Allowance | None = None,
         require_signed: bool = False,
     ) -> None:
-        """Take the parts; ``token_rate`` is in requests per minute and client, 0 is no limit."""
         self.keys = keys
         self._own_id_sha256 = _sha256(upstream.key_id)
         self._own_secret_sha256 = _sha256(upstream.secret.reveal())
@@ -81,7 +81,7 @@ class Access:
         self._remembered: dict[str, Grant] = {}
         self._revoked: frozenset[str] = frozenset()
         self._pairs: dict[str, Minted] = {}
-        self._allowance = _Allowance(token_rate, clock) if token_rate else None
+        self._allowance = allowance
         self._complained = False
 
     def check(self, credentials: Credentials, scope: str) -> Grant:
@@ -99,14 +99,14 @@ class Access:
         """Tell whether a grant still stands; quick, for what lasts, like a socket, to ask every half second."""
         return grant.id not in self._revoked and (grant.expires is None or self._clock.time() < grant.expires)
 
-    def spend(self, grant: Grant) -> None:
+    async def spend(self, grant: Grant) -> None:
         """Count one request of a client against its own allowance.
 
         Raises:
             BudgetExhausted: it has none left; ``retry_after`` says when it does. Others do not feel it.
         """
         if self._allowance is not None:
-            self._allowance.spend(grant)
+            await self._allowance.spend(grant.id, grant.name)
 
     def needs_signature(self, grant: Grant) -> bool:
         """Tell whether the trades of this client must be signed."""
@@ -136,6 +136,8 @@ class Access:
             reading.cancel()
             with suppress(asyncio.CancelledError):
                 await reading
+            if self._allowance is not None:
+                await self._allowance.close()
 
     async def _keep_current(self) -> None:
         while True:
@@ -188,30 +190,6 @@ class Access:
 
 
 _NOBODY: Final = Minted("", secret_sha256="0" * 64)
-
-
-class _Allowance:
-    """So many requests a minute for each client: all at once or spread, and as many again as the minute goes by."""
-
-    def __init__(self, rate: int, clock: Clock) -> None:
-        self._rate = rate
-        self._clock = clock
-        self._spent: dict[str, tuple[float, float]] = {}
-
-    def spend(self, grant: Grant) -> None:
-        now = self._clock.monotonic()
-        spent, at = self._spent.get(grant.id, (0.0, now))
-        spent = max(spent - (now - at) * self._rate / 60.0, 0.0)
-        if spent + 1.0 > self._rate:
-            wait_s = (spent + 1.0 - self._rate) * 60.0 / self._rate
-            raise BudgetExhausted(
-                f"{grant.name} has used its {self._rate} requests a minute",
-                f"come back in {wait_s:.1f} s; other clients are not affected",
-                retry_after=round(wait_s, 3),
-            )
-        if grant.id not in self._spent and len(self._spent) >= _REMEMBERED:
-            self._spent.clear()
-        self._spent[grant.id] = (spent + 1.0, now)
 
 
 def _sha256(text: str) -> str:

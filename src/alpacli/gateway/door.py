@@ -21,7 +21,7 @@ async def admit(parts: Parts, request: Request, scope: str) -> Grant:
     grant = parts.access.check(from_headers(request.headers), scope)
     request.scope[CLIENT] = grant.name
     acting_for.set(grant.name)
-    parts.access.spend(grant)
+    await parts.access.spend(grant)
     if scope == "trade" and parts.access.needs_signature(grant):
         body = await request.body()
         target = request.scope["raw_path"].decode("latin-1")

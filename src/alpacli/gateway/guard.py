@@ -119,7 +119,7 @@ class Guard:
         if known is None or b"no-" in _header(scope, b"cache-control"):
             return False
         try:
-            parts.access.spend(parts.access.check(_credentials(scope["headers"]), "read"))
+            await parts.access.spend(parts.access.check(_credentials(scope["headers"]), "read"))
         except AlpacliError as error:
             await self._refuse(scope, send, error)
             return True

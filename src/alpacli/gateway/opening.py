@@ -7,6 +7,7 @@ from alpacli.broker.async_client import AsyncAlpacaClient
 from alpacli.domain.orders import Order
 from alpacli.domain.ticks import Interest
 from alpacli.gateway.access import Access
+from alpacli.gateway.allowance import Allowance
 from alpacli.gateway.keeping import open_book, open_hooks, open_keys
 from alpacli.gateway.parts import Limits, Parts
 from alpacli.gateway.relay import Relay
@@ -15,7 +16,7 @@ from alpacli.gateway.signing import Signatures
 from alpacli.gateway.tally import Counted, Tally
 from alpacli.gateway.tokens import Issuer, PublishedKeys, fetch_jwks
 from alpacli.gateway.webhooks import Courier, Webhooks, post_with
-from alpacli.ports import SystemClock, SystemRandomness
+from alpacli.ports import Clock, SystemClock, SystemRandomness
 from alpacli.runtime import Warn, open_async_client, open_halt, open_source
 from alpacli.settings import Settings
 from alpacli.store import open_store
@@ -47,7 +48,7 @@ def open_gateway(
         clock,
         warn,
         published=None if issuer is None else PublishedKeys(issuer, clock, fetch_jwks),
-        token_rate=limits.token_rate,
+        allowance=_allowance(settings, limits.token_rate, clock, warn),
         require_signed=require_signed,
     )
     store = open_store(settings, clock, rng, warn)
@@ -74,6 +75,16 @@ def open_gateway(
         _webhooks(settings, client, warn, lambda: source("updates", Interest({"trade_updates": ["*"]}))),
         tally,
     )
+
+
+def _allowance(settings: Settings, rate: int, clock: Clock, warn: Warn) -> Allowance | None:
+    if not rate:
+        return None
+    if settings.redis_url is None:
+        return Allowance(rate, clock, warn)
+    from alpacli.store.allowance import SharedAllowance
+
+    return Allowance(rate, clock, warn, SharedAllowance(settings.redis_url.reveal(), settings.scope))
 
 
 def _webhooks(

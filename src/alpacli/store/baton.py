@@ -227,14 +227,8 @@ class Baton:
     async def close(self) -> None:
         clients, self._client, self._reader = (self._client, self._reader), None, None
         for client in clients:
-            if client is None:
-                continue
-            manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
-            for one in (client, *(manager.sentinels if manager is not None else ())):
-                try:
-                    await one.aclose()
-                except (RedisError, OSError):
-                    continue  # it is gone anyway
+            if client is not None:
+                await close_async_client(client)
 
     # ------------------------------------------------------------------------------------------------ server
 
@@ -272,6 +266,16 @@ class Baton:
         if self._address.password:
             text = text.replace(self._address.password, "***")
         return StoreUnavailable(f"{self._address}: {text[:200]}", "is the server that REDIS_URL names running?")
+
+
+async def close_async_client(client: Any) -> None:
+    """Close what ``open_async_client`` opened, the connections to its sentinels too."""
+    manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
+    for one in (client, *(manager.sentinels if manager is not None else ())):
+        try:
+            await one.aclose()
+        except (RedisError, OSError):
+            continue  # it is gone anyway
 
 
 def _entries(answer: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:

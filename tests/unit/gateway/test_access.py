@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tests.support.fakes import ManualClock
 
-from alpacli.errors import AccessDenied, BudgetExhausted, ConfigError, StoreUnavailable
+from alpacli.errors import AccessDenied, ConfigError, StoreUnavailable
 from alpacli.gateway.access import (
     Access,
     Credentials,
@@ -47,12 +47,12 @@ class Redis:
 class Machine:
     """One machine with its own state directory, which may share a Redis with others."""
 
-    def __init__(self, folder: Path, clock: ManualClock, redis: Redis | None = None, *, rate: int = 0) -> None:
+    def __init__(self, folder: Path, clock: ManualClock, redis: Redis | None = None) -> None:
         self.warnings: list[str] = []
         self.clock = clock
         self.book = TokenBook(str(folder / "tokens.json"), "tokens", redis, self.warnings.append)
         self.keys = SigningKeys(str(folder / "secret"), PAIR.secret, "signers", redis)
-        self.access = Access(PAIR, ACCOUNT, self.keys, self.book, clock, self.warnings.append, token_rate=rate)
+        self.access = Access(PAIR, ACCOUNT, self.keys, self.book, clock, self.warnings.append)
         self.access.refresh()
 
     def token(self, *scopes: str, expires: float | None = None, token_id: str = "t1") -> Credentials:
@@ -192,19 +192,6 @@ def test_an_entry_that_cannot_be_read_lets_nobody_in(tmp_path: Path, clock: Manu
     (tmp_path / "tokens.json").write_text('{"t1": {"scopes": 7}}')
     machine.access.refresh()
     assert status_of(machine.access, machine.token()) == 401
-
-
-def test_an_allowance_comes_back_with_time_and_is_each_clients_own(tmp_path: Path, clock: ManualClock) -> None:
-    access = Machine(tmp_path, clock, rate=60).access
-    one, other = Grant("a", "1", frozenset()), Grant("b", "2", frozenset())
-    for _ in range(60):
-        access.spend(one)
-    with pytest.raises(BudgetExhausted) as spent:
-        access.spend(one)
-    assert spent.value.retry_after == pytest.approx(1.0)
-    access.spend(other)
-    clock.advance(1.0)
-    access.spend(one)
 
 
 def test_the_book_is_read_again_beside_the_requests(tmp_path: Path, clock: ManualClock) -> None:
