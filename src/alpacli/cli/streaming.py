@@ -2,10 +2,8 @@
 
 import asyncio
 import json
-import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
@@ -15,9 +13,9 @@ from alpacli.cli.failures import OutputClosed
 from alpacli.cli.output import discard_stdout
 from alpacli.cli.pipe import LinePipe
 from alpacli.cli.run import Run
+from alpacli.cli.stream_lines import line_changer, read_command, take_lines
 from alpacli.domain.board import Board
-from alpacli.domain.series import check_symbol
-from alpacli.domain.ticks import CHANNELS, Interest, instant_text
+from alpacli.domain.ticks import Interest, instant_text
 from alpacli.errors import AlpacliError, StreamLost, UsageError
 from alpacli.ports import async_sleep, run_async
 from alpacli.runtime import fetch_days, open_backfill, open_source
@@ -125,7 +123,7 @@ class _Streaming:
         self._source = self._open_source()
         self._recorder = Recorder(self._plan.record, self._clock) if self._plan.record is not None else None
         self._tells_people = self._run.printer.draws_tables and self._plan.feed.name in ("news", "updates")
-        self._change_lines = self._for_people if self._tells_people else _line_changer(self._run)
+        self._change_lines = self._for_people if self._tells_people else line_changer(self._run.options)
         self._pipe = LinePipe(
             sys.stdout.fileno(),
             self._plan.buffer,
@@ -475,28 +473,14 @@ class _Streaming:
     # ---------------------------------------------------------------------------------------- standard input
 
     def _listen_to_standard_input(self) -> None:
-        """Take commands in a thread: a pipe, a file and a socket are read alike. A terminal is left to the shell."""
+        """Take commands; a terminal is left to the shell."""
         if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
             return
-        threading.Thread(target=self._read_commands, args=(sys.stdin.fileno(),), daemon=True).start()
-
-    def _read_commands(self, descriptor: int) -> None:
-        unread = b""
-        while True:
-            try:
-                data = os.read(descriptor, 65536)
-            except OSError:
-                return
-            if not data:
-                return
-            *lines, unread = (unread + data).split(b"\n")
-            for line in lines:
-                if line.strip():
-                    self._from_thread(partial(self._obey, line))
+        take_lines(sys.stdin.fileno(), lambda line: self._from_thread(partial(self._obey, line)))
 
     def _obey(self, line: bytes) -> None:
         try:
-            action, interest = _command(line, self._plan)
+            action, interest = read_command(line, self._plan.feed, self._plan.interest)
         except UsageError as error:
             self._notice(f"{error.message}; {error.hint}")
             return
@@ -518,38 +502,8 @@ class _Streaming:
         self._pipe.put(json.dumps(message, separators=(",", ":")).encode() + b"\n", 1)
 
 
-def _command(line: bytes, plan: Plan) -> tuple[str, Interest]:
-    """Read one line of standard input.
-
-    Raises:
-        UsageError: it is no command.
-    """
-    example = 'write {"action": "subscribe", "symbols": ["AAPL"]}, unsubscribe or ping'
-    try:
-        command = json.loads(line)
-    except (ValueError, RecursionError):
-        raise UsageError("a line on standard input is not JSON", example) from None
-    if not isinstance(command, dict) or command.get("action") not in ("subscribe", "unsubscribe", "ping"):
-        raise UsageError("a line on standard input is no command", example)
-    if command["action"] == "ping":
-        return "ping", Interest()
-    symbols = command.get("symbols")
-    channels = command.get("channels", list(plan.interest.channels))
-    if not _are_words(symbols) or not symbols or not _are_words(channels):
-        raise UsageError(f"{command['action']} needs symbols", example)
-    unknown = [name for name in channels if name not in plan.feed.channels or name not in CHANNELS]
-    if unknown:
-        raise UsageError(f"the {plan.feed.name} feed has no {unknown[0]}", f"it has {', '.join(plan.feed.channels)}")
-    checked = [symbol if symbol == "*" else check_symbol(symbol) for symbol in symbols]
-    return command["action"], Interest(dict.fromkeys(channels, checked))
-
-
 def _messages(count: int) -> str:
     return f"{count} message" if count == 1 else f"{count} messages"
-
-
-def _are_words(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(word, str) and word for word in value)
 
 
 def _first_lines(lines: bytes, count: int) -> bytes:
@@ -557,29 +511,3 @@ def _first_lines(lines: bytes, count: int) -> bytes:
     for _ in range(count):
         end = lines.index(b"\n", end + 1)
     return lines[: end + 1]
-
-
-def _line_changer(run: Run) -> Callable[[bytes], bytes] | None:
-    """Return what ``--fields`` and ``--jq`` do to a block of lines."""
-    options = run.options
-    if options.fields is None and options.jq is None:
-        return None
-    from alpacli.render import machine
-
-    names = [name.strip() for name in (options.fields or "").split(",") if name.strip()]
-    if options.fields is not None and not names:
-        raise UsageError("--fields names no field", "give names separated by commas, like --fields symbol,price")
-    if options.jq is not None:
-        machine.check_jq(options.jq)  # before anything is connected
-
-    def change(lines: bytes) -> bytes:
-        changed: list[str] = []
-        for line in lines.splitlines():
-            text = line.decode()
-            if names:
-                tree = machine.parse(line)
-                text = machine.dump({name: tree.get(name) for name in names})
-            changed.append(machine.jq(text, options.jq) if options.jq is not None else text + "\n")
-        return "".join(changed).encode("utf-8", "backslashreplace")
-
-    return change

@@ -1,0 +1,87 @@
+"""Lines that go into a running stream, and lines that come out: commands on standard input, ``--fields`` and ``--jq``."""
+
+import json
+import os
+import threading
+from collections.abc import Callable
+
+from alpacli.cli.options import Options
+from alpacli.domain.series import check_symbol
+from alpacli.domain.ticks import CHANNELS, Interest
+from alpacli.errors import UsageError
+from alpacli.streams.feeds import Feed
+
+
+def take_lines(descriptor: int, take: Callable[[bytes], None]) -> None:
+    """Read lines in a thread until there are no more: a pipe, a file and a socket are read alike."""
+
+    def read() -> None:
+        unread = b""
+        while True:
+            try:
+                data = os.read(descriptor, 65536)
+            except OSError:
+                return
+            if not data:
+                return
+            *lines, unread = (unread + data).split(b"\n")
+            for line in lines:
+                if line.strip():
+                    take(line)
+
+    threading.Thread(target=read, daemon=True).start()
+
+
+def read_command(line: bytes, feed: Feed, interest: Interest) -> tuple[str, Interest]:
+    """Read one command: its action, and what it is about; channels that it does not name are those of ``interest``.
+
+    Raises:
+        UsageError: it is no command.
+    """
+    example = 'write {"action": "subscribe", "symbols": ["AAPL"]}, unsubscribe or ping'
+    try:
+        command = json.loads(line)
+    except (ValueError, RecursionError):
+        raise UsageError("a line on standard input is not JSON", example) from None
+    if not isinstance(command, dict) or command.get("action") not in ("subscribe", "unsubscribe", "ping"):
+        raise UsageError("a line on standard input is no command", example)
+    if command["action"] == "ping":
+        return "ping", Interest()
+    symbols = command.get("symbols")
+    channels = command.get("channels", list(interest.channels))
+    if not _are_words(symbols) or not symbols or not _are_words(channels):
+        raise UsageError(f"{command['action']} needs symbols", example)
+    unknown = [name for name in channels if name not in feed.channels or name not in CHANNELS]
+    if unknown:
+        raise UsageError(f"the {feed.name} feed has no {unknown[0]}", f"it has {', '.join(feed.channels)}")
+    checked = [symbol if symbol == "*" else check_symbol(symbol) for symbol in symbols]
+    return command["action"], Interest(dict.fromkeys(channels, checked))
+
+
+def _are_words(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(word, str) and word for word in value)
+
+
+def line_changer(options: Options) -> Callable[[bytes], bytes] | None:
+    """Return what ``--fields`` and ``--jq`` do to a block of lines."""
+    if options.fields is None and options.jq is None:
+        return None
+    from alpacli.render import machine
+
+    names = [name.strip() for name in (options.fields or "").split(",") if name.strip()]
+    if options.fields is not None and not names:
+        raise UsageError("--fields names no field", "give names separated by commas, like --fields symbol,price")
+    if options.jq is not None:
+        machine.check_jq(options.jq)  # before anything is connected
+
+    def change(lines: bytes) -> bytes:
+        changed: list[str] = []
+        for line in lines.splitlines():
+            text = line.decode()
+            if names:
+                tree = machine.parse(line)
+                text = machine.dump({name: tree.get(name) for name in names})
+            changed.append(machine.jq(text, options.jq) if options.jq is not None else text + "\n")
+        return "".join(changed).encode("utf-8", "backslashreplace")
+
+    return change
