@@ -63,7 +63,7 @@ def test_one_holds_it_and_learns_what_all_want(url: str) -> None:
 
 def test_an_allowance_is_counted_over_all_who_ask_and_comes_back_at_its_rate(url: str) -> None:
     async def spend() -> tuple[list[float], list[float]]:
-        one, two = (SharedAllowance(url, "alpaca:{test}") for _ in range(2))
+        one, two = (SharedAllowance(url, "alpaca:{test}", patience_s=20.0) for _ in range(2))
         try:
             waits = [await each.spend("bot", 6) for each in (one, two) * 4]
             quick = [await one.spend("quick", 6000) for _ in range(3)]

@@ -16,6 +16,7 @@ from alpaca.trading.client import TradingClient
 from alpaca.trading.enums import OrderSide, TimeInForce
 from alpaca.trading.models import Order
 from alpaca.trading.requests import LimitOrderRequest, MarketOrderRequest, ReplaceOrderRequest
+from tests.support import valkey
 from tests.support.alpacli import Alpacli
 from tests.support.faulty_broker import FaultyBroker
 from tests.support.origin import Origin, Reply
@@ -296,7 +297,35 @@ def test_the_page_that_describes_the_api_comes_from_here_alone(gateway: Gateway,
 def test_it_is_well_and_ready(gateway: Gateway) -> None:
     assert gateway.get("/healthz").json() == {"status": "ok"}
     ready = gateway.get("/readyz")
-    assert (ready.status_code, ready.json()["checks"]) == (200, {"upstream": True, "store": True})
+    assert (ready.status_code, ready.json()["checks"]) == (200, {"keys": "ok", "upstream": "ok", "store": "ok"})
+
+
+def test_it_is_ready_without_redis_and_says_what_stands_in(tmp_path: Path, exchange: SimServer) -> None:
+    (tmp_path / "redis").mkdir()
+    with valkey.server(tmp_path / "redis") as redis:
+        env = {"REDIS_URL": redis.url}
+        with Gateway(tmp_path, exchange.url, env=env) as gateway:
+            token = gateway.token()
+            assert gateway.get("/readyz").json()["checks"]["store"] == "ok"
+            redis.kill()
+            ready = gateway.get("/readyz")
+            assert (ready.status_code, ready.json()["status"]) == (200, "ready")
+            assert ready.json()["checks"]["store"] == "degraded"
+            assert gateway.get(f"{V1}/account", token).status_code == 200
+            assert "\nalpacli_store_degraded 1.0" in gateway.get("/metrics", token).text
+
+
+def test_it_is_not_ready_while_alpaca_refuses_its_key_pair(tmp_path: Path) -> None:
+    with Origin() as origin:
+        origin.reply("/v2/account", Reply(401, {"message": "unauthorized."}))
+        origin.reply("/v2/clock", Reply(body={"is_open": True}))
+        with Gateway(tmp_path, origin.url) as gateway:
+            token = gateway.token()
+            gateway.get("/v2/account", token)
+            ready = gateway.get("/readyz")
+            assert (ready.status_code, ready.json()["checks"]["keys"]) == (503, "refused")
+            assert gateway.get("/v2/clock", token).status_code == 200
+            assert gateway.get("/readyz").status_code == 200
 
 
 def test_a_request_under_way_is_finished_when_it_is_told_to_end(tmp_path: Path) -> None:
@@ -337,7 +366,8 @@ def test_upstream_failures_have_their_own_statuses(tmp_path: Path) -> None:
             gateway.get("/v2/orders", token)
             refused = gateway.get("/v2/orders", token)
             assert (refused.status_code, int(refused.headers["Retry-After"]) > 0) == (503, True)
-            assert gateway.get("/readyz").status_code == 503
+            ready = gateway.get("/readyz")  # others would not be asked either, and what is cached is still to be had
+            assert (ready.status_code, ready.json()["checks"]["upstream"]) == (200, "not asked")
 
 
 def test_what_alpaca_limits_is_429_and_says_when_to_come_back(tmp_path: Path) -> None:

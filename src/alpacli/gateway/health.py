@@ -1,4 +1,11 @@
-"""Whether the gateway lives (``/healthz``) and whether it can do its work (``/readyz``). Open to all, so it says little."""
+"""Whether the gateway lives (``/healthz``) and whether a load balancer should send it requests (``/readyz``).
+
+Ready is a gateway that can answer. What all gateways share must not make them all unready at once, or a failure that each of
+them rides out becomes an outage: without Redis the store of this machine takes over, and while Alpaca is not asked there
+are still the cache and an answer that says when to come back. ``/readyz`` names both, and ``/metrics`` has them for alerts.
+Only a key pair that Alpaca refuses, which may be this machine's alone, is a reason to go elsewhere. Both are open to all, so
+they say little.
+"""
 
 import asyncio
 
@@ -17,13 +24,20 @@ def router(parts: Parts) -> APIRouter:
 
     @routes.get("/readyz", include_in_schema=False)
     async def readyz() -> Response:
-        """Answer 503 while Alpaca is not asked (the breaker is open) or the shared store is not the one that was set up."""
+        """Answer 503 when Alpaca refuses the key pair."""
         limits = await asyncio.to_thread(parts.client.limits)
-        store = parts.client.store_kind
-        wanted = "redis" if parts.settings.redis_url else "sqlite"
-        checks = {"upstream": limits.breaker != "open", "store": store == wanted}
-        ready = all(checks.values())
-        body = to_json({"status": "ready" if ready else "not ready", "checks": checks})
-        return Response(body, 200 if ready else 503, media_type="application/json")
+        refused = parts.tally.keys_refused
+        checks = {
+            "keys": "refused" if refused else "ok",
+            "upstream": "not asked" if limits.breaker == "open" else "ok",
+            "store": "degraded" if is_degraded(parts) else "ok",
+        }
+        body = to_json({"status": "not ready" if refused else "ready", "checks": checks})
+        return Response(body, 503 if refused else 200, media_type="application/json")
 
     return routes
+
+
+def is_degraded(parts: Parts) -> bool:
+    """Tell whether another store stands in for the one that was set up."""
+    return parts.client.store_kind != ("redis" if parts.settings.redis_url else "sqlite")

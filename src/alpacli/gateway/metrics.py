@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 
 from alpacli.errors import AlpacliError
 from alpacli.gateway.door import may
+from alpacli.gateway.health import is_degraded
 from alpacli.gateway.parts import Parts
 from alpacli.gateway.relay import FeedStatus
 
@@ -74,7 +75,10 @@ class _Known(Collector):
         )
         for state in ("closed", "open", "half-open"):
             breaker.add_metric([state], float(limits.breaker == state))
+        degraded, refused = float(is_degraded(self._parts)), float(self._parts.tally.keys_refused)
         return [
+            _gauge("alpacli_store_degraded", "1 while another store stands in for the one that was set up.", degraded),
+            _gauge("alpacli_keys_refused", "1 while Alpaca refuses the account's key pair.", refused),
             _gauge("alpacli_budget_limit", "Requests that a window allows.", limits.limit),
             _gauge("alpacli_budget_used", "Requests in the current window, by everybody.", limits.used),
             _gauge("alpacli_budget_foreign", "Of these, requests of other programs.", limits.foreign),

@@ -16,6 +16,8 @@ class Tally:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.keys_refused = False
+        """Alpaca's last word about the account's key pair, as far as reads tell."""
         ProcessCollector(registry=self.registry)
         Gauge("alpacli_info", "The version that runs.", ["version"], registry=self.registry).labels(__version__).set(1)
         self._requests = Counter(
@@ -34,6 +36,8 @@ class Tally:
 
     def asked(self, request: Request, status: int, seconds: float) -> None:
         self._upstream.labels(request.host, request.method, str(status)).observe(seconds)
+        if request.host == "trading" and request.method == "GET" and status in (200, 401, 403):
+            self.keys_refused = status != 200
 
 
 _METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")

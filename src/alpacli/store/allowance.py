@@ -14,7 +14,7 @@ from alpacli.errors import StoreUnavailable
 from alpacli.store.baton import close_async_client, open_async_client
 from alpacli.store.redis import SOCKET_TIMEOUT_S, parse_url, script_hash
 
-PATIENCE_S: Final = 0.25
+PATIENCE_S: Final = 1.0
 """A request waits no longer than this for Redis to count it."""
 
 # KEYS: the client's count. ARGV: requests a minute. Answers microseconds to wait; 0 when it was counted.
@@ -40,8 +40,9 @@ class SharedAllowance:
         ConfigError: the URL cannot be read.
     """
 
-    def __init__(self, url: str, scope: str) -> None:
+    def __init__(self, url: str, scope: str, *, patience_s: float = PATIENCE_S) -> None:
         """Take the server's URL and the store's key prefix of the account (``alpaca:{FP}``)."""
+        self._patience_s = patience_s
         self._address = parse_url(url)
         self._scope = scope
         self._client: Any = None
@@ -55,14 +56,14 @@ class SharedAllowance:
         key = f"{self._scope}:~allowance:{client}"
         try:
             if self._client is None:
-                self._client = open_async_client(self._address, SOCKET_TIMEOUT_S)
-            async with asyncio.timeout(PATIENCE_S):
+                self._client = open_async_client(self._address, max(SOCKET_TIMEOUT_S, self._patience_s))
+            async with asyncio.timeout(self._patience_s):
                 try:
                     wait_us = await self._client.evalsha(script_hash(_SPEND), 1, key, str(rate))
                 except NoScriptError:
                     wait_us = await self._client.eval(_SPEND, 1, key, str(rate))
         except TimeoutError:
-            raise StoreUnavailable(f"{self._address} did not answer within {PATIENCE_S:g} s", _HINT) from None
+            raise StoreUnavailable(f"{self._address} did not answer within {self._patience_s:g} s", _HINT) from None
         except (RedisError, RedisClusterException, OSError) as error:
             raise StoreUnavailable(f"{self._address} does not answer: {type(error).__name__}", _HINT) from None
         return int(wait_us) / 1_000_000
