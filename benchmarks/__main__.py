@@ -61,6 +61,7 @@ ROWS: dict[str, Callable[[int], list[Row]]] = {
     "dry-run": starts.dry_run,
     "fresh": starts.fresh,
     "help": starts.usage,
+    "completion": starts.completion,
     "herd": lambda _: sharing.herd(),
     "pressure": lambda _: sharing.pressure(),
     "budget": sharing.budget,

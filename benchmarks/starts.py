@@ -181,3 +181,22 @@ def usage(pairs: int) -> list[Row]:
         taken = compare(Command([alpacli(), "--help"], env), Command([*reference, "--help"], env), pairs)
     ratio = taken.time_ratio
     return [Row("help", "--help / bare Typer app's --help", "≤ 1.5 ×", f"{ratio:.2f} ×", ratio <= 1.5, taken.detail())]
+
+
+def completion(pairs: int) -> list[Row]:
+    """What Tab waits for, against an interpreter that does nothing: commands, and symbols and order IDs of the cache."""
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        env = environment(Path(name))
+        subprocess.run([alpacli(), "demo", "--yes"], env=env, check=True, capture_output=True)
+        for command in ("positions", "orders"):
+            subprocess.run([alpacli(), command, "--sim", "--json"], env=env, check=True, capture_output=True)
+        for what, *words in (("commands", "pos"), ("symbols", "--sim", "buy", "AA"), ("order IDs", "--sim", "order", "")):
+            ours = Command([alpacli(), "__complete", *words], env)
+            taken = compare(ours, Command([sys.executable, "-c", "pass"], env), pairs)
+            offers = len(taken.ours[-1].output.splitlines())
+            ratio = taken.time_ratio
+            detail = f"{taken.detail()}; {offers} offers"
+            title = f"completion of {what} / python -c pass"
+            rows.append(Row("completion", title, "≤ 3 ×", f"{ratio:.2f} ×", ratio <= 3 and offers > 0, detail))
+    return rows

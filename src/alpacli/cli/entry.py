@@ -28,11 +28,11 @@ def _main() -> int:
     if args[:1] == ["__complete"]:
         from alpacli.cli.completion import answer as offers
 
-        sys.stdout.write(offers(args[1:]))
-        return 0
+        _write(offers(args[1:]).encode("utf-8", "surrogateescape"))
+        os._exit(0)  # taking the interpreter apart would only cost time
     answer = _cached_answer(args)
-    if answer is not None and _write(answer):
-        os._exit(0)  # the hit is counted and the answer flushed: taking the interpreter apart would only cost time
+    if answer is not None and _write(answer + b"\n"):
+        os._exit(0)  # the hit is counted and the answer flushed
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # looking for plugins costs 10 ms; we use none
     from alpacli.cli.app import run
 
@@ -104,7 +104,7 @@ def _look_up(name: str, max_age: float | None, *, sim: bool) -> bytes | None:
 def _write(answer: bytes) -> bool:
     """Print the answer; false when nothing of it went out and the whole program should say why."""
     try:
-        sys.stdout.buffer.write(answer + b"\n")
+        sys.stdout.buffer.write(answer)
         sys.stdout.buffer.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader left: what is still buffered goes nowhere, quietly

@@ -1,7 +1,7 @@
 """What processes share: cache, single flight, request budget, breaker. It knows bytes, lifetimes and counts, not orders.
 
 ``open_store`` is the door: Redis when ``REDIS_URL`` is set, else one SQLite file in the state directory, and behind either a
-store that cannot fail. redis-py loads only when it is used.
+store that cannot fail. Each loads only when it is used: a cached answer needs one file and nothing else.
 """
 
 import os
@@ -9,10 +9,8 @@ from collections.abc import Callable
 
 from alpacli.ports import Clock, Randomness, Store
 from alpacli.settings import Settings
-from alpacli.store.resilient import ResilientStore
-from alpacli.store.sqlite import SqliteStore
 
-__all__ = ["FILE_NAME", "ResilientStore", "SqliteStore", "open_store"]
+__all__ = ["FILE_NAME", "open_store"]
 
 FILE_NAME = "store.sqlite"
 """The embedded store's file in ``Settings.state_dir``."""
@@ -24,6 +22,9 @@ def open_store(settings: Settings, clock: Clock, rng: Randomness, warn: Callable
     Raises:
         ConfigError: ``REDIS_URL`` cannot be read.
     """
+    from alpacli.store.resilient import ResilientStore
+    from alpacli.store.sqlite import SqliteStore
+
     stores: list[Store] = []
     if settings.redis_url:
         from alpacli.store.redis import RedisStore

@@ -23,7 +23,9 @@ from alpacli.ports import (
     Ticket,
     Wait,
 )
-from alpacli.store import FILE_NAME, ResilientStore, SqliteStore, open_store
+from alpacli.store import FILE_NAME, open_store
+from alpacli.store.resilient import ResilientStore
+from alpacli.store.sqlite import SqliteStore
 
 KEY = "alpaca:{fp}:account"
 RULES = BudgetRules("alpaca:{fp}", limit=5, reserve=1)
