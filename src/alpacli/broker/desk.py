@@ -1,25 +1,22 @@
-"""Orders that cannot go wrong: checked before they are sent, recorded before they are sent, never sent twice, never lost.
+"""Orders that cannot go wrong: what is checked before one is sent, and every way to place, change, cancel and close.
 
-Alpaca knows an order by the client order ID that its sender chose, takes each ID once, and can be asked for it. So an ID is
-made and written to the journal before anything is sent; when the answer gets lost, the ID is looked up, and only an order
-that is not there is sent again, with the same ID. If that cannot be found out either, ``FateUnknown`` says so, and the
-journal keeps the question.
+That an order is sent once and never lost is ``sending``'s part.
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from decimal import ROUND_DOWN, Decimal
 from typing import Any, Final
 
-from alpacli.broker.flow import REQUESTS_AT_MOST, Do, Flow, Patience, Pause, Pipeline, T
-from alpacli.broker.notebook import MINUTE_S, Notebook
+from alpacli.broker.flow import Do, Flow, Pause, Pipeline, T
+from alpacli.broker.notebook import Notebook
 from alpacli.broker.outcomes import Closing, Halted, Preview, Record, Unresolved, Who, not_canceled
-from alpacli.broker.risk import RiskRules, risk_violations, too_many_orders
+from alpacli.broker.risk import RiskRules, risk_violations
+from alpacli.broker.sending import DOUBTFUL, Sender, refuse, refused
 from alpacli.domain.account import Position
 from alpacli.domain.order_rules import (
     Facts,
     Quote,
-    Violation,
     account_violations,
     buying_power_needed,
     estimated_value,
@@ -39,18 +36,14 @@ from alpacli.errors import (
     BudgetExhausted,
     CircuitOpen,
     ConfigError,
-    ConnectionLost,
-    FateUnknown,
     NotFound,
     OrderRefused,
     OrderRejected,
     RateLimited,
-    RequestTimeout,
     ServerError,
-    UnreadableAnswer,
     UsageError,
 )
-from alpacli.ports import BudgetRules, Clock, Granted, Outcome, Randomness, Ticket
+from alpacli.ports import Clock, Randomness
 from alpacli.wire import quotes, rest, trading
 from alpacli.wire.rest import Call
 from alpacli.wire.trading import Cancellation
@@ -59,7 +52,6 @@ _CLOCK_AGE_S: Final = 60.0
 _MADE_WHEN_SENT: Final = "(made when it is sent)"
 _HELD_PATIENCE_S: Final = 5.0
 _LOOK_AGAIN_S: Final = 0.5
-_DOUBTFUL: Final = (RequestTimeout, ConnectionLost, ServerError, UnreadableAnswer)
 _LARGEST_SHARE: Final = Decimal(100)
 _SHARE_STEP: Final = Decimal("0.000000001")
 
@@ -86,6 +78,7 @@ class Desk:
         self._halted = halted
         self._warn = warn
         self._notebook = Notebook(journal, clock, who, warn)
+        self._sender = Sender(pipeline, rng, self._notebook)
 
     # ------------------------------------------------------------------------------------------------ placing
 
@@ -103,7 +96,7 @@ class Desk:
         call = trading.submit_order({**fields, "client_order_id": client_order_id})
         rules = yield Do(self._rules)
         if not rules.any and (yield Do(self._halted)) is None:
-            return (yield from self._send_once("place", call, client_order_id))
+            return (yield from self._sender.send_once("place", call, client_order_id))
         return (yield from self._send_if_allowed(read_ticket(fields), "place", call, client_order_id))
 
     def obey_halt(self, what: str) -> Flow[None]:
@@ -115,12 +108,12 @@ class Desk:
         client_order_id = ticket.client_order_id or f"alpacli-{self._rng.token()}"
         call = trading.submit_order(ticket.body(client_order_id))
         try:
-            _refuse(violations(ticket))
+            refuse(violations(ticket))
         except OrderRefused as no:
             self._note_refusal(action, call, client_order_id, no)
             raise
         if action == "close":
-            return (yield from self._send_once(action, call, client_order_id))
+            return (yield from self._sender.send_once(action, call, client_order_id))
         return (yield from self._send_if_allowed(ticket, action, call, client_order_id))
 
     def _send_if_allowed(
@@ -137,11 +130,11 @@ class Desk:
                 rules = yield Do(self._rules)
                 reducing = yield from self._obey_own_rules(ticket, fresh=rules.counts_others, instead_of=instead_of)
                 per_minute = None if reducing else rules.max_orders_per_minute
-                yield from self._record_sent(action, call, client_order_id, per_minute)
+                yield from self._sender.record(action, call, client_order_id, per_minute)
             except OrderRefused as no:
                 self._note_refusal(action, call, client_order_id, no)
                 raise
-            return (yield from self._send(action, call, client_order_id))
+            return (yield from self._sender.send(action, call, client_order_id))
 
         rules = yield Do(self._rules)
         if rules.counts_others:
@@ -162,12 +155,12 @@ class Desk:
         return (warning,) if warning else ()
 
     def _judged(self, ticket: OrderTicket, *, holds: bool = True) -> Flow[Facts]:
-        _refuse(violations(ticket))
+        refuse(violations(ticket))
         facts = yield from self._facts(ticket)
         if not holds and facts.positions is not None:
             free = [position.model_copy(update={"qty_available": position.qty}) for position in facts.positions]
             facts = facts._replace(positions=free)
-        _refuse(account_violations(ticket, facts))
+        refuse(account_violations(ticket, facts))
         return facts
 
     def preview(self, ticket: OrderTicket, base_url: str = "", *, holds: bool = True) -> Flow[Preview]:
@@ -240,15 +233,11 @@ class Desk:
             facts = facts._replace(clock=(yield from self._maybe(rest.clock(), _CLOCK_AGE_S)))
         recent = 0
         if rules.max_orders_per_minute is not None:
-            pace = self._pace(rules.max_orders_per_minute)
+            pace = self._sender.pace(rules.max_orders_per_minute)
             report = yield Do(lambda: self._pipeline.store.limits(pace))
             recent = max(report.used, (yield Do(self._notebook.sent_lately)))
-        _refuse(risk_violations(rules, ticket, facts, recent))
+        refuse(risk_violations(rules, ticket, facts, recent))
         return False
-
-    def _pace(self, per_minute: int) -> BudgetRules:
-        """Return the budget of orders that all machines share: the same sliding window as that of requests."""
-        return BudgetRules(f"{self._pipeline.rules.scope}:~orders", per_minute, reserve=0, window_s=MINUTE_S)
 
     def _facts(self, ticket: OrderTicket) -> Flow[Facts]:
         facts = Facts(
@@ -295,102 +284,6 @@ class Desk:
             raise error
         self._warn(f"not checked: {error.message}")
 
-    # -------------------------------------------------------------------------------------------- sending once
-
-    def _send_once(self, action: str, call: Call[Order], client_order_id: str) -> Flow[Order]:
-        yield from self._record_sent(action, call, client_order_id, None)
-        return (yield from self._send(action, call, client_order_id))
-
-    def _record_sent(self, action: str, call: Call[Order], client_order_id: str, per_minute: int | None) -> Flow[None]:
-        """Write down that an order is about to be sent, if that is not one too many within a minute.
-
-        The slot is taken in the store, for all machines, and under the journal's lock, for this one: so nobody passes who
-        looked at the same moment, and this machine's orders still count when the store is lost.
-        """
-        line = self._notebook.line(action, call, client_order_id, {"phase": "sent"})
-        if per_minute is None:
-            yield Do(lambda: self._notebook.record(line))
-            return
-        store, pace = self._pipeline.store, self._pace(per_minute)
-        slot = Ticket(self._rng.token(), action, urgent=True)
-
-        def room() -> None:
-            lately = self._notebook.sent_lately()
-            if lately >= per_minute:
-                _refuse([too_many_orders(lately)])
-
-        try:
-            turn = yield Do(lambda: store.admit(pace, slot))
-            if not isinstance(turn, Granted):
-                _refuse([too_many_orders(per_minute)])
-            yield Do(lambda: self._notebook.record(line, room))
-        except BaseException:
-            store.leave(pace, slot)
-            raise
-        yield Do(lambda: store.settle(pace, slot, Outcome(failed=None)))
-
-    def _send(self, action: str, call: Call[Order], client_order_id: str) -> Flow[Order]:
-        note = functools.partial(self._notebook.note, action, call, client_order_id)
-        patience = self._pipeline.patience()
-        doubtful, tries = False, 0
-        try:
-            while True:
-                tries += 1
-                order: Order | None = None
-                failure: AlpacliError | None = None
-                request_id: str | None = None
-                try:
-                    response = yield from self._pipeline.exchange(call.request, patience, urgent=True)
-                    request_id = response.headers.get("x-request-id")
-                    order = _of_ours(call.decode(response.body), client_order_id)
-                except _DOUBTFUL as error:
-                    failure = error
-                    doubtful = doubtful or not error.nothing_sent
-                except AlpacliError as error:
-                    if not doubtful:
-                        outcome = (
-                            "not sent" if isinstance(error, BudgetExhausted | CircuitOpen | RateLimited) else "refused"
-                        )
-                        note(phase="answered", outcome=outcome, error=error)
-                        raise
-                    failure = error
-                if order is None and doubtful:
-                    order = yield from self._look_up(client_order_id, patience, note, failure)
-                if order is not None:
-                    note(phase="answered", outcome="placed", order=order, request_id=request_id)
-                    return order
-                assert failure is not None  # noqa: S101 # without an order there was a failure
-                if tries == REQUESTS_AT_MOST or not isinstance(failure, _DOUBTFUL):
-                    if not doubtful:
-                        note(phase="answered", outcome="not sent", error=failure)
-                        raise failure
-                    raise self._unknown(client_order_id, note, failure)
-                with patience:
-                    yield Pause(min(self._pipeline.pause_s(tries, failure), patience.left_s), failure.message)
-        finally:
-            self._pipeline.forget(call.changes)
-
-    def _look_up(
-        self, client_order_id: str, patience: Patience, note: Callable[..., None], failure: AlpacliError | None
-    ) -> Flow[Order | None]:
-        call = rest.order_by_client_order_id(client_order_id)
-        try:
-            response = yield from self._pipeline.exchange(call.request, patience, urgent=True)
-            return _of_ours(call.decode(response.body), client_order_id)
-        except NotFound:
-            return None
-        except AlpacliError as error:
-            raise self._unknown(client_order_id, note, failure or error) from None
-
-    def _unknown(self, client_order_id: str, note: Callable[..., None], failure: AlpacliError) -> FateUnknown:
-        note(phase="answered", outcome="unknown", error=failure)
-        unknown = FateUnknown(
-            f"the order was sent, and whether it was taken is unknown: {failure.message}",
-            f"`alpacli orders --unresolved` finds out; its client order ID is {client_order_id}",
-        )
-        unknown.client_order_id = client_order_id
-        return unknown
-
     # ------------------------------------------------------------------------------------ replacing, cancelling
 
     def replace(self, order_id: str, changes: Mapping[str, Any]) -> Flow[Order]:
@@ -400,7 +293,7 @@ class Desk:
         client_order_id = str(changes.get("client_order_id") or f"alpacli-{self._rng.token()}")
         call = trading.replace_order(order_id, {**changes, "client_order_id": client_order_id})
         if halted is None and not rules.any:
-            return (yield from self._send_once("replace", call, client_order_id))
+            return (yield from self._sender.send_once("replace", call, client_order_id))
         old = (yield from self._pipeline.read(rest.order(order_id), use_cache=False, max_age=None)).value
         ticket = as_ticket(old, changes)
         return (yield from self._send_if_allowed(ticket, "replace", call, client_order_id, old))
@@ -412,7 +305,7 @@ class Desk:
             OrderRefused: a rule is broken; the message names it and the hint says what to do.
         """
         order = (yield from self._pipeline.read(rest.order(order_id), use_cache=False, max_age=None)).value
-        _refuse(replacement_violations(order, changes))
+        refuse(replacement_violations(order, changes))
         warning = market_warning(as_ticket(order, changes), (yield from self._maybe(rest.clock(), _CLOCK_AGE_S)))
         return (warning,) if warning and not order.extended_hours else ()
 
@@ -449,7 +342,7 @@ class Desk:
         note = functools.partial(self._notebook.note, "cancel", call, None, phase="answered", order_id=order_id)
         try:
             yield from self._pipeline.change(call)
-        except (OrderRejected, *_DOUBTFUL) as error:
+        except (OrderRejected, *DOUBTFUL) as error:
             order = None if error.nothing_sent else (yield from self._maybe(rest.order(order_id)))
             if order is not None and order.status in ("canceled", "pending_cancel"):
                 note(outcome="done", order=order)
@@ -554,49 +447,15 @@ class Desk:
             found = (yield from self._pipeline.read(rest.positions(), use_cache=False, max_age=None)).value
         return found
 
-    # ----------------------------------------------------------------------------------------------- unresolved
+    # ----------------------------------------------------------------------------------------------- the record
 
     def unresolved(self) -> Flow[list[Unresolved]]:
         """Find out what became of every order whose answer was lost, also to processes that were killed."""
-        waiting = yield Do(self._notebook.unanswered)
-        results: list[Unresolved] = []
-        for client_order_id, line in waiting.items():
-            order: Order | None = None
-            outcome = "in flight" if self._notebook.in_flight(line) else "unknown"
-            if outcome == "unknown":
-                call = rest.order_by_client_order_id(client_order_id)
-                try:
-                    order = (yield from self._pipeline.read(call, use_cache=False, max_age=None)).value
-                    outcome = "placed"
-                except NotFound:
-                    if self._notebook.is_settled(line):
-                        outcome = "not placed"
-            if outcome in ("placed", "not placed"):
-                note = {"outcome": outcome, "order_id": order.id if order else None}
-                self._notebook.append(
-                    {"action": "resolve", "phase": "answered", "client_order_id": client_order_id, **note}
-                )
-            results.append(
-                Unresolved(
-                    client_order_id=client_order_id,
-                    action=str(line.get("action", "")),
-                    sent_at=str(line.get("time", "")),
-                    outcome=outcome,
-                    request=found if isinstance(found := line.get("request"), dict) else {},
-                    order=order,
-                )
-            )
-        return results
+        return (yield from self._sender.unresolved())
 
     def note_halt(self, action: str, reason: str) -> None:
         """Record that trading was halted or resumed."""
         self._notebook.append({"action": action, "phase": "answered", "outcome": "done", "message": reason})
-
-
-def refused(rule: str, message: str, fix: str) -> OrderRefused:
-    error = OrderRefused(message, fix)
-    error.rule = rule
-    return error
 
 
 def _failed_as(error: AlpacliError) -> str:
@@ -604,17 +463,3 @@ def _failed_as(error: AlpacliError) -> str:
     if isinstance(error, BudgetExhausted | CircuitOpen | RateLimited) or error.nothing_sent:
         return "not sent"
     return "refused" if isinstance(error, AlpacaAPIError) and not isinstance(error, ServerError) else "unknown"
-
-
-def _of_ours(order: Order, client_order_id: str) -> Order:
-    """Refuse the answer to somebody else's order, as a server or proxy that answers twice makes one arrive."""
-    if order.client_order_id != client_order_id:
-        raise UnreadableAnswer("the answer is about another order", "a proxy may stand between")
-    return order
-
-
-def _refuse(found: Sequence[Violation]) -> None:
-    if found:
-        first, more = found[0], len(found) - 1
-        others = f" (and {more} more: {', '.join(item.rule for item in found[1:])})" if more else ""
-        raise refused(first.rule, f"{first.message}{others}", first.fix)
