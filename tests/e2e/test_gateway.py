@@ -1,6 +1,8 @@
 """``alpacli serve`` as its users meet it: a process in front of an exchange, the library's answers over HTTP, a clean end."""
 
 import json
+import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from decimal import Decimal
@@ -17,13 +19,17 @@ from alpaca.trading.enums import OrderSide, TimeInForce
 from alpaca.trading.models import Order
 from alpaca.trading.requests import LimitOrderRequest, MarketOrderRequest, ReplaceOrderRequest
 from tests.support import valkey
-from tests.support.alpacli import Alpacli
+from tests.support.alpacli import PROGRAM, Alpacli
 from tests.support.faulty_broker import FaultyBroker
 from tests.support.origin import Origin, Reply
 from tests.support.serving import KEY_ID, SECRET, Gateway, keys
 from tests.support.sim_server import SimServer
 
+from alpacli.domain.ticks import instant_ns
 from alpacli.domain.values import from_json
+from alpacli.sim.feed import Feed
+from alpacli.sim.hours import AlwaysOpen
+from alpacli.sim.tape import Tape
 
 V1 = "/api/v1/broker"
 
@@ -250,6 +256,36 @@ def test_alpacli_on_another_machine_works_through_a_gateway_profile(
     status = gateway.get(f"{V1}/stream/status", token).json()["data"]
     assert "iex" in [feed["feed"] for feed in status["feeds"]]
     assert token not in remote("profile", "show", "desk").text
+
+
+def test_a_stream_through_a_gateway_fills_what_the_gateway_missed(
+    gateway: Gateway, exchange: SimServer, tmp_path: Path
+) -> None:
+    remote = Alpacli(tmp_path)
+    token = gateway.token("read,stream")
+    added = remote("profile", "add", "desk", "--gateway", gateway.url, "--token-file", "-", stdin=token.encode())
+    assert added.code == 0, added.errors
+    stream = subprocess.Popen(
+        [PROGRAM, "stream", "AAPL", "--trades", "--no-hub", "--backfill", "--json"],
+        env=remote.environment(None),
+        cwd=remote.cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert stream.stdout is not None
+    assert stream.stderr is not None
+    got = [json.loads(stream.stdout.readline())]
+    exchange.fault("drop", path="/v2/iex", times=1)  # between gateway and exchange: the stream's own connection stays
+    filled = next(line for line in stream.stderr if b"gap filled" in line)
+    assert b"reconnect" not in filled
+    stream.send_signal(signal.SIGINT)
+    out, _ = stream.communicate(timeout=20)
+    got += [json.loads(line) for line in out.splitlines()]
+    at = [tick["timestamp"] for tick in got]
+    assert at == sorted(set(at))
+    tape = Feed(Tape(2026, AlwaysOpen()), AlwaysOpen())
+    expected = [trade["i"] for trade in tape.trades("AAPL", instant_ns(at[0]), instant_ns(at[-1]) + 1)]
+    assert [tick["id"] for tick in got] == expected
 
 
 def test_what_is_kept_on_this_machine_is_shown_too(gateway: Gateway, token: str) -> None:

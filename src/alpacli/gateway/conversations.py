@@ -135,7 +135,7 @@ class MarketConversation:
         """Tell of what was missed with the only word that this protocol has for it."""
         if isinstance(event, Gap):
             when = f"{instant_text(event.from_ns)} to {instant_text(event.until_ns)}"
-            self._fail(Failure(407, f"messages were missed upstream, {when}"))
+            self._fail(Failure(407, f"messages were missed upstream, {when}", (event.from_ns, event.until_ns)))
         elif isinstance(event, Lagging):
             self._fail(Failure(407, f"messages were lost: the {event.by} had too much to send"))
 

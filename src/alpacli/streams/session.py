@@ -9,7 +9,7 @@ from typing import Final, Literal, NamedTuple, Protocol
 
 from alpacli.domain.ticks import Interest
 from alpacli.errors import AlpacliError, AuthenticationError, StreamLost, StreamRefused
-from alpacli.streams.events import Connecting, Event, Lagging, Live, Refused
+from alpacli.streams.events import Connecting, Event, Gap, Lagging, Live, Refused
 from alpacli.wire import commands, frames
 from alpacli.wire.frames import BadFrame, Encoding, Failure, Message
 
@@ -120,7 +120,7 @@ class MarketSession:
         if code == 403:  # a second login is harmless
             return
         if code == 407:
-            step.events.append(Lagging("server", 0))
+            step.events.append(Gap(*failure.missed) if failure.missed else Lagging("server", 0))
             return
         if self.live and code in _ABOUT_A_CHANGE and self._asked:
             _, interest = self._asked.popleft()

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, NamedTuple
 import msgspec
 from msgspec import UNSET, Raw, Struct
 
-from alpacli.domain.ticks import Bar, DailyBar, Json, Quote, Text, Tick, Trade, UpdatedBar, instant_text
+from alpacli.domain.ticks import Bar, DailyBar, Json, Quote, Text, Tick, Trade, UpdatedBar, instant_ns, instant_text
 
 Encoding = Literal["json", "msgpack"]
 Loose = dict[str, object]
@@ -104,8 +104,11 @@ class Success(NamedTuple):
 
 
 class Failure(NamedTuple):
+    """An error message. A gateway's about a gap has its bounds, in nanoseconds since 1970 UTC, in ``missed``."""
+
     code: int
     message: str
+    missed: tuple[int, int] | None = None
 
 
 class Subscription(NamedTuple):
@@ -337,10 +340,17 @@ def _control(kind: object, message: Mapping[str, object]) -> Control | None:
     if kind == "success":
         return Success(str(plain_text(message.get("msg"))))
     if kind == "error":
-        return Failure(_number(message.get("code")), str(plain_text(message.get("msg"))))
+        return Failure(_number(message.get("code")), str(plain_text(message.get("msg"))), _missed(message))
     if kind == "subscription":
         return Subscription({name: _names(value) for name, value in message.items() if name != "T"})
     return None
+
+
+def _missed(message: Mapping[str, object]) -> tuple[int, int] | None:
+    try:
+        return instant_ns(str(plain_text(message["from"]))), instant_ns(str(plain_text(message["until"])))
+    except (KeyError, ValueError):  # Alpaca's own errors have no times
+        return None
 
 
 def _names(value: object) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
+from alpacli.domain.ticks import instant_text
 from alpacli.wire.commands import decode_command, encode_messages
 from alpacli.wire.frames import BadFrame, Encoding, Failure
 
@@ -152,7 +153,9 @@ def say_success(message: str, encoding: Encoding) -> str | bytes:
 
 
 def say_failure(failed: Failure, encoding: Encoding) -> str | bytes:
-    return encode_messages([{"T": "error", "code": failed.code, "msg": failed.message}], encoding)
+    """Say an error, and for a gap its times in two fields more, which clients of Alpaca's do not look for."""
+    times = dict(zip(("from", "until"), map(instant_text, failed.missed or ()), strict=False))
+    return encode_messages([{"T": "error", "code": failed.code, "msg": failed.message, **times}], encoding)
 
 
 def say_subscription(channels: Channels, encoding: Encoding) -> str | bytes:
