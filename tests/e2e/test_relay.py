@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
+from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 import pytest
@@ -301,10 +303,20 @@ async def _a_flood(conversation: Conversation) -> None:
     await asyncio.sleep(60)
 
 
+def _narrow(url: str) -> socket.socket:
+    """Return a connection that takes little while nobody reads: how much a system would take for it differs."""
+    line = socket.socket()
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    line.connect(("127.0.0.1", urlsplit(url).port))
+    line.setblocking(False)
+    return line
+
+
 def test_a_stuck_client_is_cut_off_with_a_reason_and_the_others_get_everything(tmp_path: Path) -> None:
     async def converse(gateway: Gateway) -> None:
         path = f"{BROKER}?symbols=AAPL&streams=trades&batch=true"
-        async with gateway.connect(path, max_queue=1) as stuck, gateway.connect(path) as well:
+        line = _narrow(gateway.url)
+        async with gateway.connect(path, max_queue=1, sock=line) as stuck, gateway.connect(path) as well:
             await stuck.hear_of("subscription")
             await well.hear_of("subscription")
             await well.say(action="subscribe", symbols=["GO"], streams=["trades"])

@@ -33,6 +33,7 @@ from alpacli.wire.serving import (
     say_authorization,
     say_failure,
     say_listening,
+    say_missed,
     say_subscription,
     say_success,
     say_trading_failure,
@@ -134,8 +135,7 @@ class MarketConversation:
     def happened(self, feed: str, event: Reconnecting | Live | Gap | Lagging) -> None:
         """Tell of what was missed with the only word that this protocol has for it."""
         if isinstance(event, Gap):
-            when = f"{instant_text(event.from_ns)} to {instant_text(event.until_ns)}"
-            self._fail(Failure(407, f"messages were missed upstream, {when}", (event.from_ns, event.until_ns)))
+            self._say(say_missed(event.from_ns, event.until_ns, self._encoding))
         elif isinstance(event, Lagging):
             self._fail(Failure(407, f"messages were lost: the {event.by} had too much to send"))
 

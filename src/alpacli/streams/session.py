@@ -95,6 +95,8 @@ class MarketSession:
                     self._asked.popleft()
                 self.live = True
                 step.events.append(Live(control.channels))
+            elif isinstance(control, frames.Missed):
+                step.events.append(Gap(control.from_ns, control.until_ns))
             elif isinstance(control, Failure):
                 self._failed(control, step)
         return step
@@ -120,7 +122,7 @@ class MarketSession:
         if code == 403:  # a second login is harmless
             return
         if code == 407:
-            step.events.append(Gap(*failure.missed) if failure.missed else Lagging("server", 0))
+            step.events.append(Lagging("server", 0))
             return
         if self.live and code in _ABOUT_A_CHANGE and self._asked:
             _, interest = self._asked.popleft()

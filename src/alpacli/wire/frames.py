@@ -104,11 +104,15 @@ class Success(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """An error message. A gateway's about a gap has its bounds, in nanoseconds since 1970 UTC, in ``missed``."""
-
     code: int
     message: str
-    missed: tuple[int, int] | None = None
+
+
+class Missed(NamedTuple):
+    """A gateway's error message (407) about a gap that it had itself: its bounds, in nanoseconds since 1970 UTC."""
+
+    from_ns: int
+    until_ns: int
 
 
 class Subscription(NamedTuple):
@@ -128,7 +132,7 @@ class Listening(NamedTuple):
     streams: tuple[str, ...]
 
 
-Control = Success | Failure | Subscription | Authorization | Listening
+Control = Success | Failure | Missed | Subscription | Authorization | Listening
 
 
 class Frame(NamedTuple):
@@ -340,15 +344,15 @@ def _control(kind: object, message: Mapping[str, object]) -> Control | None:
     if kind == "success":
         return Success(str(plain_text(message.get("msg"))))
     if kind == "error":
-        return Failure(_number(message.get("code")), str(plain_text(message.get("msg"))), _missed(message))
+        return _missed(message) or Failure(_number(message.get("code")), str(plain_text(message.get("msg"))))
     if kind == "subscription":
         return Subscription({name: _names(value) for name, value in message.items() if name != "T"})
     return None
 
 
-def _missed(message: Mapping[str, object]) -> tuple[int, int] | None:
+def _missed(message: Mapping[str, object]) -> Missed | None:
     try:
-        return instant_ns(str(plain_text(message["from"]))), instant_ns(str(plain_text(message["until"])))
+        return Missed(*(instant_ns(str(plain_text(message[name]))) for name in ("from", "until")))
     except (KeyError, ValueError):  # Alpaca's own errors have no times
         return None
 

@@ -153,9 +153,14 @@ def say_success(message: str, encoding: Encoding) -> str | bytes:
 
 
 def say_failure(failed: Failure, encoding: Encoding) -> str | bytes:
-    """Say an error, and for a gap its times in two fields more, which clients of Alpaca's do not look for."""
-    times = dict(zip(("from", "until"), map(instant_text, failed.missed or ()), strict=False))
-    return encode_messages([{"T": "error", "code": failed.code, "msg": failed.message, **times}], encoding)
+    return encode_messages([{"T": "error", "code": failed.code, "msg": failed.message}], encoding)
+
+
+def say_missed(from_ns: int, until_ns: int, encoding: Encoding) -> str | bytes:
+    """Say that something is missing: an error with its bounds in two fields more, which Alpaca's clients do not look for."""
+    bounds = {"from": instant_text(from_ns), "until": instant_text(until_ns)}
+    text = f"messages were missed upstream, {bounds['from']} to {bounds['until']}"
+    return encode_messages([{"T": "error", "code": 407, "msg": text, **bounds}], encoding)
 
 
 def say_subscription(channels: Channels, encoding: Encoding) -> str | bytes:
