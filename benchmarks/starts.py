@@ -191,7 +191,11 @@ def completion(pairs: int) -> list[Row]:
         subprocess.run([alpacli(), "demo", "--yes"], env=env, check=True, capture_output=True)
         for command in ("positions", "orders"):
             subprocess.run([alpacli(), command, "--sim", "--json"], env=env, check=True, capture_output=True)
-        for what, *words in (("commands", "pos"), ("symbols", "--sim", "buy", "AA"), ("order IDs", "--sim", "order", "")):
+        for what, *words in (
+            ("commands", "pos"),
+            ("symbols", "--sim", "buy", "AA"),
+            ("order IDs", "--sim", "order", ""),
+        ):
             ours = Command([alpacli(), "__complete", *words], env)
             taken = compare(ours, Command([sys.executable, "-c", "pass"], env), pairs)
             offers = len(taken.ours[-1].output.splitlines())
