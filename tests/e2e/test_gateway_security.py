@@ -1,6 +1,7 @@
 """Who may, and what a gateway does with clients that mean harm or are broken. Real processes, raw sockets."""
 
 import base64
+import hashlib
 import hmac
 import json
 import os
@@ -14,6 +15,11 @@ from typing import Any
 import jwt
 import pytest
 import requests
+from alpaca.common.exceptions import APIError
+from alpaca.trading.client import TradingClient
+from alpaca.trading.enums import OrderSide, TimeInForce
+from alpaca.trading.models import Order
+from alpaca.trading.requests import MarketOrderRequest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from tests.support import valkey
@@ -246,6 +252,34 @@ def test_a_client_whose_trades_are_signed_cannot_trade_without_and_nothing_is_go
     assert post(now, "é") == 401
     assert post(now, good) == 200
     assert post(now, good) == 401
+
+
+def test_where_all_trades_are_signed_the_accounts_own_pair_is_told_what_to_do_and_the_sdk_can_sign(
+    tmp_path: Path, exchange: SimServer
+) -> None:
+    scope: dict[str, Any] = {"requests": requests, "time": time, "hmac": hmac, "sha256": hashlib.sha256}
+    exec(_python_in_docs("class Signed"), scope)  # as docs/gateway.md has it, up to the client
+    with Gateway(tmp_path, exchange.url, "--require-signing") as gateway:
+        own = TradingClient(KEY_ID, SECRET, url_override=gateway.url)
+        assert own.get_account()
+        with pytest.raises(APIError, match="alpacli serve token --scope read,trade --sign"):
+            own.cancel_orders()
+        minted = gateway.alpacli("serve", "token", "--scope", "read,trade", "--sign", "--quiet")
+        token, key = minted.text.split()
+        client = TradingClient(oauth_token=token, url_override=gateway.url)
+        with pytest.raises(APIError, match="made with its signing key"):
+            client.cancel_orders()
+        client._session.auth = scope["Signed"](key)
+        order = MarketOrderRequest(symbol="BTC/USD", qty=0.01, side=OrderSide.BUY, time_in_force=TimeInForce.GTC)
+        placed = client.submit_order(order)
+        assert isinstance(placed, Order)
+        assert client.get_order_by_id(placed.id)
+
+
+def _python_in_docs(beginning: str) -> str:
+    text = (Path(__file__).parents[2] / "docs" / "gateway.md").read_text(encoding="utf-8")
+    (found,) = (code for code in text.split("```python\n") if code.startswith(beginning))
+    return found.partition("client = ")[0]
 
 
 # ------------------------------------------------------------------------------------------- broken and hostile

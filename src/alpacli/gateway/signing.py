@@ -1,5 +1,8 @@
 """Trades that are signed: whoever reads a token from a log or a proxy still cannot trade with it.
 
+A gateway that demands it demands it of everybody, the account's own key pair included: that pair travels with each request
+too, and has no signing key. Its owner mints a token that has one.
+
 The signature is HMAC-SHA256, in hex, under the key that was printed with the token, of four lines: the method, the path with
 its query as sent, the SHA-256 of the body in hex, and the Unix time in seconds. It is good for half a minute and one request.
 """
@@ -16,6 +19,12 @@ from alpacli.ports import Clock, Lead, Randomness, Store
 TIME_HEADER: Final = "x-alpacli-time"
 SIGNATURE_HEADER: Final = "x-alpacli-signature"
 GOOD_FOR_S: Final = 30.0
+_HOW: Final = "docs/gateway.md shows how, for the SDK too"
+_SIGN: Final = f"send {TIME_HEADER} and {SIGNATURE_HEADER}, made with its signing key; {_HOW}"
+_MINT: Final = (
+    "it has no signing key: use a token of `alpacli serve token --scope read,trade --sign` instead, and sign with the key"
+    f" that it prints; {_HOW}"
+)
 
 
 def sign(key: str, method: str, target: str, body: bytes, at: int) -> str:
@@ -43,9 +52,7 @@ class Signatures:
         """
         given, at = headers.get(SIGNATURE_HEADER, ""), headers.get(TIME_HEADER, "")
         if not given or not (at.isascii() and at.isdecimal() and len(at) < 12):
-            raise _refused(
-                "the trades of this client must be signed", f"send {TIME_HEADER} and {SIGNATURE_HEADER}; see the README"
-            )
+            raise _refused("the trades of this client must be signed", _SIGN if grant.signed else _MINT)
         expected = sign(signing_key(self._keys, grant.id), method, target, body, int(at))
         if not hmac.compare_digest(given.encode(), expected.encode()):
             raise _refused("the signature is wrong", "sign method, path with query, SHA-256 of the body, and time")
