@@ -148,6 +148,7 @@ async def _live_for_a_moment(conversation: Conversation) -> None:
     await conversation.greet()
     await conversation.obey()
     await conversation.say(trade(1))
+    await conversation.is_heard()
     conversation.go()
 
 

@@ -291,7 +291,7 @@ def breaking(how: Callable[[Conversation], Awaitable[object]]) -> Script:
         await conversation.greet()
         await conversation.obey()
         await conversation.say(trade(1))
-        await asyncio.sleep(0.05)
+        await conversation.is_heard()
         await how(conversation)
         await asyncio.sleep(60)
 
@@ -521,6 +521,10 @@ def test_a_signal_at_any_step_ends_it_well_and_with_a_whole_line(
             for process in processes:
                 assert process.stdout is not None
                 assert process.stdout.readline()
+        elif step is _losing:
+            for process in processes:
+                assert process.stderr is not None
+                assert b"trying again" in process.stderr.readline()
         for process in processes:
             process.send_signal(number)
         for process in processes:

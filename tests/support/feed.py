@@ -50,6 +50,10 @@ class Conversation:
         """Say something in the trading stream's way."""
         await self.socket.send(json.dumps({"stream": stream, "data": data}).encode())
 
+    async def is_heard(self) -> None:
+        """Wait until the client has read all that was said: a connection that is cut off takes along what was not."""
+        await (await self.socket.ping())
+
     def go(self, half_a_frame: bytes = b"") -> None:
         """Leave without a word, or in the middle of a frame that was announced to be longer."""
         if half_a_frame:
