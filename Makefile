@@ -38,7 +38,7 @@ $(READY): pyproject.toml
 	done; \
 	if command -v uv >/dev/null 2>&1 \
 	  && uv venv --quiet --allow-existing --python "$${python:->=3.11}" .venv \
-	  && uv pip install --quiet --python $(PY) --editable . --group dev; then \
+	  && uv pip install --quiet --compile-bytecode --python $(PY) --editable . --group dev; then \
 	  :; \
 	elif [ -z "$$python" ]; then \
 	  echo 'alpacli needs Python 3.11 or newer with its venv module, and found none on the PATH' >&2; \
@@ -59,8 +59,10 @@ demo: $(READY)
 	  env $(DEMO_ENV) .venv/bin/alpacli $$arguments || exit; \
 	done
 
+# A worker keeps to its files, and to what they share, until it has nothing left (worksteal). Python may write bytecode here,
+# whatever the environment says: else every worker prepares all test files again every time.
 test: $(READY)
-	@$(PY) -m pytest -n 2
+	@PYTHONDONTWRITEBYTECODE= $(PY) -m pytest -n auto --dist worksteal
 
 check: $(READY)
 	@.venv/bin/ruff format --check .

@@ -1,5 +1,7 @@
 """What holds for every test."""
 
+import os
+
 from hypothesis import HealthCheck, settings
 from tests.support.examples import examples
 
@@ -8,3 +10,8 @@ settings.register_profile(
     "busy machines", deadline=None, max_examples=examples(30), suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("busy machines")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many workers ``-n auto`` means: more than processors, because many tests wait for real servers."""
+    return max(4, 2 * (os.cpu_count() or 1))

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import bokeh_sampledata
-import empyrical
 import numpy as np
 import pandas as pd
 import pytest
@@ -250,6 +249,8 @@ def test_profit_by_day_adds_up_to_the_profit(month: Month) -> None:
 
 
 def test_stats_are_those_of_numpy_and_of_empyrical(month: Month) -> None:
+    import empyrical  # with scipy: only the worker that needs it pays
+
     closes = returns.curve(month.archive)
     played = earnings.Played(earnings.events(month.archive))
     found = returns.stats(closes, played.trades, month.archive.count("snapshots"))
