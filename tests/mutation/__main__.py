@@ -27,8 +27,15 @@ from cosmic_ray.plugins import get_operator, operator_names
 
 MODULES: Final = {
     "alpacli.store.policy": ("tests/unit/store/test_policy.py",),
+    "alpacli.store.sqlite_budget": (
+        *("tests/contract/test_store_contract.py", "tests/contract/test_store_budget.py", "-k", "memory"),
+        *("-p", "no:timeout"),
+    ),
+    "alpacli.broker.sending": ("tests/unit/broker/test_desk.py",),
+    "alpacli.broker.notebook": ("tests/unit/broker/test_desk.py",),
     "alpacli.sim.ledger": ("tests/unit/sim/test_ledger.py",),
     "alpacli.wire.frames": ("tests/unit/wire/test_frames.py",),
+    "alpacli.wire.lines": ("tests/unit/wire/test_frames.py", "tests/unit/wire/test_short.py"),
 }
 _LONGEST_S: Final = 60
 _QUIETLY: Final = (

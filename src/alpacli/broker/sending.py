@@ -65,7 +65,7 @@ class Sender:
             yield Do(lambda: self._notebook.record(line))
             return
         store, pace = self._pipeline.store, self.pace(per_minute)
-        slot = Ticket(self._rng.token(), action, urgent=True)
+        slot = Ticket(self._rng.token(), action)
 
         def room() -> None:
             lately = self._notebook.sent_lately()

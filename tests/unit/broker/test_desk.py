@@ -1,6 +1,7 @@
 """Every way an order can go wrong, and what the user is told: sent once, not sent, or unknown. Nothing else."""
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -25,7 +26,7 @@ from alpacli.errors import (
     OrderRejected,
     RequestTimeout,
 )
-from alpacli.ports import BudgetRules, Request, Response
+from alpacli.ports import BudgetRules, Granted, Refused, Request, Response, Ticket, Wait
 from alpacli.store.halt import Halt
 from alpacli.store.journal import Journal
 from alpacli.store.sqlite import SqliteStore
@@ -89,6 +90,8 @@ class Bench:
         before: Callable[[Request], None] | None = None,
         store: SqliteStore | None = None,
         at: float = 1_780_000_000.0,
+        budget: BudgetRules | None = None,
+        pid: int = 1,
     ) -> None:
         self.clock = ManualClock(at)
         self.transport = ScriptedTransport(*answers, before=before)
@@ -99,7 +102,7 @@ class Bench:
             self.store,
             self.clock,
             FixedRandomness(),
-            rules=BudgetRules("alpaca:{test}"),
+            rules=budget or BudgetRules("alpaca:{test}"),
             cache_ttl_s={},
             max_wait_s=10,
             patience_s=15,
@@ -112,7 +115,7 @@ class Bench:
             journal=self.journal,
             rules=lambda: rules or RiskRules(),
             halted=lambda: halted,
-            who=Who("me", "here", 1, "test"),
+            who=Who("me", "here", pid, "test"),
             warn=self.warnings.append,
         )
         self.client = AlpacaClient(pipeline, self.transport, clock=self.clock, open_desk=lambda: desk)
@@ -230,7 +233,9 @@ def test_unresolved_orders_are_found_and_are_no_question_any_more(tmp_path: Path
     with pytest.raises(FateUnknown):
         bench.client.trading.place(BUY)
     bench = Bench(tmp_path, placed())
-    assert [(item.client_order_id, item.outcome) for item in bench.client.trading.unresolved()] == [("mine", "placed")]
+    (found,) = bench.client.trading.unresolved()
+    assert (found.client_order_id, found.outcome) == ("mine", "placed")
+    assert '"mine"' in str(found.request["body"])
     assert bench.client.trading.unresolved() == []
     assert bench.journal.verify()[1] == []
 
@@ -243,6 +248,28 @@ def test_an_order_that_is_not_there_is_uncertain_for_two_minutes_and_then_not_pl
     bench.clock.advance(121)
     assert [item.outcome for item in bench.client.trading.unresolved()] == ["not placed"]
     assert bench.client.trading.unresolved() == []
+
+
+def test_an_order_that_another_process_is_sending_is_in_flight_and_left_to_it(tmp_path: Path) -> None:
+    seen: list[tuple[str, str]] = []
+
+    def look(_: Request) -> None:
+        other = Bench(tmp_path, pid=os.getpid())
+        seen.extend((item.client_order_id, item.outcome) for item in other.client.trading.unresolved())
+        assert other.methods == ""
+
+    Bench(tmp_path, placed(), before=look, pid=1).client.trading.place(BUY)  # process 1 is always there
+    assert seen == [("mine", "in flight")]
+    assert Bench(tmp_path).client.trading.unresolved() == []
+
+
+def test_an_order_and_the_question_what_became_of_it_may_use_what_reads_have_to_leave(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, answer(ACCOUNT), LOST, placed(), budget=BudgetRules("alpaca:{test}", limit=3, reserve=2))
+    bench.client.get_account(use_cache=False)
+    begin = bench.clock.time()
+    assert bench.client.trading.place(BUY).id == "a1"
+    assert bench.methods == "GET POST GET"
+    assert bench.clock.time() == begin
 
 
 def test_a_replacement_is_looked_up_by_an_id_of_its_own(tmp_path: Path) -> None:
@@ -426,6 +453,22 @@ def test_orders_per_minute_counts_what_other_machines_sent(tmp_path: Path) -> No
     assert third.outcomes == ["refused"]
 
 
+def test_orders_that_others_send_while_one_is_judged_count_too(tmp_path: Path) -> None:
+    rules, busy = RiskRules(max_orders_per_minute=1), SqliteStore(":memory:", ManualClock())
+
+    class Crowded(SqliteStore):
+        def admit(self, rules: BudgetRules, ticket: Ticket) -> Granted | Wait | Refused:
+            for number in range(2):
+                ours = BUY._replace(client_order_id=f"other {number}")
+                Bench(tmp_path, placed(f"other {number}"), store=busy).client.trading.place(ours)
+            return super().admit(rules, ticket)
+
+    bench = Bench(tmp_path, answer([]), rules=rules, store=Crowded(":memory:", ManualClock()))
+    with pytest.raises(OrderRefused, match="2 orders"):
+        bench.client.trading.place(BUY)
+    assert bench.methods == "GET"
+
+
 def test_an_order_that_a_rule_refuses_takes_no_place_of_the_minute(tmp_path: Path) -> None:
     rules = RiskRules(max_orders_per_minute=1, max_order_qty=Decimal(10))
     bench = Bench(tmp_path, answer([]), rules=rules)
@@ -521,4 +564,7 @@ def test_a_broken_rule_is_found_before_anything_is_sent(tmp_path: Path) -> None:
     bench = Bench(tmp_path, placed())
     with pytest.raises(OrderRefused, match="above zero"):
         bench.client.trading.place(BUY._replace(qty=Decimal(-1)))
+    with pytest.raises(OrderRefused, match=r"\(and 1 more: ") as refused:
+        bench.client.trading.place(BUY._replace(qty=Decimal(-1), extended_hours=True))
+    assert refused.value.message.count(" more: ") == 1
     assert bench.methods == ""
