@@ -1,14 +1,19 @@
 """uvicorn's HTTP protocol with two limits that it lacks: how large the head of a request is, and how long it takes to come.
 
-A client that sends a byte now and then, or a header without end, would else hold a connection for ever. Imported when a
-server starts: it loads uvicorn and httptools.
+A client that sends a byte now and then, or a header without end, would else hold a connection for ever. And one that does not
+answer TLS's goodbye, as most that keep an idle connection do not, would hold up the end of the server. Imported when a server
+starts: it loads uvicorn and httptools.
 """
 
 import asyncio
+from typing import Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from alpacli.gateway.parts import Limits
+
+GOODBYE_S: Final = 0.5
+"""How long a client has to answer the goodbye, once it has everything."""
 
 
 class Patient(HttpToolsProtocol):
@@ -18,6 +23,7 @@ class Patient(HttpToolsProtocol):
     _head_bytes = 0
     _in_head = True
     _deadline: asyncio.TimerHandle | None = None
+    _hanging_up: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         super().connection_made(transport)
@@ -25,6 +31,8 @@ class Patient(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end()
+        if self._hanging_up is not None:
+            self._hanging_up.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -47,6 +55,25 @@ class Patient(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         super().on_message_complete()
         self._in_head = True
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._hang_up_soon()
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        self._hang_up_soon()
+
+    def _hang_up_soon(self) -> None:
+        if self.transport.is_closing() and self._hanging_up is None:
+            self._hanging_up = self.loop.call_later(GOODBYE_S, self._hang_up)
+
+    def _hang_up(self) -> None:
+        self._hanging_up = None
+        if self.transport.get_write_buffer_size():
+            self._hang_up_soon()
+        else:
+            self.transport.abort()
 
     def _begin(self) -> None:
         self._deadline = self.loop.call_later(self.limits.request_s, self._give_up)
