@@ -9,12 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.gateway import Gateway
+import requests
+from tests.support.alpacli import Alpacli
+from tests.support.gateway import PAIR, Gateway
 from tests.support.origin import Origin, Reply
 from tests.support.sim_server import SimServer
 from tests.support.streaming import user_of
 
+from alpacli.gateway.hook_queue import Hook
+from alpacli.gateway.keeping import open_hooks
 from alpacli.gateway.webhooks import signature
+from alpacli.settings import Flags, load
 
 
 @pytest.fixture
@@ -37,6 +42,19 @@ def _until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
         time.sleep(0.05)
 
 
+def _order(exchange: SimServer, **fields: str) -> str:
+    """Place an order as another program would, and return its id."""
+    order = {"symbol": "AAPL", "qty": "1", "side": "buy", "type": "market", "time_in_force": "day", **fields}
+    answer = requests.post(f"{exchange.url}/v2/orders", json=order, headers=PAIR, timeout=20)
+    return str(answer.json()["id"])
+
+
+def _stands(user: Alpacli) -> Hook:
+    """Return how the only webhook stands, as ``serve hooks list`` would, without the cost of a process."""
+    (hook,) = open_hooks(load(Flags(), env=user.environment(), cwd=str(user.cwd))).hooks()
+    return hook
+
+
 def _told(receiver: Origin) -> list[dict[str, Any]]:
     return [json.loads(request.body) for request in receiver.requests]
 
@@ -51,10 +69,10 @@ def test_order_updates_reach_the_receiver_signed_and_in_order_also_those_of_a_ki
     with Gateway(exchange.ws, tmp_path, user=user) as gateway:
         assert user("serve", "hooks", "test", hook["id"]).code == 0
         _until(lambda: [update["type"] for update in _told(receiver)] == ["test"])
-        first = json.loads(user("buy", "AAPL", "1", "--json").out)["id"]  # maybe before the trading stream is there
+        first = _order(exchange)  # maybe before the trading stream is there
         _until(lambda: _told(receiver)[-1].get("order", {}).get("status") == "filled")
         heard = len(_told(receiver))
-        order = json.loads(user("buy", "AAPL", "1", "--json").out)["id"]
+        order = _order(exchange)
         _until(lambda: len(_told(receiver)) == heard + 2)
         updates = _told(receiver)
         assert {update["order"]["id"] for update in updates[1:heard]} == {first}
@@ -66,8 +84,8 @@ def test_order_updates_reach_the_receiver_signed_and_in_order_also_those_of_a_ki
         at = int(request.headers["alpacli-signature"].partition(",")[0].removeprefix("t="))
         assert request.headers["alpacli-signature"] == signature(hook["secret"], at, request.body)
         os.kill(gateway.process.pid, signal.SIGKILL)
-        waiting = json.loads(user("buy", "MSFT", "1", "--limit", "1", "--tif", "gtc", "--json").out)["id"]
-        assert user("cancel", waiting).code == 0
+        waiting = _order(exchange, symbol="MSFT", type="limit", limit_price="1", time_in_force="gtc")
+        assert requests.delete(f"{exchange.url}/v2/orders/{waiting}", headers=PAIR, timeout=20).status_code == 204
     with Gateway(exchange.ws, tmp_path, user=user):
         _until(lambda: any(update.get("order", {}).get("id") == waiting for update in _told(receiver)))
     assert _told(receiver)[-1]["event"] == "canceled"
@@ -80,12 +98,14 @@ def test_a_receiver_that_fails_is_shown_and_gets_everything_later(
     exchange: SimServer, receiver: Origin, tmp_path: Path
 ) -> None:
     user = user_of(exchange.ws, tmp_path)
-    receiver.reply("/hook", Reply(500), Reply(fault="reset"), Reply(200))
+    receiver.reply("/hook", Reply(500))
     hook = json.loads(user("serve", "hooks", "add", f"{receiver.url}/hook", "--json").out)["id"]
     with Gateway(exchange.ws, tmp_path, user=user):
         assert user("serve", "hooks", "test", hook).code == 0
-        _until(lambda: json.loads(user("serve", "hooks", "list", "--json").out)[0]["state"] == "failing")
-        _until(lambda: json.loads(user("serve", "hooks", "list", "--json").out)[0]["delivered"] == 1)
+        _until(lambda: _stands(user).failing_since is not None)
+        assert json.loads(user("serve", "hooks", "list", "--json").out)[0]["state"] == "failing"
+        receiver.reply("/hook", Reply(fault="reset"), Reply(200))
+        _until(lambda: _stands(user).delivered == 1)
     assert len({request.headers["alpacli-delivery"] for request in receiver.requests}) == 1
     assert user("serve", "hooks", "remove", hook).code == 0
     assert user("serve", "hooks", "remove", hook).code == 4

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import requests
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
 from tests.support.examples import examples
@@ -26,6 +27,7 @@ def test_no_request_that_the_page_describes_or_forbids_is_answered_with_5xx(tmp_
     with (
         SimServer(tmp_path / "exchange") as exchange,
         Gateway(tmp_path / "gateway", exchange.url, env={"ALPACLI_RATE_LIMIT": "100000"}) as gateway,
+        requests.Session() as session,
     ):
         token = gateway.token()
         schema = schemathesis.openapi.from_dict(gateway.get("/openapi.json", token).json())
@@ -45,7 +47,8 @@ def test_no_request_that_the_page_describes_or_forbids_is_answered_with_5xx(tmp_
                     suppress_health_check=list(HealthCheck),
                 )
                 def ask(case: "schemathesis.Case[Any]") -> None:
-                    answer = case.call(base_url=gateway.url, headers={"Authorization": f"Bearer {token}"}, timeout=20)
+                    headers = {"Authorization": f"Bearer {token}"}
+                    answer = case.call(base_url=gateway.url, headers=headers, session=session, timeout=20)
                     asked[operation.label] = asked.get(operation.label, 0) + 1  # noqa: B023 # called at once
                     assert answer.status_code < 500, (
                         f"{case.as_curl_command()}\n{answer.text}\n{gateway.errors[-3000:]}"

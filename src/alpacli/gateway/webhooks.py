@@ -33,7 +33,8 @@ GIVE_UP_S: Final = 3 * 86_400.0
 _AT_ONCE: Final = 8
 _HOLD_S: Final = 30.0
 """Longer than an attempt takes: who holds a delivery longer was killed."""
-_IDLE_S: Final = 5.0
+IDLE_S: Final = 1.0
+"""How soon it is noticed what another process has queued."""
 _GONE: Final = 410
 _LOOK_S: Final = 2.0
 _AGAIN_S: Final = 30.0
@@ -69,8 +70,10 @@ class Courier:
         warn: Callable[[str], None],
         *,
         sleep: Callable[[float], Awaitable[None]] = async_sleep,
+        idle_s: float = IDLE_S,
     ) -> None:
         """``read_orders`` returns the latest orders, legs among them, as they are now."""
+        self._idle_s = idle_s
         self._queue = queue
         self._post = post
         self._clock = clock
@@ -170,7 +173,7 @@ class Courier:
             except AlpacliError as error:
                 self._warn(f"webhooks: {error.message}")
                 next_at = None
-            wait_s = _IDLE_S if next_at is None else min(max(next_at - self._clock.time(), 0.05), _IDLE_S)
+            wait_s = self._idle_s if next_at is None else min(max(next_at - self._clock.time(), 0.05), self._idle_s)
             either = {asyncio.ensure_future(self._more.wait()), asyncio.ensure_future(self._sleep(wait_s))}
             try:
                 await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)

@@ -164,7 +164,8 @@ def _run(
         time.advance(seconds)
 
     async def work() -> None:
-        courier = Courier(queue, post, time, FixedRandomness(), read_orders, warnings.append, sleep=sleep)
+        rng = FixedRandomness()
+        courier = Courier(queue, post, time, rng, read_orders, warnings.append, sleep=sleep, idle_s=600.0)
         async with courier.working():
             tell(courier)
             async with asyncio.timeout(20):
