@@ -5,15 +5,16 @@ many of their nine digits as are not zero; identifiers are UUIDs derived from wh
 same requests give the same bytes.
 """
 
-import hashlib
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from functools import lru_cache
+from hashlib import blake2b
 from typing import Final, TypeAlias
 
 Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | None"
 
 SECOND_NS: Final = 1_000_000_000
+_MINUTE_NS: Final = 60 * SECOND_NS
 
 NOT_FOUND: Final = 40410000
 BAD_PARAMETER: Final = 40010001
@@ -49,16 +50,26 @@ def decimal_text(value: Decimal) -> str:
 @lru_cache(maxsize=8192)  # an order is told of again and again, with the same few times in it
 def timestamp(at_ns: int, zone_offset: timedelta | None = None) -> str:
     """Return RFC 3339 in UTC (``Z``), or at a fixed offset from it."""
-    seconds, nanoseconds = divmod(at_ns, SECOND_NS)
+    minute, rest_ns = divmod(at_ns, _MINUTE_NS)
+    seconds, nanoseconds = divmod(rest_ns, SECOND_NS)
+    begins, zone = _minute(minute, zone_offset)
+    if not nanoseconds:
+        return f"{begins}{seconds:02d}{zone}"
+    fraction = f"{nanoseconds:09d}".rstrip("0")
+    return f"{begins}{seconds:02d}.{fraction}{zone}"
+
+
+@lru_cache(maxsize=1024)
+def _minute(minute: int, zone_offset: timedelta | None) -> tuple[str, str]:
+    """Return what stands before the seconds in a timestamp, and what after them."""
     zone = UTC if zone_offset is None else timezone(zone_offset)
-    moment = datetime.fromtimestamp(seconds, zone).isoformat()
-    fraction = f".{nanoseconds:09d}".rstrip("0") if nanoseconds else ""
-    return moment[:19] + fraction + ("Z" if zone_offset is None else moment[19:])
+    moment = datetime.fromtimestamp(minute * 60, zone).isoformat()
+    return moment[:17], "Z" if zone_offset is None else moment[19:]
 
 
 def identifier(*parts: object) -> str:
     """Return the UUID (in the form of version 4) of what the parts name: equal parts, equal identifier."""
-    text = hashlib.blake2b("\x1f".join(map(str, parts)).encode(), digest_size=16).hexdigest()
+    text = blake2b("\x1f".join(map(str, parts)).encode(), digest_size=16).hexdigest()
     return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:]}"
 
 

@@ -31,6 +31,7 @@ LAST_DAY: Final = date(2029, 12, 31)
 _OPEN: Final = time(9, 30)
 _EXTENDED_OPEN: Final = time(4)
 _EXTENDED_S: Final = 16 * 3600
+_HOUR_NS: Final = 3600 * SECOND_NS
 
 
 class TradingDay(NamedTuple):
@@ -80,7 +81,13 @@ class Hours(Protocol):
 
 
 def new_york_date(at_ns: int) -> date:
-    return datetime.fromtimestamp(at_ns // SECOND_NS, NEW_YORK).date()
+    return _date_of_hour(at_ns // _HOUR_NS)
+
+
+@lru_cache(maxsize=4096)
+def _date_of_hour(hour: int) -> date:
+    """Return the date in New York of an hour since the epoch: its midnights are all on whole hours, in UTC too."""
+    return datetime.fromtimestamp(hour * 3600, NEW_YORK).date()
 
 
 def new_york_offset(at_ns: int) -> timedelta:

@@ -28,10 +28,12 @@ _MASK: Final = (1 << 64) - 1
 _GOLDEN: Final = 0x9E3779B97F4A7C15
 _ONE: Final = 1 << 40
 _QUANTA_PER_SECOND: Final = 16
+_QUANTUM_NS: Final = SECOND_NS // _QUANTA_PER_SECOND
 _DEPTH: Final = 27
 _MEMO_LEVEL: Final = 14
 _MEMO_SIZE: Final = 20_000
 _COMMON_SIZE: Final = 1000
+_LEVELS_SIZE: Final = 64
 _FACTOR_SWING_PERMILLE: Final = {"us_equity": 60, "crypto": 110}
 
 
@@ -52,6 +54,28 @@ class _Path(NamedTuple):
     amplitudes: tuple[int, ...]
 
 
+class _Way(NamedTuple):
+    """The descent to one value of a path: the ends of each interval that holds its quantum, by level from ``bottom`` up."""
+
+    quantum: int
+    bottom: int
+    ends: list[tuple[int, int]]
+
+
+class _Instrument:
+    """What the tape remembers of one instrument: its paths, and what it was asked for last."""
+
+    __slots__ = ("factor", "levels", "listing", "never_stops", "own", "quoted")
+
+    def __init__(self, listing: Listing, factor: _Path, own: _Path, *, never_stops: bool) -> None:
+        self.listing = listing
+        self.factor = factor
+        self.own = own
+        self.never_stops = never_stops
+        self.levels: dict[int, int] = {}
+        self.quoted: tuple[int, Quote] | None = None
+
+
 class Tape:
     """The price paths of all listed instruments under one seed and one set of hours. Implements ``prices.Prices``.
 
@@ -61,21 +85,28 @@ class Tape:
     def __init__(self, seed: int, hours: Hours) -> None:
         self._hours = hours
         self._seed = seed
-        self._paths: dict[str, tuple[_Path, _Path]] = {}
+        self._instruments: dict[str, _Instrument] = {}
         self._memo: dict[tuple[int, int], tuple[int, int]] = {}
-        self._near: dict[int, tuple[int, list[tuple[int, int]]]] = {}
+        self._near: dict[int, _Way] = {}
         self._common: dict[tuple[int, int], int] = {}
-        self._levels: dict[tuple[str, int], int] = {}
         self._extremes: dict[tuple[str, int, int, int], int] = {}
 
     def begins_ns(self, symbol: str) -> int:
         return 0
 
     def quote(self, symbol: str, at_ns: int) -> Quote:
-        listing = LISTINGS[symbol]
-        quantum = self._quantum(listing, at_ns)
-        bid = self._bid(listing, self._level(listing, quantum))
-        noise = _mix(self._path(listing)[1].key ^ _mix(quantum))
+        item = self._instruments.get(symbol) or self._instrument(symbol)
+        quantum = at_ns // _QUANTUM_NS if item.never_stops else self._quantum(item.listing, at_ns)
+        known = item.quoted
+        if known is None or known[0] != quantum:  # who checks an order, plans it and fills it asks for the same one
+            known = item.quoted = quantum, self._quoted(item, quantum, at_ns)
+        quote = known[1]
+        return quote if quote.at_ns == at_ns else Quote(*quote[:4], at_ns)
+
+    def _quoted(self, item: _Instrument, quantum: int, at_ns: int) -> Quote:
+        listing = item.listing
+        bid = self._bid(listing, self._level(item, quantum))
+        noise = _mix(item.own.key ^ _mix(quantum))
         sizes = _sizes(max(listing.daily_volume, 1) if listing.crypto else 0)
         return Quote(
             listing.price(bid), listing.price(bid + listing.spread), sizes[noise % 9], sizes[(noise >> 16) % 9], at_ns
@@ -83,10 +114,10 @@ class Tape:
 
     def last(self, symbol: str, at_ns: int) -> Decimal:
         """Return the price of the last trade: somewhere from bid to ask, on the tick."""
-        listing = LISTINGS[symbol]
-        quantum = self._quantum(listing, at_ns)
-        bid = self._bid(listing, self._level(listing, quantum))
-        return listing.price(bid + (_mix(self._path(listing)[1].key ^ quantum) >> 20) % (listing.spread + 1))
+        item = self._instrument(symbol)
+        listing, quantum = item.listing, self._quantum(item.listing, at_ns)
+        bid = self._bid(listing, self._level(item, quantum))
+        return listing.price(bid + (_mix(item.own.key ^ quantum) >> 20) % (listing.spread + 1))
 
     def previous_close(self, symbol: str, at_ns: int) -> Decimal:
         """Return the last price at the close of the trading day before the one of ``at_ns``."""
@@ -98,22 +129,23 @@ class Tape:
         Equities trade heavily after 09:30 and before 16:00 and thinly outside; coins evenly. On days without a session an
         equity trades nothing.
         """
-        listing = LISTINGS[symbol]
+        item = self._instrument(symbol)
+        listing, key = item.listing, item.own.key
         day = new_york_date(at_ns)
-        key = self._path(listing)[1].key
         whole = listing.daily_volume * (70 + _mix(key ^ day.toordinal()) % 61) // 100
         minute, rest_ns = divmod(at_ns - new_york_ns(day), 60 * SECOND_NS)
         if not listing.crypto and not self._hours.days(day, day):
             return 0
-        before, after = (self._traded(listing, whole, day.toordinal(), edge) for edge in (minute, minute + 1))
+        before, after = (self._traded(item, whole, day.toordinal(), edge) for edge in (minute, minute + 1))
         return before + (after - before) * rest_ns // (60 * SECOND_NS)
 
     def extremes(self, symbol: str, start_ns: int, end_ns: int) -> Extremes:
         """Return the exact range of bid and ask from ``start_ns`` to ``end_ns``, both included."""
-        listing = LISTINGS[symbol]
+        item = self._instrument(symbol)
+        listing = item.listing
         first, last = self._quantum(listing, start_ns), self._quantum(listing, end_ns)
-        low = self._extreme(listing, first, last, sign=-1)
-        high = self._extreme(listing, first, last, sign=1)
+        low = self._extreme(item, first, last, sign=-1)
+        high = self._extreme(item, first, last, sign=1)
         return Extremes(*(listing.price(t) for t in (low, high, low + listing.spread, high + listing.spread)))
 
     def first(self, symbol: str, start_ns: int, end_ns: int, price: Decimal, side: str) -> int | None:
@@ -136,18 +168,18 @@ class Tape:
         """Return when a bid that satisfies ``could`` begins, as ``Prices`` has it: parts of the path are asked in turn."""
         if end_ns <= start_ns:
             return None
-        listing = LISTINGS[symbol]
+        item = self._instrument(symbol)
+        listing = item.listing
         first, last = self._quantum(listing, start_ns), self._quantum(listing, end_ns - 1)
-        factor, own = self._path(listing)
-        reach = _reach(factor.amplitudes, own.amplitudes, abs(listing.beta_percent))
-        stack = self._blocks(listing, first, last)
+        reach = _reach(item.factor.amplitudes, item.own.amplitudes, abs(listing.beta_percent))
+        stack = _blocks(item, first, last)
         while stack:
             node = stack.pop()
             end = node.start + (1 << node.level)
             if node.start > last or end <= first:
                 continue
             begins_ns = self._instant(listing, node.start, start_ns)
-            left, right = self._ends_of(listing, node)
+            left, right = _ends_of(listing, node)
             if node.level == 0:
                 bid = self._bid(listing, left)
                 if could(bid, bid, begins_ns, begins_ns):
@@ -157,7 +189,7 @@ class Tape:
             high = self._bid(listing, max(left, right) + reach[node.level])
             ends_ns = end_ns if end > last else self._instant(listing, end, start_ns)
             if could(low, high, begins_ns, ends_ns - 1):
-                stack.extend(reversed(self._halves(listing, node)))
+                stack.extend(reversed(_halves(item, node)))
         return None
 
     def trail(
@@ -167,7 +199,8 @@ class Tape:
 
         ``stop`` must not fall where the mark rises. The interval is as in ``first``.
         """
-        listing = LISTINGS[symbol]
+        item = self._instrument(symbol)
+        listing = item.listing
         first, last = self._quantum(listing, start_ns), self._quantum(listing, end_ns - 1)
         sign, offset = (1, 0) if side == "sell" else (-1, listing.spread)
         best = sign * (_ticks(listing, mark, rising=False) - offset)
@@ -176,12 +209,11 @@ class Tape:
             price = stop(listing.price(sign * best + offset))
             return sign * (_ticks(listing, price, rising=sign < 0) - offset)
 
-        factor, own = self._path(listing)
-        reach = _reach(factor.amplitudes, own.amplitudes, abs(listing.beta_percent))
-        stack = self._blocks(listing, first, last)
+        reach = _reach(item.factor.amplitudes, item.own.amplitudes, abs(listing.beta_percent))
+        stack = _blocks(item, first, last)
         while stack:
             node = stack.pop()
-            ends = self._ends_of(listing, node)
+            ends = _ends_of(listing, node)
             if node.start > last or node.start + (1 << node.level) <= first:
                 continue
             if node.level == 0:
@@ -199,26 +231,26 @@ class Tape:
                 continue
             if lowest > limit(max(best, highest)):  # no end in here, only better prices
                 window = (max(first, node.start), min(last, node.start + (1 << node.level)))
-                best = sign * self._search(listing, *window, sign=sign, stack=[node], best=best)
+                best = sign * self._search(item, *window, sign=sign, stack=[node], best=best)
                 continue
-            stack.extend(reversed(self._halves(listing, node)))
+            stack.extend(reversed(_halves(item, node)))
         return Trail(None, listing.price(sign * best + offset))
 
     def _passage(self, symbol: str, start_ns: int, end_ns: int, price: Decimal, of: str, *, rising: bool) -> int | None:
         """Return when bid or ask is first at or beyond a price, by descending from left to right."""
         if end_ns <= start_ns:
             return None
-        listing = LISTINGS[symbol]
+        item = self._instrument(symbol)
+        listing = item.listing
         first, last = self._quantum(listing, start_ns), self._quantum(listing, end_ns - 1)
         sign = 1 if rising else -1
         wanted = _ticks(listing, price, rising=rising) - (listing.spread if of == "ask" else 0)
-        if sign * self._bid(listing, self._level(listing, first)) >= sign * wanted:
+        if sign * self._bid(listing, self._level(item, first)) >= sign * wanted:
             return self._instant(listing, first, start_ns)  # at the market from the beginning, as most limits are
         goal = self._goal(listing, wanted, sign)
-        factor, own = self._path(listing)
         beta = listing.beta_percent
-        reach = _reach(factor.amplitudes, own.amplitudes, abs(beta))
-        stack = self._blocks(listing, first, last)
+        reach = _reach(item.factor.amplitudes, item.own.amplitudes, abs(beta))
+        stack = _blocks(item, first, last)
         while stack:
             node = stack.pop()
             start, level, (f0, f1), (o0, o1) = node
@@ -230,7 +262,7 @@ class Tape:
                     return self._instant(listing, start, start_ns)
                 continue
             if max(left, sign * (beta * f1 // 100 + o1)) + reach[level] >= goal:
-                stack.extend(reversed(self._halves(listing, node)))
+                stack.extend(reversed(_halves(item, node)))
         return None
 
     def _goal(self, listing: Listing, ticks: int, sign: int) -> int:
@@ -247,62 +279,47 @@ class Tape:
     def _instant(self, listing: Listing, quantum: int, start_ns: int) -> int:
         """Return when a quantum begins, on the clock; not before ``start_ns``, since which prices have moved."""
         moving_ns = start_ns if listing.crypto else self._hours.trading_ns(start_ns)
-        return start_ns + max(quantum * (SECOND_NS // _QUANTA_PER_SECOND) - moving_ns, 0)
-
-    def _blocks(self, listing: Listing, first: int, last: int) -> list[_Node]:
-        """Return the blocks from ``first`` to ``last``, the earliest at the end."""
-        factor, own = self._path(listing)
-        starts = range(last >> _DEPTH << _DEPTH, (first >> _DEPTH << _DEPTH) - 1, -(1 << _DEPTH))
-        return [_Node(start, _DEPTH, _ends(factor, start), _ends(own, start)) for start in starts]
-
-    def _ends_of(self, listing: Listing, node: _Node) -> tuple[int, int]:
-        (f0, f1), (o0, o1), beta = node.factor, node.own, listing.beta_percent
-        return beta * f0 // 100 + o0, beta * f1 // 100 + o1
-
-    def _halves(self, listing: Listing, node: _Node) -> tuple[_Node, _Node]:
-        factor, own = self._path(listing)
-        start, level, (f0, f1), (o0, o1) = node
-        middle = start + (1 << (level - 1))
-        fm, om = _midpoint(factor, middle, level, f0, f1), _midpoint(own, middle, level, o0, o1)
-        return _Node(start, level - 1, (f0, fm), (o0, om)), _Node(middle, level - 1, (fm, f1), (om, o1))
+        return start_ns + max(quantum * _QUANTUM_NS - moving_ns, 0)
 
     def _quantum(self, listing: Listing, at_ns: int) -> int:
         moving_ns = at_ns if listing.crypto else self._hours.trading_ns(at_ns)
-        return moving_ns * _QUANTA_PER_SECOND // SECOND_NS
+        return moving_ns // _QUANTUM_NS
 
     def _bid(self, listing: Listing, level: int) -> int:
         middle = listing.base * (_ONE + level) // _ONE if level >= 0 else listing.base * _ONE // (_ONE - level)
         return max(middle - listing.spread // 2, 1)
 
-    def _level(self, listing: Listing, quantum: int) -> int:
+    def _level(self, item: _Instrument, quantum: int) -> int:
         """Return the level at a quantum; whoever checks an order asks for the same one several times."""
-        found = self._levels.get((listing.symbol, quantum))
+        found = item.levels.get(quantum)
         if found is None:
-            if len(self._levels) >= _COMMON_SIZE:
-                self._levels.clear()
-            found = self._levels[listing.symbol, quantum] = self._computed_level(listing, quantum)
+            if len(item.levels) >= _LEVELS_SIZE:
+                item.levels.clear()
+            found = item.levels[quantum] = self._computed_level(item, quantum)
         return found
 
-    def _computed_level(self, listing: Listing, quantum: int) -> int:
-        factor, own = self._path(listing)
+    def _computed_level(self, item: _Instrument, quantum: int) -> int:
+        factor = item.factor
         place = (factor.key, quantum)
         common = self._common.get(place)
         if common is None:  # whoever values a portfolio asks for one moment of many instruments
             if len(self._common) >= _COMMON_SIZE:
                 self._common.clear()
             common = self._common[place] = self._value(factor, quantum)
-        return (listing.beta_percent * common) // 100 + self._value(own, quantum)
+        return (item.listing.beta_percent * common) // 100 + self._value(item.own, quantum)
 
-    def _path(self, listing: Listing) -> tuple[_Path, _Path]:
-        paths = self._paths.get(listing.symbol)
-        if paths is None:
+    def _instrument(self, symbol: str) -> _Instrument:
+        item = self._instruments.get(symbol)
+        if item is None:
+            listing = LISTINGS[symbol]
             swing = _FACTOR_SWING_PERMILLE[listing.asset_class]
-            paths = (
+            item = self._instruments[symbol] = _Instrument(
+                listing,
                 _make_path(self._seed, f"factor {listing.asset_class}", swing),
                 _make_path(self._seed, listing.symbol, listing.swing_permille),
+                never_stops=listing.crypto or self._hours.name == "always",
             )
-            self._paths[listing.symbol] = paths
-        return paths
+        return item
 
     def _value(self, path: _Path, quantum: int) -> int:
         """Descend to one value: from where the way to the last one parts from it, or from a remembered ancestor.
@@ -312,48 +329,48 @@ class Tape:
         """
         near = self._near.get(path.key)
         if near is not None:
-            level = (near[0] ^ quantum).bit_length()
+            level = max((near.quantum ^ quantum).bit_length(), near.bottom)
             if level <= _MEMO_LEVEL:
-                if level == 0:
-                    return near[1][0][0]
-                ways = near[1].copy()
-                value = _walk(path, quantum, level, ways)
-                self._near[path.key] = quantum, ways
-                return value
+                ends = near.ends.copy()
+                bottom = _walk(path, quantum, level, ends)
+                self._near[path.key] = _Way(quantum, bottom, ends)
+                return ends[bottom][0]
         place = (path.key, quantum >> _MEMO_LEVEL)
         ancestor = self._memo.get(place)
-        if ancestor is not None:
-            level, ways = _MEMO_LEVEL, [ancestor] * (_MEMO_LEVEL + 1)
-        else:
-            level, ways = _DEPTH, [_ends(path, quantum >> _DEPTH << _DEPTH)] * (_DEPTH + 1)
-        value = _walk(path, quantum, level, ways)
         if ancestor is None:
+            ends = [_ends(path, quantum >> _DEPTH << _DEPTH)] * (_DEPTH + 1)
+            bottom = _walk(path, quantum, _DEPTH, ends)
             if len(self._memo) >= _MEMO_SIZE:
                 self._memo.clear()
-            self._memo[place] = ways[_MEMO_LEVEL]
-        self._near[path.key] = quantum, ways[: _MEMO_LEVEL + 1]
-        return value
+            if bottom <= _MEMO_LEVEL:
+                self._memo[place] = ends[_MEMO_LEVEL]
+        else:
+            ends = [ancestor] * (_MEMO_LEVEL + 1)
+            bottom = _walk(path, quantum, _MEMO_LEVEL, ends)
+        self._near[path.key] = _Way(quantum, bottom, ends)
+        return ends[bottom][0]
 
-    def _extreme(self, listing: Listing, first: int, last: int, *, sign: int) -> int:
+    def _extreme(self, item: _Instrument, first: int, last: int, *, sign: int) -> int:
         """Return the highest (``sign`` 1) or lowest (-1) bid in ticks over the quanta from ``first`` to ``last``."""
+        listing = item.listing
         place = (listing.symbol, first, last, sign)
         found = self._extremes.get(place)
         if found is None:  # the days of a chart are asked for again and again
-            best = max(sign * self._bid(listing, self._level(listing, quantum)) for quantum in (first, last))
-            stack = self._blocks(listing, first, last)
+            best = max(sign * self._bid(listing, self._level(item, quantum)) for quantum in (first, last))
+            stack = _blocks(item, first, last)
             if len(self._extremes) >= _COMMON_SIZE:
                 self._extremes.clear()
-            found = self._search(listing, first, last, sign=sign, stack=stack, best=best)
+            found = self._search(item, first, last, sign=sign, stack=stack, best=best)
             self._extremes[place] = found
         return found
 
-    def _search(self, listing: Listing, first: int, last: int, *, sign: int, stack: list[_Node], best: int) -> int:
+    def _search(self, item: _Instrument, first: int, last: int, *, sign: int, stack: list[_Node], best: int) -> int:
         """Return the most extreme bid in the parts of ``stack`` from ``first`` to ``last``, or ``best`` (both × ``sign``).
 
         What is better than ``best`` is a level: comparing levels costs no price. The halves are computed in place, as
         ``_halves`` would, because a day has a thousand of them.
         """
-        factor, own = self._path(listing)
+        listing, factor, own = item.listing, item.factor, item.own
         beta = listing.beta_percent
         reach = _reach(factor.amplitudes, own.amplitudes, abs(beta))
         better = self._goal(listing, sign * (best + 1), sign)
@@ -376,14 +393,14 @@ class Tape:
             nodes += (earlier, later) if right >= left else (later, earlier)
         return sign * best
 
-    def _traded(self, listing: Listing, whole: int, day: int, minute: int) -> int:
+    def _traded(self, item: _Instrument, whole: int, day: int, minute: int) -> int:
         """Return the count at a minute's edge, moved by up to 40 % of what that minute trades: it still never falls."""
-        round_the_clock = listing.crypto or self._hours.name == "always"
+        listing = item.listing
         if listing.crypto:
             ppm, following = minute * 1_000_000 // 1440, (minute + 1) * 1_000_000 // 1440
         else:
-            ppm, following = (_traded_ppm(edge, round_the_clock=round_the_clock) for edge in (minute, minute + 1))
-        moved = _mix(self._path(listing)[1].key + day * 1440 + minute) % 41 if minute else 0
+            ppm, following = (_traded_ppm(edge, round_the_clock=item.never_stops) for edge in (minute, minute + 1))
+        moved = _mix(item.own.key + day * 1440 + minute) % 41 if minute else 0
         return (ppm + (following - ppm) * moved // 100) * whole // 1_000_000
 
 
@@ -420,6 +437,24 @@ def _scaled(value: int, amplitude: int) -> int:
     return amplitude * (((value ^ (value >> 31)) >> 43) - (1 << 20)) >> 20
 
 
+def _blocks(item: _Instrument, first: int, last: int) -> list[_Node]:
+    """Return the blocks from ``first`` to ``last``, the earliest at the end."""
+    starts = range(last >> _DEPTH << _DEPTH, (first >> _DEPTH << _DEPTH) - 1, -(1 << _DEPTH))
+    return [_Node(start, _DEPTH, _ends(item.factor, start), _ends(item.own, start)) for start in starts]
+
+
+def _ends_of(listing: Listing, node: _Node) -> tuple[int, int]:
+    (f0, f1), (o0, o1), beta = node.factor, node.own, listing.beta_percent
+    return beta * f0 // 100 + o0, beta * f1 // 100 + o1
+
+
+def _halves(item: _Instrument, node: _Node) -> tuple[_Node, _Node]:
+    start, level, (f0, f1), (o0, o1) = node
+    middle = start + (1 << (level - 1))
+    fm, om = _midpoint(item.factor, middle, level, f0, f1), _midpoint(item.own, middle, level, o0, o1)
+    return _Node(start, level - 1, (f0, fm), (o0, om)), _Node(middle, level - 1, (fm, f1), (om, o1))
+
+
 def _ends(path: _Path, block: int) -> tuple[int, int]:
     return _displacement(path, block, path.anchor), _displacement(path, block + (1 << _DEPTH), path.anchor)
 
@@ -428,12 +463,15 @@ def _midpoint(path: _Path, middle: int, level: int, left: int, right: int) -> in
     return (left + right >> 1) + _displacement(path, middle, path.amplitudes[level])
 
 
-def _walk(path: _Path, quantum: int, level: int, ways: list[tuple[int, int]]) -> int:
-    """Return the value at ``quantum``, and note the ends of each interval that holds it, by level, from ``level`` down."""
-    left, right = ways[level]
+def _walk(path: _Path, quantum: int, level: int, ends: list[tuple[int, int]]) -> int:
+    """Descend from ``level`` to the interval that begins at ``quantum``, noting the ends of each by level; return its level.
+
+    The value at ``quantum`` is the left end there.
+    """
+    left, right = ends[level]
     start = quantum >> level << level
     key, amplitudes = path.key, path.amplitudes
-    while level:
+    while start != quantum:
         middle = start + (1 << (level - 1))
         hashed = key + middle * _GOLDEN & _MASK
         hashed = (hashed ^ (hashed >> 30)) * 0xBF58476D1CE4E5B9 & _MASK
@@ -444,8 +482,8 @@ def _walk(path: _Path, quantum: int, level: int, ways: list[tuple[int, int]]) ->
             start, left = middle, value
         else:
             right = value
-        ways[level] = left, right
-    return left
+        ends[level] = left, right
+    return level
 
 
 @lru_cache(maxsize=512)
