@@ -33,6 +33,7 @@ from alpacli.sim.terms import (
     opening,
     spans,
     stop_rule,
+    trades_at,
     waits_for_stop,
     water_mark,
 )
@@ -149,26 +150,44 @@ def swap(desk: Desk, old_id: str, new_id: str) -> None:
 
 def _plan(desk: Desk, row: Order) -> tuple[int, str] | None:
     """Return when something happens to an order next, and what; ``None`` when nothing ever does by itself."""
-    if row["status"] not in OPEN or (row["active_ns"] is None and row["arrives_ns"] is None):
+    status, active_ns, arrives_ns = row["status"], row["active_ns"], row["arrives_ns"]
+    if status not in OPEN or (active_ns is None and arrives_ns is None):
         return None
-    ends = [(row["arrives_ns"], "arrive"), (row["expires_ns"], "expire")]
-    end_ns, end = min(((at_ns, what) for at_ns, what in ends if at_ns is not None), default=(NEVER_NS, "expire"))
-    if row["status"] == "pending_new":
+    end_ns, end = row["expires_ns"] or NEVER_NS, "expire"
+    if arrives_ns is not None and arrives_ns <= end_ns:
+        end_ns, end = arrives_ns, "arrive"
+    if status == "pending_new":
         return end_ns, end
     if row["time_in_force"] in AUCTIONS and end == "expire":
         end = "match"
-    listing, extended = LISTINGS[row["symbol"]], bool(row["extended_hours"])
-    if row["status"] == "accepted":
-        begin_ns = opening(desk.market.hours, listing, row["active_ns"], extended=extended)
+    if status == "accepted":
+        extended = bool(row["extended_hours"])
+        begin_ns = opening(desk.market.hours, LISTINGS[row["symbol"]], active_ns, extended=extended)
         return (begin_ns, "work") if begin_ns <= end_ns else (end_ns, end)
     if row["time_in_force"] in AUCTIONS:
         return end_ns, end
+    if active_ns < end_ns and _is_marketable(desk, row):
+        return active_ns, "match"
     trails = row["order_type"] == "trailing_stop" and waits_for_stop(row)
-    horizon_ns = row["active_ns"] + (_TRAIL_AHEAD_NS if trails else _LOOK_AHEAD_NS)
+    horizon_ns = active_ns + (_TRAIL_AHEAD_NS if trails else _LOOK_AHEAD_NS)
     found = _meeting(desk, row, min(end_ns, horizon_ns))
     if found is not None:
         return found
     return (end_ns, end) if end_ns <= horizon_ns else (horizon_ns, "look")
+
+
+def _is_marketable(desk: Desk, row: Order) -> bool:
+    """Tell whether an order meets the market in the moment from which on it works, as most do: nothing has to be searched."""
+    listing = LISTINGS[row["symbol"]]
+    if row["order_class"] == "mleg" or listing.contract is not None or waits_for_stop(row):
+        return False
+    active_ns, limit = row["active_ns"], limit_of(row)
+    if not trades_at(desk.market, listing, active_ns, extended=bool(row["extended_hours"])):
+        return False
+    if limit is None or row["time_in_force"] in AT_ONCE:
+        return True
+    quote = desk.market.tape.quote(listing.symbol, active_ns)
+    return bool(quote.ask <= limit if row["side"] == "buy" else quote.bid >= limit)
 
 
 def _meeting(desk: Desk, row: Order, until_ns: int) -> tuple[int, str] | None:

@@ -39,8 +39,16 @@ def halts(hours: Hours, symbol: str, from_ns: int, until_ns: int) -> Iterator[Ha
         halt = _halt(symbol, day)
         if halt is None or halt.from_ns >= until_ns or halt.until_ns <= from_ns:
             continue
-        if hours.is_open(halt.from_ns) and hours.is_open(halt.until_ns):
+        if _is_within_hours(hours, halt):
             yield halt
+
+
+def halted(hours: Hours, symbol: str, at_ns: int) -> bool:
+    """Tell whether trading stands still at an instant."""
+    if symbol not in LISTINGS or LISTINGS[symbol].crypto:
+        return False
+    halt = _halt(symbol, at_ns // _DAY_NS)
+    return halt is not None and halt.from_ns <= at_ns < halt.until_ns and _is_within_hours(hours, halt)
 
 
 def between_halts(
@@ -55,6 +63,10 @@ def between_halts(
             at_ns = max(at_ns, halt.quoting_ns if quotes else halt.until_ns)
         if at_ns < end_ns:
             yield at_ns, end_ns
+
+
+def _is_within_hours(hours: Hours, halt: Halt) -> bool:
+    return hours.is_open(halt.from_ns) and hours.is_open(halt.until_ns)
 
 
 @lru_cache(maxsize=4096)

@@ -9,7 +9,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any, Final, NamedTuple
 
 from alpacli.sim.desk import Market
-from alpacli.sim.halts import between_halts
+from alpacli.sim.halts import between_halts, halted
 from alpacli.sim.hours import Hours, TradingDay, new_york_date, new_york_ns
 from alpacli.sim.listing import LISTINGS, Listing, underlying_of
 from alpacli.sim.option_prices import expires_ns
@@ -41,8 +41,18 @@ def spans(market: Market, listing: Listing, from_ns: int, until_ns: int, *, exte
     whole = _open_spans(market.hours, listing, from_ns, until_ns, extended=extended)
     if market.recorded is not None:
         return whole
-    stock = listing.symbol if listing.contract is None else underlying_of(listing.contract)
-    return [Span(*part) for part in between_halts(market.hours, stock, whole)]
+    return [Span(*part) for part in between_halts(market.hours, _stock(listing), whole)]
+
+
+def trades_at(market: Market, listing: Listing, at_ns: int, *, extended: bool) -> bool:
+    """Tell whether an order may trade at an instant: whether one of the ``spans`` holds it."""
+    if opening(market.hours, listing, at_ns, extended=extended) != at_ns:
+        return False
+    return market.recorded is not None or not halted(market.hours, _stock(listing), at_ns)
+
+
+def _stock(listing: Listing) -> str:
+    return listing.symbol if listing.contract is None else underlying_of(listing.contract)
 
 
 def _open_spans(hours: Hours, listing: Listing, from_ns: int, until_ns: int, *, extended: bool) -> list[Span]:
@@ -58,7 +68,7 @@ def _open_spans(hours: Hours, listing: Listing, from_ns: int, until_ns: int, *, 
 
 def opening(hours: Hours, listing: Listing, at_ns: int, *, extended: bool) -> int:
     """Return the first instant from ``at_ns`` on at which an order may trade."""
-    if listing.crypto or hours.name == "always":
+    if hours.name == "always" or listing.crypto or (not extended and hours.is_open(at_ns)):
         return at_ns
     today = new_york_date(at_ns)
     for day in hours.days(today, today + _LOOK_AHEAD):
