@@ -25,6 +25,7 @@ from alpacli.sim.state import EXACT, IS_OPEN, OPEN, ORDER_COLUMNS, exact
 Order = Mapping[str, Any]  # Any: a column is text, a whole number, a Decimal or nothing, as ``state`` lists them
 
 _KEPT_CLOSED: Final = 256
+_LONGEST_STOCK: Final = 15
 _NOTHING: Final = object()
 _APPENDED: Final = object()
 
@@ -84,8 +85,10 @@ class Book:
         self._orders: dict[str, Order] = {}
         self._legs: dict[str, tuple[str, ...]] = {}
         self._open: dict[str, int] = {}
+        self._open_in: dict[str, dict[str, int]] = {}
         self._own_ids: dict[str, str] = {}
         self._ends: dict[str, int] = {}
+        self._owing: dict[str, bool] = {}
         self._due: list[tuple[int, int, str]] = []
         self._serial = serial
         self._journal: list[tuple[Any, Any, Any]] = []
@@ -137,6 +140,20 @@ class Book:
         orders = self._orders
         return [orders[order_id] for order_id in self._open]
 
+    def open_in(self, symbol: str) -> list[Order]:
+        """Return the open orders of one symbol, in the order in which they came."""
+        ids, orders = self._open_in.get(symbol), self._orders
+        return [orders[order_id] for order_id in ids] if ids else []
+
+    def open_options(self) -> list[Order]:
+        """Return the open orders for options, those of several legs by their legs."""
+        return [order for symbol in self._open_in if len(symbol) > _LONGEST_STOCK for order in self.open_in(symbol)]
+
+    @property
+    def owes(self) -> bool:
+        """Whether something that is held may cost money: a position that is short, or in options."""
+        return bool(self._owing)
+
     def knows_own_id(self, client_order_id: str) -> bool:
         """Tell whether an order ever had this id of its client's."""
         if client_order_id in self._own_ids:
@@ -171,22 +188,29 @@ class Book:
     def number_order(self) -> int:
         """Return how many orders the account has made before this one."""
         made: int = self._made
-        self._put(self.__dict__, "_made", made + 1)
+        self._journal.append((self.__dict__, "_made", made))
+        self._made = made + 1
         self._count()
         return made
 
     def enter(self, order: dict[str, Any]) -> None:
         """Take in a new order with all its columns."""
-        order_id, parent_id = order["id"], order["parent_id"]
+        order_id, own_id, parent_id = order["id"], order["client_order_id"], order["parent_id"]
         self._serial.last += 1
         seq = order["seq"] = self._serial.last
-        self._put(self._orders, order_id, order)
-        self._put(self._own_ids, order["client_order_id"], order_id)
-        self._put(self._fresh, order_id, None)
+        self._journal += (
+            (self._orders, order_id, _NOTHING),
+            (self._own_ids, own_id, _NOTHING),
+            (self._fresh, order_id, _NOTHING),
+        )
+        self._orders[order_id] = order
+        self._own_ids[own_id] = order_id
+        self._fresh[order_id] = None
         if order["order_class"] not in ("", "simple"):
             self._put(self._legs, order_id, ())
         if order["status"] in OPEN:
-            self._put(self._open, order_id, seq)
+            self._journal.append((self._open, order_id, _NOTHING))
+            self._shelve(order)
         if order["next_ns"] is not None:
             heappush(self._due, (order["next_ns"], seq, order_id))
         if parent_id is not None:
@@ -194,16 +218,17 @@ class Book:
 
     def change(self, order_id: str, columns: Mapping[str, Any]) -> Order:
         """Change columns of an order and return it as it is then."""
-        before = self._must(order_id)
+        before = self._orders.get(order_id) or self._must(order_id)
         after = self._orders[order_id] = {**before, **columns}
         self._journal.append((self._orders, order_id, before))
         if order_id not in self._fresh:
             self._changed.setdefault(order_id, set()).update(columns)
-        status = columns.get("status")
-        if status is not None and (status in OPEN) != (order_id in self._open):
-            self._put(self._open, order_id, after["seq"] if status in OPEN else _NOTHING)
-        if columns.get("next_ns") is not None:
-            heappush(self._due, (after["next_ns"], after["seq"], order_id))
+        if "status" in columns and after["status"] not in OPEN and order_id in self._open:
+            self._journal.append((self._open, order_id, after["seq"]))
+            self._unshelve(after)
+        next_ns = columns.get("next_ns")
+        if next_ns is not None:
+            heappush(self._due, (next_ns, after["seq"], order_id))
         if "parent_id" in columns and before["parent_id"] != after["parent_id"]:
             former = before["parent_id"]
             self._put(self._legs, former, tuple(leg["id"] for leg in self.legs_of(former) if leg["id"] != order_id))
@@ -219,10 +244,13 @@ class Book:
         self._moved[symbol] = None
         if position.expires_ns is not None or symbol in self._ends:
             self._put(self._ends, symbol, _NOTHING if position.expires_ns is None else position.expires_ns)
+        if _owes(position) != (symbol in self._owing):
+            self._put(self._owing, symbol, True if _owes(position) else _NOTHING)
 
     def have_cash(self, amount: Decimal) -> None:
         """Let the account have so much cash from now on."""
-        self._put(self.__dict__, "cash", amount)
+        self._journal.append((self.__dict__, "cash", self.cash))
+        self.cash = amount
         self._count()
 
     def book(self, execution: Execution) -> None:
@@ -284,7 +312,10 @@ class Book:
                 del where[key]
             else:
                 where[key] = before
-        self._open = dict(sorted(self._open.items(), key=lambda item: item[1]))
+        still_open = sorted(self._open, key=self._open.__getitem__)
+        self._open, self._open_in = {}, {}
+        for order_id in still_open:
+            self._shelve(self._orders[order_id])
         self._plan_again()
 
     def write(self) -> None:
@@ -349,13 +380,29 @@ class Book:
             self.positions[row["symbol"]] = Position(qty, cost, realized, row["expires_ns"], bool(row["forgone"]))
             if row["expires_ns"] is not None:
                 self._ends[row["symbol"]] = row["expires_ns"]
+            if _owes(self.positions[row["symbol"]]):
+                self._owing[row["symbol"]] = True
         for row in self._db.execute(
             f"SELECT * FROM orders WHERE account = ? AND {IS_OPEN} ORDER BY seq", (number,)
         ).fetchall():
             order = self._orders[row["id"]] = as_order(row)
             self._own_ids[order["client_order_id"]] = order["id"]
-            self._open[order["id"]] = order["seq"]
+            self._shelve(order)
         self._plan_again()
+
+    def _shelve(self, order: Order) -> None:
+        """Count an order among the open ones."""
+        order_id = order["id"]
+        self._open[order_id] = order["seq"]
+        self._open_in.setdefault(order["symbol"], {})[order_id] = order["seq"]
+
+    def _unshelve(self, order: Order) -> None:
+        order_id, symbol = order["id"], order["symbol"]
+        del self._open[order_id]
+        shelf = self._open_in[symbol]
+        del shelf[order_id]
+        if not shelf:
+            del self._open_in[symbol]
 
     def _plan_again(self) -> None:
         self._due = [
@@ -394,6 +441,10 @@ class Book:
         execution_id = events.execution_id(number, fill.order_id, fill.cum_qty)
         exact = map(_plain, (fill.qty, fill.price, fill.cash, fill.cum_qty, fill.leaves_qty))
         return (number, fill.order_id, execution_id, fill.symbol, fill.side, *exact, fill.order_status, fill.at_ns)
+
+
+def _owes(position: Position) -> bool:
+    return position.qty < 0 or position.expires_ns is not None
 
 
 def as_order(row: sqlite3.Row) -> Order:

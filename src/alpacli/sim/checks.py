@@ -105,9 +105,8 @@ def _others(desk: Desk, ticket: Ticket, instead_of: Order | None) -> list[Order]
     family = "" if instead_of is None else instead_of["parent_id"] or instead_of["id"]
     return [
         row
-        for row in desk.book.open_orders()
-        if row["symbol"] == ticket.listing.symbol
-        and row["side"] != ticket.side
+        for row in desk.book.open_in(ticket.listing.symbol)
+        if row["side"] != ticket.side
         and row["status"] != "held"
         and family not in (row["id"], row["parent_id"])
     ]

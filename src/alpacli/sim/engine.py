@@ -20,7 +20,7 @@ from alpacli.sim.desk import Desk
 from alpacli.sim.ledger import ZERO, holdings
 from alpacli.sim.listing import LISTINGS
 from alpacli.sim.option_prices import Leg
-from alpacli.sim.orders import Column, amend, fill_order, fill_package, legs_of, note, order_row, tell
+from alpacli.sim.orders import AT_REST, Column, amend, fill_order, fill_package, legs_of, note, order_row, tell
 from alpacli.sim.reserves import held_for_orders
 from alpacli.sim.settlement import expire_positions, next_expiration
 from alpacli.sim.state import OPEN
@@ -68,8 +68,7 @@ def settle(desk: Desk) -> None:
 
 def schedule(desk: Desk, order_id: str) -> None:
     """Plan the next step of an order, from what it is now."""
-    step = _plan(desk, order_row(desk, order_id))
-    note(desk, order_id, next_ns=step[0] if step else None, next_step=step[1] if step else None)
+    note(desk, order_id, **_next(desk, order_row(desk, order_id)))
 
 
 def delay_ns(desk: Desk, order_id: str, step: str, least_ms: int = 2, most_ms: int = 40) -> int:
@@ -91,8 +90,7 @@ def release(desk: Desk, order_id: str) -> None:
         quote = desk.market.tape.quote(row["symbol"], now_ns)
         changes["hwm"] = quote.bid if row["side"] == "sell" else quote.ask
     changes["active_ns"] = now_ns if trails else now_ns + delay_ns(desk, order_id, "work")
-    amend(desk, order_id, now_ns, status="new", **changes)
-    schedule(desk, order_id)
+    _go_on(desk, row, now_ns, status="new", **changes)
     if row["order_class"] == "oco" and row["parent_id"] is None:
         for leg in legs_of(desk, order_id):
             _watch(desk, leg["id"], int(changes["active_ns"] or 0))
@@ -120,8 +118,7 @@ def swap(desk: Desk, old_id: str, new_id: str) -> None:
     if old["order_class"] == "mleg":  # the legs do as their parent does: first of all they change it
         for leg in legs_of(desk, old_id):
             note(desk, leg["id"], parent_id=new_id, qty=leg["ratio_qty"] * new["qty"])
-    quiet: dict[str, Column] = {"arrives_ns": None, "next_ns": None, "next_step": None}
-    amend(desk, old_id, now_ns, status="replaced", replaced_ns=now_ns, replaced_by=new_id, **quiet)
+    amend(desk, old_id, now_ns, status="replaced", replaced_ns=now_ns, replaced_by=new_id, **AT_REST)
     waits = old["status"] == "held" or old["active_ns"] is None
     active_ns = None if old["active_ns"] is None else now_ns + delay_ns(desk, new_id, "work")
     changes: dict[str, Column] = {"filled_qty": old["filled_qty"], "filled_value": old["filled_value"]}
@@ -146,6 +143,17 @@ def swap(desk: Desk, old_id: str, new_id: str) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------- planning
+
+
+def _go_on(desk: Desk, row: Order, at_ns: int, **changes: Column) -> None:
+    """Amend an order and plan its next step, from what it is then."""
+    amend(desk, row["id"], at_ns, **changes, **_next(desk, {**row, **changes}))
+
+
+def _next(desk: Desk, row: Order) -> dict[str, Column]:
+    """Return what the columns of an order's next step say."""
+    step = _plan(desk, row)
+    return {"next_ns": step[0], "next_step": step[1]} if step else {"next_ns": None, "next_step": None}
 
 
 def _plan(desk: Desk, row: Order) -> tuple[int, str] | None:
@@ -377,7 +385,6 @@ def _slipped(desk: Desk, row: Order, price: Decimal) -> Decimal:
 def _complete(desk: Desk, row: Order) -> None:
     """See to what depends on an order that is filled: requests that came too late, its exits, the exit beside it."""
     order_id = row["id"]
-    note(desk, order_id, next_ns=None, next_step=None, arrives_ns=None)
     if row["status"] == "pending_cancel":
         tell(desk, order_id, "order_cancel_rejected", desk.now_ns)
     elif row["status"] == "pending_replace":
@@ -423,8 +430,8 @@ def _family(desk: Desk, row: Order) -> list[Order]:
 def _end(desk: Desk, row: Order, status: str) -> None:
     if row["status"] == "pending_replace":
         _refuse_replacement(desk, row["id"])
-    changes: dict[str, Column] = {_ENDED_AT[status]: desk.now_ns, "arrives_ns": None}
-    amend(desk, row["id"], desk.now_ns, status=status, next_ns=None, next_step=None, **changes)
+    changes: dict[str, Column] = {_ENDED_AT[status]: desk.now_ns, **AT_REST}
+    amend(desk, row["id"], desk.now_ns, status=status, **changes)
 
 
 def _replacement(desk: Desk, order_id: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from alpacli.sim.answers import Json, identifier, timestamp
+from alpacli.sim.answers import Json, decimal_text, identifier, timestamp
 from alpacli.sim.desk import Market
 from alpacli.sim.order_answers import write_order
 from alpacli.sim.state import ORDER_COLUMNS, exact
@@ -43,12 +43,15 @@ class Told(NamedTuple):
     order: Mapping[str, Any]  # Any: ``book.Order``
     legs: Sequence[Mapping[str, Any]]
     now_ns: int
-    came_to: Mapping[str, Json] | None = None
+    came_to: "Mapping[str, Json | Decimal] | None" = None
 
     def packed(self) -> bytes:
         """Return the event as it is stored."""
         orders = [_values(order) for order in (self.order, *self.legs)]
-        return msgspec.json.encode((self.event, self.at_ns, self.now_ns, self.came_to, orders))
+        came_to = self.came_to and {
+            name: decimal_text(value) if isinstance(value, Decimal) else value for name, value in self.came_to.items()
+        }
+        return msgspec.json.encode((self.event, self.at_ns, self.now_ns, came_to, orders))
 
 
 _values: Final = itemgetter(*ORDER_COLUMNS)

@@ -83,6 +83,9 @@ class NewOrder(NamedTuple):
 Column = str | int | Decimal | None
 """What stands in a column of an order."""
 
+AT_REST: Final[Mapping[str, None]] = {"next_ns": None, "next_step": None, "arrives_ns": None}
+"""What an order's columns say when nothing happens to it any more."""
+
 
 class Query(NamedTuple):
     """The parameters of ``GET /v2/orders``; instants and cursors are exclusive."""
@@ -113,7 +116,7 @@ def enter(desk: Desk, order: NewOrder, legs: Sequence[NewOrder] = ()) -> str:
 def _enter(desk: Desk, order: NewOrder) -> str:
     account_id, count = desk.account.id, desk.book.number_order()
     order_id = identifier("order", account_id, count)
-    columns = {**_BLANK, **order._asdict()}
+    columns = {**_BLANK, **dict(zip(NewOrder._fields, order, strict=True))}
     columns["id"] = order_id
     columns["client_order_id"] = order.client_order_id or identifier("client order", account_id, count)
     columns["created_ns"] = columns["updated_ns"] = order.submitted_ns
@@ -144,20 +147,13 @@ def fill_order(
         desk.book,
         Fill(order_id, row["symbol"], row["side"], qty, price, at_ns, filled, leaves, status, _ends_ns(desk, row)),
     )
-    amend(
-        desk,
-        order_id,
-        at_ns,
-        status=row["status"] if not done and row["status"] in ("pending_cancel", "pending_replace") else status,
-        filled_qty=filled,
-        filled_value=value,
-        filled_ns=at_ns if done else None,
-    )
-    came_to = {
-        "price": decimal_text(price),
-        "qty": decimal_text(qty),
-        "position_qty": decimal_text(position_qty),
-    }
+    changes: dict[str, Column] = {"status": status, "filled_qty": filled, "filled_value": value}
+    if done:
+        changes |= {"filled_ns": at_ns, **AT_REST}
+    elif row["status"] in ("pending_cancel", "pending_replace"):
+        changes["status"] = row["status"]
+    amend(desk, order_id, at_ns, **changes)
+    came_to = {"price": price, "qty": qty, "position_qty": position_qty}
     tell(desk, order_id, "fill" if done else "partial_fill", at_ns, came_to)
 
 
@@ -193,21 +189,17 @@ def fill_package(
                 "timestamp": timestamp(at_ns),
             }
         )
-    amend(
-        desk,
-        order_id,
-        at_ns,
-        status=row["status"] if not done and row["status"] in ("pending_cancel", "pending_replace") else status,
-        filled_qty=filled,
-        filled_value=row["filled_value"] + qty * net,
-        filled_ns=at_ns if done else None,
-    )
-    came_to: dict[str, Json] = {
-        "price": decimal_text(net),
-        "qty": decimal_text(qty),
-        "position_qtys": positions,
-        "legs": told,
+    changes: dict[str, Column] = {
+        "status": status,
+        "filled_qty": filled,
+        "filled_value": row["filled_value"] + qty * net,
     }
+    if done:
+        changes |= {"filled_ns": at_ns, **AT_REST}
+    elif row["status"] in ("pending_cancel", "pending_replace"):
+        changes["status"] = row["status"]
+    amend(desk, order_id, at_ns, **changes)
+    came_to: dict[str, Json | Decimal] = {"price": net, "qty": qty, "position_qtys": positions, "legs": told}
     tell(desk, order_id, "fill" if done else "partial_fill", at_ns, came_to)
 
 
@@ -222,16 +214,16 @@ def amend(desk: Desk, order_id: str, at_ns: int, **changes: Column) -> None:
 
     Where an order is replaced, the old one is amended before the new one is entered: that is the order of their events.
     """
-    row = order_row(desk, order_id)
-    before = row["status"]
-    note(desk, order_id, updated_ns=at_ns, **changes)
-    after = changes.get("status", before)
-    if row["order_class"] == "mleg":
+    before = order_row(desk, order_id)
+    changes["updated_ns"] = at_ns
+    after = desk.book.change(order_id, changes)
+    if before["order_class"] == "mleg":
         shared = {name: value for name, value in changes.items() if name in _SHARED}
         for leg in legs_of(desk, order_id):
             note(desk, leg["id"], updated_ns=at_ns, **shared)
-    if after != before and after in _EVENTS:
-        tell(desk, order_id, str(after), at_ns)
+    status = after["status"]
+    if status != before["status"] and status in _EVENTS:
+        tell(desk, order_id, status, at_ns)
 
 
 def note(desk: Desk, order_id: str, **columns: Column) -> None:
@@ -251,7 +243,9 @@ def legs_of(desk: Desk, order_id: str) -> list[Order]:
     return desk.book.legs_of(order_id)
 
 
-def tell(desk: Desk, order_id: str, event: str, at_ns: int, came_to: Mapping[str, Json] | None = None) -> None:
+def tell(
+    desk: Desk, order_id: str, event: str, at_ns: int, came_to: "Mapping[str, Json | Decimal] | None" = None
+) -> None:
     """Record an event with the order as it is now, for whoever listens to the trading stream."""
     if desk.tells:
         order = order_row(desk, order_id)

@@ -98,7 +98,7 @@ def cash_covers(desk: Desk, cost: Decimal, *, on_margin: bool, but: Collection[s
     What is held and not short never takes from buying power, whatever its price; false leaves the question open.
     """
     multiplier = configuration(desk.account)["max_margin_multiplier"]
-    if multiplier == "4" or any(held.qty < 0 or held.expires_ns is not None for held in desk.book.positions.values()):
+    if multiplier == "4" or desk.book.owes:
         return False
     orders = reserved(desk, {symbol: held.qty for symbol, held in holdings(desk.book).items()}, but=but)
     if on_margin and multiplier == "2":

@@ -21,7 +21,6 @@ from alpacli.sim.listing import LISTINGS, underlying_of
 from alpacli.sim.state import WORKING
 from alpacli.sim.terms import opening
 
-_LONGEST_STOCK: Final = 15
 _SHORT_COLLAR: Final = Decimal("1.03")
 
 
@@ -45,8 +44,8 @@ def held_for_orders(desk: Desk, symbol: str, side: str, *, but: Collection[str] 
 
 def _wanted(desk: Desk, symbol: str, side: str, but: Collection[str]) -> Decimal:
     wanted: dict[str, Decimal] = {}
-    for row in desk.book.open_orders():
-        if row["symbol"] != symbol or row["side"] != side or row["id"] in but:
+    for row in desk.book.open_in(symbol):
+        if row["side"] != side or row["id"] in but:
             continue
         group = _group(row)
         wanted[group] = max(wanted.get(group, ZERO), _still_wanted(desk, row))
@@ -88,10 +87,11 @@ def backing(desk: Desk, stock: str, *, but: Collection[str] = (), more: Mapping[
 
     Where it makes a difference whether an order of several legs is filled, the worse is assumed of all of them.
     """
-    held, free = _options_held(desk, stock), _free_lots(desk, stock, but)
+    held = _options_held(desk, stock)
     singles, packages = _options_on_order(desk, stock, but)
     if not (held or singles or packages or more):
         return Cover(ZERO, 0, 0, spreads=False)
+    free = _free_lots(desk, stock, but)
     books = [_sum_up(held, singles, more or {}), _sum_up(held, singles, packages, more or {})]
     return max((cover(book, free) for book in books), key=lambda behind: (behind.uncovered, behind.money, behind.lots))
 
@@ -100,7 +100,7 @@ def collateral_on_order(desk: Desk, quantities: Mapping[str, Decimal], *, but: C
     """Return the money that options on order need behind them, beyond what those held do."""
     stocks = {
         underlying_of(contract)
-        for row in _options_open(desk)
+        for row in desk.book.open_options()
         if (contract := LISTINGS[row["symbol"]].contract) is not None
     }
     total = ZERO
@@ -135,12 +135,10 @@ def unit_cost(desk: Desk, symbol: str, side: str, limit: Decimal | str | None, s
     return max(Decimal(named or 0), market * _SHORT_COLLAR)
 
 
-def _options_open(desk: Desk) -> list[Order]:
-    return [row for row in desk.book.open_orders() if len(row["symbol"]) > _LONGEST_STOCK]
-
-
 def _options_held(desk: Desk, stock: str) -> dict[Contract, int]:
     found: dict[Contract, int] = {}
+    if not desk.book.owes:
+        return found
     for symbol, position in desk.book.positions.items():
         contract = LISTINGS[symbol].contract if position.expires_ns is not None else None
         if contract is not None and underlying_of(contract) == stock:
@@ -152,7 +150,7 @@ def _options_on_order(desk: Desk, stock: str, but: Collection[str]) -> tuple[dic
     """Return what open orders change about the options on a stock: those of one leg as far as they sell, those of several."""
     singles: dict[str, tuple[Contract, int]] = {}
     packages: dict[Contract, int] = {}
-    for row in _options_open(desk):
+    for row in desk.book.open_options():
         contract = LISTINGS[row["symbol"]].contract
         if contract is None or underlying_of(contract) != stock or {row["id"], row["parent_id"]} & set(but):
             continue
