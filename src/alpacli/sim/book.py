@@ -150,6 +150,16 @@ class Book:
         return [order for symbol in self._open_in if len(symbol) > _LONGEST_STOCK for order in self.open_in(symbol)]
 
     @property
+    def has_open(self) -> bool:
+        """Whether any order is open."""
+        return bool(self._open)
+
+    @property
+    def has_options(self) -> bool:
+        """Whether options are held or on order."""
+        return bool(self._ends) or any(len(symbol) > _LONGEST_STOCK for symbol in self._open_in)
+
+    @property
     def owes(self) -> bool:
         """Whether something that is held may cost money: a position that is short, or in options."""
         return bool(self._owing)

@@ -12,7 +12,7 @@ from alpacli.sim.answers import Refusal, bad_parameter, decimal_text
 from alpacli.sim.book import Order
 from alpacli.sim.contracts import Contract
 from alpacli.sim.desk import Desk
-from alpacli.sim.ledger import ZERO, cents, holdings
+from alpacli.sim.ledger import ZERO, cents
 from alpacli.sim.option_checks import Trade, check_backing, check_contracts
 from alpacli.sim.reports import cash_covers, configuration, spendable
 from alpacli.sim.reserves import held_for_orders, unit_cost
@@ -42,7 +42,7 @@ def forbidden(message: str, **extra: str) -> Refusal:
 def admit(desk: Desk, ticket: Ticket, *, instead_of: Order | None = None) -> Stand:
     """Return how the order stands, or refuse it. ``instead_of`` is the order that it would replace."""
     listing, rules = ticket.listing, configuration(desk.account)
-    held = holdings(desk.book).get(listing.symbol)
+    held = desk.book.positions.get(listing.symbol)
     qty = held.qty if held is not None else ZERO
     stand = Stand(qty, bool(qty) and (qty > 0) == (ticket.side == "sell"))
     if rules["suspend_trade"]:
@@ -161,10 +161,10 @@ def _check_available(desk: Desk, ticket: Ticket, stand: Stand, instead_of: Order
     symbol, size = ticket.listing.symbol, abs(stand.held)
     on_hold = held_for_orders(desk, symbol, ticket.side, but=but)
     available = max(size - on_hold, ZERO)
-    quote = desk.market.tape.quote(symbol, desk.now_ns)
     requested = ticket.qty
     if requested is None:
-        requested = ((ticket.notional or ZERO) / quote.bid).quantize(Decimal("1e-9"))
+        bid = desk.market.tape.quote(symbol, desk.now_ns).bid
+        requested = ((ticket.notional or ZERO) / bid).quantize(Decimal("1e-9"))
     elif instead_of is not None:
         requested -= instead_of["filled_qty"]
     if requested > available:

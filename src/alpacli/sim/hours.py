@@ -90,6 +90,11 @@ def _date_of_hour(hour: int) -> date:
     return datetime.fromtimestamp(hour * 3600, NEW_YORK).date()
 
 
+@lru_cache(maxsize=4096)
+def _midnight_after(hour: int) -> int:
+    return new_york_ns(_date_of_hour(hour) + timedelta(1))
+
+
 def new_york_offset(at_ns: int) -> timedelta:
     offset = datetime.fromtimestamp(at_ns // SECOND_NS, NEW_YORK).utcoffset()
     return offset if offset is not None else timedelta()
@@ -131,10 +136,10 @@ class AlwaysOpen:
         return True
 
     def next_open(self, at_ns: int) -> int:
-        return new_york_ns(new_york_date(at_ns) + timedelta(1))
+        return _midnight_after(at_ns // _HOUR_NS)
 
     def next_close(self, at_ns: int) -> int:
-        return new_york_ns(new_york_date(at_ns) + timedelta(1))
+        return _midnight_after(at_ns // _HOUR_NS)
 
     def previous_close(self, at_ns: int) -> int:
         return new_york_ns(new_york_date(at_ns))

@@ -100,7 +100,8 @@ def cash_covers(desk: Desk, cost: Decimal, *, on_margin: bool, but: Collection[s
     multiplier = configuration(desk.account)["max_margin_multiplier"]
     if multiplier == "4" or desk.book.owes:
         return False
-    orders = reserved(desk, {symbol: held.qty for symbol, held in holdings(desk.book).items()}, but=but)
+    quantities = {symbol: held.qty for symbol, held in desk.book.positions.items()} if desk.book.has_open else {}
+    orders = reserved(desk, quantities, but=but)
     if on_margin and multiplier == "2":
         return cost <= (desk.book.cash - cents(orders.margin)) * 2
     return cost <= desk.book.cash - cents(orders.value)
@@ -254,17 +255,17 @@ def _day_basis(desk: Desk, symbol: str, holding: Position, lastday: Decimal) -> 
         return cents((carried * lastday + (fresh * paid / added if fresh else ZERO)) * LISTINGS[symbol].multiplier)
 
 
-def configuration(account: Account) -> dict[str, Json]:
+def configuration(account: Account) -> Mapping[str, Json]:
     """Return the account's configuration: the defaults, and over them what was changed."""
     if not account.configuration:
-        return dict(_CONFIGURATION)
+        return _CONFIGURATION
     changed = {name: value for name, value in account.configuration.items() if isinstance(value, str | int | bool)}
     return {**_CONFIGURATION, **changed}
 
 
 def change_configuration(desk: Desk, changes: Mapping[str, object]) -> dict[str, Json]:
     """Apply the fields that are known and not null. Anything that such a field cannot be is refused with 400."""
-    rules = configuration(desk.account)
+    rules = dict(configuration(desk.account))
     for name, value in changes.items():
         if name not in _CONFIGURATION or value is None:
             continue

@@ -31,6 +31,10 @@ class Reserved(NamedTuple):
     value: Decimal
 
 
+_NOTHING: Final = Reserved(ZERO, ZERO)
+_NOTHING_BEHIND: Final = Cover(ZERO, 0, 0, spreads=False)
+
+
 def held_for_orders(desk: Desk, symbol: str, side: str, *, but: Collection[str] = ()) -> Decimal:
     """Return how many units open orders on one side of a symbol still want, without those named in ``but``.
 
@@ -54,6 +58,8 @@ def _wanted(desk: Desk, symbol: str, side: str, but: Collection[str]) -> Decimal
 
 def reserved(desk: Desk, quantities: Mapping[str, Decimal], *, but: Collection[str] = ()) -> Reserved:
     """Return what open orders need that open or enlarge a position, without those named in ``but``."""
+    if not desk.book.has_open:
+        return _NOTHING
     wanted: dict[str, tuple[Decimal, Decimal]] = {}
     for row in desk.book.open_orders():
         if row["status"] == "held":
@@ -87,17 +93,20 @@ def backing(desk: Desk, stock: str, *, but: Collection[str] = (), more: Mapping[
 
     Where it makes a difference whether an order of several legs is filled, the worse is assumed of all of them.
     """
-    held = _options_held(desk, stock)
+    if more is None and not desk.book.has_options:
+        return _NOTHING_BEHIND
+    held, free = _options_held(desk, stock), _free_lots(desk, stock, but)
     singles, packages = _options_on_order(desk, stock, but)
     if not (held or singles or packages or more):
-        return Cover(ZERO, 0, 0, spreads=False)
-    free = _free_lots(desk, stock, but)
+        return _NOTHING_BEHIND
     books = [_sum_up(held, singles, more or {}), _sum_up(held, singles, packages, more or {})]
     return max((cover(book, free) for book in books), key=lambda behind: (behind.uncovered, behind.money, behind.lots))
 
 
 def collateral_on_order(desk: Desk, quantities: Mapping[str, Decimal], *, but: Collection[str] = ()) -> Decimal:
     """Return the money that options on order need behind them, beyond what those held do."""
+    if not desk.book.has_options:
+        return ZERO
     stocks = {
         underlying_of(contract)
         for row in desk.book.open_options()
@@ -137,8 +146,6 @@ def unit_cost(desk: Desk, symbol: str, side: str, limit: Decimal | str | None, s
 
 def _options_held(desk: Desk, stock: str) -> dict[Contract, int]:
     found: dict[Contract, int] = {}
-    if not desk.book.owes:
-        return found
     for symbol, position in desk.book.positions.items():
         contract = LISTINGS[symbol].contract if position.expires_ns is not None else None
         if contract is not None and underlying_of(contract) == stock:

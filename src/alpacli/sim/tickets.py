@@ -5,7 +5,7 @@ parameters do not go together. Numbers may be JSON numbers or strings, and are e
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Final, NamedTuple
 
@@ -21,7 +21,9 @@ _CLASSES: Final = ("", "simple", "bracket", "oco", "oto", "mleg")
 INTENTS: Final = ("buy_to_open", "buy_to_close", "sell_to_open", "sell_to_close")
 _OPTION: Final = re.compile(r"[A-Z]{1,6}\d{6}[CP]\d{8}")
 _LARGEST: Final = Decimal(10**10)
-_QTY_PLACES: Final = -9
+_QTY_PLACES: Final = 9
+_LEAST_TRAIL: Final = Decimal("0.1")
+_MOST_PLACES: Final = 18
 _LONGEST_ID: Final = 128
 
 
@@ -114,8 +116,9 @@ def read(body: Mapping[str, object], listings: Mapping[str, Listing] = LISTINGS)
 
 def check(ticket: Ticket) -> None:
     """Refuse a combination that no market would take."""
+    prices = _named_prices(ticket)
     _check_amounts(ticket)
-    _check_prices(ticket)
+    _check_prices(ticket, prices)
     if ticket.listing.contract is not None:
         _check_option(ticket)
     elif ticket.listing.crypto:
@@ -138,7 +141,7 @@ def check(ticket: Ticket) -> None:
             raise bad_parameter("order_class must be bracket, oco or oto for take_profit and stop_loss")
     else:
         _check_exits(ticket)
-    for name, price in _named_prices(ticket):
+    for name, price in prices:
         check_tick(ticket.listing, name, price)
 
 
@@ -153,12 +156,17 @@ def amount(body: Mapping[str, object], name: str, shown: str | None = None) -> D
         number = Decimal(value)
     except (InvalidOperation, ValueError):
         raise bad_parameter(f"invalid {shown or name}") from None
-    if not number.is_finite() or abs(number) >= _LARGEST:
-        raise bad_parameter(f"invalid {shown or name}")
-    exponent = number.as_tuple().exponent
-    if isinstance(exponent, int) and exponent < -18:
+    if not number.is_finite() or not -_LARGEST < number < _LARGEST or _places(number, value) > _MOST_PLACES:
         raise bad_parameter(f"invalid {shown or name}")
     return number.normalize()
+
+
+def _places(number: Decimal, given: int | str | Decimal) -> int:
+    """Return how many decimals a number was given with; at a glance nearly always, when it is too short to have many."""
+    if isinstance(given, str) and len(given) <= _MOST_PLACES and "e" not in given and "E" not in given:
+        return len(given)
+    exponent = number.as_tuple().exponent
+    return -exponent if isinstance(exponent, int) else 0
 
 
 def own_id(body: Mapping[str, object]) -> str | None:
@@ -201,16 +209,16 @@ def _check_amounts(ticket: Ticket) -> None:
             raise bad_parameter("notional must be > 0")
         if notional < 1:
             raise unfit("notional must be >= 1.00")
-    for name, value in (("qty", qty), ("notional", notional)):
-        if value is not None and value != round(value, -_QTY_PLACES):
-            raise bad_parameter(f"{name} must be limited to {-_QTY_PLACES} decimal places")
+    name, value = ("qty", qty) if qty is not None else ("notional", notional)
+    if value is not None and value != round(value, _QTY_PLACES):
+        raise bad_parameter(f"{name} must be limited to {_QTY_PLACES} decimal places")
 
 
-# What each type must have, and how Alpaca says so; and how it names what a type must not have.
+# How Alpaca says what a type must have, and what it must not have.
 _NEEDS: Final = {
-    "limit": (("limit_price",), "limit orders require a limit price"),
-    "stop": (("stop_price",), "stop orders require a stop price"),
-    "stop_limit": (("limit_price", "stop_price"), "stop limit orders require both stop and limit price"),
+    "limit": "limit orders require a limit price",
+    "stop": "stop orders require a stop price",
+    "stop_limit": "stop limit orders require both stop and limit price",
 }
 _SUPERFLUOUS: Final = {
     "market": "market orders require no stop or limit price",
@@ -220,28 +228,26 @@ _SUPERFLUOUS: Final = {
 }
 
 
-def _check_prices(ticket: Ticket) -> None:
-    kind, given = ticket.order_type, {"limit_price": ticket.limit_price, "stop_price": ticket.stop_price}
-    present = {name for name, price in given.items() if price is not None}
-    needed, complaint = _NEEDS.get(kind, ((), ""))
-    if not present.issuperset(needed):
-        raise bad_parameter(complaint)
-    if present - set(needed):
+def _check_prices(ticket: Ticket, prices: Sequence[tuple[str, Decimal]]) -> None:
+    kind = ticket.order_type
+    limit, stop = ticket.limit_price is not None, ticket.stop_price is not None
+    needs_limit, needs_stop = kind in ("limit", "stop_limit"), kind in ("stop", "stop_limit")
+    if (needs_limit and not limit) or (needs_stop and not stop):
+        raise bad_parameter(_NEEDS[kind])
+    if (limit and not needs_limit) or (stop and not needs_stop):
         raise bad_parameter(_SUPERFLUOUS[kind])
-    trails = [value for value in (ticket.trail_price, ticket.trail_percent) if value is not None]
-    if trails and kind != "trailing_stop":
-        raise bad_parameter(f"{kind.replace('_', ' ')} orders must not have {_trail_name(ticket)}")
-    if kind == "trailing_stop" and len(trails) != 1:
+    by_price, by_percent = ticket.trail_price is not None, ticket.trail_percent is not None
+    if kind != "trailing_stop":
+        if by_price or by_percent:
+            name = "trail_price" if by_price else "trail_percent"
+            raise bad_parameter(f"{kind.replace('_', ' ')} orders must not have {name}")
+    elif by_price == by_percent:
         raise bad_parameter("trailing stop orders must specify one of trail_price or trail_percent")
-    if ticket.trail_percent is not None and not Decimal("0.1") <= ticket.trail_percent < 100:
+    if ticket.trail_percent is not None and not _LEAST_TRAIL <= ticket.trail_percent < 100:
         raise bad_parameter("trail_percent must be >= 0.1")
-    for name, price in _named_prices(ticket):
+    for name, price in prices:
         if price <= 0:
             raise bad_parameter(f"{name.replace('_', ' ')} must be > 0")
-
-
-def _trail_name(ticket: Ticket) -> str:
-    return "trail_price" if ticket.trail_price is not None else "trail_percent"
 
 
 def _check_coin(ticket: Ticket) -> None:
@@ -312,15 +318,20 @@ def check_base(ticket: Ticket, base: Decimal) -> None:
 
 
 def _named_prices(ticket: Ticket) -> list[tuple[str, Decimal]]:
-    profit, loss = ticket.take_profit or Exit(), ticket.stop_loss or Exit()
-    prices = (
-        ("limit_price", ticket.limit_price),
-        ("stop_price", ticket.stop_price),
-        ("trail_price", ticket.trail_price),
-        ("take_profit.limit_price", profit.limit_price),
-        ("stop_loss.stop_price", loss.stop_price),
-        ("stop_loss.limit_price", loss.limit_price),
-    )
+    prices: list[tuple[str, Decimal | None]] = []
+    if ticket.order_type != "market":
+        prices += (
+            ("limit_price", ticket.limit_price),
+            ("stop_price", ticket.stop_price),
+            ("trail_price", ticket.trail_price),
+        )
+    if ticket.take_profit is not None:
+        prices.append(("take_profit.limit_price", ticket.take_profit.limit_price))
+    if ticket.stop_loss is not None:
+        prices += (
+            ("stop_loss.stop_price", ticket.stop_loss.stop_price),
+            ("stop_loss.limit_price", ticket.stop_loss.limit_price),
+        )
     return [(name, price) for name, price in prices if price is not None]
 
 
