@@ -190,8 +190,10 @@ class Book:
 
     def is_due(self, now_ns: int) -> bool:
         """Tell whether something happens to an open order, or to an option, until now."""
-        order, ends_ns = self.next_due(), self.next_end()
-        return (order is not None and order["next_ns"] <= now_ns) or (ends_ns is not None and ends_ns <= now_ns)
+        order = self.next_due()
+        if order is not None and order["next_ns"] <= now_ns:
+            return True
+        return bool(self._ends) and min(self._ends.values()) <= now_ns
 
     # ------------------------------------------------------------------------------------------- changing
 

@@ -22,7 +22,7 @@ from alpacli.sim.listing import LISTINGS
 from alpacli.sim.option_prices import Leg
 from alpacli.sim.orders import AT_REST, Column, amend, fill_order, fill_package, legs_of, note, order_row, tell
 from alpacli.sim.reserves import held_for_orders
-from alpacli.sim.settlement import expire_positions, next_expiration
+from alpacli.sim.settlement import expire_positions
 from alpacli.sim.state import OPEN
 from alpacli.sim.terms import (
     AT_ONCE,
@@ -53,17 +53,13 @@ _ENDED_AT: Final = {"canceled": "canceled_ns", "expired": "expired_ns", "rejecte
 
 def settle(desk: Desk) -> None:
     """Bring an account's open orders up to the desk's moment."""
-    while True:
-        row = desk.book.next_due()
-        if row is not None and row["next_ns"] > desk.now_ns:
-            row = None
-        ends_ns = next_expiration(desk)
-        if ends_ns is not None and (row is None or ends_ns < row["next_ns"]):
-            expire_positions(desk._replace(now_ns=ends_ns))
-        elif row is None:
-            return
+    book, market, now_ns, tells = desk
+    while book.is_due(now_ns):
+        row, ends_ns = book.next_due(), book.next_end()
+        if row is None or (ends_ns is not None and ends_ns < row["next_ns"]):
+            expire_positions(Desk(book, market, ends_ns or now_ns, tells))
         else:
-            _take(desk._replace(now_ns=row["next_ns"]), row)
+            _take(Desk(book, market, row["next_ns"], tells), row)
 
 
 def schedule(desk: Desk, order_id: str) -> None:
@@ -350,22 +346,26 @@ def _wait_for_rest(desk: Desk, row: Order) -> None:
 
 def _piece(desk: Desk, row: Order, price: Decimal, *, whole: bool) -> tuple[Decimal, bool]:
     """Return how much of an order is filled now, and whether that is all of the rest."""
-    dice = _dice(desk, row["id"], f"part {row['pieces']}")
-    in_part = not whole and row["pieces"] < _MOST_PARTS and dice % 10 == 0
-    share = Decimal(10 + (dice >> 8) % 81) / 100
     if row["qty"] is None:
         money = row["notional"] - row["filled_value"]
-        part = (money * share / price).quantize(_STEP, ROUND_DOWN)
         rest = (money / price).quantize(_STEP, ROUND_DOWN)
         if row["side"] == "sell":
             rest = min(rest, _still_owned(desk, row))
     else:
-        rest = row["qty"] - row["filled_qty"]
-        if rest == rest.to_integral_value():
-            part = (rest * share).to_integral_value(ROUND_DOWN)
-        else:
-            part = (rest * share).quantize(_STEP, ROUND_DOWN)
-    return (part, False) if in_part and ZERO < part < rest else (rest, True)
+        money, rest = None, row["qty"] - row["filled_qty"]
+    if whole or row["pieces"] >= _MOST_PARTS:
+        return rest, True
+    dice = _dice(desk, row["id"], f"part {row['pieces']}")
+    if dice % 10:
+        return rest, True
+    share = Decimal(10 + (dice >> 8) % 81) / 100
+    if money is not None:
+        part = (money * share / price).quantize(_STEP, ROUND_DOWN)
+    elif rest == rest.to_integral_value():
+        part = (rest * share).to_integral_value(ROUND_DOWN)
+    else:
+        part = (rest * share).quantize(_STEP, ROUND_DOWN)
+    return (part, False) if ZERO < part < rest else (rest, True)
 
 
 def _still_owned(desk: Desk, row: Order) -> Decimal:

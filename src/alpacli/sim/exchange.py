@@ -85,6 +85,7 @@ class Exchange:
         self._shared = state_dir is not None
         self._version: int | None = None
         self._known: Meta | None = None
+        self._known_market: Market | None = None
         self._books: dict[int, Book] = {}
         self._numbers: dict[str, int] = {}
         self._serial: Serial | None = None
@@ -209,7 +210,7 @@ class Exchange:
     def _forget(self) -> None:
         self._books.clear()
         self._numbers.clear()
-        self._known = self._serial = self._version = None
+        self._known = self._known_market = self._serial = self._version = None
 
     def _book(self, db: sqlite3.Connection, number: int) -> Book:
         book = self._books.get(number)
@@ -359,8 +360,11 @@ class Exchange:
         self._state.close()
 
     def _market(self, db: sqlite3.Connection, meta: Meta) -> Market:
-        if self._own_market is not None:
-            return self._own_market
+        if self._known_market is None:
+            self._known_market = self._own_market or self._market_of(db, meta)
+        return self._known_market
+
+    def _market_of(self, db: sqlite3.Connection, meta: Meta) -> Market:
         meta = _of_market(meta)
         market = self._markets.get(meta)
         if market is None:

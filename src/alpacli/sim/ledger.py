@@ -64,19 +64,21 @@ def cents(amount: Decimal) -> Decimal:
 
 def execute(holding: Position, signed_qty: Decimal, price: Decimal) -> tuple[Position, Decimal]:
     """Return the position after buying (positive) or selling (negative), and by how much cash changes."""
-    with localcontext(_EXACT):
-        cash = -cents(signed_qty * price)
-        qty = holding.qty + signed_qty
-        if holding.qty * signed_qty >= 0:
-            cost = holding.cost + signed_qty * price
-        elif qty == 0:
-            cost = ZERO
-        elif holding.qty * qty > 0:
-            cost = holding.cost + (holding.cost * signed_qty / holding.qty).quantize(_COST_STEP)
-        else:
-            cost = qty * price
-        realized = holding.realized + cash + cents(cost) - cents(holding.cost)
-    return holding._replace(qty=qty, cost=cost, realized=realized), cash
+    held, before, realized, expires_ns, forgone = holding
+    exact, paid = _EXACT, _EXACT.multiply(signed_qty, price)
+    cash = exact.minus(cents(paid))
+    qty = exact.add(held, signed_qty)
+    if not held or (held > 0) == (signed_qty > 0):
+        cost = exact.add(before, paid)
+    elif not qty:
+        cost = ZERO
+    elif (held > 0) == (qty > 0):
+        leaving = exact.divide(exact.multiply(before, signed_qty), held).quantize(_COST_STEP, None, exact)
+        cost = exact.add(before, leaving)
+    else:
+        cost = exact.multiply(qty, price)
+    realized = exact.subtract(exact.add(exact.add(realized, cash), cents(cost)), cents(before))
+    return Position(qty, cost, realized, expires_ns, forgone), cash
 
 
 def average_entry(holding: Position, multiplier: int = 1) -> Decimal:

@@ -22,6 +22,7 @@ def write_order(market: Market, now_ns: int, row: Order, legs: Sequence[Order] =
     listing = LISTINGS[symbol]
     several, leg_of_several = symbol == "", row["ratio_qty"] is not None
     hwm, stop = row["hwm"], row["stop_price"]
+    order_type = "" if leg_of_several else row["order_type"]
     if hwm is not None and row["triggered_ns"] is None and row["status"] in OPEN:
         mark = water_mark(market, row, now_ns)
         hwm, stop = mark, stop_rule(row)(mark)
@@ -44,11 +45,11 @@ def write_order(market: Market, now_ns: int, row: Order, legs: Sequence[Order] =
         "asset_class": "" if several else listing.asset_class,
         "notional": _text(row["notional"]),
         "qty": _text(row["qty"]),
-        "filled_qty": decimal_text(filled_qty),
+        "filled_qty": decimal_text(filled_qty) if filled_qty else "0",
         "filled_avg_price": _average(row["filled_value"], filled_qty) if filled_qty else None,
         "order_class": row["order_class"],
-        "order_type": "" if leg_of_several else row["order_type"],
-        "type": "" if leg_of_several else row["order_type"],
+        "order_type": order_type,
+        "type": order_type,
         "side": row["side"],
         "position_intent": "" if several else row["position_intent"] or f"{row['side']}_to_open",
         "time_in_force": row["time_in_force"],
@@ -56,7 +57,7 @@ def write_order(market: Market, now_ns: int, row: Order, legs: Sequence[Order] =
         "stop_price": _text(stop),
         "status": row["status"],
         "extended_hours": bool(row["extended_hours"]),
-        "legs": [write_order(market, now_ns, leg) for leg in legs] or None,
+        "legs": [write_order(market, now_ns, leg) for leg in legs] if legs else None,
         "trail_percent": _text(row["trail_percent"]),
         "trail_price": _text(row["trail_price"]),
         "hwm": _text(hwm),

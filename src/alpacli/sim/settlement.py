@@ -25,12 +25,6 @@ SHORT: Final = 40310001
 _IN_THE_MONEY: Final = Decimal("0.01")
 
 
-def next_expiration(desk: Desk) -> int | None:
-    """Return when the next of the account's options ends, if that is not later than now."""
-    ends_ns = desk.book.next_end()
-    return None if ends_ns is None or ends_ns > desk.now_ns else ends_ns
-
-
 def expire_positions(desk: Desk) -> None:
     """Settle all of the account's options that end at the desk's moment: assignments first, so that shares are there."""
     ending = [(symbol, held) for symbol, held in desk.book.positions.items() if held.expires_ns == desk.now_ns]

@@ -7,10 +7,11 @@ nothing. Decimals are stored as text and instants as integer nanoseconds: nothin
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from decimal import Decimal
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Final, NamedTuple
 
 from alpacli.errors import ConfigError
@@ -147,21 +148,17 @@ class State:
         except (OSError, sqlite3.Error) as error:
             raise self._broken(error) from error
 
-    @contextmanager
-    def write(self, *, wait: bool = True) -> Iterator[sqlite3.Connection]:
+    def write(self, *, wait: bool = True) -> AbstractContextManager[sqlite3.Connection]:
         """Run a transaction that may change the state; an exception undoes all of it.
 
         Raises:
             Busy: another transaction runs, and ``wait`` is false.
         """
-        with self._transaction("BEGIN IMMEDIATE", wait=wait) as db:
-            yield db
+        return _Transaction(self, "BEGIN IMMEDIATE", wait=wait)
 
-    @contextmanager
-    def read(self) -> Iterator[sqlite3.Connection]:
+    def read(self) -> AbstractContextManager[sqlite3.Connection]:
         """Run a transaction that sees one moment of the state and holds up no writer."""
-        with self._transaction("BEGIN") as db:
-            yield db
+        return _Transaction(self, "BEGIN", wait=True)
 
     def clear(self, meta: Meta, sessions: Sequence[tuple[str, int, int]]) -> None:
         """Forget everything and begin again, with the trading days to keep."""
@@ -175,27 +172,40 @@ class State:
         with self._lock:
             self._db.close()
 
-    @contextmanager
-    def _transaction(self, begin: str, *, wait: bool = True) -> Iterator[sqlite3.Connection]:
+    def begin(self, begin: str, *, wait: bool) -> sqlite3.Connection:
+        """Begin a transaction, which ``end`` has to end. Raises as ``write`` does."""
         if not self._lock.acquire(blocking=wait):
             raise Busy
         try:
-            try:
-                if wait:
-                    self._db.execute(begin)
-                else:
-                    self._begin_now(begin)
-                try:
-                    yield self._db
-                    self._db.execute("COMMIT")
-                except BaseException:
-                    if self._db.in_transaction:  # a full disk has undone it already
-                        self._db.execute("ROLLBACK")
-                    raise
-            except sqlite3.Error as error:
+            if wait:
+                self._db.execute(begin)
+            else:
+                self._begin_now(begin)
+        except BaseException as error:
+            self._lock.release()
+            if isinstance(error, sqlite3.Error):
                 raise self._broken(error) from error
+            raise
+        return self._db
+
+    def end(self, error: BaseException | None) -> None:
+        """Keep what a transaction did, or undo it when it ended with an error. Raises when SQLite cannot, or could not."""
+        try:
+            if error is None:
+                self._db.execute("COMMIT")
+            else:
+                self._roll_back()
+        except sqlite3.Error as failed:
+            error = failed
+            self._roll_back()
         finally:
             self._lock.release()
+        if isinstance(error, sqlite3.Error):
+            raise self._broken(error) from error
+
+    def _roll_back(self) -> None:
+        if self._db.in_transaction:  # a full disk has undone it already
+            self._db.execute("ROLLBACK")
 
     def _begin_now(self, begin: str) -> None:
         self._db.execute("PRAGMA busy_timeout = 0")
@@ -237,6 +247,25 @@ class State:
             f"the offline exchange cannot use {self.path}: {error}",
             "make the state directory writable (ALPACLI_STATE_DIR), or begin again with alpacli sim reset",
         )
+
+
+class _Transaction:
+    """One transaction of a state: an object and not a generator, because every order is one."""
+
+    __slots__ = ("_begin", "_state", "_wait")
+
+    def __init__(self, state: State, begin: str, *, wait: bool) -> None:
+        self._state = state
+        self._begin = begin
+        self._wait = wait
+
+    def __enter__(self) -> sqlite3.Connection:
+        return self._state.begin(self._begin, wait=self._wait)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._state.end(error)
 
 
 class MetaWatch:
