@@ -73,7 +73,7 @@ def seed_demo(exchange: Exchange, key_id: str) -> bool:
     """Give an account positions and an order history; return false, having changed nothing, when it has orders already."""
     number = exchange.account_number(key_id)
     with exchange.desk(number, changes=True) as open_desk:
-        desk = open_desk._replace(tells=False)
+        desk = open_desk.untold()
         if desk.db.execute("SELECT 1 FROM orders WHERE account = ? LIMIT 1", (number,)).fetchone() is not None:
             return False
         opened_ns = desk.now_ns - _OPENED_DAYS_AGO * 86_400 * SECOND_NS

@@ -31,20 +31,30 @@ class Strain(NamedTuple):
 NO_STRAIN: Final = Strain()
 
 
-class Market(NamedTuple):
-    """What is traded, when, and at which prices. ``recorded`` is the feed of a market that was recorded."""
+class Market:
+    """What is traded, when, and at which prices. It is never changed.
 
-    tape: Prices
-    hours: Hours
-    seed: int
-    strain: Strain = NO_STRAIN
-    listings: Mapping[str, Listing] = LISTINGS
-    recorded: Feed | None = None
+    ``recorded`` is the feed of a market that was recorded, ``options`` the premiums of options on its stocks.
+    """
 
-    @property
-    def options(self) -> OptionPrices:
-        """The premiums of options on its stocks."""
-        return self.tape if isinstance(self.tape, OptionPrices) else OptionPrices(self.tape, self.hours, self.seed)
+    __slots__ = ("hours", "listings", "options", "recorded", "seed", "strain", "tape")
+
+    def __init__(
+        self,
+        tape: Prices,
+        hours: Hours,
+        seed: int,
+        strain: Strain = NO_STRAIN,
+        listings: Mapping[str, Listing] = LISTINGS,
+        recorded: Feed | None = None,
+    ) -> None:
+        self.tape = tape
+        self.hours = hours
+        self.seed = seed
+        self.strain = strain
+        self.listings = listings
+        self.recorded = recorded
+        self.options = tape if isinstance(tape, OptionPrices) else OptionPrices(tape, hours, seed)
 
     @property
     def feed(self) -> Feed:
@@ -61,16 +71,27 @@ class Account(NamedTuple):
     configuration: Mapping[str, object]
 
 
-class Desk(NamedTuple):
+class Desk:
     """What serving one request needs: one account's book, the market, the moment, all within a transaction on the state.
 
     ``tells`` is false where history is made up: what happens at the desk then is no event of the trading stream.
     """
 
-    book: "Book"
-    market: Market
-    now_ns: int
-    tells: bool = True
+    __slots__ = ("book", "market", "now_ns", "tells")
+
+    def __init__(self, book: "Book", market: Market, now_ns: int, *, tells: bool = True) -> None:
+        self.book = book
+        self.market = market
+        self.now_ns = now_ns
+        self.tells = tells
+
+    def at(self, now_ns: int) -> "Desk":
+        """Return the desk at another moment."""
+        return Desk(self.book, self.market, now_ns, tells=self.tells)
+
+    def untold(self) -> "Desk":
+        """Return the desk of whose doings the trading stream hears nothing."""
+        return Desk(self.book, self.market, self.now_ns, tells=False)
 
     @property
     def account(self) -> Account:

@@ -53,13 +53,13 @@ _ENDED_AT: Final = {"canceled": "canceled_ns", "expired": "expired_ns", "rejecte
 
 def settle(desk: Desk) -> None:
     """Bring an account's open orders up to the desk's moment."""
-    book, market, now_ns, tells = desk
-    while book.is_due(now_ns):
+    book = desk.book
+    while book.is_due(desk.now_ns):
         row, ends_ns = book.next_due(), book.next_end()
-        if row is None or (ends_ns is not None and ends_ns < row["next_ns"]):
-            expire_positions(Desk(book, market, ends_ns or now_ns, tells))
-        else:
-            _take(Desk(book, market, row["next_ns"], tells), row)
+        if ends_ns is not None and (row is None or ends_ns < row["next_ns"]):
+            expire_positions(desk.at(ends_ns))
+        elif row is not None:
+            _take(desk.at(row["next_ns"]), row)
 
 
 def schedule(desk: Desk, order_id: str) -> None:

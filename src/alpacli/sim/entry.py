@@ -54,7 +54,7 @@ def replace(desk: Desk, order_id: str, body: Mapping[str, object]) -> dict[str, 
     elif ticket.client_order_id is not None:  # an exit wants what its family holds for it anyway
         check_own_id(desk, ticket.client_order_id)
     new_id = enter(
-        desk._replace(tells=False),  # nobody hears of it before it has taken the place
+        desk.untold(),  # nobody hears of it before it has taken the place
         NewOrder(
             old["symbol"],
             old["side"],
@@ -104,7 +104,7 @@ def _replace_package(desk: Desk, old: Order, package: Package) -> dict[str, Json
         expires_ns=min(end_ns for end_ns in ends if end_ns is not None),
         replaces=old["id"],
     )
-    new_id = enter(desk._replace(tells=False), replacement)
+    new_id = enter(desk.untold(), replacement)
     _send(desk, old["id"], "pending_replace")
     return order_answer(desk, order_row(desk, new_id), nested=True)
 

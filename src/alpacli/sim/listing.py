@@ -7,50 +7,59 @@ instrument's market under every seed, so rows are only ever added.
 from collections.abc import Mapping
 from decimal import Decimal
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final
 
 from alpacli.sim.answers import Json, decimal_text, identifier, not_found
 from alpacli.sim.contracts import MULTIPLIER, Contract, of_id, parse, root_of
 
 
-class Listing(NamedTuple):
-    """One instrument.
+class Listing:
+    """One instrument. It is never changed; its attributes are slots, because every order asks for some ten of them.
 
     ``base`` is the level its price swings around, in units of its tick (``10 ** -places`` dollars). ``swing_permille``
     is how far a block of about three months may carry it, ``beta_percent`` how much of the common factor it follows,
-    ``spread`` the constant distance of bid and ask in ticks, ``daily_volume`` units traded on a usual day.
+    ``spread`` the constant distance of bid and ask in ticks, ``daily_volume`` units traded on a usual day. ``multiplier``
+    is how many units of its price one of it is worth: an option is quoted by the share.
     """
 
-    symbol: str
-    name: str
-    exchange: str
-    base: int
-    places: int
-    swing_permille: int
-    beta_percent: int
-    spread: int
-    daily_volume: int
-    shortable: bool = True
-    contract: Contract | None = None
+    __slots__ = (
+        *("asset_class", "base", "beta_percent", "contract", "crypto", "daily_volume", "exchange", "multiplier", "name"),
+        *("places", "shortable", "spread", "swing_permille", "symbol"),
+    )
 
-    @property
-    def crypto(self) -> bool:
-        return self.exchange == "CRYPTO"
-
-    @property
-    def asset_class(self) -> str:
-        if self.contract is not None:
-            return "us_option"
-        return "crypto" if self.crypto else "us_equity"
+    def __init__(
+        self,
+        symbol: str,
+        name: str,
+        exchange: str,
+        base: int,
+        places: int,
+        swing_permille: int,
+        beta_percent: int,
+        spread: int,
+        daily_volume: int,
+        *,
+        shortable: bool = True,
+        contract: Contract | None = None,
+    ) -> None:
+        self.symbol = symbol
+        self.name = name
+        self.exchange = exchange
+        self.base = base
+        self.places = places
+        self.swing_permille = swing_permille
+        self.beta_percent = beta_percent
+        self.spread = spread
+        self.daily_volume = daily_volume
+        self.shortable = shortable
+        self.contract = contract
+        self.crypto = exchange == "CRYPTO"
+        self.asset_class = "us_option" if contract is not None else "crypto" if self.crypto else "us_equity"
+        self.multiplier = 1 if contract is None else MULTIPLIER
 
     @property
     def asset_id(self) -> str:
         return _asset_id(self.symbol) if self.contract is None else self.contract.id
-
-    @property
-    def multiplier(self) -> int:
-        """How many units of its price one of it is worth: an option is quoted by the share."""
-        return 1 if self.contract is None else MULTIPLIER
 
     @property
     def position_symbol(self) -> str:

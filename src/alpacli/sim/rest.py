@@ -517,7 +517,7 @@ _PATHS: Final[tuple[tuple[str, Mapping[str, Handler]], ...]] = (
     (
         "/v2/account/configurations",
         {
-            "GET": lambda call: reports.configuration(call.desk.account),
+            "GET": lambda call: dict(reports.configuration(call.desk.account)),
             "PATCH": lambda call: reports.change_configuration(call.desk, call.json()),
         },
     ),
