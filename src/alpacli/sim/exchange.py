@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from decimal import Decimal
+from types import TracebackType
 from typing import Final, NamedTuple, cast
 
 from alpacli.errors import ConfigError, UsageError
@@ -96,7 +97,7 @@ class Exchange:
 
     def admit(self, key_id: str, secret: str) -> Admission:
         """Find or make the account of a key pair and count one request of it."""
-        with self._writing() as db:
+        with _Writing(self) as db:
             return self._admit(db, key_id, secret)
 
     @contextmanager
@@ -110,7 +111,7 @@ class Exchange:
             Busy: another transaction runs, and ``wait`` is false; nothing was counted.
         """
         refusal: Refusal | None = None
-        with self._writing(wait=wait) as db:
+        with _Writing(self, wait=wait) as db:
             admission = self._admit(db, key_id, secret)
             book = self._book(db, admission.number)
             desk = self._settled(db, book) if admission.allowed else None
@@ -161,7 +162,7 @@ class Exchange:
                 if not book.is_due(now_ns):
                     yield Desk(book, self._market(db, self._meta(db)), now_ns)
                     return
-        with self._writing() as db:
+        with _Writing(self) as db:
             yield self._settled(db, self._book(db, number))
 
     def catch_up(self, number: int) -> None:
@@ -169,7 +170,7 @@ class Exchange:
         with self._reading() as db:
             due = self._book(db, number).is_due(self.now_ns())
         if due:
-            with self._writing() as db:
+            with _Writing(self) as db:
                 self._settled(db, self._book(db, number))
 
     @contextmanager
@@ -178,23 +179,39 @@ class Exchange:
             self._look(db)
             yield db
 
-    @contextmanager
-    def _writing(self, *, wait: bool = True) -> Iterator[sqlite3.Connection]:
-        """Run a transaction that may change books; an exception undoes all of it, in the books too."""
+    def begin(self, *, wait: bool = True) -> sqlite3.Connection:
+        """Begin a transaction that may change books, which ``end`` has to end.
+
+        Raises:
+            Busy: another transaction runs, and ``wait`` is false.
+        """
         try:
-            with self._state.write(wait=wait) as db:
+            db = self._state.begin(wait=wait)
+            try:
                 self._look(db)
                 for book in self._books.values():
                     book.begin()
+            except BaseException as error:
+                self._state.end(error)
+                raise
+        except ConfigError:
+            self._forget()
+            raise
+        return db
+
+    def end(self, error: BaseException | None) -> None:
+        """End a transaction: an exception undoes all of it, in the books too."""
+        try:
+            if error is not None:
+                for book in self._books.values():
+                    book.undo()
+            elif self._shared:
                 try:
-                    yield db
-                except BaseException:
-                    for book in self._books.values():
-                        book.undo()
-                    raise
-                if self._shared:
                     for book in self._books.values():
                         book.write()
+                except sqlite3.Error as failed:
+                    error = failed
+            self._state.end(error)
         except ConfigError:  # SQLite could not: what it has is what counts
             self._forget()
             raise
@@ -256,7 +273,7 @@ class Exchange:
     def account_number(self, key_id: str, secret: str = "") -> int:
         """Return the number of a key pair's account, opening it when it is new, without counting a request."""
         identity = _identity(key_id, secret)
-        with self._writing() as db:
+        with _Writing(self) as db:
             return self._number(db, identity, _label(key_id), self._meta(db), self.now_ns())
 
     def _number(self, db: sqlite3.Connection, identity: str, label: str, meta: Meta, now_ns: int) -> int:
@@ -386,6 +403,24 @@ class Exchange:
             raise AssertionError("SQLite names every row it inserts")
         transfer(db, number, "JNLC", Decimal(meta.cash), now_ns, "initial paper balance")
         return number
+
+
+class _Writing:
+    """A transaction of an exchange that may change books; an object and not a generator, because every order is one."""
+
+    __slots__ = ("_exchange", "_wait")
+
+    def __init__(self, exchange: Exchange, *, wait: bool = True) -> None:
+        self._exchange = exchange
+        self._wait = wait
+
+    def __enter__(self) -> sqlite3.Connection:
+        return self._exchange.begin(wait=self._wait)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._exchange.end(error)
 
 
 def _of_market(meta: Meta) -> Meta:

@@ -172,12 +172,14 @@ class State:
         with self._lock:
             self._db.close()
 
-    def begin(self, begin: str, *, wait: bool) -> sqlite3.Connection:
+    def begin(self, begin: str = "BEGIN IMMEDIATE", *, wait: bool = True) -> sqlite3.Connection:
         """Begin a transaction, which ``end`` has to end. Raises as ``write`` does."""
         if not self._lock.acquire(blocking=wait):
             raise Busy
         try:
-            if wait:
+            if isinstance(self._db, _OnDemand):
+                self._db.begins = True
+            elif wait:
                 self._db.execute(begin)
             else:
                 self._begin_now(begin)
@@ -191,7 +193,9 @@ class State:
     def end(self, error: BaseException | None) -> None:
         """Keep what a transaction did, or undo it when it ended with an error. Raises when SQLite cannot, or could not."""
         try:
-            if error is None:
+            if isinstance(self._db, _OnDemand) and self._db.begins:
+                self._db.begins = False
+            elif error is None:
                 self._db.execute("COMMIT")
             else:
                 self._roll_back()
@@ -222,7 +226,12 @@ class State:
         if self.path != IN_MEMORY:
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
         db = sqlite3.connect(
-            self.path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=256
+            self.path,
+            timeout=_BUSY_TIMEOUT_S,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=256,
+            factory=_OnDemand if self.path == IN_MEMORY else sqlite3.Connection,
         )
         try:
             db.row_factory = sqlite3.Row
@@ -249,8 +258,27 @@ class State:
         )
 
 
+class _OnDemand(sqlite3.Connection):
+    """A database that nobody else sees: there a transaction may as well begin with its first statement, if it has any."""
+
+    begins = False
+
+    def execute(self, *arguments: Any) -> sqlite3.Cursor:  # Any: as SQLite's own takes them
+        self._begin_now()
+        return super().execute(*arguments)
+
+    def executemany(self, *arguments: Any) -> sqlite3.Cursor:
+        self._begin_now()
+        return super().executemany(*arguments)
+
+    def _begin_now(self) -> None:
+        if self.begins:
+            self.begins = False
+            super().execute("BEGIN")
+
+
 class _Transaction:
-    """One transaction of a state: an object and not a generator, because every order is one."""
+    """One transaction of a state."""
 
     __slots__ = ("_begin", "_state", "_wait")
 
