@@ -25,6 +25,7 @@ from alpacli.sim.listing import LISTINGS, Listing
 from alpacli.sim.prices import Extremes, Quote, Trail
 
 _MASK: Final = (1 << 64) - 1
+_TOP_BITS: Final = _MASK >> 43
 _GOLDEN: Final = 0x9E3779B97F4A7C15
 _ONE: Final = 1 << 40
 _QUANTA_PER_SECOND: Final = 16
@@ -430,11 +431,14 @@ def _displacement(path: _Path, quantum: int, amplitude: int) -> int:
 
 
 def _scaled(value: int, amplitude: int) -> int:
-    """Return ``_mix(value)``, evenly from ``-amplitude`` to ``amplitude``; written out, because it is most of a search."""
+    """Return ``_mix(value)``, evenly from ``-amplitude`` to ``amplitude``; written out, because it is most of a search.
+
+    The last step of ``_mix`` leaves the highest bits alone, which are all that is used here.
+    """
     value &= _MASK
     value = (value ^ (value >> 30)) * 0xBF58476D1CE4E5B9 & _MASK
-    value = (value ^ (value >> 27)) * 0x94D049BB133111EB & _MASK
-    return amplitude * (((value ^ (value >> 31)) >> 43) - (1 << 20)) >> 20
+    value = (value ^ (value >> 27)) * 0x94D049BB133111EB >> 43 & _TOP_BITS
+    return amplitude * (value - (1 << 20)) >> 20
 
 
 def _blocks(item: _Instrument, first: int, last: int) -> list[_Node]:
@@ -475,8 +479,8 @@ def _walk(path: _Path, quantum: int, level: int, ends: list[tuple[int, int]]) ->
         middle = start + (1 << (level - 1))
         hashed = key + middle * _GOLDEN & _MASK
         hashed = (hashed ^ (hashed >> 30)) * 0xBF58476D1CE4E5B9 & _MASK
-        hashed = (hashed ^ (hashed >> 27)) * 0x94D049BB133111EB & _MASK
-        value = (left + right >> 1) + (amplitudes[level] * (((hashed ^ (hashed >> 31)) >> 43) - (1 << 20)) >> 20)
+        hashed = (hashed ^ (hashed >> 27)) * 0x94D049BB133111EB >> 43 & _TOP_BITS
+        value = (left + right >> 1) + (amplitudes[level] * (hashed - (1 << 20)) >> 20)
         level -= 1
         if quantum >= middle:
             start, left = middle, value
