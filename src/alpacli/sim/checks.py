@@ -106,9 +106,7 @@ def _others(desk: Desk, ticket: Ticket, instead_of: Order | None) -> list[Order]
     return [
         row
         for row in desk.book.open_in(ticket.listing.symbol)
-        if row["side"] != ticket.side
-        and row["status"] != "held"
-        and family not in (row["id"], row["parent_id"])
+        if row["side"] != ticket.side and row["status"] != "held" and family not in (row["id"], row["parent_id"])
     ]
 
 

@@ -162,14 +162,19 @@ def _plan(desk: Desk, row: Order) -> tuple[int, str] | None:
         end_ns, end = arrives_ns, "arrive"
     if status == "pending_new":
         return end_ns, end
-    if row["time_in_force"] in AUCTIONS and end == "expire":
+    auction = row["time_in_force"] in AUCTIONS
+    if auction and end == "expire":
         end = "match"
     if status == "accepted":
         extended = bool(row["extended_hours"])
         begin_ns = opening(desk.market.hours, LISTINGS[row["symbol"]], active_ns, extended=extended)
         return (begin_ns, "work") if begin_ns <= end_ns else (end_ns, end)
-    if row["time_in_force"] in AUCTIONS:
-        return end_ns, end
+    return (end_ns, end) if auction else _meets(desk, row, end_ns, end)
+
+
+def _meets(desk: Desk, row: Order, end_ns: int, end: str) -> tuple[int, str]:
+    """Return what happens next to an order that works on the market, and ends at ``end_ns`` if nothing does before."""
+    active_ns = row["active_ns"]
     if active_ns < end_ns and _is_marketable(desk, row):
         return active_ns, "match"
     trails = row["order_type"] == "trailing_stop" and waits_for_stop(row)
@@ -386,7 +391,7 @@ def _complete(desk: Desk, row: Order) -> None:
     """See to what depends on an order that is filled: requests that came too late, its exits, the exit beside it."""
     order_id = row["id"]
     if row["status"] == "pending_cancel":
-        tell(desk, order_id, "order_cancel_rejected", desk.now_ns)
+        tell(desk, order_row(desk, order_id), "order_cancel_rejected", desk.now_ns)
     elif row["status"] == "pending_replace":
         _refuse_replacement(desk, order_id)
     entry = row["parent_id"] is None and row["order_class"] in ("bracket", "oto")
@@ -443,7 +448,7 @@ def _refuse_replacement(desk: Desk, order_id: str) -> None:
     """The order came to its end, or too far, before its replacement arrived."""
     new_id = _replacement(desk, order_id)
     amend(desk, new_id, desk.now_ns, status="rejected", failed_ns=desk.now_ns, arrives_ns=None)
-    tell(desk, order_id, "order_replace_rejected", desk.now_ns)
+    tell(desk, order_row(desk, order_id), "order_replace_rejected", desk.now_ns)
 
 
 def _dice(desk: Desk, order_id: str, what: str) -> int:

@@ -16,7 +16,7 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
 from typing import Final, NamedTuple
 
 from alpacli.sim.answers import identifier
-from alpacli.sim.book import Book, Execution, Position
+from alpacli.sim.book import Book, Execution, Order, Position
 from alpacli.sim.collateral import Cover, cover
 from alpacli.sim.contracts import MULTIPLIER, Contract
 from alpacli.sim.listing import LISTINGS, underlying_of
@@ -26,21 +26,6 @@ ZERO: Final = Decimal(0)
 _CENT: Final = Decimal("0.01")
 _COST_STEP: Final = Decimal("1e-12")
 _EXACT: Final = Context(prec=60, rounding=ROUND_HALF_EVEN)
-
-
-class Fill(NamedTuple):
-    """One execution that is about to be booked; ``status`` is the order's status after it."""
-
-    order_id: str
-    symbol: str
-    side: str
-    qty: Decimal
-    price: Decimal
-    at_ns: int
-    cum_qty: Decimal
-    leaves_qty: Decimal
-    status: str
-    expires_ns: int | None = None
 
 
 class Settlement(NamedTuple):
@@ -109,14 +94,25 @@ def transfer(db: sqlite3.Connection, account: int, activity_type: str, amount: D
     db.execute("UPDATE accounts SET cash = ? WHERE number = ?", (_plain(cash), account))
 
 
-def book_fill(book: Book, fill: Fill) -> Decimal:
+def book_fill(
+    book: Book,
+    order: Order,
+    status: str,
+    qty: Decimal,
+    price: Decimal,
+    filled: Decimal,
+    leaves: Decimal,
+    at_ns: int,
+    expires_ns: int | None,
+) -> Decimal:
     """Book one execution: cash, position and the fill itself. Return the position after it, negative when short.
 
-    Fills of an account are booked in order of time.
+    ``status`` is the order's after it, ``filled`` and ``leaves`` how much of it is filled then and how much is left; an
+    option ends at ``expires_ns``. Fills of an account are booked in order of time.
     """
-    order_id, symbol, side, qty, price, at_ns, cum_qty, leaves_qty, status, expires_ns = fill
+    symbol, side = order["symbol"], order["side"]
     after, cash = _move(book, symbol, side, qty, price, expires_ns)
-    book.book(Execution(order_id, symbol, side, qty, price, cash, cum_qty, leaves_qty, status, at_ns))
+    book.book(Execution(order["id"], symbol, side, qty, price, cash, filled, leaves, status, at_ns))
     return after.qty
 
 
@@ -140,8 +136,10 @@ def _move(
 
     A position in options that is left, or begun, remembers when it ends.
     """
-    before = book.positions.get(symbol, _NONE)
-    after, cash = execute(before, qty if side == "buy" else -qty, price * LISTINGS[symbol].multiplier)
+    before, listing = book.positions.get(symbol, _NONE), LISTINGS[symbol]
+    after, cash = execute(
+        before, qty if side == "buy" else -qty, price * listing.multiplier if listing.contract is not None else price
+    )
     if before.expires_ns is not None or expires_ns is not None or before.forgone:
         ends_ns = (expires_ns or before.expires_ns) if after.qty else None
         after = after._replace(expires_ns=ends_ns, forgone=before.forgone and bool(after.qty))

@@ -23,7 +23,17 @@ class Listing:
     """
 
     __slots__ = (
-        *("asset_class", "base", "beta_percent", "contract", "crypto", "daily_volume", "exchange", "multiplier", "name"),
+        *(
+            "asset_class",
+            "base",
+            "beta_percent",
+            "contract",
+            "crypto",
+            "daily_volume",
+            "exchange",
+            "multiplier",
+            "name",
+        ),
         *("places", "shortable", "spread", "swing_permille", "symbol"),
     )
 

@@ -25,7 +25,7 @@ from alpacli.sim.book import Order, as_order, as_orders
 from alpacli.sim.contracts import root_of
 from alpacli.sim.desk import Desk
 from alpacli.sim.events import Told, execution_id
-from alpacli.sim.ledger import ZERO, Fill, book_fill
+from alpacli.sim.ledger import ZERO, book_fill
 from alpacli.sim.listing import LISTINGS, find
 from alpacli.sim.option_prices import expires_ns
 from alpacli.sim.order_answers import write_order
@@ -105,15 +105,16 @@ class Query(NamedTuple):
 
 def enter(desk: Desk, order: NewOrder, legs: Sequence[NewOrder] = ()) -> str:
     """Put an order on the book, and with it the legs that belong to it, and return its id."""
-    order_id = _enter(desk, order)
+    entered = _enter(desk, order)
+    order_id = str(entered["id"])
     for number, leg in enumerate(legs):
         _enter(desk, leg._replace(parent_id=order_id, leg_index=number))
     if order.status in _EVENTS and order.ratio_qty is None:
-        tell(desk, order_id, order.status, order.submitted_ns)
+        tell(desk, entered, order.status, order.submitted_ns)
     return order_id
 
 
-def _enter(desk: Desk, order: NewOrder) -> str:
+def _enter(desk: Desk, order: NewOrder) -> Order:
     account_id, count = desk.account.id, desk.book.number_order()
     order_id = identifier("order", account_id, count)
     columns = {**_BLANK, **dict(zip(NewOrder._fields, order, strict=True))}
@@ -121,7 +122,7 @@ def _enter(desk: Desk, order: NewOrder) -> str:
     columns["client_order_id"] = order.client_order_id or identifier("client order", account_id, count)
     columns["created_ns"] = columns["updated_ns"] = order.submitted_ns
     desk.book.enter(columns)
-    return order_id
+    return columns
 
 
 _BLANK: Final[dict[str, Any]] = {**dict.fromkeys(ORDER_COLUMNS), "filled_qty": ZERO, "filled_value": ZERO}
@@ -143,18 +144,15 @@ def fill_order(
         raise AssertionError(f"order {order_id} is for {ordered}, not {filled}")
     done = not leaves if done is None else done
     status = "filled" if done else "partially_filled"
-    position_qty = book_fill(
-        desk.book,
-        Fill(order_id, row["symbol"], row["side"], qty, price, at_ns, filled, leaves, status, _ends_ns(desk, row)),
-    )
+    position_qty = book_fill(desk.book, row, status, qty, price, filled, leaves, at_ns, _ends_ns(desk, row))
     changes: dict[str, Column] = {"status": status, "filled_qty": filled, "filled_value": value}
     if done:
         changes |= {"filled_ns": at_ns, **AT_REST}
     elif row["status"] in ("pending_cancel", "pending_replace"):
         changes["status"] = row["status"]
-    amend(desk, order_id, at_ns, **changes)
+    after = amend(desk, order_id, at_ns, **changes)
     came_to = {"price": price, "qty": qty, "position_qty": position_qty}
-    tell(desk, order_id, "fill" if done else "partial_fill", at_ns, came_to)
+    tell(desk, after, "fill" if done else "partial_fill", at_ns, came_to)
 
 
 def fill_package(
@@ -174,8 +172,7 @@ def fill_package(
         ratio, price = leg["ratio_qty"], prices[leg["symbol"]]
         units, all_units = ratio * qty, ratio * filled
         leaves, ends_ns = leg["qty"] - all_units, _ends_ns(desk, leg)
-        execution = Fill(leg["id"], leg["symbol"], leg["side"], units, price, at_ns, all_units, leaves, status, ends_ns)
-        position_qty = book_fill(desk.book, execution)
+        position_qty = book_fill(desk.book, leg, status, units, price, all_units, leaves, at_ns, ends_ns)
         note(desk, leg["id"], filled_qty=all_units, filled_value=leg["filled_value"] + units * price)
         net += ratio * price * (1 if leg["side"] == "buy" else -1)
         positions[leg["symbol"]] = decimal_text(position_qty)
@@ -198,9 +195,9 @@ def fill_package(
         changes |= {"filled_ns": at_ns, **AT_REST}
     elif row["status"] in ("pending_cancel", "pending_replace"):
         changes["status"] = row["status"]
-    amend(desk, order_id, at_ns, **changes)
+    after = amend(desk, order_id, at_ns, **changes)
     came_to: dict[str, Json | Decimal] = {"price": net, "qty": qty, "position_qtys": positions, "legs": told}
-    tell(desk, order_id, "fill" if done else "partial_fill", at_ns, came_to)
+    tell(desk, after, "fill" if done else "partial_fill", at_ns, came_to)
 
 
 def _ends_ns(desk: Desk, row: Order) -> int | None:
@@ -209,10 +206,11 @@ def _ends_ns(desk: Desk, row: Order) -> int | None:
     return None if contract is None else expires_ns(desk.market.hours, contract)
 
 
-def amend(desk: Desk, order_id: str, at_ns: int, **changes: Column) -> None:
-    """Change columns of an order and move its ``updated_at``. A new status is an event, unless it comes from a fill.
+def amend(desk: Desk, order_id: str, at_ns: int, **changes: Column) -> Order:
+    """Change columns of an order, move its ``updated_at``, and return it.
 
-    Where an order is replaced, the old one is amended before the new one is entered: that is the order of their events.
+    A new status is an event, unless it comes from a fill. Where an order is replaced, the old one is amended before the new
+    one is entered: that is the order of their events.
     """
     before = order_row(desk, order_id)
     changes["updated_ns"] = at_ns
@@ -223,7 +221,8 @@ def amend(desk: Desk, order_id: str, at_ns: int, **changes: Column) -> None:
             note(desk, leg["id"], updated_ns=at_ns, **shared)
     status = after["status"]
     if status != before["status"] and status in _EVENTS:
-        tell(desk, order_id, status, at_ns)
+        tell(desk, after, status, at_ns)
+    return after
 
 
 def note(desk: Desk, order_id: str, **columns: Column) -> None:
@@ -244,11 +243,10 @@ def legs_of(desk: Desk, order_id: str) -> list[Order]:
 
 
 def tell(
-    desk: Desk, order_id: str, event: str, at_ns: int, came_to: "Mapping[str, Json | Decimal] | None" = None
+    desk: Desk, order: Order, event: str, at_ns: int, came_to: "Mapping[str, Json | Decimal] | None" = None
 ) -> None:
-    """Record an event with the order as it is now, for whoever listens to the trading stream."""
+    """Record an event with the order as it is, for whoever listens to the trading stream."""
     if desk.tells:
-        order = order_row(desk, order_id)
         desk.book.tell(Told(event, at_ns, order, _shown_legs(desk, order), desk.now_ns, came_to))
 
 

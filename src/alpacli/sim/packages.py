@@ -194,9 +194,7 @@ def _admit(desk: Desk, package: Package, *, instead_of: Order | None = None) -> 
         if trade.closes:
             check_free(desk, trade, qty, but=but)
         elif opening_orders(
-            row
-            for row in desk.book.open_in(leg.contract.symbol)
-            if row["side"] != leg.side and row["id"] not in but
+            row for row in desk.book.open_in(leg.contract.symbol) if row["side"] != leg.side and row["id"] not in but
         ):
             raise opens_both_ways(leg.side)
         trades.append(trade)

@@ -12,27 +12,19 @@ All arithmetic is in integers: equal inputs give equal prices on every machine a
 to bid and ask are monotone and the spread is constant, so the extremes of ``x`` are those of bid and ask.
 """
 
-import hashlib
 from collections.abc import Callable
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from functools import lru_cache
-from math import isqrt
 from typing import Final, NamedTuple
 
 from alpacli.sim.answers import SECOND_NS
+from alpacli.sim.displacement import DEPTH, GOLDEN, ONE, Path, Paths, ends_of_block, make_path, midpoint, mix, scaled
 from alpacli.sim.hours import Hours, new_york_date, new_york_ns
 from alpacli.sim.listing import LISTINGS, Listing
 from alpacli.sim.prices import Extremes, Quote, Trail
 
-_MASK: Final = (1 << 64) - 1
-_TOP_BITS: Final = _MASK >> 43
-_GOLDEN: Final = 0x9E3779B97F4A7C15
-_ONE: Final = 1 << 40
 _QUANTA_PER_SECOND: Final = 16
 _QUANTUM_NS: Final = SECOND_NS // _QUANTA_PER_SECOND
-_DEPTH: Final = 27
-_MEMO_LEVEL: Final = 14
-_MEMO_SIZE: Final = 20_000
 _COMMON_SIZE: Final = 1000
 _LEVELS_SIZE: Final = 64
 _FACTOR_SWING_PERMILLE: Final = {"us_equity": 60, "crypto": 110}
@@ -47,28 +39,12 @@ class _Node(NamedTuple):
     own: tuple[int, int]
 
 
-class _Path(NamedTuple):
-    """One random path: its hash key, how far block ends lie from zero, and the amplitude at each level."""
-
-    key: int
-    anchor: int
-    amplitudes: tuple[int, ...]
-
-
-class _Way(NamedTuple):
-    """The descent to one value of a path: the ends of each interval that holds its quantum, by level from ``bottom`` up."""
-
-    quantum: int
-    bottom: int
-    ends: list[tuple[int, int]]
-
-
 class _Instrument:
     """What the tape remembers of one instrument: its paths, and what it was asked for last."""
 
     __slots__ = ("factor", "levels", "listing", "never_stops", "own", "quoted")
 
-    def __init__(self, listing: Listing, factor: _Path, own: _Path, *, never_stops: bool) -> None:
+    def __init__(self, listing: Listing, factor: Path, own: Path, *, never_stops: bool) -> None:
         self.listing = listing
         self.factor = factor
         self.own = own
@@ -87,8 +63,7 @@ class Tape:
         self._hours = hours
         self._seed = seed
         self._instruments: dict[str, _Instrument] = {}
-        self._memo: dict[tuple[int, int], tuple[int, int]] = {}
-        self._near: dict[int, _Way] = {}
+        self._paths = Paths()
         self._common: dict[tuple[int, int], int] = {}
         self._extremes: dict[tuple[str, int, int, int], int] = {}
 
@@ -107,7 +82,7 @@ class Tape:
     def _quoted(self, item: _Instrument, quantum: int, at_ns: int) -> Quote:
         listing = item.listing
         bid = self._bid(listing, self._level(item, quantum))
-        noise = _mix(item.own.key ^ _mix(quantum))
+        noise = mix(item.own.key ^ mix(quantum))
         sizes = _sizes(max(listing.daily_volume, 1) if listing.crypto else 0)
         return Quote(
             listing.price(bid), listing.price(bid + listing.spread), sizes[noise % 9], sizes[(noise >> 16) % 9], at_ns
@@ -118,7 +93,7 @@ class Tape:
         item = self._instrument(symbol)
         listing, quantum = item.listing, self._quantum(item.listing, at_ns)
         bid = self._bid(listing, self._level(item, quantum))
-        return listing.price(bid + (_mix(item.own.key ^ quantum) >> 20) % (listing.spread + 1))
+        return listing.price(bid + (mix(item.own.key ^ quantum) >> 20) % (listing.spread + 1))
 
     def previous_close(self, symbol: str, at_ns: int) -> Decimal:
         """Return the last price at the close of the trading day before the one of ``at_ns``."""
@@ -133,7 +108,7 @@ class Tape:
         item = self._instrument(symbol)
         listing, key = item.listing, item.own.key
         day = new_york_date(at_ns)
-        whole = listing.daily_volume * (70 + _mix(key ^ day.toordinal()) % 61) // 100
+        whole = listing.daily_volume * (70 + mix(key ^ day.toordinal()) % 61) // 100
         minute, rest_ns = divmod(at_ns - new_york_ns(day), 60 * SECOND_NS)
         if not listing.crypto and not self._hours.days(day, day):
             return 0
@@ -268,7 +243,7 @@ class Tape:
 
     def _goal(self, listing: Listing, ticks: int, sign: int) -> int:
         """Return the least ``sign × level`` whose bid is at or beyond so many ticks; beyond all levels when there is none."""
-        low, high = -(_ONE << 6), _ONE << 6
+        low, high = -(ONE << 6), ONE << 6
         while low < high:
             middle = (low + high) // 2
             if sign * self._bid(listing, sign * middle) >= sign * ticks:
@@ -287,7 +262,7 @@ class Tape:
         return moving_ns // _QUANTUM_NS
 
     def _bid(self, listing: Listing, level: int) -> int:
-        middle = listing.base * (_ONE + level) // _ONE if level >= 0 else listing.base * _ONE // (_ONE - level)
+        middle = listing.base * (ONE + level) // ONE if level >= 0 else listing.base * ONE // (ONE - level)
         return max(middle - listing.spread // 2, 1)
 
     def _level(self, item: _Instrument, quantum: int) -> int:
@@ -306,8 +281,8 @@ class Tape:
         if common is None:  # whoever values a portfolio asks for one moment of many instruments
             if len(self._common) >= _COMMON_SIZE:
                 self._common.clear()
-            common = self._common[place] = self._value(factor, quantum)
-        return (item.listing.beta_percent * common) // 100 + self._value(item.own, quantum)
+            common = self._common[place] = self._paths.value(factor, quantum)
+        return (item.listing.beta_percent * common) // 100 + self._paths.value(item.own, quantum)
 
     def _instrument(self, symbol: str) -> _Instrument:
         item = self._instruments.get(symbol)
@@ -316,40 +291,11 @@ class Tape:
             swing = _FACTOR_SWING_PERMILLE[listing.asset_class]
             item = self._instruments[symbol] = _Instrument(
                 listing,
-                _make_path(self._seed, f"factor {listing.asset_class}", swing),
-                _make_path(self._seed, listing.symbol, listing.swing_permille),
+                make_path(self._seed, f"factor {listing.asset_class}", swing),
+                make_path(self._seed, listing.symbol, listing.swing_permille),
                 never_stops=listing.crypto or self._hours.name == "always",
             )
         return item
-
-    def _value(self, path: _Path, quantum: int) -> int:
-        """Descend to one value: from where the way to the last one parts from it, or from a remembered ancestor.
-
-        Who trades asks for one moment after the other, so most of the way is known. What is remembered of it is never
-        changed, since other threads may be reading it. An ancestor is about 17 minutes wide.
-        """
-        near = self._near.get(path.key)
-        if near is not None:
-            level = max((near.quantum ^ quantum).bit_length(), near.bottom)
-            if level <= _MEMO_LEVEL:
-                ends = near.ends.copy()
-                bottom = _walk(path, quantum, level, ends)
-                self._near[path.key] = _Way(quantum, bottom, ends)
-                return ends[bottom][0]
-        place = (path.key, quantum >> _MEMO_LEVEL)
-        ancestor = self._memo.get(place)
-        if ancestor is None:
-            ends = [_ends(path, quantum >> _DEPTH << _DEPTH)] * (_DEPTH + 1)
-            bottom = _walk(path, quantum, _DEPTH, ends)
-            if len(self._memo) >= _MEMO_SIZE:
-                self._memo.clear()
-            if bottom <= _MEMO_LEVEL:
-                self._memo[place] = ends[_MEMO_LEVEL]
-        else:
-            ends = [ancestor] * (_MEMO_LEVEL + 1)
-            bottom = _walk(path, quantum, _MEMO_LEVEL, ends)
-        self._near[path.key] = _Way(quantum, bottom, ends)
-        return ends[bottom][0]
 
     def _extreme(self, item: _Instrument, first: int, last: int, *, sign: int) -> int:
         """Return the highest (``sign`` 1) or lowest (-1) bid in ticks over the quanta from ``first`` to ``last``."""
@@ -387,9 +333,9 @@ class Tape:
             if level == 0 or end <= first or start >= last or max(left, right) + reach[level] < better:
                 continue
             middle = start + (1 << (level - 1))
-            place = middle * _GOLDEN
-            fm = (f0 + f1 >> 1) + _scaled(factor.key + place, factor.amplitudes[level])
-            om = (o0 + o1 >> 1) + _scaled(own.key + place, own.amplitudes[level])
+            place = middle * GOLDEN
+            fm = (f0 + f1 >> 1) + scaled(factor.key + place, factor.amplitudes[level])
+            om = (o0 + o1 >> 1) + scaled(own.key + place, own.amplitudes[level])
             earlier, later = (start, level - 1, f0, fm, o0, om), (middle, level - 1, fm, f1, om, o1)
             nodes += (earlier, later) if right >= left else (later, earlier)
         return sign * best
@@ -401,7 +347,7 @@ class Tape:
             ppm, following = minute * 1_000_000 // 1440, (minute + 1) * 1_000_000 // 1440
         else:
             ppm, following = (_traded_ppm(edge, round_the_clock=item.never_stops) for edge in (minute, minute + 1))
-        moved = _mix(item.own.key + day * 1440 + minute) % 41 if minute else 0
+        moved = mix(item.own.key + day * 1440 + minute) % 41 if minute else 0
         return (ppm + (following - ppm) * moved // 100) * whole // 1_000_000
 
 
@@ -417,34 +363,10 @@ def _ticks(listing: Listing, price: Decimal, *, rising: bool) -> int:
     return int(price.scaleb(listing.places).to_integral_value(ROUND_CEILING if rising else ROUND_FLOOR))
 
 
-def _mix(value: int) -> int:
-    """Finish a 64-bit hash (splitmix64)."""
-    value &= _MASK
-    value = (value ^ (value >> 30)) * 0xBF58476D1CE4E5B9 & _MASK
-    value = (value ^ (value >> 27)) * 0x94D049BB133111EB & _MASK
-    return value ^ (value >> 31)
-
-
-def _displacement(path: _Path, quantum: int, amplitude: int) -> int:
-    """Return the hashed displacement of one quantum, evenly from ``-amplitude`` to ``amplitude``."""
-    return _scaled(path.key + quantum * _GOLDEN, amplitude)
-
-
-def _scaled(value: int, amplitude: int) -> int:
-    """Return ``_mix(value)``, evenly from ``-amplitude`` to ``amplitude``; written out, because it is most of a search.
-
-    The last step of ``_mix`` leaves the highest bits alone, which are all that is used here.
-    """
-    value &= _MASK
-    value = (value ^ (value >> 30)) * 0xBF58476D1CE4E5B9 & _MASK
-    value = (value ^ (value >> 27)) * 0x94D049BB133111EB >> 43 & _TOP_BITS
-    return amplitude * (value - (1 << 20)) >> 20
-
-
 def _blocks(item: _Instrument, first: int, last: int) -> list[_Node]:
     """Return the blocks from ``first`` to ``last``, the earliest at the end."""
-    starts = range(last >> _DEPTH << _DEPTH, (first >> _DEPTH << _DEPTH) - 1, -(1 << _DEPTH))
-    return [_Node(start, _DEPTH, _ends(item.factor, start), _ends(item.own, start)) for start in starts]
+    starts = range(last >> DEPTH << DEPTH, (first >> DEPTH << DEPTH) - 1, -(1 << DEPTH))
+    return [_Node(start, DEPTH, ends_of_block(item.factor, start), ends_of_block(item.own, start)) for start in starts]
 
 
 def _ends_of(listing: Listing, node: _Node) -> tuple[int, int]:
@@ -455,54 +377,15 @@ def _ends_of(listing: Listing, node: _Node) -> tuple[int, int]:
 def _halves(item: _Instrument, node: _Node) -> tuple[_Node, _Node]:
     start, level, (f0, f1), (o0, o1) = node
     middle = start + (1 << (level - 1))
-    fm, om = _midpoint(item.factor, middle, level, f0, f1), _midpoint(item.own, middle, level, o0, o1)
+    fm, om = midpoint(item.factor, middle, level, f0, f1), midpoint(item.own, middle, level, o0, o1)
     return _Node(start, level - 1, (f0, fm), (o0, om)), _Node(middle, level - 1, (fm, f1), (om, o1))
-
-
-def _ends(path: _Path, block: int) -> tuple[int, int]:
-    return _displacement(path, block, path.anchor), _displacement(path, block + (1 << _DEPTH), path.anchor)
-
-
-def _midpoint(path: _Path, middle: int, level: int, left: int, right: int) -> int:
-    return (left + right >> 1) + _displacement(path, middle, path.amplitudes[level])
-
-
-def _walk(path: _Path, quantum: int, level: int, ends: list[tuple[int, int]]) -> int:
-    """Descend from ``level`` to the interval that begins at ``quantum``, noting the ends of each by level; return its level.
-
-    The value at ``quantum`` is the left end there.
-    """
-    left, right = ends[level]
-    start = quantum >> level << level
-    key, amplitudes = path.key, path.amplitudes
-    while start != quantum:
-        middle = start + (1 << (level - 1))
-        hashed = key + middle * _GOLDEN & _MASK
-        hashed = (hashed ^ (hashed >> 30)) * 0xBF58476D1CE4E5B9 & _MASK
-        hashed = (hashed ^ (hashed >> 27)) * 0x94D049BB133111EB >> 43 & _TOP_BITS
-        value = (left + right >> 1) + (amplitudes[level] * (hashed - (1 << 20)) >> 20)
-        level -= 1
-        if quantum >= middle:
-            start, left = middle, value
-        else:
-            right = value
-        ends[level] = left, right
-    return level
-
-
-@lru_cache(maxsize=512)
-def _make_path(seed: int, name: str, swing_permille: int) -> _Path:
-    digest = hashlib.blake2b(f"{seed}\x1f{name}".encode(), digest_size=8).digest()
-    swing = _ONE * swing_permille // 1000
-    amplitudes = tuple(isqrt(swing * swing >> (_DEPTH - level)) for level in range(_DEPTH + 1))
-    return _Path(int.from_bytes(digest, "big"), swing, amplitudes)
 
 
 @lru_cache(maxsize=512)
 def _reach(factor: tuple[int, ...], own: tuple[int, ...], beta: int) -> tuple[int, ...]:
     """Return per level how far the sum of both paths can leave its ends; two units a level pay for the roundings."""
     reach = [0]
-    for level in range(1, _DEPTH + 1):
+    for level in range(1, DEPTH + 1):
         reach.append(reach[-1] + beta * factor[level] // 100 + own[level] + 3)
     return tuple(reach)
 
