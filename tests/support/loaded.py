@@ -26,8 +26,10 @@ _PLAIN: Final = {"HOME", "PATH", "LANG", "REDIS_URL", "XDG_RUNTIME_DIR"}
 _OURS: Final = ("ALPACA_", "ALPACLI_", "APCA_")
 _LARGEST: Final = 100_000
 _LOADED: Final = (
-    "alpacli.cli.app", "alpacli.cli.entry", "alpacli.cli.output", "alpacli.cli.run", "alpacli.runtime", "alpacli.sim.rest",
-    "alpacli.sim.transport", "alpacli.store.resilient", "alpacli.store.sqlite", "alpacli.broker.client", "csv",
+    "alpacli.broker.client", "alpacli.broker.outcomes", "alpacli.cli.app", "alpacli.cli.entry", "alpacli.cli.output",
+    "alpacli.cli.read", "alpacli.cli.run", "alpacli.cli.simulate", "alpacli.cli.trade", "alpacli.render.machine",
+    "alpacli.runtime", "alpacli.sim.rest", "alpacli.sim.transport", "alpacli.store.resilient", "alpacli.store.sqlite",
+    "alpacli.store.sqlite_budget", "csv", "importlib.resources", "pydantic.type_adapter", "requests", "typer._adapters",
 )  # fmt: skip
 
 
@@ -89,7 +91,12 @@ def _nursery() -> socket.socket:
     """Start the process that loads the program, one for all tests of a worker; it ends when the worker does."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
-        env = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "LANG": "C.UTF-8"}
+        env = {
+            "PATH": os.environ["PATH"],
+            "HOME": "/nonexistent",
+            "LANG": "C.UTF-8",
+            "PYDANTIC_DISABLE_PLUGINS": "__all__",
+        }
         command = [sys.executable, "-P", __file__, str(theirs.fileno())]
         process = subprocess.Popen(command, env=env, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
 
