@@ -9,6 +9,7 @@ import struct
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -41,10 +42,18 @@ class Gateway:
             stderr=subprocess.PIPE,
             text=True,
         )
+
+    @cached_property
+    def url(self) -> str:
+        """Wait until it listens; who starts several waits for them together."""
         assert self.process.stdout is not None
-        self.url = self.process.stdout.readline().strip()
-        assert self.url.startswith("http://"), self.process.communicate()
-        self.ws = self.url.replace("http", "ws")
+        url = self.process.stdout.readline().strip()
+        assert url.startswith("http://"), self.process.communicate()
+        return url
+
+    @property
+    def ws(self) -> str:
+        return self.url.replace("http", "ws")
 
     def __enter__(self) -> Self:
         return self
@@ -53,6 +62,8 @@ class Gateway:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.go_on()
+        if error is None:
+            assert self.url  # so it knows by now what to do with a signal
         self.process.send_signal(signal.SIGTERM)
         try:
             _, self.errors = self.process.communicate(timeout=20)
