@@ -124,7 +124,8 @@ class RelayClient:
     async def hear(self, within_s: float = 20.0) -> Any:
         """Return the next message."""
         while not self._heard:
-            told = json.loads(await asyncio.wait_for(self.socket.recv(), within_s))
+            async with asyncio.timeout(within_s):  # Python 3.11's wait_for may lose a cancellation
+                told = json.loads(await self.socket.recv())
             self._heard += told if isinstance(told, list) else [told]
         return self._heard.pop(0)
 
