@@ -2,6 +2,7 @@
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 from tests.support.examples import examples
 
@@ -12,6 +13,7 @@ settings.register_profile(
 settings.load_profile("busy machines")
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Return how many workers ``-n auto`` means: more than processors, because many tests wait for real servers."""
     return max(4, 2 * (os.cpu_count() or 1))
