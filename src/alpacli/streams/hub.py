@@ -99,7 +99,7 @@ class Member(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._has_room = True
         was_behind = self.behind
-        while self._waiting and self._has_room and self._transport is not None:
+        while self._waiting and self._has_room and self._transport is not None and not self._transport.is_closing():
             self._transport.write(self._next())
         if was_behind and not self.behind:
             self._hub.caught_up()
@@ -109,7 +109,7 @@ class Member(asyncio.Protocol):
         return self._waiting_bytes > BEHIND_BYTES
 
     def send(self, packed: bytes) -> None:
-        if self._transport is None:
+        if self._transport is None or self._transport.is_closing():
             return
         if self._has_room:
             self._transport.write(packed)
@@ -121,8 +121,8 @@ class Member(asyncio.Protocol):
 
     def beat(self) -> None:
         """Give a sign of life, unless there is something to read anyway."""
-        if self._transport is not None and self._has_room:
-            self._transport.write(_BEAT)
+        if self._has_room:
+            self.send(_BEAT)
 
     def _next(self) -> bytes:
         pieces = _take_together(self._waiting)

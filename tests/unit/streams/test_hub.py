@@ -6,12 +6,13 @@ import tempfile
 from collections.abc import Awaitable, Callable
 
 import msgspec
+import pytest
 from msgspec import Raw
 
 from alpacli.domain.ticks import Interest, Trade
 from alpacli.streams.batch import Batch
 from alpacli.streams.events import Live
-from alpacli.streams.hub import Hub
+from alpacli.streams.hub import Hub, Member
 from alpacli.streams.local import HEADER_BYTES, LINES, VERSION
 from alpacli.streams.session import Action
 from alpacli.streams.supervisor import Sink
@@ -170,3 +171,22 @@ def test_members_that_stay_behind_for_long_are_waited_for_no_longer() -> None:
         assert member.ended
 
     with_a_hub(300_000, story, hold_s=0.05, most_waiting_bytes=8 << 20)
+
+
+def test_a_member_that_is_gone_is_written_to_no_more_and_nothing_is_said_of_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its end is learned from the first write, and everything else of that moment is for nobody."""
+
+    async def write_after_the_end() -> None:
+        hub = Hub(lambda _: Busy(0), linger_s=60)
+        ours, theirs = socket.socketpair()
+        _, member = await asyncio.get_running_loop().connect_accepted_socket(lambda: Member(hub), ours)
+        theirs.close()
+        for _ in range(10):
+            member.send(b"a line")
+            member.beat()
+        await asyncio.sleep(0)
+
+    asyncio.run(write_after_the_end())
+    assert caplog.messages == []
