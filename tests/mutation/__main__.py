@@ -32,7 +32,7 @@ MODULES: Final = {
         *("-p", "no:timeout"),
     ),
     "alpacli.broker.sending": ("tests/unit/broker/test_desk.py",),
-    "alpacli.broker.notebook": ("tests/unit/broker/test_desk.py",),
+    "alpacli.broker.notebook": ("tests/unit/broker/test_notebook.py", "tests/unit/broker/test_desk.py"),
     "alpacli.sim.ledger": ("tests/unit/sim/test_ledger.py",),
     "alpacli.wire.frames": ("tests/unit/wire/test_frames.py",),
     "alpacli.wire.lines": ("tests/unit/wire/test_frames.py", "tests/unit/wire/test_short.py"),
