@@ -15,22 +15,32 @@ from alpacli.sim.exchange import Exchange
 from alpacli.sim.rest import HttpRequest, handle
 
 FAULTS = ("accept and drop", "accept and 500", "answer twice", "accept slowly", "accept late", "drop", "502")
+DEAF = "drop a question"
 
 
 class FaultyBroker:
     """Serves on ``url``; a share of ``rate`` of all orders meets one of ``faults``, chosen by ``seed``.
 
     ``accept late`` takes the order only after the client gave up, ``slow_s`` later; ``drop`` and ``502`` take nothing.
+    A share of ``deaf`` of all questions after an order is dropped too.
     """
 
     def __init__(
-        self, folder: Path, *, rate: float, slow_s: float = 0.6, seed: int = 7, faults: tuple[str, ...] = FAULTS
+        self,
+        folder: Path,
+        *,
+        rate: float,
+        slow_s: float = 0.6,
+        seed: int = 7,
+        faults: tuple[str, ...] = FAULTS,
+        deaf: float = 0.0,
     ) -> None:
         self.exchange = Exchange(str(folder), SystemClock())
         self.exchange.reset(rate_limit=0)
         self.faults: Counter[str] = Counter()
         self._kinds = faults
         self._rate = rate
+        self._deaf = deaf
         self._slow_s = slow_s
         self._dice = random.Random(seed)
         self._lock = threading.Lock()
@@ -69,8 +79,11 @@ class FaultyBroker:
         with self._lock:
             return handle(self.exchange, HttpRequest(method, unquote(parts.path), query, given, body))
 
-    def _fault(self, method: str) -> str | None:
+    def _fault(self, method: str, path: str) -> str | None:
         with self._lock:
+            if method == "GET" and "by_client_order_id" in path and self._deaf and self._dice.random() < self._deaf:
+                self.faults[DEAF] += 1
+                return "drop"
             if method != "POST" or self._dice.random() >= self._rate:
                 return None
             kind = self._dice.choice(self._kinds)
@@ -79,7 +92,7 @@ class FaultyBroker:
 
     def serve(self, line: BaseHTTPRequestHandler) -> None:
         body = line.rfile.read(int(line.headers.get("content-length") or 0))
-        fault = self._fault(line.command)
+        fault = self._fault(line.command, line.path)
         if fault == "drop":
             line.close_connection = True
             return
