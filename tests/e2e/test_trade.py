@@ -1,10 +1,16 @@
 """The trading commands as a user types them, on the offline exchange in process."""
 
 import json
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
 
 import pytest
 from tests.support.alpacli import Alpacli
+
+from alpacli.ports import SystemClock
+from alpacli.sim.chains import Filter, contracts
+from alpacli.sim.exchange import Exchange
 
 
 @pytest.fixture
@@ -55,6 +61,19 @@ def test_dry_run_sends_nothing_and_shows_cost_and_what_is_left(sim: Alpacli) -> 
     assert value["buying_power"] - value["buying_power_left"] == 1000
     assert json.loads(sim("orders", "--sim", "--json").out) == []
     assert not list(sim.state.glob("orders/*.jsonl"))
+
+
+def test_a_dry_run_of_several_option_legs_at_the_market_costs_what_their_quotes_say(sim: Alpacli) -> None:
+    with closing(Exchange(None, SystemClock())) as same_market:
+        same_market.reset(seed=5)
+        found = contracts(same_market.market(), Filter(["AAPL"], type="call"), same_market.now_ns())
+        low, high = (contract.symbol for contract in islice(found, 2))
+    legs = ("--leg", f"{low}:1:buy_to_open", "--leg", f"{high}:1:sell_to_open")
+    shown = sim("submit", "--qty", "2", *legs, "--dry-run", "--sim", "--json")
+    assert shown.code == 0, shown.errors
+    value = json.loads(shown.out)
+    assert value["estimated_cost"] > 0, "the lower strike of two calls costs more"
+    assert round(value["buying_power"] - value["buying_power_left"], 2) == value["estimated_cost"]
 
 
 @pytest.mark.parametrize(

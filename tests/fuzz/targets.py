@@ -137,8 +137,8 @@ CALLS: Final[list[rest.Call[Any]]] = [
     market.snapshots(["AAPL"]),
     market.news(["AAPL"]),
     market.recent_sip("AAPL"),
-    quotes.bid_and_ask("AAPL"),
-    quotes.bid_and_ask("BTC/USD"),
+    quotes.bids_and_asks(["AAPL", "MSFT"]),
+    quotes.bids_and_asks(["BTC/USD"]),
 ]
 KINDS: Final[tuple[Kind, ...]] = ("bars", "trades", "quotes")
 

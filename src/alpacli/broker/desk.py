@@ -19,9 +19,11 @@ from alpacli.domain.order_rules import (
     Quote,
     account_violations,
     buying_power_needed,
+    estimated_cost,
     estimated_value,
     held,
     market_warning,
+    net_price,
     power_for,
     reduces,
     violations,
@@ -182,7 +184,7 @@ class Desk:
             method="POST",
             url=f"{base_url}/v2/orders",
             body=body,
-            estimated_cost=estimated_value(ticket, facts.quote),
+            estimated_cost=estimated_cost(ticket, facts.quote),
             buying_power=power,
             buying_power_left=None if power is None or needed is None else power - needed,
             warnings=(warning,) if warning else (),
@@ -245,9 +247,7 @@ class Desk:
             positions=(yield from self._maybe(rest.positions())),
             clock=(yield from self._maybe(rest.clock(), _CLOCK_AGE_S)),
         )
-        if ticket.symbol is None:
-            return facts
-        if ticket.asset_class == "us_option":
+        if ticket.symbol is None or ticket.asset_class == "us_option":
             return facts._replace(quote=(yield from self._quote(ticket)))
         asset = yield from self._asset(ticket.symbol)
         return facts._replace(asset=asset, quote=(yield from self._quote(ticket)))
@@ -263,13 +263,23 @@ class Desk:
 
     def _quote(self, ticket: OrderTicket) -> Flow[Quote | None]:
         if ticket.symbol is None:
-            return None
+            return (yield from self._net_quote(ticket))
         symbol = ticket.symbol
         if ticket.asset_class == "crypto" and "/" not in symbol:
             base = next(coin for coin in ("USDT", "USDC", "USD") if symbol.endswith(coin))
             symbol = f"{symbol.removesuffix(base)}/{base}"
-        prices = yield from self._maybe(quotes.bid_and_ask(symbol))
-        return None if prices is None else Quote(*prices)
+        prices = yield from self._maybe(quotes.bids_and_asks([symbol]))
+        return None if prices is None else Quote(*prices[symbol])
+
+    def _net_quote(self, ticket: OrderTicket) -> Flow[Quote | None]:
+        """Return what several legs cost at the market, for which nobody quotes a price of their own."""
+        if ticket.limit_price is not None or not ticket.legs:
+            return None
+        prices = yield from self._maybe(quotes.bids_and_asks([leg.symbol for leg in ticket.legs]))
+        if prices is None:
+            return None
+        net = net_price(ticket.legs, {symbol: Quote(*sides) for symbol, sides in prices.items()})
+        return None if net is None else Quote(net, net)
 
     def _maybe(self, call: Call[T], max_age: float | None = None, *, fresh: bool = False) -> Flow[T | None]:
         """Read what helps to judge an order; what cannot be learned is left to the broker to judge."""

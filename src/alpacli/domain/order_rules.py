@@ -4,14 +4,14 @@ Source: "Placing Orders", "Fractional Trading", "Crypto Orders" and "Options Tra
 is certain is refused here; where documents conflict the broker decides.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import ROUND_CEILING, Decimal
 from typing import Final, NamedTuple
 
 from alpacli.domain.account import Account, Position
 from alpacli.domain.market import Asset, MarketClock
 from alpacli.domain.orders import Order
-from alpacli.domain.tickets import CLASSES, INTENTS, SIDES, TIMES_IN_FORCE, TYPES, OrderTicket
+from alpacli.domain.tickets import CLASSES, INTENTS, SIDES, TIMES_IN_FORCE, TYPES, Leg, OrderTicket
 
 _MOST_PLACES: Final = 9
 _LONGEST_ID: Final = 128
@@ -310,6 +310,27 @@ def reference_price(ticket: OrderTicket, quote: Quote | None) -> Decimal | None:
     return near or quote.bid or quote.ask
 
 
+def _is_credit(ticket: OrderTicket, quote: Quote | None) -> bool:
+    """Tell whether several legs bring money: what they take is what has to stand behind them, which is no price."""
+    price = reference_price(ticket, quote) if ticket.order_class == "mleg" else None
+    return price is not None and price < 0
+
+
+def net_price(legs: Iterable[Leg], quotes: Mapping[str, Quote]) -> Decimal | None:
+    """Return what a share of several option legs costs at the market: offers bought less bids sold, negative for a credit.
+
+    ``None`` where a leg has no such price.
+    """
+    net = Decimal(0)
+    for leg in legs:
+        buying = (leg.position_intent or leg.side or "").startswith("buy")
+        price = quotes[leg.symbol].ask if buying else quotes[leg.symbol].bid
+        if price is None:
+            return None
+        net += leg.ratio_qty * (price if buying else -price)
+    return net
+
+
 def estimated_value(ticket: OrderTicket, quote: Quote | None) -> Decimal | None:
     """Return what the order is worth in USD, before fees; ``None`` when no price is known."""
     if ticket.notional is not None:
@@ -319,6 +340,12 @@ def estimated_value(ticket: OrderTicket, quote: Quote | None) -> Decimal | None:
         return None
     per = _CONTRACT_SHARES if ticket.asset_class == "us_option" else 1
     return abs(ticket.qty * price) * per
+
+
+def estimated_cost(ticket: OrderTicket, quote: Quote | None) -> Decimal | None:
+    """Return what the order would cost in USD, before fees: its value, negative where several legs bring money."""
+    value = estimated_value(ticket, quote)
+    return -value if value is not None and _is_credit(ticket, quote) else value
 
 
 def power_for(ticket: OrderTicket, account: Account) -> Decimal | None:
@@ -351,6 +378,8 @@ def buying_power_needed(ticket: OrderTicket, facts: Facts) -> Decimal | None:
         return Decimal(0)
     if ticket.order_class == "oco":
         return Decimal(0)
+    if _is_credit(ticket, facts.quote):
+        return None
     value = estimated_value(ticket, facts.quote)
     if value is None or ticket.side != "sell":
         return value

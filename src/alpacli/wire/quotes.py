@@ -3,7 +3,7 @@
 Source: the Market Data API's latest quotes, for stocks, options and crypto.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -14,14 +14,17 @@ from alpacli.ports import Request
 from alpacli.wire.rest import Call
 
 
-def bid_and_ask(symbol: str) -> Call[tuple[Decimal | None, Decimal | None]]:
-    """Ask for the latest bid and ask of a share, an option or a coin pair (``BTC/USD``) in USD; ``None`` without one."""
+def bids_and_asks(symbols: Sequence[str]) -> Call[dict[str, tuple[Decimal | None, Decimal | None]]]:
+    """Ask for the latest bid and ask of shares, options or coin pairs (``BTC/USD``) in USD; ``None`` without one.
 
-    def decode(body: bytes) -> tuple[Decimal | None, Decimal | None]:
+    All symbols are of one class, and each of them is in the answer.
+    """
+
+    def decode(body: bytes) -> dict[str, tuple[Decimal | None, Decimal | None]]:
         try:
             tree: Any = from_json(body)
-            quote = (tree["quotes"] or {}).get(symbol) or {}
-            return _price(quote, "bp"), _price(quote, "ap")
+            found = {symbol: (tree["quotes"] or {}).get(symbol) or {} for symbol in symbols}
+            return {symbol: (_price(quote, "bp"), _price(quote, "ap")) for symbol, quote in found.items()}
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise UnreadableAnswer(
                 "the answer for quotes is not what the endpoint promises", "try again later"
@@ -31,8 +34,8 @@ def bid_and_ask(symbol: str) -> Call[tuple[Decimal | None, Decimal | None]]:
         "us_equity": ("/v2/stocks/quotes/latest", (("feed", "iex"),)),
         "us_option": ("/v1beta1/options/quotes/latest", ()),  # the best feed of the plan
         "crypto": ("/v1beta3/crypto/us/latest/quotes", ()),
-    }[asset_class(symbol)]
-    return Call("quotes", Request("GET", path, (("symbols", symbol), *feed), host="data"), decode)
+    }[asset_class(symbols[0])]
+    return Call("quotes", Request("GET", path, (("symbols", ",".join(symbols)), *feed), host="data"), decode)
 
 
 def _price(quote: Mapping[str, Any], letter: str) -> Decimal | None:

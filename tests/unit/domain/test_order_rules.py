@@ -8,7 +8,15 @@ from typing import Any, Final
 import pytest
 
 from alpacli.domain.account import Account, Position
-from alpacli.domain.order_rules import Facts, Quote, account_violations, violations
+from alpacli.domain.order_rules import (
+    Facts,
+    Quote,
+    account_violations,
+    buying_power_needed,
+    estimated_cost,
+    net_price,
+    violations,
+)
 from alpacli.domain.tickets import TIMES_IN_FORCE, TYPES, OrderTicket, read_ticket
 
 SHARE, OPTION, COIN = "AAPL", "AAPL260116C00200000", "BTC/USD"
@@ -193,6 +201,28 @@ def test_two_exits_without_an_entry_need_the_position_that_they_are_the_way_out_
         [violation] = found
         assert f"way out of a {'long' if side == 'sell' else 'short'} position" in violation.message
         assert f"{'below' if side == 'sell' else 'above'} the stop-loss" in violation.fix
+
+
+LOW, HIGH = "AAPL261218C00250000", "AAPL261218C00260000"
+
+
+@pytest.mark.parametrize(
+    ("bought", "sold", "cost", "needed"), [(LOW, HIGH, "740.00", "740.00"), (HIGH, LOW, "-540.00", None)]
+)
+def test_several_legs_at_the_market_cost_offers_bought_less_bids_sold(
+    bought: str, sold: str, cost: str, needed: str | None
+) -> None:
+    """Two of a package a hundred shares each; what has to stand behind a credit is the broker's to say."""
+    intents = ((bought, "buy_to_open"), (sold, "sell_to_open"))
+    legs = [{"symbol": symbol, "ratio_qty": "1", "position_intent": intent} for symbol, intent in intents]
+    made = read_ticket({"order_class": "mleg", "qty": "2", "legs": legs})
+    quotes = {LOW: Quote(Decimal("5.00"), Decimal("5.50")), HIGH: Quote(Decimal("1.80"), Decimal("2.30"))}
+    net = net_price(made.legs, quotes)
+    assert net is not None
+    assert estimated_cost(made, Quote(net, net)) == Decimal(cost)
+    facts = Facts(account=account(options_buying_power="1000"), positions=(), quote=Quote(net, net))
+    assert buying_power_needed(made, facts) == (None if needed is None else Decimal(needed))
+    assert net_price(made.legs, quotes | {sold: Quote(None, Decimal(1))}) is None, "nobody bids for what is sold"
 
 
 def position(qty: str) -> Position:

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from alpacli.wire.quotes import bid_and_ask
+from alpacli.wire.quotes import bids_and_asks
 
 
 @pytest.mark.parametrize(
@@ -16,8 +16,14 @@ from alpacli.wire.quotes import bid_and_ask
     ],
 )
 def test_each_kind_of_symbol_is_quoted_at_its_own_endpoint(symbol: str, path: str) -> None:
-    call = bid_and_ask(symbol)
+    call = bids_and_asks([symbol])
     assert call.request.path == path
     assert ("symbols", symbol) in call.request.query
     body = f'{{"quotes":{{"{symbol}":{{"bp":0,"ap":1.25}}}}}}'.encode()
-    assert call.decode(body) == (None, Decimal("1.25"))
+    assert call.decode(body) == {symbol: (None, Decimal("1.25"))}
+
+
+def test_several_symbols_are_one_question_and_one_without_a_quote_has_no_price() -> None:
+    call = bids_and_asks(["AAPL", "MSFT"])
+    assert ("symbols", "AAPL,MSFT") in call.request.query
+    assert call.decode(b'{"quotes":{"AAPL":{"bp":1,"ap":2}}}') == {"AAPL": (1, 2), "MSFT": (None, None)}
