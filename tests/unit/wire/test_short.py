@@ -115,3 +115,9 @@ def test_an_order_update_is_quoted_again_as_alpaca_does() -> None:
     assert json.loads(envelope(line)) == json.loads(frame)
     numbers = line.replace(b'"150.50"', b"150.50").replace(b'"10"', b"10").replace(b'"1.0"', b"1.0")
     assert json.loads(envelope(numbers)) == json.loads(frame)
+
+
+@pytest.mark.parametrize("kind", ["trade", "quote", "bar"])
+def test_a_field_that_is_not_known_here_is_passed_on(kind: str) -> None:
+    line = f'{{"type":"{kind}","symbol":"AAPL","timestamp":"2026-01-02T15:00:00.000000000Z","new":[1.10]}}\n'.encode()
+    assert encode_lines(decode_lines(line)) == line
