@@ -99,7 +99,7 @@ def test_an_order_of_another_process_that_is_still_there_is_in_flight(ours: int)
     assert notebook(who=US._replace(pid=ours)).in_flight(line)
 
 
-@pytest.mark.parametrize("more", [{"ended": True}, {"host": "there"}, {"at": NOW - 121}, {"pid": US.pid}])
+@pytest.mark.parametrize("more", [{"ended": True}, {"host": "there"}, {"at": NOW - 121}, {"pid": int(str(US.pid))}])
 def test_an_order_that_nobody_else_waits_for_is_not_in_flight(more: dict[str, Any]) -> None:
     line = a_line(**{"at": NOW, "host": "here", "pid": os.getppid(), **more})
     assert not notebook().in_flight(line)
