@@ -39,7 +39,7 @@ def every_operation(store: Store) -> int:
     return len(operations)
 
 
-def unavailable(store: Store, within_s: float = 2.5) -> str:
+def unavailable(store: Store, within_s: float = 10) -> str:
     """Return the message of an operation that must fail, and soon."""
     began = time.monotonic()
     with pytest.raises(StoreUnavailable) as caught:
@@ -133,7 +133,7 @@ def test_a_foreign_value_under_our_key_is_a_miss_and_gets_replaced(server: valke
 def test_a_refused_connection_is_told_with_its_address() -> None:
     port = valkey.free_port()
     store = RedisStore(f"redis://:hunter2@127.0.0.1:{port}")
-    message = unavailable(store, within_s=1.5)
+    message = unavailable(store)
     assert f"127.0.0.1:{port}" in message
     assert "hunter2" not in message
 
