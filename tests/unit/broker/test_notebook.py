@@ -93,13 +93,17 @@ def test_what_was_sent_two_minutes_ago_has_arrived_or_never_will(at: object, set
     assert notebook().is_settled(a_line(at=at)) is settled
 
 
-@pytest.mark.parametrize("ours", [os.getpid() - 1, os.getpid() + 1])
-def test_an_order_of_another_process_that_is_still_there_is_in_flight(ours: int) -> None:
+@pytest.mark.parametrize("after", [-1, 1])
+def test_an_order_of_another_process_that_is_still_there_is_in_flight(after: int) -> None:
     line = a_line(at=NOW, host="here", pid=os.getpid())
-    assert notebook(who=US._replace(pid=ours)).in_flight(line)
+    assert notebook(who=US._replace(pid=os.getpid() + after)).in_flight(line)
 
 
-@pytest.mark.parametrize("more", [{"ended": True}, {"host": "there"}, {"at": NOW - 121}, {"pid": int(str(US.pid))}])
+@pytest.mark.parametrize(
+    "more",
+    [{"ended": True}, {"host": "there"}, {"at": NOW - 121}, {"pid": int(str(US.pid))}],
+    ids=["ended", "elsewhere", "long ago", "our own"],
+)
 def test_an_order_that_nobody_else_waits_for_is_not_in_flight(more: dict[str, Any]) -> None:
     line = a_line(**{"at": NOW, "host": "here", "pid": os.getppid(), **more})
     assert not notebook().in_flight(line)
