@@ -29,7 +29,6 @@ MODULES: Final = {
     "alpacli.store.policy": ("tests/unit/store/test_policy.py",),
     "alpacli.store.sqlite_budget": (
         *("tests/contract/test_store_contract.py", "tests/contract/test_store_budget.py", "-k", "memory"),
-        *("-p", "no:timeout"),
     ),
     "alpacli.broker.sending": ("tests/unit/broker/test_desk.py",),
     "alpacli.broker.notebook": ("tests/unit/broker/test_notebook.py", "tests/unit/broker/test_desk.py"),

@@ -10,7 +10,7 @@ import pytest
 from tests.support.fakes import ManualClock
 
 from alpacli.broker.notebook import Notebook
-from alpacli.broker.outcomes import Who
+from alpacli.broker.outcomes import Who, acting_for
 from alpacli.errors import ConfigError
 from alpacli.wire import trading
 
@@ -57,6 +57,7 @@ def a_line(client_order_id: str | None = "mine", phase: str = "sent", **more: An
         ([a_line(phase="answered", outcome="unknown")], {"mine": {"ended": True}}),
         ([a_line(None, "answered", outcome="done"), a_line()], {"mine": {}}),
         ([a_line(), a_line(phase="admitted", outcome="done")], {"mine": {}}),
+        ([a_line(), a_line(phase="noted", outcome="done")], {"mine": {}}),
         ([a_line(phase="told")], {}),
         ([a_line(), a_line("other"), a_line(phase="answered", outcome="refused")], {"other": {}}),
     ],
@@ -101,8 +102,8 @@ def test_an_order_of_another_process_that_is_still_there_is_in_flight(after: int
 
 @pytest.mark.parametrize(
     "more",
-    [{"ended": True}, {"host": "there"}, {"at": NOW - 121}, {"pid": int(str(US.pid))}],
-    ids=["ended", "elsewhere", "long ago", "our own"],
+    [{"ended": True}, {"host": "there"}, {"host": "afar"}, {"at": NOW - 121}, {"pid": int(str(US.pid))}],
+    ids=["ended", "elsewhere", "afar", "long ago", "our own"],
 )
 def test_an_order_that_nobody_else_waits_for_is_not_in_flight(more: dict[str, Any]) -> None:
     line = a_line(**{"at": NOW, "host": "here", "pid": os.getppid(), **more})
@@ -132,6 +133,15 @@ def test_the_request_is_written_with_its_body_and_the_answer_without(phase: str)
         "method": "POST",
         "path": "/v2/orders",
     }
+
+
+def test_a_line_names_the_client_for_whom_it_is_done_if_there_is_one() -> None:
+    assert "client" not in notebook().line("place", CALL, "mine", {})
+    token = acting_for.set("bot1")
+    try:
+        assert notebook().line("place", CALL, "mine", {})["client"] == "bot1"
+    finally:
+        acting_for.reset(token)
 
 
 def test_a_journal_that_is_full_is_one_warning() -> None:
