@@ -14,7 +14,10 @@ from alpacli.domain.ticks import instant_text
 from alpacli.errors import UsageError
 from alpacli.sim.desk import Strain
 from alpacli.sim.halts import halts
+from alpacli.sim.hours import new_york_date
+from alpacli.sim.listing import LISTINGS
 from alpacli.sim.prices import Quote
+from alpacli.sim.terms import spans, trades_at
 from alpacli.sim.updates import TradingSession
 from alpacli.wire.serving import Login
 
@@ -436,3 +439,20 @@ def test_a_harsher_market(account: SimAccount) -> None:
     assert all(row["failed_at"] for row in refused)
     with pytest.raises(UsageError):
         account.exchange.reset(strain=Strain(0, Decimal(0), Decimal(2)))
+
+
+@pytest.mark.parametrize("extended", [False, True])
+@pytest.mark.parametrize("symbol", ["AAPL", "BTC/USD"])
+def test_an_order_trades_at_an_instant_exactly_where_its_spans_hold_it(
+    nyse: SimAccount, symbol: str, *, extended: bool
+) -> None:
+    market, now_ns = nyse.exchange.market(), nyse.exchange.now_ns()
+    [halt, *_] = halts(market.hours, "AAPL", now_ns, now_ns + 400 * DAY_S * 10**9)
+    day = market.hours.days(new_york_date(halt.from_ns), new_york_date(halt.from_ns))[0]
+    edges = (*day[1:5], halt.from_ns, halt.quoting_ns, halt.until_ns, halt.from_ns + 3 * DAY_S * 10**9)
+    seen = set()
+    for at_ns in (edge + step for edge in edges for step in (-1, 0, 1)):
+        inside = bool(spans(market, LISTINGS[symbol], at_ns, at_ns + 1, extended=extended))
+        assert trades_at(market, LISTINGS[symbol], at_ns, extended=extended) == inside
+        seen.add(inside)
+    assert seen == ({True} if symbol == "BTC/USD" else {True, False})
