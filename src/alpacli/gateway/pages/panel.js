@@ -7,6 +7,7 @@ const KEPT = 12;
 let token = sessionStorage.getItem("alpacli.token") || "";
 let socket = null;
 let retry = 0;
+let waiting = new Map();
 let symbols = JSON.parse(localStorage.getItem("alpacli.symbols") || '["AAPL","MSFT"]');
 const ticks = new Map();
 let drawing = false;
@@ -235,10 +236,10 @@ function listen() {
   socket = opened;
   opened.addEventListener("open", () => {
     retry = 0;
-    $("connection").textContent = "live";
+    waiting = new Map([["updates", "connecting"]]); // live is said when an order's fate could not be missed any more
+    showConnection();
     opened.send(JSON.stringify({ action: "subscribe", symbols: [], streams: ["trade_updates"] }));
     if (symbols.length) choose("subscribe", symbols);
-    refresh();
   });
   opened.addEventListener("message", (event) => {
     const heard = JSON.parse(event.data);
@@ -253,6 +254,16 @@ function listen() {
   });
 }
 
+function showConnection() {
+  $("connection").textContent = waiting.size ? [...waiting.values()].join("; ") : "live";
+}
+
+function feedIs(feed, state) {
+  if (state) waiting.set(feed, state);
+  else if (waiting.delete(feed)) refresh(); // what happened meanwhile was told to nobody
+  showConnection();
+}
+
 function hear(message) {
   const tick = ticks.get(message.symbol) || {};
   if (message.type === "trade") {
@@ -261,6 +272,12 @@ function hear(message) {
     ticks.set(message.symbol, { ...tick, bid: message.bid_price, bidSize: message.bid_size, ask: message.ask_price, askSize: message.ask_size, at: message.timestamp });
   } else if (message.type === "trade_update") {
     told(message);
+    return;
+  } else if (message.type === "subscription" || message.type === "live") {
+    feedIs(message.feed, "");
+    return;
+  } else if (message.type === "reconnecting") {
+    feedIs(message.feed, `${message.feed}: ${message.reason}`);
     return;
   } else if (message.type === "error") {
     if (message.symbols) symbols = symbols.filter((symbol) => !message.symbols.includes(symbol));
