@@ -86,12 +86,23 @@ def test_every_module_says_which_decision_it_hides() -> None:
     assert silent == []
 
 
-def test_no_module_is_longer_than_a_reader_can_hold() -> None:
+LONG: dict[str, str] = {
+    "runtime.py": "the list of real parts: many short functions that put one thing together each",
+    "gateway/relay.py": "the way of a line from source to client: every part of it runs a hundred thousand times a second",
+    "streams/fleet.py": "one state machine: which machine has the connection, and what that means for saying and hearing",
+    "domain/board.py": "the way of a tick into the table: one class, because a call less is a tick more",
+    "sim/reading.py": "every form that past prices come in, each a few lines, and one way to be wrong for all of them",
+    "settings.py": "who wins and what is refused; the cached path loads it, and a second module would cost it time",
+}
+
+
+def test_a_module_that_is_longer_than_a_reader_can_hold_has_a_reason() -> None:
     lengths = {
         str(path.relative_to(SOURCE)): len(path.read_text(encoding="utf-8").splitlines())
         for path in SOURCE.rglob("*.py")
     }
-    assert {name: lines for name, lines in lengths.items() if lines > 700} == {}
+    assert {name for name, lines in lengths.items() if lines > 525} == set(LONG)
+    assert max(lengths.values()) <= 700
 
 
 def test_layers_hold() -> None:

@@ -249,7 +249,8 @@ def build(name: str, entry: Entry) -> Any:
     module, _, function = entry.home.partition(":")
     target = getattr(import_module(f"alpacli.cli.{module}"), function)
     gc.enable()
-    app.command(name, help=target.__doc__ or entry.help, context_settings=_CONTEXT)(command(target, Run, entry.kind))
+    help_ = _unwrapped(target.__doc__ or entry.help)
+    app.command(name, help=help_, context_settings=_CONTEXT)(command(target, Run, entry.kind))
     built = typer.main.get_command(app)
     for parameter in built.params:
         if isinstance(parameter, TyperOption) and parameter.callback is None:
@@ -257,6 +258,11 @@ def build(name: str, entry: Entry) -> Any:
         elif isinstance(parameter, TyperArgument) and parameter.callback is None:
             parameter.__class__ = _UncheckedArgument
     return built
+
+
+def _unwrapped(docstring: str) -> str:
+    """Return the text with one line a paragraph: where it is wrapped is the terminal's to say."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in docstring.split("\n\n"))
 
 
 def _nothing() -> None:

@@ -98,7 +98,8 @@ def serve(
 ) -> None:
     """Serve this account over HTTP and WebSocket to every program that should share it, until Ctrl-C.
 
-    `alpacli serve token` mints what clients sign in with, `alpacli serve tokens` lists and revokes it.
+    `alpacli serve token` mints what clients sign in with, `alpacli serve tokens` lists and revokes it, `alpacli serve hooks`
+    posts order updates to URLs.
     """
     if log_format not in ("text", "json"):
         raise UsageError(f"--log-format is {log_format!r}", "choose text or json")

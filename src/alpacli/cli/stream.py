@@ -29,7 +29,7 @@ _CHANNELS: Final = (
 
 def stream(
     run: Run,
-    symbols: Annotated[list[str] | None, typer.Argument(metavar="[SYMBOL]...", show_default=False)] = None,
+    symbols: Annotated[list[str] | None, typer.Argument(metavar="SYMBOL", show_default=False)] = None,
     *,
     trades: Annotated[bool, _option("--trades", "Trades, with their corrections and cancels.", _WHAT)] = False,
     quotes: Annotated[bool, _option("--quotes", "Best bid and ask.", _WHAT)] = False,
