@@ -115,10 +115,11 @@ def test_a_person_signs_in_sees_a_fill_adds_a_symbol_and_halts_by_keyboard(
 def test_the_page_fits_a_phone_and_names_everything_for_a_screen_reader(
     user: Alpacli, gateway: Gateway, browser: Any
 ) -> None:
-    browser.set_window_size(500, 900)
+    phone = {"width": 320, "height": 640, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
     browser.get(f"{gateway.url}/")
     browser.find_element("id", "token").send_keys(_token(user) + "\n")
-    _until(lambda: _shown(browser, "connection") == "live", browser)
+    _until(lambda: _shown(browser, "ticks").count(".") > 4, browser)
     wide = browser.execute_script("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert wide <= 0
     unnamed = browser.execute_script(
