@@ -33,13 +33,18 @@ MODULES: Final = {
     ),
     "alpacli.broker.sending": ("tests/unit/broker/test_desk.py",),
     "alpacli.broker.notebook": ("tests/unit/broker/test_notebook.py", "tests/unit/broker/test_desk.py"),
-    "alpacli.sim.ledger": ("tests/unit/sim/test_ledger.py",),
+    "alpacli.sim.ledger": (
+        *("tests/unit/sim/test_ledger.py", "tests/unit/sim/test_collateral.py", "tests/unit/sim/test_reports.py"),
+        *("tests/unit/sim/test_options.py", "tests/unit/sim/test_engine_properties.py"),
+    ),
     "alpacli.wire.frames": ("tests/unit/wire/test_frames.py",),
     "alpacli.wire.lines": ("tests/unit/wire/test_frames.py", "tests/unit/wire/test_short.py"),
 }
 EXPLAINED: Final = {
     "if cap is None or cap > limit:": "where cap and limit are the same, both ways return the same",
     "if tries is REQUESTS_AT_MOST or not isinstance(failure, DOUBTFUL):": "small integers are one object",
+    "elif outcome.failed == False:": "it is true, false or nothing",
+    "if count and first <= oldest_sent:": "where they are the same, none is older and none is deleted",
     "order = (yield from self._pipeline.read(call, use_cache=True, max_age=None)).value": "such a read is never kept",
     'class _LineTrade(Trade, tag_field="type", tag="trade", forbid_unknown_fields=True, gc=True):': "slower, no more",
     'class _LineQuote(Quote, tag_field="type", tag="quote", forbid_unknown_fields=True, gc=True):': "slower, no more",
@@ -65,7 +70,10 @@ def mutants(source: str) -> Iterator[tuple[str, str]]:
         if operator.arguments():
             continue  # it changes what it is told to, and is told nothing
         for occurrence in count():
-            mutated = mutate_code(source, operator(), occurrence)
+            try:
+                mutated = mutate_code(source, operator(), occurrence)
+            except AttributeError:
+                continue  # cosmic-ray does not understand what is caught there: a tuple with a star in it
             if mutated is None:
                 break
             yield f"{name} {occurrence}", mutated

@@ -123,11 +123,11 @@ def test_requests_of_others_count_until_the_servers_window_ends(desk: Desk) -> N
     desk.rules = desk.rules._replace(limit=10)
     desk.send(OK._replace(limit=10, remaining=4, reset_at=desk.clock.time() + 5.0))
     assert desk.used == 6
-    desk.clock.advance(4.9)
+    desk.clock.advance(4.5)
     assert desk.used == 6
-    desk.clock.advance(0.1)
+    desk.clock.advance(0.5)
     assert desk.used == 1
-    desk.clock.advance(0.1)
+    desk.clock.advance(0.5)
     assert desk.used == 1
 
 
@@ -142,7 +142,7 @@ def test_within_a_servers_window_others_only_grow_and_a_later_window_begins_anew
     assert others(11, reset) == 10
     assert others(6, reset) == 10  # an answer that was overtaken
     assert others(23, reset + 0.4) == 20  # the same window: a second's rounding
-    assert others(14, reset - 0.6) == 20  # a window before
+    assert others(90, reset - 0.6) == 20  # a window before
     assert others(9, reset - 0.4) == 20
     assert others(9, reset + 20.0) == 3
 
@@ -175,7 +175,7 @@ def _half_open() -> Desk:
     assert isinstance(desk.ask("slow"), Granted)
     for _ in range(2):
         desk.send(FAILED)
-    desk.clock.advance(30.0)
+    desk.clock.advance(31.0)
     assert desk.ask("probe") == Granted(probe=True)
     return desk
 
@@ -192,9 +192,9 @@ def test_a_probe_that_is_lost_gives_way_to_another_and_a_little_less_clock_chang
     desk = _half_open()
     desk.clock.set_back(0.5)
     assert isinstance(desk.ask(), Refused)
-    desk.clock.advance(0.5 + FLIGHT_S - 0.1)
+    desk.clock.advance(0.5 + FLIGHT_S - 0.5)
     assert isinstance(desk.ask(), Refused)
-    desk.clock.advance(0.1)
+    desk.clock.advance(0.5)
     assert desk.ask() == Granted(probe=True)
 
 
