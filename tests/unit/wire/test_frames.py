@@ -356,3 +356,48 @@ def test_an_interest_tells_what_it_wants() -> None:
         {"trades": ["AAPL", "MSFT"]}
     )
     assert not Interest({"trades": []})
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("2026-01-02T15:00:00.0000+01:00", "2026-01-02T14:00:00.000000000Z"),  # thirty letters, as the usual form has
+        ("2026-01-02T15:00:00.123456789z", "2026-01-02T15:00:00.123456789Z"),
+        ("2026-01-02T15:00:00.123-05:30", "2026-01-02T20:30:00.123000000Z"),
+        ("2026-01-02 15:00:00,123456789Z", "2026-01-02 15:00:00,123456789Z"),  # no such time: as it is
+    ],
+)
+def test_a_time_in_any_form_is_told_in_utc_with_nine_digits(written: str, read: str) -> None:
+    (line,) = lines(f'[{{"T":"t","S":"A","p":1,"s":1,"t":"{written}"}}]')
+    assert json.loads(line)["timestamp"] == read
+
+
+@pytest.mark.parametrize("encoding", ["json", "msgpack"])
+def test_a_subscription_names_its_symbols_and_what_is_no_list_of_names_is_none(encoding: frames.Encoding) -> None:
+    message = {"T": "subscription", "trades": ["AAPL", "MSFT"], "quotes": 5}
+    frame = json.dumps([message]) if encoding == "json" else msgpack.packb([message])
+    assert decode(frame, encoding).controls == [Subscription({"trades": ("AAPL", "MSFT"), "quotes": ()})]
+
+
+@pytest.mark.parametrize("asks", ["5", "[5]", '["p"]', '{"p": 1}', "null"])
+def test_a_side_of_a_book_that_is_no_list_of_levels_is_passed_on(asks: str) -> None:
+    (line,) = lines(f'[{{"T":"o","S":"A","b":[{{"p":1.5,"s":2}}],"a":{asks}}}]')
+    assert json.loads(line)["bids"] == [{"price": 1.5, "size": 2}]
+    assert json.loads(line)["asks"] == json.loads(asks)
+
+
+def test_a_field_of_news_on_another_message_is_a_field_like_any_other() -> None:
+    (line,) = lines('[{"T":"s","S":"A","created_at":"2026-01-02T15:00:00Z"}]')
+    assert json.loads(line)["created_at"] == "2026-01-02T15:00:00Z"
+
+
+def test_an_element_of_an_answer_is_the_tick_that_the_stream_would_have_sent() -> None:
+    element = {"p": 1.5, "s": 2, "t": "2026-01-02T15:00:00Z", "u": "canceled"}
+    assert frames.tick_from_element("t", "AAPL", element) == {
+        "type": "trade",
+        "symbol": "AAPL",
+        "timestamp": "2026-01-02T15:00:00.000000000Z",
+        "price": 1.5,
+        "size": 2,
+        "update": "canceled",
+    }
