@@ -15,8 +15,6 @@ NOT_SERVED: Final = {
     r"/v2/perpetuals/.*": "crypto perpetuals: an account of another kind",
     r"/v2/tokenization/.*": "for authorized participants",
     r"/v2/wallets.*": "coins that come and go for real",
-    r"/v2beta1/events/activities": "a beta, of paper accounts too, missing: server-sent events, for which the official SDK"
-    " has no call; `/stream` pushes what happens to orders, and `/v2/account/activities` has the same rows when asked",
 }
 VALUES: Final = {
     "activity_type": "FILL",

@@ -47,6 +47,11 @@ class SimServer:
         self.ws = self.url.replace("http", "ws")
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._listener]}, daemon=True)
 
+    @property
+    def being_served(self) -> int:
+        """How many requests and connections it is busy with."""
+        return len(self._server.server_state.tasks)
+
     def fault(self, kind: str, **switches: Any) -> None:
         """Set a fault through the server's own HTTP interface."""
         self.faults("POST", {"kind": kind, **switches})

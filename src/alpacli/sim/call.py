@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from alpacli.sim.answers import SECOND_NS, Json, Refusal, bad_parameter
 from alpacli.sim.desk import Desk
@@ -22,12 +22,13 @@ _SURROGATES: Final = (b"\\u", b"\xed", b"\0")
 
 
 class Call(NamedTuple):
-    """A request that found its route: the part of the path that varies, and the parameters."""
+    """A request that found its route: the part of the path that varies, the parameters, and headers in lower case."""
 
     desk: Desk
     item: str
     query: Mapping[str, str]
     body: bytes
+    headers: Mapping[str, str] = {}
 
     def flag(self, name: str) -> bool:
         return self.query.get(name, "").lower() in ("true", "1", "t")
@@ -88,7 +89,25 @@ class Taken(NamedTuple):
     """The answer to an instruction that was taken, and of which there is nothing to say: 200 without a body."""
 
 
-Handler = Callable[[Call], "Json | MultiStatus | Taken"]
+class Follower(Protocol):
+    """What goes on with an answer that is not at its end: asked again and again at the account's desk, until ``over``."""
+
+    over: bool
+    account: int
+
+    def due(self, desk: Desk) -> str:
+        """Return the text that is due."""
+
+
+class Streamed(NamedTuple):
+    """An answer of server-sent events: those that have happened, and who knows of the next, if there can be any."""
+
+    text: str
+    follower: Follower | None
+
+
+Answer: TypeAlias = "Json | MultiStatus | Taken | Streamed"
+Handler = Callable[[Call], Answer]
 
 
 def _no_number(text: str) -> object:

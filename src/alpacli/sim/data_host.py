@@ -9,7 +9,7 @@ from typing import Final
 
 from alpacli.sim import chains, data, option_data
 from alpacli.sim.answers import Json, Refusal, bad_parameter
-from alpacli.sim.call import Call, Handler, MultiStatus, Taken
+from alpacli.sim.call import Answer, Call, Handler
 from alpacli.sim.hours import new_york_date, new_york_ns
 from alpacli.sim.tickets import amount
 
@@ -195,7 +195,7 @@ _DATA: Final[Mapping[str, Handler]] = {
 def _as_on_the_data_host(handler: Handler) -> Handler:
     """Parameters that are wrong are 400 there."""
 
-    def answer(call: Call) -> "Json | MultiStatus | Taken":
+    def answer(call: Call) -> Answer:
         try:
             return handler(call)
         except Refusal as refusal:

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from alpacli.sim import (
+    activity_stream,
     chains,
     data_host,
     entry,
@@ -32,7 +33,7 @@ from alpacli.sim.answers import (
     canonical_identifier,
     timestamp,
 )
-from alpacli.sim.call import Call, Handler, MultiStatus, Taken
+from alpacli.sim.call import Answer, Call, Follower, Handler, MultiStatus, Streamed, Taken
 from alpacli.sim.data_host import chain_filter
 from alpacli.sim.desk import Desk
 from alpacli.sim.exchange import Admission, Exchange
@@ -54,9 +55,12 @@ class HttpRequest(NamedTuple):
 
 
 class HttpAnswer(NamedTuple):
+    """An answer; with ``follower`` it goes on after ``body``, and in process, where nothing can go on, it ends there."""
+
     status: int
     headers: dict[str, str]
     body: bytes
+    follower: Follower | None = None
 
 
 class _Route(NamedTuple):
@@ -83,11 +87,18 @@ def handle(exchange: Exchange, request: HttpRequest, *, wait: bool = True) -> Ht
             if desk is None:
                 return _answer(429, {"code": 42910000, "message": "rate limit exceeded."}, headers)
             handler, item = _find(request.method, request.path)
-            body = handler(Call(desk, item, dict(request.query), request.body))
+            body = handler(Call(desk, item, dict(request.query), request.body, request.headers))
     except Refusal as refusal:
         return _answer(refusal.status, refusal.body, headers)
+    return _told(body, headers)
+
+
+def _told(body: Answer, headers: dict[str, str]) -> HttpAnswer:
     if isinstance(body, MultiStatus):
         return _answer(207, body.rows, headers)
+    if isinstance(body, Streamed):
+        headers |= {"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
+        return HttpAnswer(200, headers, body.text.encode(), body.follower)
     if isinstance(body, Taken):
         return HttpAnswer(200, headers, b"")
     return HttpAnswer(204, headers, b"") if body is None else _answer(200, body, headers)
@@ -330,6 +341,7 @@ _PATHS: Final[tuple[tuple[str, Mapping[str, Handler]], ...]] = (
     ),
     ("/v2/account/portfolio/history", {"GET": _portfolio}),
     ("/v2/account/activities(?:/(?P<item>[A-Z]+))?", {"GET": _activities}),
+    (activity_stream.ACTIVITY_EVENTS_PATH, {"GET": activity_stream.subscribe}),
     (
         "/v2/positions",
         {

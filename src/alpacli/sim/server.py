@@ -23,6 +23,7 @@ from alpacli.errors import ConfigError, UsageError
 from alpacli.ports import Clock
 from alpacli.sim.answers import timestamp
 from alpacli.sim.conversation import Conversation
+from alpacli.sim.event_stream import EventStream
 from alpacli.sim.exchange import Exchange
 from alpacli.sim.faults import Fault, Faults, fault_from
 from alpacli.sim.pace import Pace
@@ -83,6 +84,8 @@ class SimApp:
         stepped: SteppedClock | None = None,
         pace: Pace | None = None,
     ) -> None:
+        self.is_ending: Callable[[], bool] = lambda: False
+        """Whether the server is told to stop: what would go on without end has to know."""
         self._stepped = stepped
         self._pace = pace
         self._exchange = exchange
@@ -121,11 +124,21 @@ class SimApp:
             with nullcontext() if self._pace is None else self._pace.serving():
                 answer = await self._served(request)
         headers = {**answer.headers, "Content-Length": str(len(answer.body))}
-        if answer.status == 204:
+        if answer.status == 204 or answer.follower is not None:
             del headers["Content-Length"]
         raw = [(_spelled(name), value.encode("latin-1")) for name, value in headers.items()]
         await send({"type": "http.response.start", "status": answer.status, "headers": raw})
-        await send({"type": "http.response.body", "body": answer.body})
+        await send({"type": "http.response.body", "body": answer.body, "more_body": answer.follower is not None})
+        if answer.follower is not None:
+            await EventStream(
+                receive,
+                send,
+                self._exchange,
+                answer.follower,
+                self.is_ending,
+                self._limits.heartbeat_s,
+                self._pace,
+            ).run()
 
     async def _websocket(self, scope: _Event, receive: _Receive, send: _Send) -> None:
         from alpacli.sim.protocol import EXTENSION
@@ -265,8 +278,9 @@ def make_server(
 
     from alpacli.sim.protocol import Connection
 
+    app = SimApp(exchange, limits, faults, steps, pace)
     config = uvicorn.Config(
-        SimApp(exchange, limits, faults, steps, pace),
+        app,
         http="httptools",
         ws=Connection,
         ws_max_size=_MOST_FRAME_BYTES,
@@ -278,7 +292,9 @@ def make_server(
         server_header=False,
         timeout_graceful_shutdown=_SHUTDOWN_S,
     )
-    return uvicorn.Server(config)
+    server = uvicorn.Server(config)
+    app.is_ending = lambda: server.should_exit
+    return server
 
 
 def run(

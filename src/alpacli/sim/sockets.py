@@ -77,12 +77,14 @@ class Session(Protocol):
 class Limits(NamedTuple):
     """Switches: 0 is no limit. ``connections`` per account and endpoint, ``symbols`` over trades and quotes.
 
-    ``login_ns`` is how long a client may take to log in, in the exchange's time.
+    ``login_ns`` is how long a client may take to log in, in the exchange's time. ``heartbeat_s`` is how long server-sent
+    events may be silent, in real seconds.
     """
 
     connections: int = 0
     symbols: int = 0
     login_ns: int = int(LOGIN_WITHIN_S * 1_000_000_000)
+    heartbeat_s: float = 15.0
 
 
 class Occupancy:
