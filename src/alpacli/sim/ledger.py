@@ -20,7 +20,7 @@ from alpacli.sim.book import Book, Execution, Order, Position
 from alpacli.sim.collateral import Cover, cover
 from alpacli.sim.contracts import MULTIPLIER, Contract
 from alpacli.sim.listing import LISTINGS, underlying_of
-from alpacli.sim.prices import Prices
+from alpacli.sim.prices import LastPrices
 
 ZERO: Final = Decimal(0)
 _CENT: Final = Decimal("0.01")
@@ -190,7 +190,7 @@ class Worth(NamedTuple):
     collateral: Decimal = ZERO
 
 
-def worth(tape: Prices, quantities: Mapping[str, Decimal], at_ns: int) -> Worth:
+def worth(tape: LastPrices, quantities: Mapping[str, Decimal], at_ns: int) -> Worth:
     """Value quantities at the last prices of a moment.
 
     Margin: equities need 50 % to open and 30 % to keep (Regulation T and the usual house rule); coins are paid in full. The

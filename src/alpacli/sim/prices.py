@@ -42,16 +42,18 @@ class Trail(NamedTuple):
     mark: Decimal
 
 
-class Prices(Protocol):
+class LastPrices(Protocol):
+    def last(self, symbol: str, at_ns: int) -> Decimal:
+        """Return the price of the last trade."""
+
+
+class Prices(LastPrices, Protocol):
     """The price paths of a market's instruments."""
 
     def begins_ns(self, symbol: str) -> int:
         """Return since when the symbol has a price."""
 
     def quote(self, symbol: str, at_ns: int) -> Quote: ...
-
-    def last(self, symbol: str, at_ns: int) -> Decimal:
-        """Return the price of the last trade."""
 
     def previous_close(self, symbol: str, at_ns: int) -> Decimal:
         """Return the last price at the close of the trading day before the one of ``at_ns``."""

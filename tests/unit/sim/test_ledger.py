@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alpacli.sim.book import Position
-from alpacli.sim.ledger import ZERO, average_entry, cents, execute, market_value
+from alpacli.sim.ledger import ZERO, average_entry, cents, execute, market_value, worth
 
 QUANTITIES = st.one_of(
     st.integers(min_value=1, max_value=100_000).map(Decimal),
@@ -95,3 +95,33 @@ def test_the_average_entry_is_the_price_paid_even_when_cash_was_rounded() -> Non
     holding, cash = execute(Position(), Decimal("0.5"), Decimal("270.13"))
     assert cash == Decimal("-135.06")
     assert average_entry(holding) == Decimal("270.13")
+
+
+class Fixed:
+    """Last prices that stand still."""
+
+    def __init__(self, **prices: str) -> None:
+        self._prices = {symbol.replace("_", "/"): Decimal(price) for symbol, price in prices.items()}
+
+    def last(self, symbol: str, at_ns: int) -> Decimal:
+        return self._prices[symbol]
+
+
+def test_half_of_a_stock_opens_it_and_three_tenths_keep_it_and_coins_are_paid_in_full() -> None:
+    held = {"AAPL": Decimal(10), "TSLA": Decimal(-4), "BTC/USD": Decimal("0.5")}
+    found = worth(Fixed(AAPL="200.25", TSLA="300", BTC_USD="60000"), held, 0)
+    assert found[:2] == (Decimal("32002.50"), Decimal(-1200))
+    assert found.initial_margin == Decimal("1001.25") + 600 + 30_000
+    assert found.maintenance_margin == Decimal("600.75") + 360 + 30_000
+    assert found.collateral == 0
+
+
+def test_options_need_what_they_would_bring_and_short_ones_what_they_may_lose() -> None:
+    call, put = "AAPL280121C00200000", "AAPL280121P00150000"
+    prices = Fixed(AAPL="200", **{call: "5", put: "3"})
+    bought = worth(prices, {call: Decimal(2)}, 0)
+    assert list(map(int, bought)) == [1000, 0, 1000, 1000, 0]
+    sold = worth(prices, {put: Decimal(-1)}, 0)
+    assert list(map(int, sold)) == [0, -300, 14_700, 14_700, 15_000]
+    both = worth(prices, {"AAPL": Decimal(100), call: Decimal(-1)}, 0)  # the shares stand behind the call
+    assert list(map(int, both)) == [20_000, -500, 10_000, 6_000, 0]

@@ -401,3 +401,16 @@ def test_an_element_of_an_answer_is_the_tick_that_the_stream_would_have_sent() -
         "size": 2,
         "update": "canceled",
     }
+
+
+@pytest.mark.parametrize("kind", ["t", "q", "b", "u", "d"])
+def test_a_field_that_alpaca_has_added_is_passed_on_under_its_own_name(kind: str) -> None:
+    (line,) = lines(f'[{{"T":"{kind}","S":"A","t":"2026-01-02T15:00:00Z","zeta":[1.10]}}]')
+    assert '"zeta":[1.10]' in line
+
+
+def test_a_field_that_alpaca_has_added_to_an_update_is_passed_on_under_its_own_name() -> None:
+    frame = '{"stream":"trade_updates","data":{"event":"new","zeta":"1.10","order":{"symbol":"AAPL"}}}'
+    (update,) = frames.decode_update(frame).ticks
+    assert b'"zeta":"1.10"' in encode_lines([update])
+    assert subject(update) == ("trade_update", "AAPL")
