@@ -27,6 +27,7 @@ from alpacli.errors import (
     RateLimited,
     RequestTimeout,
     ServerError,
+    Unavailable,
     UnreadableAnswer,
 )
 from alpacli.ports import BudgetRules, Granted, Outcome, Randomness, Ticket
@@ -151,9 +152,17 @@ class Sender:
         return unknown
 
     def unresolved(self) -> Flow[list[Unresolved]]:
-        """Find out what became of every order whose answer was lost, also to processes that were killed."""
+        """Find out what became of every order whose answer was lost, also to processes that were killed.
+
+        One that cannot be asked for just now stays unknown, and the others are told all the same.
+
+        Raises:
+            AlpacliError: not one of them could be asked for.
+        """
         waiting = yield Do(self._notebook.unanswered)
         results: list[Unresolved] = []
+        failure: AlpacliError | None = None
+        answered = False
         for client_order_id, line in waiting.items():
             order: Order | None = None
             outcome = "in flight" if self._notebook.in_flight(line) else "unknown"
@@ -161,10 +170,13 @@ class Sender:
                 call = rest.order_by_client_order_id(client_order_id)
                 try:
                     order = (yield from self._pipeline.read(call, use_cache=False, max_age=None)).value
-                    outcome = "placed"
+                    outcome, answered = "placed", True
                 except NotFound:
+                    answered = True
                     if self._notebook.is_settled(line):
                         outcome = "not placed"
+                except (Unavailable, ServerError) as error:
+                    failure = error
             if outcome in ("placed", "not placed"):
                 note = {"outcome": outcome, "order_id": order.id if order else None}
                 self._notebook.append(
@@ -180,6 +192,8 @@ class Sender:
                     order=order,
                 )
             )
+        if failure is not None and not answered:
+            raise failure
         return results
 
 

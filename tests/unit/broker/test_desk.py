@@ -256,6 +256,17 @@ def test_an_order_that_is_not_there_is_uncertain_for_two_minutes_and_then_not_pl
     assert bench.client.trading.unresolved() == []
 
 
+def test_an_order_that_cannot_be_asked_for_stays_unknown_and_the_others_are_told(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        with pytest.raises(FateUnknown):
+            Bench(tmp_path, LOST).client.trading.place(BUY._replace(client_order_id=name))
+    bench = Bench(tmp_path, LOST, LOST, LOST, placed("b"))
+    found = bench.client.trading.unresolved()
+    assert [(item.client_order_id, item.outcome) for item in found] == [("a", "unknown"), ("b", "placed")]
+    with pytest.raises(ConnectionLost):  # "a" is still a question, and nothing could be asked
+        Bench(tmp_path, LOST).client.trading.unresolved()
+
+
 def test_an_order_that_another_process_is_sending_is_in_flight_and_left_to_it(tmp_path: Path) -> None:
     seen: list[tuple[str, str]] = []
 
