@@ -11,8 +11,6 @@ from decimal import Decimal
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
-import msgspec
-
 from alpacli.sim.answers import Json, decimal_text, identifier, timestamp
 from alpacli.sim.desk import Market
 from alpacli.sim.order_answers import write_order
@@ -47,6 +45,8 @@ class Told(NamedTuple):
 
     def packed(self) -> bytes:
         """Return the event as it is stored."""
+        import msgspec  # 10 ms, which a command that causes no event does not pay
+
         orders = [_values(order) for order in (self.order, *self.legs)]
         came_to = self.came_to and {
             name: decimal_text(value) if isinstance(value, Decimal) else value for name, value in self.came_to.items()
@@ -59,6 +59,8 @@ _values: Final = itemgetter(*ORDER_COLUMNS)
 
 def _written(account: int, account_id: str, market: Market, packed: str) -> str:
     """Return ``data`` of the message of a stored event."""
+    import msgspec
+
     event, at_ns, now_ns, came_to, orders = msgspec.json.decode(packed)
     order, *legs = (exact(dict(zip(ORDER_COLUMNS, values, strict=True))) for values in orders)
     if came_to is None:
