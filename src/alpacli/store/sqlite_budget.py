@@ -75,22 +75,8 @@ class SqliteBudget(NamedTuple):
 
     def _occupied(self, db: sqlite3.Connection, now: float, rules: BudgetRules) -> int:
         """Count our own slots, after freeing the old ones. Stamps of a clock that was set back count from now."""
-        scope, oldest_sent, oldest_flying = rules.scope, now - rules.window_s, now - rules.window_s - self.flight_s
-        count, first, last = db.execute(
-            "SELECT count(*), min(at), max(at) FROM sent WHERE scope = ?", (scope,)
-        ).fetchone()
-        if count and first < oldest_sent:
-            count -= db.execute("DELETE FROM sent WHERE scope = ? AND at < ?", (scope, oldest_sent)).rowcount
-        if count and last > now:
-            db.execute("UPDATE sent SET at = ? WHERE scope = ? AND at > ?", (now, scope, now))
-        flying, first, last = db.execute(
-            "SELECT count(*), min(at), max(at) FROM flying WHERE scope = ?", (scope,)
-        ).fetchone()
-        if flying and first < oldest_flying:
-            flying -= db.execute("DELETE FROM flying WHERE scope = ? AND at < ?", (scope, oldest_flying)).rowcount
-        if flying and last > now:
-            db.execute("UPDATE flying SET at = ? WHERE scope = ? AND at > ?", (now, scope, now))
-        return int(count + flying)
+        sent = _counted(db, "sent", rules.scope, now - rules.window_s, now)
+        return sent + _counted(db, "flying", rules.scope, now - rules.window_s - self.flight_s, now)
 
     def _breaker_wait(self, now: float, rules: BudgetRules, open_until: float, probe: str, probe_until: float) -> float:
         """Return how long an open breaker still refuses; 0 when a probe may go. No wait is longer than its own rule."""
@@ -206,6 +192,17 @@ class SqliteBudget(NamedTuple):
             breaker=breaker,
             breaker_retry_in_s=retry_in_s,
         )
+
+
+def _counted(db: sqlite3.Connection, table: str, scope: str, oldest: float, now: float) -> int:
+    """Count an account's rows of a table, after deleting the old ones and dating those of the future from now."""
+    mine = f"FROM {table} WHERE scope = ?"
+    count, first, last = db.execute(f"SELECT count(*), min(at), max(at) {mine}", (scope,)).fetchone()
+    if count and first < oldest:
+        count -= db.execute(f"DELETE {mine} AND at < ?", (scope, oldest)).rowcount
+    if count and last > now:
+        db.execute(f"UPDATE {table} SET at = ? WHERE scope = ? AND at > ?", (now, scope, now))  # noqa: S608 # one of two names
+    return int(count)
 
 
 def _ahead(queue: list[tuple[str, bool, float]], ticket: Ticket) -> int:
