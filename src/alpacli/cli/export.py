@@ -9,6 +9,7 @@ import io
 import os
 import sys
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -250,7 +251,7 @@ class _Json:
         self._out.write(b"[]\n" if self._before == b"[" else self._gap + b"]\n")
 
 
-class _Columns:
+class _Columns(ABC):
     """Columns of one type throughout: what needs more digits than a double has is rounded to one, and that is said."""
 
     def __init__(self, printer: Printer, out: Any, head: "pyarrow.Table") -> None:
@@ -271,8 +272,9 @@ class _Columns:
         self._head = decimals_as_doubles(table.slice(0, 0))[0]
         self._writer = self._opened(self._head.schema)
 
+    @abstractmethod
     def _opened(self, schema: "pyarrow.Schema") -> Any:
-        raise NotImplementedError
+        """Return pyarrow's writer of this format."""
 
     def end(self) -> None:
         if self._writer is None:
