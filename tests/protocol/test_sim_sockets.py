@@ -615,11 +615,13 @@ def test_messages_can_come_twice_late_or_out_of_order(faulty: SimServer) -> None
             frames: list[str] = []
             while len(frames) == len(set(frames)):
                 frames.append(json.dumps(await client.hear()))
+            assert frames[-1] in frames[:-1]
             faulty.faults("DELETE")
             faulty.fault("reorder")
             times: list[str] = []
             while times == sorted(times):
                 times.append((await client.hear())[0]["t"])
+            assert times[-1] < times[-2]
             faulty.faults("DELETE")
             faulty.fault("delay", seconds=0.4)
             ages = [0.0]
