@@ -45,7 +45,7 @@ EXPLAINED: Final = {
     "if tries is REQUESTS_AT_MOST or not isinstance(failure, DOUBTFUL):": "small integers are one object",
     'moment = (local - offset if sign <= "+" else local + offset).isoformat()': "a sign is one of two",
     "elif outcome.failed == False:": "it is true, false or nothing",
-    "if count and first <= oldest_sent:": "where they are the same, none is older and none is deleted",
+    "if count and first <= oldest:": "where they are the same, none is older and none is deleted",
     "order = (yield from self._pipeline.read(call, use_cache=True, max_age=None)).value": "such a read is never kept",
 }
 """Lines that a mutant may have without anything being different, and why."""
