@@ -7,6 +7,7 @@ import itertools
 import json
 import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,63 @@ def test_a_file_that_is_no_database_is_a_matter_of_configuration(tmp_path: Path)
     (tmp_path / "hooks.sqlite").write_bytes(b"nonsense" * 1000)
     with pytest.raises(ConfigError, match="cannot be used"):
         HookQueue(str(tmp_path / "hooks.sqlite")).add("h", "u", (), "s", 0.0)
+
+
+def _after_a_busy_month(path: Path) -> None:
+    """Put 20,000 deliveries into the file that were made long ago, and as many orders that were heard of."""
+    with closing(sqlite3.connect(path)) as db, db:
+        db.executemany(
+            "INSERT INTO delivery (hook, event, order_id, name, body, at, next_at, done_at)"
+            " VALUES ('h1', ?, ?, 'fill', x'', 100, 100, 101)",
+            [(f"execution {number:040}", f"order {number:030}") for number in range(20_000)],
+        )
+        db.executemany("INSERT INTO seen VALUES (?, 'filled 1', 100)", [(f"order {n:030}",) for n in range(20_000)])
+
+
+def _read_so_far() -> int:
+    """Return how many bytes this process has read, from pages in memory too."""
+    return int(Path("/proc/self/io").read_text().split()[1])
+
+
+@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="only Linux counts what a process reads")
+def test_a_delivery_does_not_read_what_was_delivered_in_the_month_before(queue: HookQueue, tmp_path: Path) -> None:
+    queue.close()
+    _after_a_busy_month(tmp_path / "gateway" / "hooks.sqlite")
+    size = sum(path.stat().st_size for path in (tmp_path / "gateway").iterdir())
+    fresh = HookQueue(str(tmp_path / "gateway" / "hooks.sqlite"))
+    began = _read_so_far()
+    fresh.put([_event("a", 1)], 200.0)
+    (due,) = fresh.take(200.0, 8, 30.0)
+    fresh.delivered(due, 201.0)
+    assert [fresh.next_due(), fresh.hooks()[0].delivered] == [None, 1]
+    assert _read_so_far() - began < size / 20
+    fresh.close()
+
+
+def test_a_file_of_the_version_before_goes_on_where_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "hooks.sqlite"
+    HookQueue(str(path)).add("h1", "http://127.0.0.1:1/hook", (), "secret", 0.0)
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript("DROP INDEX delivery_done; DROP INDEX seen_at; PRAGMA user_version = 1")
+    for _ in range(2):
+        queue = HookQueue(str(path))
+        queue.put([_event("a", 1)], 10.0)
+        queue.close()
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT count(*) FROM delivery").fetchone() == (1,)
+        assert db.execute("PRAGMA user_version").fetchone() == (2,)
+        names = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'index'")}
+    assert {"delivery_done", "seen_at", "delivery_due"} <= names
+
+
+def test_a_month_is_remembered_and_no_longer(queue: HookQueue, tmp_path: Path) -> None:
+    day = 86_400.0
+    for order, at in (("old", 0.0), ("recent", 10 * day), ("new", 35 * day)):
+        queue.put([_event(order, 1)], at)
+        (due,) = queue.take(at, 8, 30.0)
+        queue.delivered(due, at)
+    assert queue.seen() == {"recent": "state 1", "new": "state 1"}
+    assert queue.put([_event("recent", 1), _event("old", 1)], 35 * day) == 1  # what was forgotten is told again
 
 
 @settings(max_examples=examples(8))
