@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.alpacli import PROGRAM, Alpacli
+from tests.support.alpacli import Alpacli
 from tests.support.sim_server import SimServer
 from tests.support.terminal import Terminal
 
@@ -202,10 +202,8 @@ def test_profiles_are_chosen_shown_renamed_and_deleted(user: Alpacli, keyring: P
 
 def test_many_logins_at_once_lose_no_profile(user: Alpacli) -> None:
     running = [
-        subprocess.Popen(
-            [PROGRAM, "login", "--key-id", f"PKMANY{n}", "--secret-file", "-", "--no-check", "--profile", f"p{n}"],
-            env=user.environment(),
-            cwd=user.cwd,
+        user.start(
+            ["login", "--key-id", f"PKMANY{n}", "--secret-file", "-", "--no-check", "--profile", f"p{n}"],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
         )

@@ -43,19 +43,12 @@ class Machine:
 
     def start(self, *words: str, **env: str | None) -> "subprocess.Popen[bytes]":
         merged = {name: value for name, value in {**self.env, **env}.items() if value is not None}
-        return subprocess.Popen(
-            [PROGRAM, *words],
-            env=merged,
-            cwd=self.folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+        pipe = subprocess.PIPE
+        return loaded.start(
+            PROGRAM, words, merged, str(self.folder), stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe
         )
 
     def run(self, *words: str, **env: str | None) -> "Done":
-        given = {name: value for name, value in {**self.env, **env}.items() if value is not None}
-        if (ended := loaded.run(PROGRAM, words, given, str(self.folder), b"", 60)) is not None:
-            return Done(ended[0], ended[1], ended[2].decode())
         with self.start(*words, **env) as process:
             try:
                 out, err = process.communicate(timeout=60)

@@ -10,7 +10,7 @@ from pathlib import Path
 from queue import Queue
 
 import pytest
-from tests.support.alpacli import PROGRAM, Alpacli
+from tests.support.alpacli import Alpacli
 from tests.support.faulty_broker import FaultyBroker
 from tests.support.sim_server import SimServer
 
@@ -32,10 +32,8 @@ class Follower:
     """``order ID --follow --verbose`` in a process of its own, its lines as they come."""
 
     def __init__(self, paper: Alpacli, order_id: str, *args: str) -> None:
-        self.process = subprocess.Popen(
-            [PROGRAM, "order", order_id, "--follow", "--verbose", *args],
-            env=paper.environment(),
-            cwd=paper.cwd,
+        self.process = paper.start(
+            ["order", order_id, "--follow", "--verbose", *args],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )

@@ -19,7 +19,7 @@ from alpaca.trading.enums import OrderSide, TimeInForce
 from alpaca.trading.models import Order
 from alpaca.trading.requests import LimitOrderRequest, MarketOrderRequest, ReplaceOrderRequest
 from tests.support import valkey
-from tests.support.alpacli import PROGRAM, Alpacli
+from tests.support.alpacli import Alpacli
 from tests.support.faulty_broker import FaultyBroker
 from tests.support.origin import Origin, Reply
 from tests.support.serving import KEY_ID, SECRET, Gateway, keys
@@ -265,10 +265,8 @@ def test_a_stream_through_a_gateway_fills_what_the_gateway_missed(
     token = gateway.token("read,stream")
     added = remote("profile", "add", "desk", "--gateway", gateway.url, "--token-file", "-", stdin=token.encode())
     assert added.code == 0, added.errors
-    stream = subprocess.Popen(
-        [PROGRAM, "stream", "AAPL", "--trades", "--no-hub", "--backfill", "--json"],
-        env=remote.environment(None),
-        cwd=remote.cwd,
+    stream = remote.start(
+        ["stream", "AAPL", "--trades", "--no-hub", "--backfill", "--json"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.support.alpacli import PROGRAM, Alpacli
+from tests.support.alpacli import Alpacli
 from tests.support.history import History, environment, sessions
 from tests.support.origin import Origin, Reply
 from tests.support.terminal import Terminal
@@ -35,9 +35,8 @@ class Place:
         self.out = self.alpacli.cwd
 
     def start(self, *arguments: str) -> "subprocess.Popen[bytes]":
-        return subprocess.Popen(
-            [PROGRAM, *arguments],
-            env=self.alpacli.environment(),
+        return self.alpacli.start(
+            arguments,
             cwd=self.out,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.support import valkey
-from tests.support.alpacli import PROGRAM, Alpacli
+from tests.support.alpacli import Alpacli
 from tests.support.faulty_broker import FaultyBroker
 
 KEYS = {"ALPACA_API_KEY": "PKTEST", "ALPACA_SECRET_KEY": "secret"}
@@ -26,10 +26,8 @@ def machine(folder: Path, url: str, rules: str, redis_url: str | None = None) ->
 def all_at_once(machines: Sequence[Alpacli], *args: str) -> Counter[int]:
     """Run one process on each; return how often each exit code came."""
     running = [
-        subprocess.Popen(
-            [PROGRAM, *args],
-            env=one.environment(),
-            cwd=one.cwd,
+        one.start(
+            [*args],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )

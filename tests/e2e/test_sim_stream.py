@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
-from tests.support.alpacli import PROGRAM, Alpacli
+from tests.support.alpacli import Alpacli
 
 from alpacli.ports import SystemClock
 from alpacli.sim.exchange import Exchange
@@ -36,10 +36,8 @@ KEYS = {"ALPACA_API_KEY": "PKSIM", "ALPACA_SECRET_KEY": "secret", "ALPACLI_HUB_L
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[str]:
     user = Alpacli(tmp_path)
-    process = subprocess.Popen(
-        [PROGRAM, "sim", "serve", "--port", "0", "--connection-limit", "1", "--symbol-limit", "3", "--quiet"],
-        env=user.environment(None),
-        cwd=user.cwd,
+    process = user.start(
+        ["sim", "serve", "--port", "0", "--connection-limit", "1", "--symbol-limit", "3", "--quiet"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -69,10 +67,8 @@ def test_two_processes_see_the_same_market(tmp_path: Path) -> None:
     user = Alpacli(tmp_path)
     user("sim", "status")
     both = [
-        subprocess.Popen(
-            [PROGRAM, "stream", "AAPL", "--sim", "--duration", "2.5"],
-            env=user.environment(None),
-            cwd=user.cwd,
+        user.start(
+            ["stream", "AAPL", "--sim", "--duration", "2.5"],
             stdout=subprocess.PIPE,
         )
         for _ in range(2)
@@ -97,10 +93,8 @@ def test_the_official_sdk_runs_unchanged(served: str) -> None:
 def test_alpacli_streams_share_the_one_connection_that_the_server_allows(served: str, tmp_path: Path) -> None:
     user = Alpacli(tmp_path / "client", {**KEYS, "ALPACA_STREAM_URL": served.replace("http", "ws")})
     both = [
-        subprocess.Popen(
-            [PROGRAM, "stream", symbol, "--count", "3"],
-            env=user.environment(None),
-            cwd=user.cwd,
+        user.start(
+            ["stream", symbol, "--count", "3"],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
@@ -124,10 +118,8 @@ def test_a_feed_that_the_exchange_does_not_have_is_wrong_usage(tmp_path: Path) -
 def test_an_accounts_own_orders_are_streamed_whichever_process_made_them(tmp_path: Path) -> None:
     user = Alpacli(tmp_path)
     user("sim", "status")
-    stream = subprocess.Popen(
-        [PROGRAM, "stream", "--updates", "--sim", "--count", "2"],
-        env=user.environment(None),
-        cwd=user.cwd,
+    stream = user.start(
+        ["stream", "--updates", "--sim", "--count", "2"],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -156,10 +148,8 @@ def test_faults_are_set_from_the_beginning_and_wrong_ones_refused(tmp_path: Path
     wrong = user("sim", "serve", "--port", "0", "--fault", "explode")
     assert wrong.code == 2
     assert "there is no fault 'explode'" in wrong.errors
-    server = subprocess.Popen(
-        [PROGRAM, "sim", "serve", "--port", "0", "--quiet", "--fault", "reject,status=500", "--fault", "drop,after=9"],
-        env=user.environment(None),
-        cwd=user.cwd,
+    server = user.start(
+        ["sim", "serve", "--port", "0", "--quiet", "--fault", "reject,status=500", "--fault", "drop,after=9"],
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -187,10 +177,8 @@ def test_a_gap_is_filled_in_order_and_without_doubles(tmp_path: Path) -> None:
     server = Alpacli(tmp_path / "server")
 
     def serve(port: str) -> tuple["subprocess.Popen[str]", str]:
-        process = subprocess.Popen(
-            [PROGRAM, "sim", "serve", "--port", port, "--quiet"],
-            env=server.environment(None),
-            cwd=server.cwd,
+        process = server.start(
+            ["sim", "serve", "--port", port, "--quiet"],
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -202,10 +190,8 @@ def test_a_gap_is_filled_in_order_and_without_doubles(tmp_path: Path) -> None:
         tmp_path / "client",
         {**KEYS, "ALPACA_STREAM_URL": url.replace("http", "ws"), "ALPACA_BASE_URL": url, "ALPACA_DATA_URL": url},
     )
-    stream = subprocess.Popen(
-        [PROGRAM, "stream", "AAPL", "--trades", "--no-hub", "--backfill", "--duration", "7"],
-        env=user.environment(None),
-        cwd=user.cwd,
+    stream = user.start(
+        ["stream", "AAPL", "--trades", "--no-hub", "--backfill", "--duration", "7"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )

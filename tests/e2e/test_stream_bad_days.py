@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.alpacli import DEADLINE_S, PROGRAM, Alpacli, Ended
+from tests.support.alpacli import DEADLINE_S, Alpacli, Ended
 from tests.support.broken_server import BrokenServer, Step
 from tests.support.feed import CONNECTED, Conversation, Feed, Script, quote, steadily, trade
 from tests.support.streaming import eventually, hub_pids, hubs_are_gone, parsed, start, user_of
@@ -400,10 +400,8 @@ def test_what_comes_twice_out_of_order_or_from_the_future_passes_as_it_came(tmp_
 def serving(root: Path, *args: str) -> Iterator[tuple[str, Process, Alpacli]]:
     """Run ``alpacli sim serve``; give its WebSocket address, the process, and whose exchange it is."""
     user = Alpacli(root)
-    process = subprocess.Popen(
-        [PROGRAM, "sim", "serve", "--port", "0", "--quiet", *args],
-        env=user.environment(None),
-        cwd=user.cwd,
+    process = user.start(
+        ["sim", "serve", "--port", "0", "--quiet", *args],
         stdout=subprocess.PIPE,
     )
     assert process.stdout is not None

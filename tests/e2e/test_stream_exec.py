@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.support.alpacli import PROGRAM, Alpacli, Ended
+from tests.support.alpacli import Alpacli, Ended
 from tests.support.streaming import eventually, parsed
 
 from alpacli.cli.stream_exec import facts
@@ -97,10 +97,8 @@ def test_a_stream_that_is_told_to_end_lets_the_command_finish_but_waits_for_none
     tmp_path: Path, hangs: bool
 ) -> None:
     user = _user(tmp_path, "echo $$ > running\nsleep " + ("600" if hangs else "1") + "\necho done > finished")
-    process = subprocess.Popen(
-        [PROGRAM, "stream", "--updates", "--replay", "day.ndjson", "--speed", "max", "--exec", "./on-update"],
-        env=user.environment(),
-        cwd=user.cwd,
+    process = user.start(
+        ["stream", "--updates", "--replay", "day.ndjson", "--speed", "max", "--exec", "./on-update"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
@@ -136,10 +134,8 @@ def test_a_command_that_cannot_be_run_is_wrong_usage_before_anything_is_connecte
 def test_an_order_that_fills_runs_the_command(tmp_path: Path) -> None:
     user = _user(tmp_path, 'echo "$ALPACLI_EVENT $ALPACLI_SIDE $ALPACLI_FILLED_QTY" >> told')
     user("sim", "status")
-    process = subprocess.Popen(
-        [PROGRAM, "stream", "--updates", "--sim", "--verbose", "--exec", "./on-update"],
-        env=user.environment(),
-        cwd=user.cwd,
+    process = user.start(
+        ["stream", "--updates", "--sim", "--verbose", "--exec", "./on-update"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )

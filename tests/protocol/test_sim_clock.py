@@ -8,7 +8,7 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
-from tests.support.alpacli import PROGRAM, Alpacli
+from tests.support.alpacli import Alpacli
 
 from alpacli.errors import UsageError
 from alpacli.ports import SystemClock
@@ -24,9 +24,8 @@ def ask(url: str, body: object = None, method: str = "GET") -> Any:
 
 def test_time_stands_still_until_it_is_moved(tmp_path: Path) -> None:
     paper = Alpacli(tmp_path)
-    server = subprocess.Popen(
-        [PROGRAM, "sim", "serve", "--port", "0", "--clock", "--quiet"],
-        env=paper.environment(),
+    server = paper.start(
+        ["sim", "serve", "--port", "0", "--clock", "--quiet"],
         stdout=subprocess.PIPE,
         text=True,
     )

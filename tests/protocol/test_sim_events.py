@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import pytest
 import requests
-from tests.support.alpacli import PROGRAM, Alpacli
+from tests.support.alpacli import Alpacli
 from tests.support.openapi import require_specs, schema_validator
 from tests.support.sim_account import SimAccount
 from tests.support.sim_server import SimServer
@@ -297,9 +297,8 @@ class Process:
     """``alpacli sim …`` as a process, without an access log."""
 
     def __init__(self, root: Path, *command: str) -> None:
-        self.process = subprocess.Popen(
-            [PROGRAM, "sim", *command, "--port", "0", "--quiet"],
-            env=Alpacli(root).environment(),
+        self.process = Alpacli(root).start(
+            ["sim", *command, "--port", "0", "--quiet"],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

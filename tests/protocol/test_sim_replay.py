@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
-from tests.support.alpacli import PROGRAM, Alpacli
+from tests.support.alpacli import Alpacli
 
 STRATEGY = """
 import json, os, sys, threading
@@ -65,9 +65,8 @@ def bars(count: int) -> str:
 @contextmanager
 def replaying(folder: Path, *options: str, text: str = "") -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
     (folder / "AAPL.csv").write_text(text or bars(6))
-    process = subprocess.Popen(
-        [PROGRAM, "sim", "replay", str(folder / "AAPL.csv"), "--port", "0", "--json", *options],
-        env=Alpacli(folder).environment(),
+    process = Alpacli(folder).start(
+        ["sim", "replay", str(folder / "AAPL.csv"), "--port", "0", "--json", *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

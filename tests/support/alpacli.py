@@ -4,9 +4,9 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tests.support import loaded
 
@@ -50,19 +50,20 @@ class Alpacli:
 
     def __call__(self, *args: str, env: Mapping[str, str | None] | None = None, stdin: bytes = b"") -> Ended:
         """Run to the end; ``env`` changes the environment, ``None`` removes a name."""
-        given = self.environment(env)
-        if (ended := loaded.run(PROGRAM, args, given, str(self.cwd), stdin, DEADLINE_S)) is not None:
-            return Ended(*ended)
-        done = subprocess.run(
-            [PROGRAM, *args],
-            env=given,
-            cwd=self.cwd,
-            input=stdin,
-            capture_output=True,
-            timeout=DEADLINE_S,
-            check=False,
-        )
-        return Ended(done.returncode, done.stdout, done.stderr)
+        pipe = subprocess.PIPE
+        with self.start(args, env, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+            try:
+                out, errors = process.communicate(stdin, DEADLINE_S)
+            except BaseException:
+                process.kill()
+                raise
+        return Ended(process.returncode, out, errors)
+
+    def start(
+        self, args: Sequence[str], env: Mapping[str, str | None] | None = None, cwd: Path | None = None, **streams: Any
+    ) -> "subprocess.Popen[Any]":
+        """Start it; ``streams`` are the options of ``Popen`` that say what its streams are."""
+        return loaded.start(PROGRAM, args, self.environment(env), str(cwd or self.cwd), **streams)
 
     def shell(self, script: str, env: Mapping[str, str | None] | None = None) -> Ended:
         """Run a shell script in which ``$ALPACLI`` is the program."""

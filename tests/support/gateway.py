@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.support.alpacli import PROGRAM, Alpacli
+from tests.support.alpacli import Alpacli
 from tests.support.streaming import KEYS, user_of
 from websockets.asyncio.client import ClientConnection, connect
 
@@ -34,10 +34,8 @@ class Gateway:
         self._runtime = user.env["XDG_RUNTIME_DIR"]
         self.errors = ""
         self._frozen: list[int] = []
-        self.process = subprocess.Popen(
-            [PROGRAM, "serve", "--port", "0", "--quiet", *more],
-            env=user.environment(None),
-            cwd=user.cwd,
+        self.process = user.start(
+            ["serve", "--port", "0", "--quiet", *more],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -47,7 +45,7 @@ class Gateway:
     def url(self) -> str:
         """Wait until it listens; who starts several waits for them together."""
         assert self.process.stdout is not None
-        url = self.process.stdout.readline().strip()
+        url = str(self.process.stdout.readline().strip())
         assert url.startswith("http://"), self.process.communicate()
         return url
 

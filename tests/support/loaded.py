@@ -2,21 +2,20 @@
 
 Starting Python and loading a command takes ten times as long as what the command does, and the tests run some thousand of
 them. Each is a process of its own all the same, with its environment, folder and streams, its own connections, and an end
-like any other. What only a start can show, such as variables that libraries read while they load, is started: ``run`` says
+like any other. What only a start can show, such as variables that libraries read while they load, is started: ``start`` says
 where it cannot help. So is everything where THOROUGH is set, as at night.
 """
 
 import atexit
 import gc
 import importlib
+import inspect
 import json
 import os
-import selectors
-import signal
+import select
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
@@ -25,69 +24,78 @@ from typing import Any, Final
 _PLAIN: Final = {"HOME", "PATH", "LANG", "REDIS_URL", "XDG_RUNTIME_DIR"}
 _OURS: Final = ("ALPACA_", "ALPACLI_", "APCA_")
 _LARGEST: Final = 100_000
-_LOADED: Final = (
+_COMMANDS: Final = (
     "alpacli.broker.client", "alpacli.broker.outcomes", "alpacli.cli.app", "alpacli.cli.entry", "alpacli.cli.output",
-    "alpacli.cli.read", "alpacli.cli.run", "alpacli.cli.simulate", "alpacli.cli.trade", "alpacli.render.machine",
-    "alpacli.runtime", "alpacli.sim.rest", "alpacli.sim.transport", "alpacli.store.resilient", "alpacli.store.sqlite",
-    "alpacli.store.sqlite_budget", "csv", "importlib.resources", "pydantic.type_adapter", "requests", "typer._adapters",
+    "alpacli.cli.read", "alpacli.cli.run", "alpacli.cli.simulate", "alpacli.cli.stream", "alpacli.cli.trade",
+    "alpacli.render.machine", "alpacli.runtime", "alpacli.sim.rest", "alpacli.sim.sockets", "alpacli.sim.transport",
+    "alpacli.store.resilient", "alpacli.store.sqlite", "alpacli.store.sqlite_budget", "alpacli.streams.local", "csv",
+    "importlib.resources", "pydantic.type_adapter", "requests", "typer._adapters",
+)  # fmt: skip
+_SERVERS: Final = (
+    "alpacli.cli.app", "alpacli.cli.entry", "alpacli.cli.gateway", "alpacli.cli.run", "alpacli.cli.simulate",
+    "alpacli.gateway.app", "alpacli.gateway.protocol", "alpacli.gateway.serving", "alpacli.runtime",
+    "alpacli.sim.server", "alpacli.store.resilient", "alpacli.store.sqlite", "alpacli.store.sqlite_budget",
+    "typer._adapters", "uvicorn.lifespan.on", "uvicorn.loops.asyncio", "uvicorn.protocols.http.httptools_impl",
+    "uvicorn.protocols.websockets.websockets_sansio_impl",
 )  # fmt: skip
 
 
-def run(
-    program: str, args: Sequence[str], env: Mapping[str, str], cwd: str, stdin: bytes, timeout_s: float
-) -> tuple[int, bytes, bytes] | None:
-    """Run to the end; return the exit code, output and errors, or ``None`` where the program has to be started.
-
-    Raises:
-        subprocess.TimeoutExpired: it did not end, and was killed.
-    """
+def start(
+    program: str, args: Sequence[str], env: Mapping[str, str], cwd: str, **streams: Any
+) -> "subprocess.Popen[Any]":
+    """Start the program; ``streams`` are the options of ``Popen`` that say what its streams are."""
     message = json.dumps([program, *args, cwd, dict(env)]).encode()
     plain = "HOME" in env and all(name in _PLAIN or name.startswith(_OURS) for name in env)
     if not plain or len(message) > _LARGEST or os.environ.get("THOROUGH") or not hasattr(socket, "SOCK_SEQPACKET"):
-        return None
-    (stdin_of, to_stdin), *outgoing = (os.pipe() for _ in range(4))
-    theirs = [stdin_of, *(write for _, write in outgoing)]
-    socket.send_fds(_nursery(), [message], theirs)
-    for descriptor in theirs:
-        os.close(descriptor)
-    out, errors, end = _converse(to_stdin, stdin, [read for read, _ in outgoing], timeout_s)
-    pid, _, code = end.partition(b" ")
-    if not code:
-        os.kill(int(pid), signal.SIGKILL)
-        raise subprocess.TimeoutExpired([program, *args], timeout_s, out, errors)
-    return int(code), out, errors
+        return subprocess.Popen([program, *args], env=env, cwd=cwd, **streams)
+    modules = _SERVERS if {"serve", "replay"} & {*args[:2]} else _COMMANDS
+    return _Forked(_nursery(modules), message, [program, *args], streams)
 
 
-def _converse(to_stdin: int, stdin: bytes, reading: Sequence[int], timeout_s: float) -> list[bytes]:
-    """Write one and read the others to their ends, or until the time is up; close them all."""
-    heard = dict.fromkeys(reading, b"")
-    give_up_at = time.monotonic() + timeout_s
-    with selectors.DefaultSelector() as waiting:
-        waiting.register(to_stdin, selectors.EVENT_WRITE)
-        for descriptor in reading:
-            waiting.register(descriptor, selectors.EVENT_READ)
-        while waiting.get_map() and time.monotonic() < give_up_at:
-            for key, _ in waiting.select(1.0):
-                if key.fd == to_stdin:
-                    with suppress(BrokenPipeError):
-                        written = os.write(to_stdin, stdin[:4096])
-                        stdin = stdin[written:]
-                        if stdin:
-                            continue
-                else:
-                    piece = os.read(key.fd, 65536)
-                    heard[key.fd] += piece
-                    if piece:
-                        continue
-                waiting.unregister(key.fd)
-                os.close(key.fd)
-        for left in [key.fd for key in waiting.get_map().values()]:
-            os.close(left)
-    return list(heard.values())
+class _Forked(subprocess.Popen[Any]):
+    """A process that another one has forked, and that in all else is like one's own child."""
+
+    def __init__(
+        self, nursery: socket.socket, message: bytes, command: Sequence[str], streams: Mapping[str, Any]
+    ) -> None:
+        self._nursery, self._message = nursery, message
+        super().__init__(command, **streams)
+
+    def _execute_child(self, *given: Any) -> None:
+        told = inspect.signature(subprocess.Popen._execute_child).bind(self, *given).arguments  # type: ignore[attr-defined]
+        pipes = [told[name] for name in ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")]
+        self._end, end = os.pipe()
+        theirs = [
+            number if descriptor == -1 else descriptor
+            for number, descriptor in enumerate((pipes[0], pipes[3], pipes[5]))
+        ]
+        socket.send_fds(self._nursery, [self._message], [*theirs, end])
+        os.close(end)
+        self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
+        self.pid = int(os.read(self._end, 64))
+        self._child_created = True
+
+    def _try_wait(self, flags: int) -> tuple[int, int]:
+        if flags & os.WNOHANG and not select.select([self._end], [], [], 0)[0]:
+            return 0, 0
+        status = int(os.read(self._end, 64))
+        os.close(self._end)
+        return self.pid, status
+
+    def _internal_poll(self, **_: Any) -> int | None:
+        if self.returncode is None and self._waitpid_lock.acquire(blocking=False):  # type: ignore[attr-defined]
+            try:
+                if self.returncode is None:
+                    pid, status = self._try_wait(os.WNOHANG)
+                    if pid:
+                        self._handle_exitstatus(status)  # type: ignore[attr-defined]
+            finally:
+                self._waitpid_lock.release()  # type: ignore[attr-defined]
+        return self.returncode
 
 
 @cache
-def _nursery() -> socket.socket:
+def _nursery(modules: tuple[str, ...]) -> socket.socket:
     """Start the process that loads the program, one for all tests of a worker; it ends when the worker does."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
@@ -97,7 +105,7 @@ def _nursery() -> socket.socket:
             "LANG": "C.UTF-8",
             "PYDANTIC_DISABLE_PLUGINS": "__all__",
         }
-        command = [sys.executable, "-P", __file__, str(theirs.fileno())]
+        command = [sys.executable, "-P", __file__, str(theirs.fileno()), *modules]
         process = subprocess.Popen(command, env=env, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
 
     def end() -> None:
@@ -111,9 +119,9 @@ def _nursery() -> socket.socket:
 # ------------------------------------------------------------------------------------- the process that has it loaded
 
 
-def _be_asked(line: socket.socket) -> bool:
+def _be_asked(line: socket.socket, modules: Sequence[str]) -> bool:
     """Answer what is asked; return true in a process that has become what was asked for, false when all is over."""
-    for name in _LOADED:
+    for name in modules:
         importlib.import_module(name)
     gc.freeze()
     while True:
@@ -137,9 +145,10 @@ def _become(asked: list[Any], descriptors: list[int]) -> bool:
     if pid:
         for descriptor in streams:
             os.close(descriptor)
-        os.write(end, b"%d " % pid)
+        os.write(end, b"%d" % pid)
         _, status = os.waitpid(pid, 0)
-        os.write(end, b"%d" % os.waitstatus_to_exitcode(status))
+        with suppress(BrokenPipeError):
+            os.write(end, b"%d" % status)
         os._exit(0)
     os.close(end)
     for number, descriptor in enumerate(streams):
@@ -153,7 +162,7 @@ def _become(asked: list[Any], descriptors: list[int]) -> bool:
 
 
 if __name__ == "__main__":
-    if _be_asked(socket.socket(fileno=int(sys.argv[1]))):
+    if _be_asked(socket.socket(fileno=int(sys.argv[1])), sys.argv[2:]):
         from alpacli.cli.entry import main
 
         sys.exit(main())

@@ -11,7 +11,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 import requests
-from tests.support.alpacli import PROGRAM, Alpacli
+from tests.support.alpacli import Alpacli
 
 from alpacli.gateway.keeping import open_book, open_keys
 from alpacli.gateway.tokens import Grant, mint, read_scopes
@@ -45,10 +45,8 @@ class Gateway:
 
     def start(self) -> None:
         with (self._root / "gateway.err").open("ab") as errors:
-            self.process = subprocess.Popen(
-                [PROGRAM, "serve", "--port", "0", *self._args],
-                env=self.alpacli.environment(),
-                cwd=self.alpacli.cwd,
+            self.process = self.alpacli.start(
+                ["serve", "--port", "0", *self._args],
                 stdout=subprocess.PIPE,
                 stderr=errors,
             )

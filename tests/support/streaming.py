@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.support.alpacli import PROGRAM, Alpacli
+from tests.support.alpacli import Alpacli
 
 _started: "list[subprocess.Popen[bytes]]" = []
 
@@ -33,10 +33,8 @@ def user_of(url: str, tmp_path: Path, **env: str) -> Alpacli:
 def start(
     user: Alpacli, *args: str, stdin: int = subprocess.DEVNULL, stdout: int = subprocess.PIPE
 ) -> "subprocess.Popen[bytes]":
-    process = subprocess.Popen(
-        [PROGRAM, "stream", *args],
-        env=user.environment(None),
-        cwd=user.cwd,
+    process = user.start(
+        ["stream", *args],
         stdin=stdin,
         stdout=stdout,
         stderr=subprocess.PIPE,
