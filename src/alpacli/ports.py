@@ -250,14 +250,15 @@ class Outcome(NamedTuple):
     """How a granted request went.
 
     ``failed`` means network, timeout or 5xx (a 4xx or 429 is an answer); ``None`` when nobody waited for the end, which
-    tells the breaker nothing. ``remaining``, ``limit`` and ``reset_at`` (Unix
-    seconds) are the ``X-RateLimit-*`` headers when the answer had them.
+    tells the breaker nothing. ``remaining``, ``limit`` and ``reset_at`` (Unix seconds) are the ``X-RateLimit-*`` headers
+    when the answer had them. ``doubtful``: it may have been sent and nothing was answered, so the server may yet see it.
     """
 
     failed: bool | None
     remaining: int | None = None
     limit: int | None = None
     reset_at: float | None = None
+    doubtful: bool = False
 
 
 class CacheStats(NamedTuple):
@@ -342,8 +343,9 @@ class Store(Protocol):
     def settle(self, rules: BudgetRules, ticket: Ticket, outcome: Outcome) -> None:
         """Report a granted request's end.
 
-        Its slot now counts from this moment (the server saw it no later), the breaker
-        learns the outcome, and the server's own count lowers ours when other programs use the same keys.
+        Its slot now counts from this moment (the server saw it no later), or, when it is doubtful, from the latest at which
+        the server can see it; the breaker learns the outcome, and the server's own count lowers ours when other programs
+        use the same keys.
         """
 
     def leave(self, rules: BudgetRules, ticket: Ticket) -> None:

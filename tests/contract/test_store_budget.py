@@ -21,12 +21,14 @@ FLIGHT_S = 4.0
 LIVENESS_S = 3.0
 RULES = BudgetRules("alpaca:{fp}", limit=4, reserve=1, window_s=WINDOW_S, breaker_failures=10**6)
 OK = Outcome(failed=False)
+GIVEN_UP = Outcome(failed=True, doubtful=True)
 
 steps = st.lists(
     st.one_of(
         st.tuples(st.just("ask"), st.integers(0, 5)),
         st.tuples(st.just("cancel"), st.integers(0, 2)),
         st.tuples(st.just("settle"), st.integers(0, 9)),
+        st.tuples(st.just("give up"), st.integers(0, 9)),
         st.tuples(st.just("sleep"), st.sampled_from([0.0, 0.01, 0.5, 1.0, 2.9, 4.0, 9.99, 10.0, 10.01])),
     ),
     max_size=120,
@@ -74,14 +76,15 @@ class History:
         settled = sum(now - at <= WINDOW_S for at in self.settled)
         return settled + sum(now - at <= WINDOW_S + FLIGHT_S for _, at in self.in_flight)
 
-    def settle(self, which: int) -> None:
+    def settle(self, which: int, outcome: Outcome = OK) -> None:
         if not self.in_flight:
             return
         ticket, granted_at = self.in_flight.pop(which % len(self.in_flight))
         now = self.clock.time()
-        self.arrivals.append(min(now, granted_at + FLIGHT_S) if self.arrives_late else granted_at)
-        self.store.settle(RULES, ticket, OK)
-        self.settled.append(now)
+        latest = granted_at + FLIGHT_S if outcome.doubtful else min(now, granted_at + FLIGHT_S)
+        self.arrivals.append(latest if self.arrives_late else granted_at)
+        self.store.settle(RULES, ticket, outcome)
+        self.settled.append(max(now, latest) if outcome.doubtful else now)
 
     def finish(self) -> None:
         """Let what was killed in flight have reached the server as late, or as early, as it can."""
@@ -105,6 +108,8 @@ def test_whatever_happens_no_window_of_the_server_holds_more_than_the_limit_and_
             history.clock.advance(number)
         elif step == "settle":
             history.settle(int(number))
+        elif step == "give up":
+            history.settle(int(number), GIVEN_UP)
         else:
             history.ask(step, int(number))
     history.finish()

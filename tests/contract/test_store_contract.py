@@ -426,6 +426,39 @@ def test_a_request_that_is_never_settled_counts_until_the_server_must_have_forgo
     assert isinstance(bench.store.admit(rules, bench.ticket()), Granted)
 
 
+@pytest.mark.parametrize("failed", [True, None], ids=["timeout", "interrupted"])
+def test_a_request_without_an_answer_counts_for_one_window_after_the_latest_moment_the_server_can_see_it(
+    bench: Bench, failed: bool | None
+) -> None:
+    """It may lie in the buffer of a server that is stalled, long after its sender gave up."""
+    rules = bench.rules(limit=1, reserve=0, window_s=U)
+    doubtful = bench.ticket()
+    assert isinstance(bench.store.admit(rules, doubtful), Granted)
+    bench.sleep(U)
+    bench.store.settle(rules, doubtful, Outcome(failed, doubtful=True))
+    bench.sleep(1.2 * U)
+    early = bench.ticket(urgent=True)
+    wait = bench.store.admit(rules, early)
+    assert isinstance(wait, Wait)
+    assert U < wait.earliest_s <= 2.8 * U + 0.01
+    bench.store.leave(rules, early)
+    bench.sleep(3 * U)
+    assert isinstance(bench.store.admit(rules, bench.ticket()), Granted)
+
+
+def test_a_request_that_is_given_up_after_its_time_in_flight_counts_from_then(bench: Bench) -> None:
+    rules = bench.rules(limit=1, reserve=0, window_s=4 * U)
+    doubtful = bench.ticket()
+    bench.store.admit(rules, doubtful)
+    bench.sleep(FLIGHT_S + 3 * U)
+    bench.store.settle(rules, doubtful, Outcome(failed=True, doubtful=True))
+    bench.sleep(1.4 * U)
+    next_one = bench.ticket()
+    assert isinstance(bench.store.admit(rules, next_one), Wait)
+    bench.sleep(2.8 * U)
+    assert isinstance(bench.store.admit(rules, next_one), Granted)
+
+
 def test_a_slow_request_counts_from_its_end(bench: Bench) -> None:
     rules = bench.rules(limit=1, reserve=0, window_s=3 * U)
     slow = bench.ticket()

@@ -324,11 +324,11 @@ class Pipeline:
             response: Response = yield Send(request)
         except (RequestTimeout, ConnectionLost) as error:
             failure: AlpacliError | None = error
-            outcome = Outcome(failed=True)
+            outcome = Outcome(failed=True, doubtful=not error.nothing_sent)
             good = None
         except BaseException:
             # Interrupted: the request may be on its way, so its slot stays counted, and the breaker learns nothing.
-            self.store.settle(self.rules, ticket, Outcome(failed=None))
+            self.store.settle(self.rules, ticket, Outcome(failed=None, doubtful=True))
             raise
         else:
             now = self._clock.time()

@@ -1,9 +1,12 @@
 """The numbers and namings that both stores share, so that they give the same answers.
 
-The budget's proof rests on two of them. A request occupies its slot from the grant until one window after ``settle``,
-because the server counted it somewhere in between; one that is never settled (its process was killed) until one window
-after ``FLIGHT_S``, the latest moment at which the server can still have seen it. So whatever window the server looks at,
-the request granted last in it was granted while all the others still held their slots.
+The budget's promise is what the server sees: in no window of its clock does it take in more than the limit, however late a
+request reaches it, as long as that is at most ``FLIGHT_S`` after its grant (its answer may take longer).
+
+The proof: a request occupies its slot from the grant until one window after the server can have counted it, at the latest.
+That is its answer (``settle``). One without an answer may lie in the buffer of a server that is stalled, and be counted
+after its sender gave up or was killed: its slot is kept until one window after ``FLIGHT_S``. So whatever window the server
+looks at, the request granted last in it was granted while all the others still held their slots.
 """
 
 from typing import Final
@@ -12,7 +15,7 @@ KEEP_S: Final = 86400.0
 """How long an entry is kept: ``--max-age`` can ask for one much older than its usual lifetime."""
 
 FLIGHT_S: Final = 20.0
-"""An unsettled request has reached the server within this time, or never will (connect 5 s + read 10 s + slack)."""
+"""A request has reached the server within this time after its grant, or never will (connect 5 s + read 10 s + slack)."""
 
 LIVENESS_S: Final = 3.0
 """A waiting ticket that has not asked again for this long belongs to a killed process."""
@@ -45,6 +48,11 @@ FOREIGN_SKEW_S: Final = 2.0
 def scope_of(key: str) -> str:
     """Return the account's prefix of a key: ``alpaca:{FP}:orders:all`` -> ``alpaca:{FP}``."""
     return key[: key.find("}") + 1] or key
+
+
+def seen_by(granted_at: float | None, now: float, flight_s: float) -> float:
+    """Return the latest moment at which the server sees a request that got no answer; a grant not known is of now."""
+    return max(now, (now if granted_at is None else min(granted_at, now)) + flight_s)
 
 
 def share(limit: int, reserve: int, cap: int | None) -> tuple[int, int]:

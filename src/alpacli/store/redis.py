@@ -208,6 +208,7 @@ class RedisStore:
             "" if outcome.failed is None else _flag(outcome.failed),
             *("" if number is None else _number(number) for number in told),
             _number(FOREIGN_SKEW_S),
+            _flag(outcome.doubtful),
         )
 
     def leave(self, rules: BudgetRules, ticket: Ticket) -> None:

@@ -190,20 +190,20 @@ local function others()
   if now < foreign_until and foreign_until <= now + window + 1 then return foreign end
   return 0
 end
-local function no_later_than_now(key)
-  for _, member in ipairs(redis.call('ZRANGEBYSCORE', key, '(' .. text(now), '+inf')) do
+local function no_later_than(latest, key)
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', key, '(' .. text(latest), '+inf')) do
     redis.call('ZADD', key, text(now), member)
   end
 end
 local function occupied()
   redis.call('ZREMRANGEBYSCORE', SENT, '-inf', '(' .. text(now - window))
   redis.call('ZREMRANGEBYSCORE', FLYING, '-inf', '(' .. text(now - window - flight))
-  no_later_than_now(SENT)
-  no_later_than_now(FLYING)
+  no_later_than(now + flight, SENT)
+  no_later_than(now, FLYING)
   return redis.call('ZCARD', SENT) + redis.call('ZCARD', FLYING)
 end
-local function sent(member)
-  redis.call('ZADD', SENT, text(now), text(now) .. ' ' .. member)
+local function sent(member, at)
+  redis.call('ZADD', SENT, text(at), text(now) .. ' ' .. member)
   keep(SENT)
 end
 local function breaker_wait(ticket)
@@ -283,7 +283,7 @@ if used + ahead < slots and turn == 0 then
   redis.call('HDEL', WAITING, id)
   if redis.call('ZADD', FLYING, text(now), id) == 0 then
     -- Granted before and never settled: that request counts too.
-    sent(id)
+    sent(id, now)
   end
   keep(FLYING)
   local minute = math.floor(now / 60)
@@ -313,14 +313,18 @@ return {'wait', text(pause), ahead, text(earliest)}
 """
 )
 
-# ARGV 13..17: failed, remaining, limit, reset_at (each '' when not known), skew
+# ARGV 13..18: failed, remaining, limit, reset_at (each '' when not known), skew, doubtful
 SETTLE: Final = (
     _BUDGET
     + """
 local failed, unknown, remaining, told = ARGV[13] == '1', ARGV[13] == '', tonumber(ARGV[14]), tonumber(ARGV[15])
 local reset, skew = tonumber(ARGV[16]), tonumber(ARGV[17])
+local seen_by = now
+if ARGV[18] == '1' then
+  seen_by = math.max(now, math.min(tonumber(redis.call('ZSCORE', FLYING, id) or now), now) + flight)
+end
 redis.call('ZREM', FLYING, id)
-sent(id)
+sent(id, seen_by)
 
 if open > 0 then
   if probe == id and unknown then

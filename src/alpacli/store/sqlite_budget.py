@@ -8,7 +8,7 @@ import sqlite3
 from typing import Any, Final, Literal, NamedTuple
 
 from alpacli.ports import BudgetRules, Granted, LimitsReport, Outcome, Refused, Ticket, Wait, Waiting
-from alpacli.store.policy import LONGEST_WAIT_S, MARGIN_S, TURN_S, foreign_until, free_at, share
+from alpacli.store.policy import LONGEST_WAIT_S, MARGIN_S, TURN_S, foreign_until, free_at, seen_by, share
 
 _SELECT_BUDGET: Final = (
     "SELECT foreign_n, foreign_until, cap, failures, open_until, probe, probe_until FROM budget WHERE scope = ?"
@@ -75,8 +75,8 @@ class SqliteBudget(NamedTuple):
 
     def _occupied(self, db: sqlite3.Connection, now: float, rules: BudgetRules) -> int:
         """Count our own slots, after freeing the old ones. Stamps of a clock that was set back count from now."""
-        sent = _counted(db, "sent", rules.scope, now - rules.window_s, now)
-        return sent + _counted(db, "flying", rules.scope, now - rules.window_s - self.flight_s, now)
+        sent = _counted(db, "sent", rules.scope, now - rules.window_s, now, now + self.flight_s)
+        return sent + _counted(db, "flying", rules.scope, now - rules.window_s - self.flight_s, now, now)
 
     def _breaker_wait(self, now: float, rules: BudgetRules, open_until: float, probe: str, probe_until: float) -> float:
         """Return how long an open breaker still refuses; 0 when a probe may go. No wait is longer than its own rule."""
@@ -116,8 +116,13 @@ class SqliteBudget(NamedTuple):
 
     def settle(self, db: sqlite3.Connection, now: float, rules: BudgetRules, ticket: Ticket, outcome: Outcome) -> None:
         scope = rules.scope
+        at = now
+        if outcome.doubtful:
+            mine = (scope, ticket.id)
+            (granted_at,) = db.execute("SELECT max(at) FROM flying WHERE scope = ? AND id = ?", mine).fetchone()
+            at = seen_by(granted_at, now, self.flight_s)
         db.execute("DELETE FROM flying WHERE scope = ? AND id = ?", (scope, ticket.id))
-        db.execute("INSERT INTO sent VALUES (?, ?)", (scope, now))
+        db.execute("INSERT INTO sent VALUES (?, ?)", (scope, at))
         row = tuple(db.execute(_SELECT_BUDGET, (scope,)).fetchone() or _NEW)
         foreign, until, cap, failures, open_until, probe, probe_until = row
 
@@ -194,14 +199,14 @@ class SqliteBudget(NamedTuple):
         )
 
 
-def _counted(db: sqlite3.Connection, table: str, scope: str, oldest: float, now: float) -> int:
-    """Count an account's rows of a table, after deleting the old ones and dating those of the future from now."""
+def _counted(db: sqlite3.Connection, table: str, scope: str, oldest: float, now: float, latest: float) -> int:
+    """Count an account's rows of a table, after deleting the old ones; those later than can be date from now."""
     mine = f"FROM {table} WHERE scope = ?"
     count, first, last = db.execute(f"SELECT count(*), min(at), max(at) {mine}", (scope,)).fetchone()
     if count and first < oldest:
         count -= db.execute(f"DELETE {mine} AND at < ?", (scope, oldest)).rowcount
-    if count and last > now:
-        db.execute(f"UPDATE {table} SET at = ? WHERE scope = ? AND at > ?", (now, scope, now))  # noqa: S608 # one of two names
+    if count and last > latest:
+        db.execute(f"UPDATE {table} SET at = ? WHERE scope = ? AND at > ?", (now, scope, latest))  # noqa: S608 # one of two names
     return int(count)
 
 

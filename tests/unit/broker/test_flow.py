@@ -23,6 +23,7 @@ from alpacli.errors import (
     UsageError,
 )
 from alpacli.ports import BudgetRules, Granted, Outcome, Request, Response, SystemClock, SystemRandomness, Ticket
+from alpacli.store.policy import FLIGHT_S
 from alpacli.store.sqlite import SqliteStore
 
 SCOPE = "alpaca:{test}"
@@ -318,6 +319,33 @@ def test_five_failures_open_the_breaker_and_one_probe_closes_it(make: Make, cloc
     assert client.limits().breaker == "closed"
 
 
+@pytest.mark.parametrize("failure", [RequestTimeout("no answer"), LOST], ids=["timeout", "reset"])
+def test_a_request_without_an_answer_keeps_its_slot_while_the_server_may_yet_see_it(
+    make: Make, clock: ManualClock, failure: Exception
+) -> None:
+    client = make(failure)
+    with pytest.raises(type(failure)):
+        client.create_watchlist("once")
+    clock.advance(FLIGHT_S + 59)
+    assert client.limits().used == 1
+    clock.advance(2)
+    assert client.limits().used == 0
+
+
+def test_a_request_that_found_no_connection_counts_for_a_window_like_one_that_was_answered(
+    make: Make, clock: ManualClock
+) -> None:
+    failure = ConnectionLost("connection refused")
+    failure.nothing_sent = True
+    client = make(failure)
+    with pytest.raises(ConnectionLost):
+        client.create_watchlist("never")
+    clock.advance(59)
+    assert client.limits().used == 1
+    clock.advance(2)
+    assert client.limits().used == 0
+
+
 @pytest.mark.parametrize("body", [b"", b"<html>hello</html>", b'{"id": ', b'["wrong"]', b'{"id": 1, "cash": {}}'])
 def test_an_answer_that_cannot_be_read_is_reported_once_and_not_cached(make: Make, body: bytes) -> None:
     client = make(answer(body), GOOD)
@@ -370,10 +398,13 @@ def test_deleting_what_never_was_is_not_found(make: Make) -> None:
         client.delete_watchlist("3174d6df-7726-44b4-a5bd-7fda5ae6e009")
 
 
-def test_an_interrupted_request_keeps_its_slot_counted(make: Make) -> None:
+def test_an_interrupted_request_keeps_its_slot_counted_while_the_server_may_yet_see_it(
+    make: Make, clock: ManualClock
+) -> None:
     client = make(GOOD, before=_interrupt)
     with pytest.raises(KeyboardInterrupt):
         client.get_account()
+    clock.advance(FLIGHT_S + 59)
     report = client.limits()
     assert report.used == 1
     assert report.breaker == "closed"

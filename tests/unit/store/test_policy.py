@@ -2,7 +2,7 @@
 
 import pytest
 
-from alpacli.store.policy import FOREIGN_SKEW_S, foreign_until, free_at, scope_of, share
+from alpacli.store.policy import FOREIGN_SKEW_S, foreign_until, free_at, scope_of, seen_by, share
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,23 @@ from alpacli.store.policy import FOREIGN_SKEW_S, foreign_until, free_at, scope_o
 )
 def test_a_key_belongs_to_the_account_in_its_braces(key: str, scope: str) -> None:
     assert scope_of(key) == scope
+
+
+@pytest.mark.parametrize(
+    ("granted_at", "expected"),
+    [
+        (100.0, 120.0),
+        (95.0, 115.0),
+        (80.0, 100.0),
+        (40.0, 100.0),  # given up after its time in flight: somewhere in between
+        (101.0, 120.0),  # the clock was set back
+        (None, 120.0),  # the store that granted it has lost it
+    ],
+)
+def test_a_request_without_an_answer_is_seen_within_its_time_in_flight_after_its_grant(
+    granted_at: float | None, expected: float
+) -> None:
+    assert seen_by(granted_at, 100.0, 20.0) == expected
 
 
 @pytest.mark.parametrize(

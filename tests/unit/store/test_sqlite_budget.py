@@ -11,6 +11,7 @@ from alpacli.store.sqlite import SqliteStore
 
 OK = Outcome(failed=False)
 FAILED = Outcome(failed=True)
+GIVEN_UP = Outcome(failed=True, doubtful=True)
 
 
 class SetClock(ManualClock):
@@ -78,6 +79,36 @@ def test_one_in_flight_is_taken_to_end_now_and_a_lost_one_when_it_must_have_ende
     desk.clock.advance(FLIGHT_S + 2.0)
     assert waits(desk.ask("late")) == pytest.approx(8.0 + MARGIN_S)
     desk.clock.advance(8.001)
+    assert desk.used == 0
+
+
+def test_one_that_was_given_up_counts_for_exactly_one_window_after_its_time_in_flight() -> None:
+    desk = Desk(limit=1)
+    assert isinstance(desk.ask("given up"), Granted)
+    desk.clock.advance(15.0)
+    desk.settle("given up", GIVEN_UP)
+    assert waits(desk.ask()) == pytest.approx(FLIGHT_S - 15.0 + 10.0 + MARGIN_S)
+    desk.clock.advance(FLIGHT_S - 15.0 + 10.0)
+    assert desk.used == 1
+    desk.clock.advance(0.001)
+    assert desk.used == 0
+
+
+def test_one_that_was_given_up_late_counts_for_exactly_one_window_from_then(desk: Desk) -> None:
+    assert isinstance(desk.ask("given up"), Granted)
+    desk.clock.advance(FLIGHT_S + 5.0)
+    desk.settle("given up", GIVEN_UP)
+    desk.clock.advance(10.0)
+    assert desk.used == 1
+    desk.clock.advance(0.001)
+    assert desk.used == 0
+
+
+def test_one_that_was_given_up_and_whose_grant_is_lost_counts_as_if_granted_now(desk: Desk) -> None:
+    desk.settle("of another file", GIVEN_UP)
+    desk.clock.advance(FLIGHT_S + 10.0)
+    assert desk.used == 1
+    desk.clock.advance(0.001)
     assert desk.used == 0
 
 
@@ -198,15 +229,15 @@ def test_a_probe_that_is_lost_gives_way_to_another_and_a_little_less_clock_chang
     assert desk.ask() == Granted(probe=True)
 
 
-@pytest.mark.parametrize("settled", [True, False])
-def test_what_was_sent_on_a_clock_that_was_set_back_counts_from_now(settled: bool) -> None:
+@pytest.mark.parametrize("end", [OK, GIVEN_UP, None], ids=["answered", "given up", "in flight"])
+def test_what_was_sent_on_a_clock_that_was_set_back_counts_from_now(end: Outcome | None) -> None:
     desk = Desk()
     assert isinstance(desk.ask("one"), Granted)
-    if settled:
-        desk.settle("one")
+    if end is not None:
+        desk.settle("one", end)
     desk.clock.set_back(5000.0)
     assert desk.used == 1
-    desk.clock.advance(10.0 if settled else 10.0 + FLIGHT_S)
+    desk.clock.advance(10.0 + FLIGHT_S if end is None else 10.0)
     assert desk.used == 1
     desk.clock.advance(0.001)
     assert desk.used == 0
