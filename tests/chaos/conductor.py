@@ -10,16 +10,15 @@ import ctypes
 import json
 import os
 import random
-import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from bisect import bisect_left
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,12 +27,14 @@ from tests.support.valkey import Server, free_port
 
 from alpacli.store.journal import Journal
 
+_NAMES: Final = ("cli-", "lib-", "gate-")
+"""How the client order IDs begin that the commands, the trader and the caller choose."""
 LIMIT: Final = 60
 RESERVE: Final = 12
 WINDOW_S: Final = 5.0
+_BREAKER_S: Final = 2.0
 _KEY: Final = "PKCHAOS00000000000001"
 _PR_SET_PDEATHSIG: Final = 1
-_LOGGED: Final = re.compile(r'^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}) \S+ "(\S+) (\S+) HTTP/1.1" (\d{3})')
 NETWORK: Final[Sequence[Mapping[str, object]]] = (
     {"kind": "drop", "times": 2},
     {"kind": "drop", "how": "frame", "times": 1},
@@ -49,10 +50,13 @@ NETWORK: Final[Sequence[Mapping[str, object]]] = (
 
 
 class Part:
-    """A process that is started again whenever it has ended; what it says is kept."""
+    """A process that is started again whenever it has ended; what it says is kept. ``port`` is where it listens."""
 
-    def __init__(self, name: str, command: Sequence[str], env: Mapping[str, str], folder: Path) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], env: Mapping[str, str], folder: Path, port: int | None = None
+    ) -> None:
         self.name = name
+        self.port = port
         self._command, self._env, self._folder = command, env, folder
         self.process: subprocess.Popen[bytes] | None = None
         self.codes: Counter[int] = Counter()
@@ -72,6 +76,13 @@ class Part:
                 stderr=err,
                 preexec_fn=_die_with_parent,  # noqa: PLW1509 - one call to prctl, and no other way to die with the parent
             )
+
+    @property
+    def is_up(self) -> bool:
+        if self.port is None:
+            return self.process is not None
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
     def has_ended(self) -> bool:
         if self.process is not None and self.process.poll() is not None:
@@ -147,7 +158,7 @@ class Day:
                 "ALPACLI_RATE_LIMIT": str(LIMIT),
                 "ALPACLI_RATE_RESERVE": str(RESERVE),
                 "ALPACLI_RATE_WINDOW": str(WINDOW_S),
-                "ALPACLI_BREAKER_OPEN": "2",
+                "ALPACLI_BREAKER_OPEN": str(_BREAKER_S),
                 "ALPACLI_HUB_LINGER": "0.5",
                 "PYTHONPATH": str(Path(__file__).parents[2]),
             },
@@ -159,11 +170,16 @@ class Day:
         assert reset.code == 0, reset.errors
         env = self.user.environment()
         self.exchange = self._part(
-            "exchange", [PROGRAM, "sim", "serve", "--port", str(self._port), "--verbose"], {**env, **exchange_state}
+            "exchange",
+            [sys.executable, "-m", "tests.chaos.exchange", str(self._port), str(self.root / "taken-in")],
+            {**env, **exchange_state},
+            self._port,
         )
         _until(self._answers, 60)
         actor = [sys.executable, "-m", "tests.chaos.actors"]
-        self.gateway = self._part("gateway", [PROGRAM, "serve", "--port", str(self._gateway_port), "--quiet"], env)
+        self.gateway = self._part(
+            "gateway", [PROGRAM, "serve", "--port", str(self._gateway_port), "--quiet"], env, self._gateway_port
+        )
         self.clients = [
             self._part("reader-1", [*actor, "read", str(self.root / "reader-1.told")], env),
             self._part("reader-2", [*actor, "read", str(self.root / "reader-2.told")], env),
@@ -192,8 +208,8 @@ class Day:
         self.redis.kill()
         self._short.unlink(missing_ok=True)
 
-    def _part(self, name: str, command: Sequence[str], env: Mapping[str, str]) -> Part:
-        return Part(name, command, env, self.root)
+    def _part(self, name: str, command: Sequence[str], env: Mapping[str, str], port: int | None = None) -> Part:
+        return Part(name, command, env, self.root, port)
 
     def _answers(self) -> bool:
         with contextlib.suppress(OSError), urllib.request.urlopen(self.url + "/sim/faults", timeout=1) as answer:
@@ -233,7 +249,8 @@ class Day:
             self._take(name, process)
 
     def _take(self, name: str, process: "subprocess.Popen[bytes]") -> None:
-        _, err = process.communicate()
+        out, err = process.communicate()
+        self._keep("commands", out, err)
         action, _, subject = name.partition(" ")
         if process.returncode == 0:
             (self.placed if action in ("buy", "sell") else self.canceled).add(subject)
@@ -241,6 +258,12 @@ class Day:
             self.bad_ends.append(f"{name}: exit {process.returncode}: {err[-500:].decode(errors='replace')}")
         if b"Traceback" in err:
             self.bad_ends.append(f"{name}: {err[-500:].decode(errors='replace')}")
+
+    def _keep(self, name: str, out: bytes, err: bytes) -> None:
+        """Put what a command said where tracebacks and secrets are looked for."""
+        for kind, said in (("out", out), ("err", err)):
+            with (self.root / f"{name}.{kind}").open("ab") as file:
+                file.write(said)
 
     def _command(self) -> None:
         """Place or cancel an order through the command line, which may be killed like everybody."""
@@ -253,23 +276,28 @@ class Day:
             words = ["cancel", subject]
             name = f"cancel {subject}"
         else:
-            subject, side = f"cli-{self._orders}", self.dice.choice(("buy", "buy", "sell"))
-            price = "1" if side == "buy" else "900"
-            words = [side, "F", "1", "--limit", price, "--client-order-id", subject]
+            subject = f"cli-{self._orders}"
+            # Far from the market, and one side of each symbol: nothing trades, and nothing is refused.
+            side, symbol, price = self.dice.choice((("buy", "F", "1"), ("buy", "F", "1"), ("sell", "PFE", "100")))
+            words = [side, symbol, "1", "--limit", price, "--client-order-id", subject]
             name = f"{side} {subject}"
         process = subprocess.Popen(
             [PROGRAM, *words, "--max-wait", "5", "--timeout", "2"],
             env=self.user.environment(),
             cwd=self.root,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             preexec_fn=_die_with_parent,  # noqa: PLW1509 - as above
         )
         self._commands.append((name, process))
 
     def _fault(self) -> None:
-        kinds: list[tuple[str, Callable[[], bool]]] = [
+        kind, strike = self.dice.choice(self._kinds())
+        self.faults[kind] += strike()
+
+    def _kinds(self) -> list[tuple[str, Callable[[], bool]]]:
+        return [
             ("exchange killed", lambda: self._kill(self.exchange)),
             ("exchange paused", lambda: self._pause(self.exchange)),
             ("gateway killed", lambda: self._kill(self.gateway)),
@@ -283,11 +311,15 @@ class Day:
             ("command killed", self._kill_command),
             ("network", self._network),
         ]
-        kind, strike = self.dice.choice(kinds)
-        self.faults[kind] += strike()
+
+    def _can_strike(self, part: Part) -> bool:
+        """Tell whether it is a fault for it now; who is starting is mostly left alone, or a slow machine never starts it."""
+        if part.process is None or self._is_struck(part.name):
+            return False
+        return part.is_up or self.dice.random() < 0.2
 
     def _kill(self, part: Part) -> bool:
-        if part.process is None or self._is_struck(part.name):
+        if not self._can_strike(part):
             return False
         part.kill()
 
@@ -299,7 +331,7 @@ class Day:
         return True
 
     def _pause(self, part: Part) -> bool:
-        if part.process is None or self._is_struck(part.name):
+        if not self._can_strike(part):
             return False
         part.signal(signal.SIGSTOP)
         self._later(part.name, lambda: part.signal(signal.SIGCONT), 3.0)
@@ -369,23 +401,26 @@ class Day:
 
         ``settle_s`` is how long to wait before the last question: after two minutes no order may be in doubt any more.
         """
-        yield "faults were injected", "" if sum(self.faults.values()) else "none: this run proves nothing"
+        idle = [kind for kind, _ in self._kinds() if not self.faults[kind]]
+        enough = sum(self.faults.values()) and not (settle_s and idle)
+        yield "faults were injected", "" if enough else f"none of {', '.join(idle)}: this run proves too little"
         for part in self.clients:
             part.stop()
         while self._commands:
             self._go_on_with_commands()
         self.gateway.stop()
-        time.sleep(settle_s)
+        time.sleep(max(settle_s, 2 * _BREAKER_S))
         unresolved = self.user("orders", "--unresolved", "--json", "--max-wait", "30")
+        self._keep("unresolved", unresolved.out, unresolved.err)
         yield "unresolved orders can be asked for", "" if unresolved.code in (0, 7) else unresolved.errors
         doubtful = {row["client_order_id"]: row["outcome"] for row in json.loads(unresolved.out or b"[]")}
+        yield from self._budget()
         book = self._book()
         yield from self._orders_add_up(book, doubtful, settled=settle_s > 0)
         verdict = self.user("audit", "verify", "--json")
         yield "the audit chain verifies", "" if verdict.code == 0 else verdict.text + verdict.errors
         yield "nobody ended in a way of its own", "; ".join((*self.bad_ends, *self._odd_codes(), *self._tracebacks()))
         self.exchange.stop()
-        yield from self._budget()
         left = [] if _until(lambda: not self._of_ours(), 20) else self._of_ours()
         yield "no process is left", "; ".join(f"{pid}: {_read(f'/proc/{pid}/cmdline')!r}" for pid in left)
         self.redis.kill()
@@ -423,21 +458,26 @@ class Day:
             if line.get("outcome") and line.get("action") in ("place", "resolve")
         }
         told = [
-            json.loads(line)
+            {"who": path.stem, **json.loads(line)}
             for path in self.root.glob("*.told")
             for line in path.read_text().splitlines()
             if line.endswith("}")
         ]
         placed = self.placed | {item["name"] for item in told if item["what"] == "placed"}
         canceled = self.canceled | {item["name"] for item in told if item["what"] == "canceled"}
-        self.figures = {
+        self.figures |= {
             "orders sent": len(sent),
             "on the book": len(book),
             "reads": sum(i["what"] == "read" for i in told),
         }
-        yield "orders were placed", "" if len(book) > 1 else f"only {len(book)}: this run proves nothing"
+        yield "everybody got something done", ", ".join(self._idle(told, book))
+        yield (
+            "no order was refused: nothing was wrong with one",
+            ", ".join(n for n in sent if outcomes.get(n) == "refused"),
+        )
         yield "no order is there twice", ", ".join(name for name, rows in book.items() if len(rows) > 1)
         yield "nothing is on the book that no journal knows", ", ".join(book.keys() - sent)
+        yield "nothing is on the book that nobody asked for", ", ".join(n for n in book if not n.startswith(_NAMES))
         yield "every order that was said to be placed is there", ", ".join(placed - book.keys())
         missing = sent - book.keys()
         lost = [name for name in missing if outcomes.get(name) == "placed"]
@@ -460,8 +500,19 @@ class Day:
         ]
         yield "every order that was said to be canceled is", ", ".join(open_still)
 
+    def _idle(
+        self, told: Sequence[Mapping[str, Any]], book: Mapping[str, Sequence[Mapping[str, Any]]]
+    ) -> Iterator[str]:
+        """Return who did nothing that a proof could be about: readers, streams, and who places orders."""
+        read = {item["who"] for item in told if item["what"] == "read"}
+        yield from (who for who in ("reader-1", "reader-2", "caller") if who not in read)
+        yield from (who for who in ("stream", "updates") if not _read(str(self.root / f"{who}.out")))
+        sides = {rows[0]["side"] for rows in book.values()}
+        yield from (f"orders to {side}" for side in ("buy", "sell") if side not in sides)
+        yield from (f"orders {start}" for start in _NAMES if not any(name.startswith(start) for name in book))
+
     def _odd_codes(self) -> Iterator[str]:
-        for part in (*self.clients, self.gateway):
+        for part in (*self.clients, self.gateway, self.exchange):
             odd = {code: n for code, n in part.codes.items() if code not in (0, -9, -15, 3, 4, 5, 6, 130)}
             if odd:
                 said = _read(str(self.root / f"{part.name}.err"))[-600:].decode(errors="replace")
@@ -475,13 +526,16 @@ class Day:
                 yield f"{path.name}: {text[at : at + 1500]}"
 
     def _budget(self) -> Iterator[tuple[str, str]]:
-        """Count in the exchange's own log, which has what it answered, in every window of the budget's length."""
-        times = sorted(
-            datetime.strptime(match[1], "%Y-%m-%d %H:%M:%S.%f").timestamp()  # noqa: DTZ007 # the log has local time
-            for line in (self.root / "exchange.err").read_text(errors="replace").splitlines()
-            if (match := _LOGGED.match(line)) and not match[3].startswith("/sim/")
-        )
-        fullest = max((bisect_left(times, at + WINDOW_S) - place for place, at in enumerate(times)), default=0)
+        """Count what the exchange took in, at the moment it did, in every window of the budget's length.
+
+        Each request counts: also one whose client had left, and one that a killed exchange never answered. There is no
+        slack: the budget promises this count as long as nothing is on its way for longer than ``FLIGHT_S``, and nobody is
+        paused for nearly so long. What the conductor asks itself is not in it.
+        """
+        lines = [line.split(" ", 2) for line in (self.root / "taken-in").read_text().splitlines()]
+        times = sorted(int(at) for at, _method, path in lines if not path.startswith("/sim/"))
+        window = int(WINDOW_S * 1_000_000)
+        fullest = max((bisect_right(times, at + window) - place for place, at in enumerate(times)), default=0)
         self.figures |= {"requests": len(times), "fullest window": fullest}
         yield (
             "the budget was not exceeded",

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 from tests.support import loaded
@@ -456,6 +457,48 @@ def test_eight_processes_never_exceed_any_window_and_all_get_their_turn(machine:
     fullest = max(sum(1 for at in arrivals if start <= at < start + window) for start in arrivals)
     assert fullest <= limit - reserve
     assert len(arrivals) == 8 * each > 3 * (limit - reserve)
+
+
+def test_a_server_that_stalls_and_wakes_sees_no_more_than_the_limit(machine: Machine) -> None:
+    """What its clients gave up lies in the kernel's buffers, and all of it is taken in when the server goes on."""
+    limit, window_s = 4, 0.8
+    port, book = free_port(), machine.folder / "taken-in"
+    env = {**machine.env, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-m", "tests.chaos.exchange", str(port), str(book)]
+    rules = {"RATE_LIMIT": limit, "RATE_RESERVE": 0, "RATE_WINDOW": window_s, "BREAKER_OPEN": 0.1}
+    read = ("account", "--refresh", "--timeout", "0.1", "--max-wait", "0")
+    with subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as exchange:
+        try:
+            ask_for_faults(port)
+            exchange.send_signal(signal.SIGSTOP)
+            stalled_until = time.monotonic() + 3 * window_s
+            codes = set[int]()
+            while time.monotonic() < stalled_until or 5 not in codes:
+                done = machine.run(
+                    *read,
+                    ALPACA_BASE_URL=f"http://127.0.0.1:{port}",
+                    **{f"ALPACLI_{name}": str(value) for name, value in rules.items()},
+                )
+                codes.add(done.code)
+            assert codes == {5, 6}
+            exchange.send_signal(signal.SIGCONT)
+            ask_for_faults(port)  # the last in the line: what lay there before it is taken in
+        finally:
+            exchange.kill()
+    assert book.read_text().count("/v2/account") == limit
+
+
+def ask_for_faults(port: int) -> None:
+    """Ask for something that is no request of ours, as soon as the exchange answers."""
+    give_up_at = time.monotonic() + 60
+    while True:
+        try:
+            with urlopen(f"http://127.0.0.1:{port}/sim/faults", timeout=30) as answer:
+                answer.read()
+                return
+        except OSError:
+            assert time.monotonic() < give_up_at
+            time.sleep(0.05)
 
 
 def test_a_reader_that_polls_cannot_use_the_trading_reserve(machine: Machine, origin: Origin) -> None:
