@@ -8,14 +8,13 @@ import re
 import select
 import signal
 import struct
-import subprocess
 import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.support.alpacli import DEADLINE_S, PROGRAM, Alpacli
+from tests.support.alpacli import DEADLINE_S, Alpacli
 from tests.support.origin import Origin, Reply
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>]|\x1b\][^\x07]*\x07")
@@ -47,16 +46,8 @@ def on_terminal(
     """Run on a terminal of its own; ``act(text so far, terminal, pid)`` is called whenever something appears."""
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
-    environment = user.environment({"TERM": "xterm-256color", **(env or {})})
-    process = subprocess.Popen(
-        [PROGRAM, *args],
-        env=environment,
-        cwd=user.cwd,
-        stdin=follower,
-        stdout=follower,
-        stderr=follower,
-        start_new_session=True,
-    )
+    environment = {"TERM": "xterm-256color", **(env or {})}
+    process = user.start(args, environment, stdin=follower, stdout=follower, stderr=follower, start_new_session=True)
     os.close(follower)
     seen = bytearray()
     deadline = time.monotonic() + DEADLINE_S

@@ -21,34 +21,40 @@ from contextlib import suppress
 from functools import cache
 from typing import Any, Final
 
-_PLAIN: Final = {"HOME", "PATH", "LANG", "REDIS_URL", "XDG_RUNTIME_DIR"}
+_PLAIN: Final = {"HOME", "PATH", "LANG", "PYTHON_KEYRING_BACKEND", "REDIS_URL", "TERM", "XDG_RUNTIME_DIR"}
 _OURS: Final = ("ALPACA_", "ALPACLI_", "APCA_")
 _LARGEST: Final = 100_000
 _COMMANDS: Final = (
-    "alpacli.broker.client", "alpacli.broker.outcomes", "alpacli.cli.app", "alpacli.cli.entry", "alpacli.cli.output",
-    "alpacli.cli.read", "alpacli.cli.run", "alpacli.cli.simulate", "alpacli.cli.stream", "alpacli.cli.trade",
-    "alpacli.render.machine", "alpacli.runtime", "alpacli.sim.rest", "alpacli.sim.sockets", "alpacli.sim.transport",
+    "alpacli.broker.client", "alpacli.broker.outcomes", "alpacli.broker.trading", "alpacli.cli.app", "alpacli.cli.entry",
+    "alpacli.cli.output", "alpacli.cli.read", "alpacli.cli.run", "alpacli.cli.simulate", "alpacli.cli.stream",
+    "alpacli.cli.trade", "alpacli.history.sync", "alpacli.render.machine", "alpacli.runtime", "alpacli.sim.rest",
+    "alpacli.sim.sockets", "alpacli.sim.transport", "alpacli.store.halt", "alpacli.store.journal",
     "alpacli.store.resilient", "alpacli.store.sqlite", "alpacli.store.sqlite_budget", "alpacli.streams.local", "csv",
-    "importlib.resources", "pydantic.type_adapter", "requests", "typer._adapters",
+    "importlib.resources", "pydantic.plugin._loader", "pydantic.type_adapter", "requests", "rich.table",
+    "typer._adapters", "typer.rich_utils",
 )  # fmt: skip
+_MARKET: Final = (*_COMMANDS, "alpacli.cli.export", "alpacli.cli.market", "alpacli.history.market", "pyarrow.compute")
 _SERVERS: Final = (
     "alpacli.cli.app", "alpacli.cli.entry", "alpacli.cli.gateway", "alpacli.cli.run", "alpacli.cli.simulate",
-    "alpacli.gateway.app", "alpacli.gateway.protocol", "alpacli.gateway.serving", "alpacli.runtime",
-    "alpacli.sim.server", "alpacli.store.resilient", "alpacli.store.sqlite", "alpacli.store.sqlite_budget",
-    "typer._adapters", "uvicorn.lifespan.on", "uvicorn.loops.asyncio", "uvicorn.protocols.http.httptools_impl",
+    "alpacli.gateway.app", "alpacli.gateway.opening", "alpacli.gateway.protocol", "alpacli.gateway.serving",
+    "alpacli.runtime", "alpacli.sim.server", "alpacli.store.resilient", "alpacli.store.sqlite",
+    "alpacli.store.sqlite_budget", "pydantic.v1", "requests", "typer._adapters", "uvicorn.lifespan.on",
+    "uvicorn.loops.asyncio", "uvicorn.protocols.http.httptools_impl",
     "uvicorn.protocols.websockets.websockets_sansio_impl",
 )  # fmt: skip
+_LOADED: Final = {"serve": _SERVERS, "replay": _SERVERS, "bars": _MARKET, "data": _MARKET, "trades": _MARKET}
 
 
 def start(
     program: str, args: Sequence[str], env: Mapping[str, str], cwd: str, **streams: Any
 ) -> "subprocess.Popen[Any]":
-    """Start the program; ``streams`` are the options of ``Popen`` that say what its streams are."""
-    message = json.dumps([program, *args, cwd, dict(env)]).encode()
+    """Start the program; ``streams`` are the options of ``Popen`` that name its streams, and ``start_new_session``."""
+    alone = bool(streams.get("start_new_session"))
+    message = json.dumps([program, *args, alone, cwd, dict(env)]).encode()
     plain = "HOME" in env and all(name in _PLAIN or name.startswith(_OURS) for name in env)
     if not plain or len(message) > _LARGEST or os.environ.get("THOROUGH") or not hasattr(socket, "SOCK_SEQPACKET"):
         return subprocess.Popen([program, *args], env=env, cwd=cwd, **streams)
-    modules = _SERVERS if {"serve", "replay"} & {*args[:2]} else _COMMANDS
+    modules = next((_LOADED[word] for word in args[:2] if word in _LOADED), _COMMANDS)
     return _Forked(_nursery(modules), message, [program, *args], streams)
 
 
@@ -154,7 +160,9 @@ def _become(asked: list[Any], descriptors: list[int]) -> bool:
     for number, descriptor in enumerate(streams):
         os.dup2(descriptor, number)
         os.close(descriptor)
-    *sys.argv, cwd, env = asked
+    *sys.argv, alone, cwd, env = asked
+    if alone:
+        os.setsid()
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)

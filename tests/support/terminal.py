@@ -11,6 +11,7 @@ import sys
 import termios
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pyte
 from tests.support.alpacli import PROGRAM, Alpacli
@@ -44,15 +45,14 @@ class Terminal:
         self._screen = pyte.Screen(columns, lines)
         self._stream = pyte.ByteStream(self._screen)
         taking = [sys.executable, "-c", _TAKE_TERMINAL] if controlling else []
-        self.process = subprocess.Popen(
-            [*taking, *through, PROGRAM, *args],
-            env=user.environment({"TERM": "xterm-256color"}),
-            cwd=user.cwd,
-            stdin=self._follower,
-            stdout=self._follower,
-            stderr=self._follower if errors is None else errors,
-            start_new_session=True,
-        )
+        streams: dict[str, Any] = {"stdin": self._follower, "stdout": self._follower, "start_new_session": True}
+        streams["stderr"] = self._follower if errors is None else errors
+        env: dict[str, str | None] = {"TERM": "xterm-256color"}
+        if taking or through:
+            command = [*taking, *through, PROGRAM, *args]
+            self.process = subprocess.Popen(command, env=user.environment(env), cwd=user.cwd, **streams)
+        else:
+            self.process = user.start(args, env, **streams)
 
     def _resize(self, columns: int, lines: int) -> None:
         fcntl.ioctl(self._leader, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
