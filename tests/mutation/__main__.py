@@ -45,6 +45,7 @@ EXPLAINED: Final = {
     "if tries is REQUESTS_AT_MOST or not isinstance(failure, DOUBTFUL):": "small integers are one object",
     'moment = (local - offset if sign <= "+" else local + offset).isoformat()': "a sign is one of two",
     "elif outcome.failed == False:": "it is true, false or nothing",
+    "if count and last >= latest:": "where they are the same, none is later and none is dated again",
     "if count and first <= oldest:": "where they are the same, none is older and none is deleted",
     "order = (yield from self._pipeline.read(call, use_cache=True, max_age=None)).value": "such a read is never kept",
 }

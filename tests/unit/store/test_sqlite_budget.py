@@ -106,6 +106,7 @@ def test_one_that_was_given_up_late_counts_for_exactly_one_window_from_then(desk
 
 def test_one_that_was_given_up_and_whose_grant_is_lost_counts_as_if_granted_now(desk: Desk) -> None:
     desk.settle("of another file", GIVEN_UP)
+    assert desk.used == 1
     desk.clock.advance(FLIGHT_S + 10.0)
     assert desk.used == 1
     desk.clock.advance(0.001)
