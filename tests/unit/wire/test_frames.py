@@ -324,6 +324,32 @@ def test_a_trade_update_keeps_its_order_and_has_numbers_for_quoted_decimals() ->
     assert written["position_qty"] == -10
     assert repr(written["order"]["qty"]) == "Decimal('10.50')"
     assert written["order"]["new"] == "x"
+    assert written["execution_id"] == "e"
+
+
+@pytest.mark.parametrize(
+    ("price", "shown"),
+    [
+        ('"150.10"', b"150.10"),
+        ('"-0.5E-7"', b"-0.5E-7"),
+        ("150.10", b"150.10"),
+        *((text, text.encode()) for text in ("null", '"n/a"', '""', '"NaN"', '"1_000"', '"+1"', '"01"', '"\u0664"')),
+    ],
+)
+def test_a_quoted_price_becomes_a_number_and_what_json_calls_no_number_stays_as_it_came(
+    price: str, shown: bytes
+) -> None:
+    (update,) = frames.decode_update(f'{{"stream":"trade_updates","data":{{"event":"fill","price":{price}}}}}').ticks
+    line = encode_lines([update])
+    assert b'"price":%b' % shown in line
+    json.loads(line)
+
+
+@pytest.mark.parametrize("order", ["5", "[]", "null", "{}", '{"symbol":null}', '{"symbol":5}'])
+def test_an_update_whose_order_is_none_that_can_be_read_is_passed_on_without_a_symbol(order: str) -> None:
+    (update,) = frames.decode_update(f'{{"stream":"trade_updates","data":{{"event":"new","order":{order}}}}}').ticks
+    assert subject(update) == ("trade_update", "*")
+    assert json.loads(encode_lines([update]))["order"] == json.loads(order)
 
 
 @pytest.mark.parametrize(
@@ -331,6 +357,7 @@ def test_a_trade_update_keeps_its_order_and_has_numbers_for_quoted_decimals() ->
     [
         ('{"stream":"authorization","data":{"status":"authorized","action":"authenticate"}}', (True, "authenticate")),
         ('{"stream":"authorization","data":{"status":"unauthorized","action":"listen"}}', (False, "listen")),
+        ('{"stream":"authorization","data":{"status":"","action":"listen"}}', (False, "listen")),
         ('{"stream":"listening","data":{"streams":["trade_updates"]}}', (("trade_updates",),)),
         ('{"action":"error","data":{"error_message":"no"}}', (0, "no")),
     ],
@@ -363,8 +390,12 @@ def test_an_interest_tells_what_it_wants() -> None:
     [
         ("2026-01-02T15:00:00.0000+01:00", "2026-01-02T14:00:00.000000000Z"),  # thirty letters, as the usual form has
         ("2026-01-02T15:00:00.123456789z", "2026-01-02T15:00:00.123456789Z"),
+        ("2026-01-02t15:00:00.123456789Z", "2026-01-02T15:00:00.123456789Z"),
+        ("2026-01-02 15:00:00.123456789Z", "2026-01-02T15:00:00.123456789Z"),
         ("2026-01-02T15:00:00.123-05:30", "2026-01-02T20:30:00.123000000Z"),
         ("2026-01-02 15:00:00,123456789Z", "2026-01-02 15:00:00,123456789Z"),  # no such time: as it is
+        ("2026-02-30T15:00:00+01:00", "2026-02-30T15:00:00+01:00"),  # no such day
+        ("0001-01-01T00:30:00+01:00", "0001-01-01T00:30:00+01:00"),  # before the first year
     ],
 )
 def test_a_time_in_any_form_is_told_in_utc_with_nine_digits(written: str, read: str) -> None:
@@ -379,16 +410,24 @@ def test_a_subscription_names_its_symbols_and_what_is_no_list_of_names_is_none(e
     assert decode(frame, encoding).controls == [Subscription({"trades": ("AAPL", "MSFT"), "quotes": ()})]
 
 
+@pytest.mark.parametrize("encoding", ["json", "msgpack"])
 @pytest.mark.parametrize("asks", ["5", "[5]", '["p"]', '{"p": 1}', "null"])
-def test_a_side_of_a_book_that_is_no_list_of_levels_is_passed_on(asks: str) -> None:
-    (line,) = lines(f'[{{"T":"o","S":"A","b":[{{"p":1.5,"s":2}}],"a":{asks}}}]')
+def test_a_side_of_a_book_that_is_no_list_of_levels_is_passed_on(asks: str, encoding: frames.Encoding) -> None:
+    frame = f'[{{"T":"o","S":"A","b":[{{"p":1.5,"s":2}}],"a":{asks}}}]'
+    (line,) = lines(frame if encoding == "json" else msgpack.packb(json.loads(frame)), encoding)
     assert json.loads(line)["bids"] == [{"price": 1.5, "size": 2}]
     assert json.loads(line)["asks"] == json.loads(asks)
 
 
-def test_a_field_of_news_on_another_message_is_a_field_like_any_other() -> None:
-    (line,) = lines('[{"T":"s","S":"A","created_at":"2026-01-02T15:00:00Z"}]')
-    assert json.loads(line)["created_at"] == "2026-01-02T15:00:00Z"
+@pytest.mark.parametrize("kind", ["i", "s"])
+@pytest.mark.parametrize(
+    ("name", "value"), [("created_at", '"2026-01-02T15:00:00Z"'), ("a", '[{"p":1.5}]'), ("b", '[{"p":1.5}]')]
+)
+def test_a_field_of_news_or_of_a_book_on_another_message_is_a_field_like_any_other(
+    kind: str, name: str, value: str
+) -> None:
+    (line,) = lines(f'[{{"T":"{kind}","S":"A","{name}":{value}}}]')
+    assert json.loads(line)[name] == json.loads(value)
 
 
 def test_an_element_of_an_answer_is_the_tick_that_the_stream_would_have_sent() -> None:
@@ -403,10 +442,28 @@ def test_an_element_of_an_answer_is_the_tick_that_the_stream_would_have_sent() -
     }
 
 
-@pytest.mark.parametrize("kind", ["t", "q", "b", "u", "d"])
-def test_a_field_that_alpaca_has_added_is_passed_on_under_its_own_name(kind: str) -> None:
-    (line,) = lines(f'[{{"T":"{kind}","S":"A","t":"2026-01-02T15:00:00Z","zeta":[1.10]}}]')
-    assert '"zeta":[1.10]' in line
+@pytest.mark.parametrize(
+    "message",
+    [
+        *(TRADE, QUOTE, '{"T":"t","S":"A"}', '{"T":"n","headline":"Up"}'),
+        *(f'{{"T":"{kind}","S":"A","t":"","o":1,"h":1,"l":1,"c":1,"v":1}}' for kind in "bud"),
+    ],
+)
+@pytest.mark.parametrize("name", ["zeta", "Source"])
+def test_a_field_that_alpaca_has_added_is_passed_on_under_its_own_name(message: str, name: str) -> None:
+    (line,) = lines(f'[{message[:-1]},"{name}":[1.10]}}]')
+    assert f'"{name}":[1.10]' in line
+
+
+def test_a_value_with_numbers_for_names_is_passed_on_from_msgpack() -> None:
+    (line,) = lines(msgpack.packb([{"T": "t", "S": "A", "zeta": {1: 2}}]), "msgpack")
+    assert json.loads(line)["zeta"] == {"1": 2}
+
+
+def test_a_symbol_that_is_no_text_is_counted_and_a_time_that_is_no_text_is_passed_on() -> None:
+    frame = decode('[{"T":"s","S":5},{"T":5,"S":"A"},{"T":"s","S":"A","t":5}]')
+    assert frame.unknown == 2
+    assert encode_lines(frame.ticks) == b'{"type":"status","symbol":"A","timestamp":5}\n'
 
 
 def test_a_field_that_alpaca_has_added_to_an_update_is_passed_on_under_its_own_name() -> None:
