@@ -5,9 +5,10 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.sim_account import SimAccount
 
 from alpacli.sim.book import Position
-from alpacli.sim.ledger import ZERO, average_entry, cents, execute, market_value, worth
+from alpacli.sim.ledger import ZERO, average_entry, cents, covers, execute, market_value, rewind, worth
 
 QUANTITIES = st.one_of(
     st.integers(min_value=1, max_value=100_000).map(Decimal),
@@ -125,3 +126,20 @@ def test_options_need_what_they_would_bring_and_short_ones_what_they_may_lose() 
     assert list(map(int, sold)) == [0, -300, 14_700, 14_700, 15_000]
     both = worth(prices, {"AAPL": Decimal(100), call: Decimal(-1)}, 0)  # the shares stand behind the call
     assert list(map(int, both)) == [20_000, -500, 10_000, 6_000, 0]
+
+
+@pytest.mark.parametrize(("shares", "lots"), [("-200", 0), ("0", 0), ("99.5", 0), ("100", 1), ("199", 1), ("300", 2)])
+def test_behind_a_short_call_stand_a_hundred_whole_shares(shares: str, lots: int) -> None:
+    found = covers({"AAPL": Decimal(shares), "AAPL280121C00200000": Decimal(-2)})
+    assert (found["AAPL"].lots, found["AAPL"].uncovered) == (lots, 2 - lots)
+
+
+def test_an_account_had_its_first_money_when_it_was_opened_and_nothing_before(account: SimAccount) -> None:
+    account.get("/v2/account")
+    account.clock.advance(60)
+    account.trade("AAPL", "buy", "10", "100")
+    with account.exchange.desk(account.exchange.account_number("PKTEST", "secret"), changes=False) as desk:
+        opened_ns = desk.account.created_ns
+        assert rewind(desk.book, opened_ns - 1) == (ZERO, {}, ZERO)
+        assert rewind(desk.book, opened_ns) == (Decimal(100_000), {}, Decimal(100_000))
+        assert rewind(desk.book, desk.now_ns) == (Decimal(99_000), {"AAPL": Decimal(10)}, Decimal(100_000))

@@ -113,6 +113,17 @@ def test_last_equity_is_the_worth_at_the_previous_close(account: SimAccount) -> 
     assert Decimal(shown["equity"]) - Decimal(shown["last_equity"]) == day
 
 
+def test_last_equity_is_the_same_whatever_is_traded_since(account: SimAccount) -> None:
+    """Bought, sold, sold short, or closed: it is undone to know what last night's account was worth."""
+    account.trade("AAPL", "buy", "10")
+    account.trade("NVDA", "buy", "3")
+    account.clock.advance(2 * 86_400)
+    before = account.get("/v2/account")["last_equity"]
+    for symbol, side, qty in (("AAPL", "sell", "4"), ("NVDA", "sell", "3"), ("TSLA", "sell", "5"), ("F", "buy", "7")):
+        account.trade(symbol, side, qty)
+        assert account.get("/v2/account")["last_equity"] == before
+
+
 @pytest.mark.parametrize("name", ["BTCUSD", "BTC/USD", "27acdf4e-93e7-47cb-8803-31118bb51b18"])
 def test_a_position_is_found_by_symbol_pair_or_asset_id(account: SimAccount, name: str) -> None:
     """The slash of a pair may be in the path or left out (wire reference 1)."""
