@@ -1,0 +1,343 @@
+"""What the desk asks of a whole account before it sends, closes or cancels, on the offline exchange."""
+
+import json
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from tests.support.fakes import FixedRandomness, ManualClock
+
+from alpacli.broker.client import AlpacaClient
+from alpacli.broker.desk import Desk
+from alpacli.broker.flow import Pipeline
+from alpacli.broker.forward import find_route
+from alpacli.broker.outcomes import Who
+from alpacli.broker.risk import RiskRules
+from alpacli.domain.tickets import Leg, OrderTicket
+from alpacli.errors import AuthenticationError, ConnectionLost, NotFound, OrderRefused, UsageError
+from alpacli.ports import BudgetRules, Request, Response
+from alpacli.sim.exchange import Exchange
+from alpacli.sim.transport import SimTransport
+from alpacli.store.halt import Halt
+from alpacli.store.journal import Journal
+from alpacli.store.sqlite import SqliteStore
+
+MONDAY_AT_TEN = 1_780_322_400.0
+BUY = OrderTicket(symbol="AAPL", side="buy", qty=Decimal(10))
+CALLS = ("AAPL260605C00270000", "AAPL260605C00280000")
+
+
+class Broken:
+    """A transport that a test may break for some of the paths."""
+
+    def __init__(self, transport: SimTransport) -> None:
+        self._transport = transport
+        self.failures: dict[str, Exception] = {}
+        self.sent: list[Request] = []
+
+    def send(self, request: Request, *, connect_timeout_s: float, read_timeout_s: float) -> Response:
+        self.sent.append(request)
+        for path, failure in self.failures.items():
+            if request.path.startswith(path):
+                raise failure
+        return self._transport.send(request, connect_timeout_s=connect_timeout_s, read_timeout_s=read_timeout_s)
+
+    def close(self) -> None:
+        self._transport.close()
+
+
+class Bench:
+    """A client whose broker is the exchange; ``rules`` and ``halted`` may be changed at any time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock = ManualClock(MONDAY_AT_TEN)
+        exchange = Exchange(str(folder), self.clock)
+        exchange.reset(hours="xnys", rate_limit=0)
+        exchange.close()
+        self.transport = Broken(SimTransport(str(folder), self.clock))
+        self.journal = Journal(str(folder / "orders.jsonl"))
+        self.warnings: list[str] = []
+        self.rules = RiskRules()
+        self.halted: Halt | None = None
+        pipeline = Pipeline(
+            SqliteStore(":memory:", self.clock),
+            self.clock,
+            FixedRandomness(),
+            rules=BudgetRules("alpaca:{test}"),
+            cache_ttl_s={},
+            max_wait_s=10,
+            patience_s=15,
+            label="test",
+        )
+        desk = Desk(
+            pipeline,
+            self.clock,
+            FixedRandomness(),
+            journal=self.journal,
+            rules=lambda: self.rules,
+            halted=lambda: self.halted,
+            who=Who("me", "here", 1, "test"),
+            warn=self.warnings.append,
+        )
+        self.client = AlpacaClient(pipeline, self.transport, clock=self.clock, open_desk=lambda: desk)
+        self.trading = self.client.trading
+
+    def forward(
+        self, method: Literal["POST", "PATCH", "DELETE"], path: str, body: object = None, **query: str
+    ) -> bytes:
+        """Send a request in Alpaca's own words through the desk, as the gateway does."""
+        route = find_route(path)
+        assert route is not None
+        text = None if body is None else json.dumps(body).encode()
+        request = Request(method, path, tuple(query.items()), text)
+        return self.client.forward(route, request).response.body
+
+    def filled(self, ticket: OrderTicket) -> None:
+        """Place an order, and let it be filled."""
+        self.trading.place(ticket)
+        self.clock.advance(60)
+
+    @property
+    def held(self) -> dict[str, Decimal]:
+        return {position.symbol: position.qty for position in self.client.get_positions()}
+
+    @property
+    def outcomes(self) -> list[Any]:
+        return [line["outcome"] for line in self.journal.records() if line["phase"] == "answered"]
+
+    @property
+    def changes(self) -> list[str]:
+        return [request.method for request in self.transport.sent if request.method != "GET"]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path)
+    yield made
+    made.transport.close()
+
+
+def test_a_preview_tells_what_an_order_costs_and_leaves_and_sends_nothing(bench: Bench) -> None:
+    preview = bench.trading.preview(BUY._replace(limit_price=Decimal(100), type="limit"))
+    assert (preview.estimated_cost, preview.buying_power) == (Decimal(1000), Decimal(200_000))
+    assert preview.buying_power_left == Decimal(199_000)
+    assert (preview.method, preview.warnings) == ("POST", ())
+    assert preview.body is not None
+    assert preview.body["qty"] == "10"
+    market = bench.trading.preview(BUY)
+    assert market.estimated_cost is not None
+    assert market.estimated_cost > 1000  # at the quote
+    coin = bench.trading.preview(OrderTicket(symbol="BTCUSD", side="buy", qty=Decimal("0.01"), time_in_force="gtc"))
+    assert coin.estimated_cost is not None
+    assert bench.changes == []
+
+
+def test_several_legs_cost_their_net_at_the_market(bench: Bench) -> None:
+    legs = (Leg(CALLS[0], Decimal(1), "buy_to_open"), Leg(CALLS[1], Decimal(1), "sell_to_open"))
+    spread = OrderTicket(order_class="mleg", qty=Decimal(1), legs=legs)
+    cost = bench.trading.preview(spread).estimated_cost
+    assert cost is not None
+    assert 0 < cost < 1000  # less than its width
+    limit = bench.trading.preview(spread._replace(type="limit", limit_price=Decimal("2.50")))
+    assert limit.estimated_cost == Decimal(250)
+    bench.transport.failures["/v1beta1/options"] = ConnectionLost("reset")
+    assert bench.trading.preview(spread).estimated_cost is None
+
+
+def test_what_cannot_be_bought_is_refused_before_it_is_sent(bench: Bench) -> None:
+    with pytest.raises(OrderRefused, match="no asset NOSUCH"):
+        bench.trading.check(BUY._replace(symbol="NOSUCH"))
+    with pytest.raises(OrderRefused, match="can be spent"):
+        bench.trading.check(BUY._replace(qty=Decimal(1_000_000)))
+    bench.clock.advance(12 * 3600)
+    (warning,) = bench.trading.check(BUY)
+    assert "closed" in warning
+
+
+def test_what_cannot_be_learned_is_left_to_the_broker_and_that_is_said(bench: Bench) -> None:
+    bench.transport.failures["/v2/"] = ConnectionLost("reset")
+    assert bench.trading.check(BUY) == ()
+    assert bench.warnings
+    assert all(warning.startswith("not checked: ") for warning in bench.warnings)
+    bench.clock.advance(60)
+    bench.transport.failures["/v2/"] = AuthenticationError("no")
+    with pytest.raises(AuthenticationError):
+        bench.trading.check(BUY)
+
+
+def test_shares_that_open_orders_hold_count_unless_those_are_taken_as_canceled(bench: Bench) -> None:
+    bench.filled(BUY)
+    exit_ = BUY._replace(side="sell", type="limit", limit_price=Decimal(10_000), time_in_force="gtc")
+    bench.trading.place(exit_)
+    with pytest.raises(OrderRefused, match="0 are left"):
+        bench.trading.preview(BUY._replace(side="sell"))
+    assert bench.trading.preview(BUY._replace(side="sell"), holds=False).estimated_cost is not None
+
+
+def test_an_order_in_alpacas_own_words_is_sent_as_it_is_written_and_own_rules_hold(bench: Bench) -> None:
+    fields = {"symbol": "AAPL", "side": "buy", "qty": "1", "type": "market", "time_in_force": "day"}
+    order = json.loads(bench.forward("POST", "/v2/orders", fields))
+    assert order["client_order_id"].startswith("alpacli-")
+    order = json.loads(bench.forward("POST", "/v2/orders", {**fields, "client_order_id": "mine"}))
+    assert order["client_order_id"] == "mine"
+    bench.rules = RiskRules(max_order_qty=Decimal(1))
+    assert json.loads(bench.forward("POST", "/v2/orders", fields))["qty"] == "1"
+    with pytest.raises(OrderRefused, match="2"):
+        bench.forward("POST", "/v2/orders", {**fields, "qty": "2"})
+    bench.rules, bench.halted = RiskRules(), Halt(1.0, "storm", "me")
+    with pytest.raises(OrderRefused, match="storm"):
+        bench.forward("POST", "/v2/orders", {**fields, "symbol": "MSFT"})
+    with pytest.raises(OrderRefused, match="exercise of an option has to wait"):
+        bench.forward("POST", f"/v2/positions/{CALLS[0]}/exercise")
+    with pytest.raises(UsageError):
+        bench.forward("POST", "/v2/orders", [fields])
+    assert bench.changes == ["POST"] * 3
+
+
+def test_what_alpacas_own_words_change_cancel_and_close_is_in_the_journal_too(bench: Bench) -> None:
+    bench.filled(BUY)
+    order = bench.trading.place(BUY._replace(type="limit", limit_price=Decimal(1), time_in_force="gtc"))
+    bench.clock.advance(60)
+    order_id = json.loads(bench.forward("PATCH", f"/v2/orders/{order.id}", {"limit_price": "2"}))["id"]
+    bench.clock.advance(60)
+    assert bench.forward("DELETE", f"/v2/orders/{order_id}") == b""
+    bench.clock.advance(60)
+    assert bench.forward("DELETE", "/v2/orders") == b"[]"
+    assert json.loads(bench.forward("DELETE", "/v2/positions/AAPL", percentage="50"))["qty"] == "5"
+    bench.clock.advance(60)
+    (closed,) = json.loads(bench.forward("DELETE", "/v2/positions", cancel_orders="true"))
+    assert (closed["symbol"], closed["status"], closed["body"]["qty"]) == ("AAPL", 200, "5")
+    actions = [line["action"] for line in bench.journal.records() if line["phase"] == "sent"]
+    assert actions == ["place", "place", "replace", "cancel", "cancel all", "close", "cancel all", "close"]
+
+
+def test_a_replacement_is_held_against_the_order_and_costs_the_difference(bench: Bench) -> None:
+    order = bench.trading.place(BUY._replace(type="limit", limit_price=Decimal(100), time_in_force="gtc"))
+    bench.clock.advance(60)
+    preview = bench.trading.preview_replacement(order.id, {"limit_price": Decimal(110)})
+    assert (preview.method, preview.url) == ("PATCH", f"/v2/orders/{order.id}")
+    assert (preview.estimated_cost, preview.warnings) == (Decimal(1100), ())
+    assert preview.buying_power is not None
+    assert preview.buying_power_left == preview.buying_power - 100
+    with pytest.raises(OrderRefused):
+        bench.trading.check_replacement(order.id, {"stop_price": Decimal(1)})
+    assert bench.changes == ["POST"]
+    assert bench.trading.replace(order.id, {"limit_price": "110"}).limit_price == Decimal(110)
+
+
+def test_a_position_is_closed_in_whole_in_part_and_by_percent(bench: Bench) -> None:
+    bench.filled(BUY._replace(qty=Decimal(9)))
+    bench.filled(OrderTicket(symbol="BTC/USD", side="buy", qty=Decimal("0.5"), time_in_force="gtc"))
+    bench.filled(OrderTicket(symbol="TSLA", side="sell", qty=Decimal(3)))
+    half = {"percent": Decimal(50)}
+    assert bench.trading.closing_ticket("AAPL", **half).qty == Decimal("4.5")
+    assert bench.trading.closing_ticket("TSLA", **half)[:5] == ("TSLA", "buy", "market", "day", Decimal(1))
+    coin = bench.trading.closing_ticket("BTC/USD", **half)
+    assert (coin.side, coin.time_in_force) == ("sell", "gtc")
+    assert coin.qty is not None
+    assert abs(coin.qty - Decimal("0.25")) < Decimal("0.001")  # less what the trade cost
+    bench.trading.close("AAPL", qty=Decimal(4))
+    bench.clock.advance(60)
+    assert bench.held["AAPL"] == 5
+    bench.trading.close("AAPL", percent=Decimal(100))
+    bench.clock.advance(60)
+    assert "AAPL" not in bench.held
+
+
+def test_what_cannot_be_closed_says_why(bench: Bench) -> None:
+    with pytest.raises(NotFound) as nothing:
+        bench.trading.closing_ticket("AAPL")
+    assert nothing.value.hint == "nothing is held"
+    bench.filled(BUY)
+    with pytest.raises(NotFound) as other:
+        bench.trading.closing_ticket("MSFT")
+    assert other.value.hint == "held: AAPL"
+    with pytest.raises(OrderRefused, match="11 of a position of 10 AAPL"):
+        bench.trading.closing_ticket("AAPL", Decimal(11))
+    for percent in (Decimal(0), Decimal("100.1")):
+        with pytest.raises(UsageError, match="not a percentage"):
+            bench.trading.closing_ticket("AAPL", percent=percent)
+    with pytest.raises(UsageError, match="exclude"):
+        bench.trading.closing_ticket("AAPL", Decimal(1), Decimal(1))
+
+
+def test_everything_is_closed_when_what_holds_it_is_canceled(bench: Bench) -> None:
+    bench.filled(BUY)
+    bench.filled(OrderTicket(symbol="TSLA", side="sell", qty=Decimal(3)))
+    bench.trading.place(BUY._replace(side="sell", type="limit", limit_price=Decimal(10_000), time_in_force="gtc"))
+    bench.clock.advance(60)
+    refused, closed = bench.trading.close_all()
+    assert (refused.symbol, refused.status, closed.symbol, closed.status) == ("AAPL", 403, "TSLA", 200)
+    bench.clock.advance(60)
+    (closed,) = bench.trading.close_all(cancel_orders=True)
+    assert (closed.symbol, closed.status) == ("AAPL", 200)
+    bench.clock.advance(60)
+    assert bench.held == {}
+    assert bench.client.get_orders() == []
+
+
+def test_closing_everything_ends_at_once_where_the_keys_are_not_taken(bench: Bench) -> None:
+    bench.filled(BUY)
+    bench.transport.failures["/v2/orders"] = AuthenticationError("no")
+    with pytest.raises(AuthenticationError):
+        bench.trading.close_all()
+
+
+def test_a_cancellation_of_all_that_fails_is_in_the_journal_as_what_it_is(bench: Bench) -> None:
+    bench.trading.place(BUY._replace(type="limit", limit_price=Decimal(1), time_in_force="gtc"))
+    bench.clock.advance(60)
+    unsent = ConnectionLost("refused")
+    unsent.nothing_sent = True
+    for failure in (AuthenticationError("no"), ConnectionLost("reset"), unsent):
+        bench.transport.failures["/v2/orders"] = failure
+        with pytest.raises(type(failure)):
+            bench.trading.cancel_all()
+    bench.transport.failures.clear()
+    bench.clock.advance(60)
+    (canceled,) = bench.trading.cancel_all()
+    assert canceled.status == 200
+    assert bench.outcomes == ["placed", "refused", "unknown", "not sent", "done"]
+
+
+def test_a_halt_and_its_end_are_in_the_journal(bench: Bench) -> None:
+    bench.client.desk.note_halt("halt", "storm")
+    (line,) = bench.journal.records()
+    assert (line["action"], line["message"], line["outcome"]) == ("halt", "storm", "done")
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"qty": "0"}, "0 are filled already"),
+        ({"qty": "1.5"}, "whole shares only"),
+        ({"stop_price": "90"}, "a limit order has no stop price"),
+        ({"limit_price": "-1"}, "not above zero"),
+        ({"time_in_force": "soon"}, "time_in_force cannot be 'soon'"),
+        ({"limit_price": "100", "qty": "10", "time_in_force": "gtc"}, "like that already"),
+    ],
+)
+def test_a_change_that_cannot_be_made_says_why(bench: Bench, changes: dict[str, str], why: str) -> None:
+    order = bench.trading.place(BUY._replace(type="limit", limit_price=Decimal(100), time_in_force="gtc"))
+    bench.clock.advance(60)
+    with pytest.raises(OrderRefused, match=why):
+        bench.trading.check_replacement(order.id, changes)
+    bench.trading.cancel(order.id)
+    bench.clock.advance(60)
+    with pytest.raises(OrderRefused, match="what is done cannot be changed"):
+        bench.trading.check_replacement(order.id, {"qty": "11"})
+
+
+@pytest.mark.parametrize(
+    ("ticket", "why"),
+    [
+        (OrderTicket(symbol="AAPL", side="sell", qty=Decimal("0.5")), "fractions cannot be sold short"),
+        (OrderTicket(symbol="BTC/USD", side="sell", qty=Decimal(1), time_in_force="gtc"), "coins cannot be sold short"),
+        (OrderTicket(symbol="TSLA", side="sell", qty=Decimal(4)), "one order cannot turn it around"),
+    ],
+)
+def test_what_nobody_holds_is_sold_only_where_it_can_be_sold_short(bench: Bench, ticket: OrderTicket, why: str) -> None:
+    bench.filled(OrderTicket(symbol="TSLA", side="buy", qty=Decimal(3)))
+    with pytest.raises(OrderRefused, match=why):
+        bench.trading.check(ticket)
