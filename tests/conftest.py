@@ -1,5 +1,6 @@
 """What holds for every test."""
 
+import gc
 import os
 
 import pytest
@@ -17,3 +18,9 @@ settings.load_profile("busy machines")
 def pytest_xdist_auto_num_workers() -> int:
     """Return how many workers ``-n auto`` means: more than processors, because many tests wait for real servers."""
     return max(4, 2 * (os.cpu_count() or 1))
+
+
+def pytest_collection_finish() -> None:
+    """Spare every collection of garbage what all test files made when they loaded: it stays to the end."""
+    gc.collect()
+    gc.freeze()
