@@ -20,6 +20,12 @@ def pytest_xdist_auto_num_workers() -> int:
     return max(4, 2 * (os.cpu_count() or 1))
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes long: begun last, it would keep one worker busy while the others have nothing left."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 def pytest_collection_finish() -> None:
     """Spare every collection of garbage what all test files made when they loaded: it stays to the end."""
     gc.collect()

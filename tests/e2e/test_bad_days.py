@@ -421,6 +421,7 @@ def test_a_spent_budget_ends_with_exit_5_and_the_seconds(machine: Machine, origi
     assert len(origin.requests) == 1
 
 
+@pytest.mark.slow
 def test_eight_processes_never_exceed_any_window_and_all_get_their_turn(machine: Machine, origin: Origin) -> None:
     """Measured where it counts: by the arrival times at the server. How much of it is used, benchmarks/ measures."""
     limit, reserve, window, each = 40, 4, 2.0, 14

@@ -416,6 +416,7 @@ def test_what_alpaca_limits_is_429_and_says_when_to_come_back(tmp_path: Path) ->
             assert 25 < int(spent.headers["Retry-After"]) <= 31
 
 
+@pytest.mark.slow
 def test_orders_of_the_sdk_are_placed_once_over_a_line_that_loses_answers(tmp_path: Path) -> None:
     """Three quarters of all orders meet a fault; each is there exactly once, or its client was told that it is unknown."""
     with FaultyBroker(tmp_path / "exchange", rate=0.75, faults=("accept and drop", "accept and 500", "502")) as broker:

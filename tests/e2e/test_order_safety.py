@@ -10,6 +10,7 @@ from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 
+import pytest
 from tests.support.alpacli import PROGRAM, Alpacli
 from tests.support.faulty_broker import DEAF, FAULTS, FaultyBroker
 
@@ -69,6 +70,7 @@ def client(folder: Path, url: str, later_s: float = 0.0) -> AlpacaClient:
     return AlpacaClient(pipeline, transport, clock=clock, read_timeout_s=0.4, open_desk=lambda: desk)
 
 
+@pytest.mark.slow
 def test_a_thousand_orders_on_a_bad_line_are_a_thousand_orders_on_the_book(tmp_path: Path) -> None:
     """Whose fate is unknown is found out as the error says, and sent again where it is known not to be on the book."""
     with FaultyBroker(tmp_path / "sim", rate=0.25, deaf=0.3) as broker, client(tmp_path, broker.url) as paper:
@@ -200,6 +202,7 @@ def test_an_order_whose_fate_is_unknown_ends_with_7_and_says_what_to_do(tmp_path
         assert json.loads(found.out)[0]["outcome"] == "unknown"
 
 
+@pytest.mark.slow
 def test_without_a_server_nothing_was_sent_and_that_is_exit_6(tmp_path: Path) -> None:
     paper = _paper(tmp_path, "http://127.0.0.1:9")
     ended = paper("buy", "F", "1", "--limit", "1")

@@ -157,6 +157,7 @@ def test_every_recipe_is_in_the_list_of_recipes() -> None:
     assert sum(len(blocks(name)) for name in NAMES) >= 15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cron", "many-bots", "status-line", "testing-a-bot"])
 def test_a_recipe_works_as_it_is_written(kitchen: Kitchen, name: str) -> None:
     for block in blocks(name):

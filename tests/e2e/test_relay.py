@@ -76,6 +76,7 @@ def _sdk(program: str, *args: str) -> "subprocess.Popen[str]":
     )
 
 
+@pytest.mark.slow
 def test_the_official_sdk_runs_unchanged_several_at_once_where_one_connection_is_allowed(
     exchange: SimServer, tmp_path: Path
 ) -> None:

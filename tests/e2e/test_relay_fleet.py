@@ -12,6 +12,8 @@ from tests.support.feed import Feed, one_at_a_time
 from tests.support.gateway import BROKER, Gateway, RelayClient
 from tests.support.streaming import eventually
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def redis(tmp_path: Path) -> Iterator[valkey.Server]:

@@ -173,6 +173,7 @@ def test_the_schema_of_a_line_needs_nothing_else(tmp_path: Path) -> None:
     assert "bid_price" in kinds["Quote"]["properties"]
 
 
+@pytest.mark.slow
 def test_a_gap_is_filled_in_order_and_without_doubles(tmp_path: Path) -> None:
     server = Alpacli(tmp_path / "server")
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 EXAMPLES = examples(4)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_no_request_that_the_page_describes_or_forbids_is_answered_with_5xx(tmp_path: Path) -> None:
     import schemathesis  # large: only the worker that needs it pays

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
+import pytest
 from tests.support.alpacli import Alpacli
 
 STRATEGY = """
@@ -94,6 +95,7 @@ def strategy(url: str, bars: int) -> Any:
     return json.loads(ran.stdout)
 
 
+@pytest.mark.slow
 def test_a_strategy_sees_each_bar_when_it_is_over_and_its_orders_are_in_before_time_goes_on(tmp_path: Path) -> None:
     with replaying(tmp_path, "--exit-at-end") as (url, process):
         first = strategy(url, 6)

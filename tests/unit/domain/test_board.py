@@ -351,6 +351,7 @@ def test_a_star_fills_up_to_the_cap_and_tells_how_many_found_no_room() -> None:
     assert made.symbols == ["S9", "S0", "S1", "S2"]
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_trades() -> None:
     import tracemalloc
 

@@ -250,6 +250,7 @@ def test_looking_often_changes_nothing(
             trader.account.exchange.close()
 
 
+@pytest.mark.slow
 @settings(
     max_examples=examples(16),
     deadline=None,
@@ -315,6 +316,7 @@ def wander(seed: int) -> list[tuple[str, Any]]:
     return steps
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(6), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 10**9), hours=st.sampled_from(["always", "xnys"]), looks=st.integers(2, 6))
 def test_long_stories_add_up_however_often_they_are_looked_at(
