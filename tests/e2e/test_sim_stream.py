@@ -11,6 +11,7 @@ from urllib.request import urlopen
 
 import pytest
 from tests.support.alpacli import Alpacli
+from tests.support.streaming import start
 
 from alpacli.ports import SystemClock
 from alpacli.sim.exchange import Exchange
@@ -191,19 +192,18 @@ def test_a_gap_is_filled_in_order_and_without_doubles(tmp_path: Path) -> None:
         tmp_path / "client",
         {**KEYS, "ALPACA_STREAM_URL": url.replace("http", "ws"), "ALPACA_BASE_URL": url, "ALPACA_DATA_URL": url},
     )
-    stream = user.start(
-        ["stream", "AAPL", "--trades", "--no-hub", "--backfill", "--duration", "7"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    stream = start(user, "AAPL", "--trades", "--no-hub", "--backfill")
     assert stream.stdout is not None
+    assert stream.stderr is not None
     beginning = stream.stdout.readline()
     first.kill()
     first.communicate()
     second, _ = serve(url.rpartition(":")[2])
+    assert any(b"gap filled" in line for line in stream.stderr)
+    beginning += stream.stdout.readline()
+    stream.terminate()
     out, errors = stream.communicate(timeout=30)
     assert stream.returncode == 0, errors
-    assert b"gap filled" in errors
     got = [json.loads(line) for line in (beginning + out).splitlines()]
     at = [tick["timestamp"] for tick in got]
     assert at == sorted(set(at))
