@@ -14,7 +14,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 from tests.support.feed import Conversation, Feed, quote, trade
-from tests.support.gateway import BROKER, PAIR, Gateway
+from tests.support.gateway import BROKER, PAIR, Gateway, RelayClient
 from tests.support.sim_server import SimServer
 from tests.support.streaming import KEYS, eventually
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -272,15 +272,16 @@ def test_ten_thousand_symbols_are_fine_and_one_more_is_refused(shared: Gateway) 
     asyncio.run(converse())
 
 
+def _status(gateway: Gateway) -> Any:
+    with urlopen(Request(f"{gateway.url}{BROKER}/status", headers=PAIR), timeout=10) as answer:
+        return json.loads(answer.read())["data"]
+
+
 def test_the_relay_tells_how_it_stands(shared: Gateway) -> None:
     async def converse() -> Any:
         async with shared.connect(f"{BROKER}?symbols=AAPL&streams=trades") as client:
             await client.hear_of("trade")
-            return (await asyncio.to_thread(ask))["data"]
-
-    def ask() -> Any:
-        with urlopen(Request(f"{shared.url}{BROKER}/status", headers=PAIR), timeout=10) as answer:
-            return json.loads(answer.read())
+            return await asyncio.to_thread(_status, shared)
 
     state = asyncio.run(converse())
     (iex,) = (feed for feed in state["feeds"] if feed["feed"] == "iex")
@@ -320,6 +321,7 @@ def test_a_stuck_client_is_cut_off_with_a_reason_and_the_others_get_everything(t
         async with gateway.connect(path, max_queue=1, sock=line) as stuck, gateway.connect(path) as well:
             await stuck.hear_of("subscription")
             await well.hear_of("subscription")
+            goodbye = asyncio.ensure_future(goodbye_to(stuck, gateway))
             await well.say(action="subscribe", symbols=["GO"], streams=["trades"])
             numbers: list[int] = []
             while not numbers or numbers[-1] < 150_000:
@@ -327,11 +329,17 @@ def test_a_stuck_client_is_cut_off_with_a_reason_and_the_others_get_everything(t
                 if told["type"] == "trade":
                     numbers.append(told["id"])
             assert numbers == list(range(150_001))
-            with pytest.raises(ConnectionClosed) as closed:
-                await stuck.hear_of("nothing")
-            assert closed.value.rcvd is not None
-            assert closed.value.rcvd.code == 1013
-            assert "too slow" in closed.value.rcvd.reason
+            closed = await goodbye
+            assert closed.rcvd is not None
+            assert closed.rcvd.code == 1013
+            assert "too slow" in closed.rcvd.reason
+
+    async def goodbye_to(stuck: RelayClient, gateway: Gateway) -> ConnectionClosed:
+        """Read nothing until the gateway has cut it off, and then soon: it hangs up on who does not read its goodbye."""
+        assert await asyncio.to_thread(eventually, lambda: _status(gateway)["cut_off"] == 1, 60)
+        with pytest.raises(ConnectionClosed) as closed:
+            await stuck.hear_of("nothing")
+        return closed.value
 
     with Feed(_a_flood) as feed, Gateway(feed.url, tmp_path) as gateway:
         asyncio.run(converse(gateway))
