@@ -24,6 +24,7 @@ from typing import Any, Final
 _PLAIN: Final = {"HOME", "PATH", "LANG", "PYTHON_KEYRING_BACKEND", "REDIS_URL", "TERM", "XDG_RUNTIME_DIR"}
 _OURS: Final = ("ALPACA_", "ALPACLI_", "APCA_")
 _LARGEST: Final = 100_000
+_TOLD_BYTES: Final = 10  # the id and the end may lie in the pipe together
 _COMMANDS: Final = (
     "alpacli.broker.client", "alpacli.broker.outcomes", "alpacli.broker.trading", "alpacli.cli.app", "alpacli.cli.entry",
     "alpacli.cli.output", "alpacli.cli.read", "alpacli.cli.run", "alpacli.cli.simulate", "alpacli.cli.stream",
@@ -78,13 +79,13 @@ class _Forked(subprocess.Popen[Any]):
         socket.send_fds(self._nursery, [self._message], [*theirs, end])
         os.close(end)
         self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
-        self.pid = int(os.read(self._end, 64))
+        self.pid = int(os.read(self._end, _TOLD_BYTES))
         self._child_created = True
 
     def _try_wait(self, flags: int) -> tuple[int, int]:
         if flags & os.WNOHANG and not select.select([self._end], [], [], 0)[0]:
             return 0, 0
-        status = int(os.read(self._end, 64))
+        status = int(os.read(self._end, _TOLD_BYTES))
         os.close(self._end)
         return self.pid, status
 
@@ -151,10 +152,10 @@ def _become(asked: list[Any], descriptors: list[int]) -> bool:
     if pid:
         for descriptor in streams:
             os.close(descriptor)
-        os.write(end, b"%d" % pid)
+        os.write(end, b"%*d" % (_TOLD_BYTES, pid))
         _, status = os.waitpid(pid, 0)
         with suppress(BrokenPipeError):
-            os.write(end, b"%d" % status)
+            os.write(end, b"%*d" % (_TOLD_BYTES, status))
         os._exit(0)
     os.close(end)
     for number, descriptor in enumerate(streams):
