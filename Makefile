@@ -19,6 +19,8 @@ help:
 	@echo 'make golden    what the tests compare: the command tree and the JSON schemas'
 	@echo 'make fuzz      ever new inputs for every parser (SECONDS=300)'
 	@echo 'make chaos     a bad day for everything at once, and its proofs (MINUTES=10)'
+	@echo 'make mutants   whether the tests notice each change of the code that must not be wrong (ONLY=wire.frames)'
+	@echo 'make coverage  how much of that code the tests run'
 	@echo 'make pictures  docs/images, drawn by the program itself'
 	@echo 'make docs      the site of the documentation, in build/site'
 	@echo 'make release   dist/: sdist, wheel, one file, bill of materials, licences, and every check that they may be published'
@@ -84,10 +86,23 @@ mutants: $(READY)
 	@$(PY) -m pip install --quiet --group mutation
 	@$(PY) -m tests.mutation $(if $(ONLY),--only $(ONLY)) $(if $(SHARE),--share $(SHARE))
 
+# The parts that must not be wrong, of whose lines the tests run at least 95 %, in their own process alone.
+BUDGET := store/policy store/allowance store/sqlite_budget store/redis store/scripts store/resilient
+ORDERS := broker/desk broker/sending broker/notebook broker/outcomes broker/risk \
+  store/journal store/halt store/baton domain/order_rules domain/tickets domain/replacing
+LEDGER := sim/ledger sim/collateral sim/book sim/reserves sim/reports sim/settlement
+DECODING := wire/frames wire/lines wire/short wire/columns wire/rest wire/quotes domain/ticks domain/values
+
 coverage: $(READY)
 	@$(PY) -m pip install --quiet --group mutation
-	@$(PY) -m coverage run -m pytest tests/unit tests/contract
-	@$(PY) -m coverage report
+	@$(PY) -m coverage run -m pytest $(addprefix tests/unit/,broker domain sim store wire) tests/contract
+	@status=0; \
+	for part in 'the budget: $(BUDGET)' 'orders: $(ORDERS)' 'the ledger: $(LEDGER)' 'decoding: $(DECODING)'; do \
+	  printf '\n%s\n' "$${part%%:*}"; \
+	  files=$$(printf ',src/alpacli/%s.py' $${part#*:}); \
+	  $(PY) -m coverage report --include="$${files#,}" --fail-under=95 || status=1; \
+	done; \
+	exit $$status
 
 bench: $(READY)
 	@$(PY) -m compileall -q src

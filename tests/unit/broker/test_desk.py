@@ -140,7 +140,7 @@ def test_the_order_is_in_the_journal_before_it_is_sent(tmp_path: Path) -> None:
     assert bench[0].journal.verify() == (2, [])
 
 
-@pytest.mark.parametrize("failure", [LOST, LATE, BROKEN, answer(b"<html>"), placed("somebody else's")])
+@pytest.mark.parametrize("failure", [LOST, LATE, BROKEN, answer(b"<html>"), placed("another's"), placed("no one's")])
 def test_after_a_doubtful_answer_the_id_is_looked_up_and_an_order_that_is_there_is_not_sent_again(
     tmp_path: Path, failure: Response | Exception
 ) -> None:
@@ -260,9 +260,9 @@ def test_an_order_that_cannot_be_asked_for_stays_unknown_and_the_others_are_told
     for name in ("a", "b"):
         with pytest.raises(FateUnknown):
             Bench(tmp_path, LOST).client.trading.place(BUY._replace(client_order_id=name))
-    bench = Bench(tmp_path, LOST, LOST, LOST, placed("b"))
-    found = bench.client.trading.unresolved()
-    assert [(item.client_order_id, item.outcome) for item in found] == [("a", "unknown"), ("b", "placed")]
+    for there, outcome in ((NOT_FOUND, "unknown"), (placed("b"), "placed")):
+        found = Bench(tmp_path, LOST, LOST, LOST, there).client.trading.unresolved()
+        assert [(item.client_order_id, item.outcome) for item in found] == [("a", "unknown"), ("b", outcome)]
     with pytest.raises(ConnectionLost):  # "a" is still a question, and nothing could be asked
         Bench(tmp_path, LOST).client.trading.unresolved()
 
@@ -470,18 +470,19 @@ def test_orders_per_minute_counts_what_other_machines_sent(tmp_path: Path) -> No
     assert third.outcomes == ["refused"]
 
 
-def test_orders_that_others_send_while_one_is_judged_count_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize("others", [1, 2])
+def test_orders_that_others_send_while_one_is_judged_count_too(tmp_path: Path, others: int) -> None:
     rules, busy = RiskRules(max_orders_per_minute=1), SqliteStore(":memory:", ManualClock())
 
     class Crowded(SqliteStore):
         def admit(self, rules: BudgetRules, ticket: Ticket) -> Granted | Wait | Refused:
-            for number in range(2 if rules.scope.endswith("~orders") else 0):
+            for number in range(others if rules.scope.endswith("~orders") else 0):
                 ours = BUY._replace(client_order_id=f"other {number}")
                 Bench(tmp_path, placed(f"other {number}"), store=busy).client.trading.place(ours)
             return super().admit(rules, ticket)
 
     bench = Bench(tmp_path, answer([]), rules=rules, store=Crowded(":memory:", ManualClock()))
-    with pytest.raises(OrderRefused, match="2 orders"):
+    with pytest.raises(OrderRefused, match=f"{others} order"):
         bench.client.trading.place(BUY)
     assert bench.methods == "GET"
 
@@ -584,4 +585,6 @@ def test_a_broken_rule_is_found_before_anything_is_sent(tmp_path: Path) -> None:
     with pytest.raises(OrderRefused, match=r"\(and 1 more: ") as refused:
         bench.client.trading.place(BUY._replace(qty=Decimal(-1), extended_hours=True))
     assert refused.value.message.count(" more: ") == 1
+    with pytest.raises(OrderRefused, match=r"\(and 2 more: "):
+        bench.client.trading.place(BUY._replace(qty=Decimal(-1), extended_hours=True, stop_price=Decimal(5)))
     assert bench.methods == ""
