@@ -402,7 +402,8 @@ class Desk:
         size = abs(position.qty)
         amount = qty if qty is not None else size
         if percent is not None and percent != _LARGEST_SHARE:
-            amount = (size * percent / 100).quantize(_SHARE_STEP, ROUND_DOWN).normalize()
+            share = (size * percent / 100).quantize(_SHARE_STEP, ROUND_DOWN)
+            amount = Decimal(f"{share.normalize():f}")  # 20, where normalize alone says 2E+1 to whoever is asked
             if amount != amount.to_integral_value() and not (yield from self._divisible(position)):
                 amount = amount.to_integral_value(ROUND_DOWN)
         if not 0 < amount <= size:

@@ -19,6 +19,7 @@ INTENTS: Final = ("buy_to_open", "buy_to_close", "sell_to_open", "sell_to_close"
 
 _OPTION: Final = re.compile(r"[A-Z]{1,6}\d{6}[CP]\d{8}")
 _COIN: Final = re.compile(r"[A-Z0-9]{2,8}/[A-Z]{2,5}|[A-Z0-9]{3,8}(?:USD|USDT|USDC)")
+_THOUSANDS: Final = re.compile(r"-?[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]*)?")
 _AMOUNTS: Final = ("qty", "notional", "limit_price", "stop_price", "trail_price", "trail_percent")
 _EXITS: Final = ("take_profit", "stop_loss", "stop_loss_limit")
 _FIELDS: Final = frozenset(
@@ -247,10 +248,17 @@ def _list(name: str, value: Any) -> Sequence[Any]:
 
 
 def _amount(name: str, value: Any) -> Decimal:
+    """Return a number; commas are taken where they part thousands, since ``1,5`` means one and a half to many."""
     try:
-        return exact(value.strip().replace(",", "") if isinstance(value, str) else value)
+        if isinstance(value, str):
+            text = value.strip()
+            return exact(text.replace(",", "") if _THOUSANDS.fullmatch(text) else text)
+        return exact(value)
     except ValueError:
-        raise UsageError(f"{name} is {value!r}", "give a number, like 10 or 182.50") from None
+        hint = "give a number, like 10 or 182.50"
+        if isinstance(value, str) and "," in value:
+            hint += "; a comma parts thousands only, as in 1,000.50"
+        raise UsageError(f"{name} is {value!r}", hint) from None
 
 
 def _flag(name: str, value: Any) -> bool:

@@ -382,6 +382,11 @@ def test_a_position_is_closed_with_an_order_that_has_an_id(
     assert b"alpacli-token-1" in body
 
 
+def test_half_a_position_is_told_in_digits(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, answer([{**POSITION, "qty": "40", "qty_available": "40"}]))
+    assert f"{bench.client.trading.closing_ticket('AAPL', None, Decimal(50)).qty}" == "20"
+
+
 def test_a_halt_refuses_new_risk_and_lets_out(tmp_path: Path) -> None:
     halted = Halt(1.0, "storm", "me")
     bench = Bench(tmp_path, answer([]), halted=halted)

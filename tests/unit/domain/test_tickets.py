@@ -85,6 +85,14 @@ def test_symbols_tell_what_they_name() -> None:
         *("us_equity", "us_equity", "crypto", "crypto", "us_option")
     ]
     assert amount("qty", " 1,000.50 ") == Decimal("1000.50")
+    assert amount("limit_price", "-1,234,567") == Decimal(-1234567)
+
+
+@pytest.mark.parametrize("text", ["1,5", "10,00", "1,50", ",5", "1,0000", "1.5,000", "1,,000", "1,000,5"])
+def test_a_comma_that_parts_no_thousands_is_not_guessed_away(text: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        amount("qty", text)
+    assert "thousands" in refused.value.hint
 
 
 GOOD: dict[str, Any] = {"symbol": "AAPL", "side": "buy", "qty": Decimal(10)}
