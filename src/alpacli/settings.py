@@ -178,8 +178,13 @@ class Settings(NamedTuple):
         return self.key_pair
 
 
-def load(flags: Flags | None = None, *, env: Mapping[str, str], cwd: str | None = None) -> Settings:
+def load(
+    flags: Flags | None = None, *, env: Mapping[str, str], cwd: str | None = None, pair: KeyPair | None = None
+) -> Settings:
     """Resolve every setting; reads ``.env`` in ``cwd`` (``None``: none is read) and the profile file, when they exist.
+
+    ``pair`` is one that is to be tried before a profile has it: no other is looked for, so what is wrong with those does
+    not matter, and only the profile that ``flags`` names, not the chosen one, says where to ask.
 
     Raises:
         ConfigError: a refused URL, live keys, half a key pair, a value out of range, an unreadable or unknown profile.
@@ -188,12 +193,12 @@ def load(flags: Flags | None = None, *, env: Mapping[str, str], cwd: str | None 
     flags = flags or Flags()
     _check_flag("--max-wait", flags.max_wait_s, least=0.0)
     _check_flag("--timeout", flags.read_timeout_s, least=0.001)
-    places, config_dir, profile_name, cache_ttl_s = _look_around(flags, env, cwd)
+    places, config_dir, profile_name, cache_ttl_s = _look_around(flags, env, cwd, chosen=pair is None)
     if flags.sim:
         key_pair: KeyPair | None = KeyPair("SIM", Secret("SIM"), "--sim")
         urls: dict[str, str] = dict.fromkeys(_URL_VARIABLES, SIM_URL)
     else:
-        key_pair, gateway = _credentials(places)
+        key_pair, gateway = _credentials(places) if pair is None else (pair, "")
         urls = (
             _gateway_urls(gateway)
             if gateway
@@ -257,15 +262,20 @@ def origins(flags: Flags, *, env: Mapping[str, str], cwd: str | None) -> dict[st
 
 
 def _look_around(
-    flags: Flags, env: Mapping[str, str], cwd: str | None
+    flags: Flags, env: Mapping[str, str], cwd: str | None, *, chosen: bool = True
 ) -> "tuple[list[tuple[str, Mapping[str, str]]], str, str | None, Mapping[str, float]]":
-    """Return the places that settings come from, the first wins; where profiles are; the profile and its cache lifetimes."""
+    """Return the places that settings come from, the first wins; where profiles are; the profile and its cache lifetimes.
+
+    Without ``chosen`` a profile is read only when the flags name it.
+    """
     places: list[tuple[str, Mapping[str, str]]] = [("environment", env)]
     if cwd is not None:
         dotenv = _read_dotenv(os.path.join(cwd, ".env"))
         if dotenv:
             places.append((".env", dotenv))
     config_dir = _directory(places, "ALPACLI_CONFIG_DIR", "config", env, cwd)
+    if not (chosen or flags.profile):
+        return places, config_dir, None, DEFAULT_CACHE_TTL_S
     profile_name = flags.profile or _first(places, "ALPACLI_PROFILE")
     profile_name, profile, cache_ttl_s = _read_profile(config_dir, profile_name)
     if profile:

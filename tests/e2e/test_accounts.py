@@ -135,6 +135,35 @@ def test_a_pair_that_cannot_be_good_is_not_stored(
     assert not _config(user).exists()
 
 
+def test_a_login_mends_what_is_wrong_with_the_profiles_and_asks_nobody_elses_server(user: Alpacli) -> None:
+    _config(user).parent.mkdir(parents=True)
+    _config(user).write_text(
+        "profile = 'half'\n[profiles.half]\napi_key = 'PKHALF1234'\n"
+        "[profiles.far]\ngateway = 'http://127.0.0.1:9'\ntoken = 'x'\n",
+        encoding="utf-8",
+    )
+    assert user("account").code == 3
+    for profile in ("fresh", "far", "half"):
+        assert _login(user, "PKTEST1234", "--profile", profile)["profile"] == profile
+    assert user("account", "--jq", ".account_number").code == 0
+    user("profile", "use", "far")
+    user("profile", "delete", "half", "--yes")
+    assert _login(user, "PKTEST1234")["profile"] == "far"
+
+
+def test_the_offline_exchange_vouches_for_no_key_pair(user: Alpacli) -> None:
+    _login(user)
+    kept = _config(user).read_bytes()
+    for arguments in (
+        ["login", "--key-id", "PKOTHER123", "--secret-file", "-"],
+        ["profile", "add", "main", "--gateway", "http://127.0.0.1:9", "--token-file", "-"],
+    ):
+        refused = user(*arguments, "--sim", stdin=b"hunter2")
+        assert refused.code == 2
+        assert "--sim" in refused.errors
+    assert _config(user).read_bytes() == kept
+
+
 def test_login_keeps_comments_and_other_profiles(user: Alpacli) -> None:
     _config(user).parent.mkdir(parents=True)
     _config(user).write_text(

@@ -61,6 +61,7 @@ def login(
     if run.options.schema:
         run.printer.schema(view)
         return
+    _not_offline(run)
     if store not in ("auto", "keyring", "file"):
         raise UsageError(f"--store is {store!r}", "choose among auto, keyring, file")
     config_dir = config_dir_of(run)
@@ -76,6 +77,12 @@ def login(
         return
     where, path = _keep(config_dir, profile, pair, store)
     run.show_value(view, LoggedIn(profile=profile, account_number=account, stored_in=where, path=path))
+
+
+def _not_offline(run: Run) -> None:
+    """Refuse --sim: the offline exchange takes any pair, so it cannot say whether one is good enough to replace another."""
+    if run.options.sim:
+        raise UsageError("--sim needs no keys and cannot check any", "leave --sim away")
 
 
 def _asked(question: str) -> str:
@@ -134,9 +141,9 @@ def _checked(run: Run, pair: KeyPair, profile: str | None) -> str:
     """Ask the server for the account of this pair, wherever the profile and the environment say that it is."""
     from alpacli.runtime import open_client
 
-    settings = load(run.flags()._replace(profile=profile), env=run.environment(), cwd=run.directory())
+    settings = load(run.flags()._replace(profile=profile), env=run.environment(), cwd=run.directory(), pair=pair)
     try:
-        with open_client(settings._replace(key_pair=pair), label="alpacli login", warn=run.printer.notice) as client:
+        with open_client(settings, label="alpacli login", warn=run.printer.notice) as client:
             return client.get_account(use_cache=False).account_number
     except AuthenticationError as error:
         error.hint = "copy both again; paper keys and live keys are different ones. Nothing was stored"
@@ -224,6 +231,7 @@ def profile_add(
     if run.options.schema:
         run.printer.schema(view)
         return
+    _not_offline(run)
     from alpacli.profiles import edited
 
     url = check_gateway_url(gateway.removesuffix("/"), "--gateway")
@@ -251,8 +259,8 @@ def _admitted(run: Run, pair: KeyPair, url: str) -> str | None:
     """Ask a gateway for its account; ``None`` when the token is good and only may not read."""
     from alpacli.runtime import open_client
 
-    settings = load(run.flags()._replace(profile=None), env=run.environment(), cwd=run.directory())
-    settings = settings._replace(key_pair=pair, base_url=url, data_url=url)
+    settings = load(run.flags()._replace(profile=None), env=run.environment(), cwd=run.directory(), pair=pair)
+    settings = settings._replace(base_url=url, data_url=url)
     try:
         with open_client(settings, label="alpacli profile add", warn=run.printer.notice) as client:
             return client.get_account(use_cache=False).account_number
