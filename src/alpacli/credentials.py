@@ -17,6 +17,7 @@ SERVICE: Final = "alpacli"
 """The name under which the keyring has the secrets; the user name of an entry is the key ID."""
 
 _COMMAND_S: Final = 60.0
+_SHELL: Final = ("|", "||", "&&", ";", "&", ">", ">>", "<", "2>&1", ">&2", "2>/dev/null")
 _ID_NAMES: Final = ("api_key", "alpaca_api_key", "apca_api_key_id", "key_id", "api_key_id", "key", "username", "login")
 _SECRET_NAMES: Final = (
     "secret_key",
@@ -111,9 +112,15 @@ def pair_of(command: str) -> tuple[str, str]:
 def _run(command: str) -> str:
     try:
         words = shlex.split(command)
+        # A pipe would be an argument like any other, and what comes back would be taken for the secret.
+        shell = next((word for word in _bare_words(command) if word in _SHELL), None)
+        if shell is not None:
+            raise ConfigError(
+                f"secret_command is run without a shell, and has a {shell}", "write sh -c '…' around it, or a script"
+            )
         done = subprocess.run(words, stdout=subprocess.PIPE, check=False, timeout=_COMMAND_S)  # noqa: S603 # the user's own command, not a shell
     except (OSError, ValueError, IndexError) as error:
-        why = getattr(error, "strerror", None) or error
+        why = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error
         raise ConfigError(f"secret_command cannot be run: {why}", "correct secret_command in the profile") from None
     except subprocess.TimeoutExpired:
         raise ConfigError(
@@ -125,6 +132,13 @@ def _run(command: str) -> str:
         return done.stdout.decode()
     except UnicodeDecodeError:  # its text would travel with the exception, so it is not chained
         raise _not_understood(command) from None
+
+
+def _bare_words(command: str) -> list[str]:
+    """Return the words with their quotes, so that what is quoted is not taken for a shell's."""
+    lexer = shlex.shlex(command, posix=False)
+    lexer.whitespace_split, lexer.commenters = True, ""
+    return list(lexer)
 
 
 def _read(printed: str) -> tuple[str | None, str | None]:

@@ -15,6 +15,7 @@ gateway = "https://gateway.example.com:8000"
 token = "eyJ…"
 """
 
+import difflib
 import os
 import shlex
 import tomllib
@@ -93,11 +94,23 @@ def _parse(path: str, text: str) -> _File:
     try:
         return _File.model_validate(tomllib.loads(text))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{path}: {where}: {first['msg']}", "correct this line of the profile file") from None
+        raise _mistake(path, error) from None
     except (ValueError, RecursionError) as error:  # also a number of thousands of digits, or lists in lists without end
         raise ConfigError(f"cannot read {path}: {error}", "correct the profile file, or move it away") from None
+
+
+def _mistake(path: str, error: ValidationError) -> ConfigError:
+    """Return the first mistake in plain words; a name that does not exist is told with those that do."""
+    first = error.errors()[0]
+    *above, name = first["loc"]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] != "extra_forbidden":
+        return ConfigError(f"{path}: {where}: {first['msg']}", "correct this line of the profile file")
+    place: type[BaseModel] = {0: _File, 2: _Profile, 3: _CacheLifetimes}[len(above)]
+    known = list(place.model_fields)
+    close = difflib.get_close_matches(str(name), known, 1)
+    hint = f"did you mean {close[0]}?" if close else f"what can be set here: {', '.join(known)}"
+    return ConfigError(f"{path}: {where} is no setting", hint)
 
 
 def read_profile(path: str, name: str | None) -> tuple[str | None, Mapping[str, str], Mapping[str, float]]:

@@ -171,11 +171,26 @@ class Settings(NamedTuple):
             ConfigError: there is none. The simulator is never chosen instead: a cron job without its environment must fail.
         """
         if self.key_pair is None:
-            raise ConfigError(
-                "no Alpaca key pair found",
-                "`alpacli login` stores one, or set ALPACA_API_KEY and ALPACA_SECRET_KEY; --sim is an offline exchange",
-            )
+            raise self._no_keys()
         return self.key_pair
+
+    def _no_keys(self) -> ConfigError:
+        if self.profile is not None:
+            login = f"`alpacli login --profile {self.profile}` stores one"
+            return ConfigError(f"profile {self.profile} has no Alpaca key pair", f"{login}; --sim is an offline exchange")
+        if os.path.isfile(os.path.join(self.config_dir, "config.toml")):
+            from alpacli.profiles import read_all
+
+            known, _ = read_all(self.config_dir)
+            if known:
+                return ConfigError(
+                    "no profile is chosen, and no Alpaca key pair is set",
+                    f"`alpacli profile use NAME` chooses one of {', '.join(known)}; --profile NAME takes one this once",
+                )
+        return ConfigError(
+            "no Alpaca key pair found",
+            "`alpacli login` stores one, or set ALPACA_API_KEY and ALPACA_SECRET_KEY; --sim is an offline exchange",
+        )
 
 
 def load(

@@ -164,6 +164,20 @@ def test_the_offline_exchange_vouches_for_no_key_pair(user: Alpacli) -> None:
     assert _config(user).read_bytes() == kept
 
 
+def test_without_keys_the_way_to_those_that_are_kept_is_told(user: Alpacli) -> None:
+    assert "alpacli login" in user("account").errors
+    _login(user, "PKMAIN1234", "--profile", "swing")
+    _login(user, "PKMAIN1234", "--profile", "main")
+    user("profile", "delete", "swing", "--yes")
+    for command in ("account", "doctor"):
+        told = user(command)
+        assert told.code == 3
+        assert "alpacli profile use" in told.errors + told.text
+    user("profile", "use", "main")
+    user("logout")
+    assert "alpacli login --profile main" in user("account").errors
+
+
 def test_login_keeps_comments_and_other_profiles(user: Alpacli) -> None:
     _config(user).parent.mkdir(parents=True)
     _config(user).write_text(

@@ -60,7 +60,7 @@ def test_what_is_no_pair_is_refused_and_not_shown(tmp_path: Path, text: str) -> 
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        ("/nonexistent/vault get", "cannot be run"),
+        ("/nonexistent/vault get", "cannot be run: /nonexistent/vault: No such file"),
         ("", "cannot be run"),
         ("'unfinished", "cannot be run"),
         (f"{sys.executable} -c 'raise SystemExit(3)'", "exit code 3"),
@@ -69,6 +69,17 @@ def test_what_is_no_pair_is_refused_and_not_shown(tmp_path: Path, text: str) -> 
 def test_a_program_that_fails_is_a_matter_of_configuration(command: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         pair_of(command)
+
+
+@pytest.mark.parametrize("command", ["cat secret | head -1", "vault get 2>/dev/null", "true && cat secret"])
+def test_a_command_that_only_a_shell_understands_is_not_run_as_words(command: str) -> None:
+    with pytest.raises(ConfigError, match="without a shell") as refused:
+        secret_of(command, PAIR[0])
+    assert "sh -c" in refused.value.hint
+
+
+def test_a_shell_is_the_users_to_name() -> None:
+    assert secret_of("sh -c 'echo x | tr x y; true && true'", PAIR[0]) == "y"
 
 
 def test_the_pair_of_another_key_is_refused(tmp_path: Path) -> None:

@@ -98,6 +98,23 @@ def test_a_mistake_is_named_by_its_place_in_the_file(tmp_path: Path, text: str, 
     assert "\n" not in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("text", "said", "hint"),
+    [
+        ("[profiles.a]\napi_kye = 'PK'", "profiles.a.api_kye is no setting", "api_key?"),
+        ("[profiles.a.cache]\nacount = 1", "profiles.a.cache.acount is no setting", "account?"),
+        ("colour = true", "colour is no setting", "profile, profiles"),
+    ],
+)
+def test_a_name_that_is_no_setting_is_told_with_those_that_are(
+    tmp_path: Path, text: str, said: str, hint: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_profile(_write(tmp_path, text), None)
+    assert caught.value.message.endswith(said)
+    assert hint in caught.value.hint
+
+
 def test_a_mistake_beside_a_secret_does_not_show_the_secret(tmp_path: Path) -> None:
     text = "[profiles.a]\nsecret_key = ['hunter2']\nredis_url = {url = 'redis://:hunter2@h'}"
     with pytest.raises(ConfigError) as caught:

@@ -126,10 +126,11 @@ def _python() -> _Found:
 def _configuration(settings: Settings, broken: ConfigError | None) -> _Found:
     if broken is not None:
         return _Found("fail", broken.message, broken.hint)
-    if settings.key_pair is None:
-        return _Found("fail", "no Alpaca key pair found", "`alpacli login` asks for one; --sim needs none")
+    try:
+        pair = settings.require_keys()
+    except ConfigError as error:
+        return _Found("fail", error.message, error.hint)
     profile = f"profile {settings.profile}, " if settings.profile else ""
-    pair = settings.key_pair
     return _Found("ok", f"{profile}key {pair.key_id[:4]}… from {pair.origin}, {settings.base_url}")
 
 
