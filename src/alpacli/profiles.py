@@ -106,8 +106,8 @@ def _mistake(path: str, error: ValidationError) -> ConfigError:
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] != "extra_forbidden":
         return ConfigError(f"{path}: {where}: {first['msg']}", "correct this line of the profile file")
-    place: type[BaseModel] = {0: _File, 2: _Profile, 3: _CacheLifetimes}[len(above)]
-    known = list(place.model_fields)
+    places: dict[int, type[BaseModel]] = {0: _File, 2: _Profile, 3: _CacheLifetimes}
+    known = list(places[len(above)].model_fields)
     close = difflib.get_close_matches(str(name), known, 1)
     hint = f"did you mean {close[0]}?" if close else f"what can be set here: {', '.join(known)}"
     return ConfigError(f"{path}: {where} is no setting", hint)

@@ -177,7 +177,9 @@ class Settings(NamedTuple):
     def _no_keys(self) -> ConfigError:
         if self.profile is not None:
             login = f"`alpacli login --profile {self.profile}` stores one"
-            return ConfigError(f"profile {self.profile} has no Alpaca key pair", f"{login}; --sim is an offline exchange")
+            return ConfigError(
+                f"profile {self.profile} has no Alpaca key pair", f"{login}; --sim is an offline exchange"
+            )
         if os.path.isfile(os.path.join(self.config_dir, "config.toml")):
             from alpacli.profiles import read_all
 

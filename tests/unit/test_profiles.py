@@ -106,9 +106,7 @@ def test_a_mistake_is_named_by_its_place_in_the_file(tmp_path: Path, text: str, 
         ("colour = true", "colour is no setting", "profile, profiles"),
     ],
 )
-def test_a_name_that_is_no_setting_is_told_with_those_that_are(
-    tmp_path: Path, text: str, said: str, hint: str
-) -> None:
+def test_a_name_that_is_no_setting_is_told_with_those_that_are(tmp_path: Path, text: str, said: str, hint: str) -> None:
     with pytest.raises(ConfigError) as caught:
         read_profile(_write(tmp_path, text), None)
     assert caught.value.message.endswith(said)

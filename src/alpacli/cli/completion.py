@@ -21,8 +21,8 @@ FILES: Final = ":files"
 
 _JOURNAL_TAIL: Final = 64 << 10
 _MOST: Final = 200
-_SYMBOLS: Final = ("SYMBOL", "SYMBOLS", "A,B")
-_FILES: Final = ("FILE", "FILE|-", "DIRECTORY", "PATH")
+_LIST: Final = "A,B"
+_FILES: Final = ("FILE", "FILE…", "FILE|-", "URL|FILE", "DIRECTORY", "PATH")
 
 Offer = tuple[str, str]
 """A candidate, and a line of help or nothing."""
@@ -45,6 +45,9 @@ def complete(words: Sequence[str], machine: "Known | None" = None) -> Iterator[O
     if command is None:
         return
     options = {name: parameter for parameter in command.parameters if parameter.is_option for name in parameter.names}
+    if command.name == "help" and not current.startswith("-"):
+        yield from _subjects(command, rest, current)
+        return
     if command.commands:
         known = _common(command)
         if current.startswith("-"):
@@ -54,10 +57,7 @@ def complete(words: Sequence[str], machine: "Known | None" = None) -> Iterator[O
         if waiting is not None and waiting.takes_value:
             yield from _value_of(waiting, current, machine)
             return
-        for inner in command.commands:
-            name = inner.name.rpartition(" ")[2]
-            if name.startswith(current):
-                yield name, inner.help
+        yield from _commands(command, current)
         return
     name, equals, typed = current.partition("=")
     if equals and name in options:
@@ -99,6 +99,22 @@ def _command_of(tree: Command, words: Sequence[str]) -> tuple[Command | None, li
     return tree, rest
 
 
+def _subjects(command: Command, rest: Sequence[str], current: str) -> Iterator[Offer]:
+    """Yield what can be explained: the topics first, and commands like those that are run."""
+    topics = () if rest else command.parameters[0].values
+    yield from ((topic, "") for topic in topics if topic.startswith(current))
+    subject, options = _command_of(load(), rest)
+    if subject is not None and not options:
+        yield from _commands(subject, current)
+
+
+def _commands(group: Command, current: str) -> Iterator[Offer]:
+    for inner in group.commands:
+        name = inner.name.rpartition(" ")[2]
+        if name.startswith(current):
+            yield name, inner.help
+
+
 def _common(group: Command) -> dict[str, Parameter]:
     """Return the options that may stand before a command's name: those of the group, and those that its commands share."""
     found = {name: parameter for parameter in group.parameters for name in parameter.names}
@@ -136,17 +152,23 @@ def _argument(command: Command, options: dict[str, Parameter], rest: Sequence[st
 
 
 def _value_of(parameter: Parameter, current: str, machine: "Known", given: Sequence[str] = ()) -> Iterator[Offer]:
-    if parameter.values:
-        candidates: Iterable[str] = parameter.values
-    elif parameter.metavar in _FILES:
+    if parameter.metavar in _FILES:
         yield FILES, ""
         return
-    elif parameter.metavar in _SYMBOLS and "--fields" not in parameter.names:
+    symbols = parameter.metavar == "SYMBOL" or not {"--symbol", "--symbols"}.isdisjoint(parameter.names)
+    if symbols or parameter.metavar == _LIST:
         head, comma, typed = current.rpartition(",")
-        for symbol in machine.symbols(typed.upper()):
-            if symbol not in given:
-                yield head + comma + symbol, ""
+        known = (
+            machine.symbols(typed.upper())
+            if symbols
+            else [value for value in parameter.values if value.startswith(typed)]
+        )
+        for one in known:
+            if one not in given and one not in head.split(","):
+                yield head + comma + one, ""
         return
+    if parameter.values:
+        candidates: Iterable[str] = parameter.values
     elif parameter.metavar == "ID" and "--client-order-id" not in parameter.names:
         candidates = machine.order_ids()
     elif "--profile" in parameter.names or parameter.metavar == "PROFILE":

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 FILE: Final = os.path.join(os.path.dirname(__file__), "commands.json")
-_ANY_NUMBER: Final = "N"
 
 
 class Parameter(NamedTuple):
@@ -110,14 +109,33 @@ def _parameters(made: Any) -> Iterator[Parameter]:  # Any: Typer's own command t
             panel=(parameter.rich_help_panel or "") if option else "",
             required=parameter.required,
             repeatable=(parameter.multiple if option else parameter.nargs == -1),
-            values=_values(metavar),
+            values=_values(metavar, parameter.opts[0]),
         )
 
 
-def _values(metavar: str) -> tuple[str, ...]:
-    """Return what ``day|gtc|opg`` lists; of ``N|all`` only ``all`` can be listed."""
+def _values(metavar: str, name: str) -> tuple[str, ...]:
+    """Return what ``buy|sell`` lists, of ``N|all`` only ``all``; or what an option takes whose list its help spells out."""
+    from typing import get_args
+
+    from alpacli.cli.export import FORMATS
+    from alpacli.domain import series, tickets
+    from alpacli.gateway.tokens import SCOPES
+
     values = metavar.split("|")
-    return tuple(value for value in values if value != _ANY_NUMBER) if len(values) > 1 else ()
+    if len(values) > 1:
+        return tuple(value for value in values if not (value.isalpha() and value.isupper()))
+    return {
+        ("--side", "SIDE"): tickets.SIDES,
+        ("--type", "TYPE"): tickets.TYPES,
+        ("--tif", "TIF"): tickets.TIMES_IN_FORCE,
+        ("--order-class", "CLASS"): tickets.CLASSES,
+        ("--position-intent", "INTENT"): tickets.INTENTS,
+        ("--class", "CLASS"): get_args(tickets.AssetClass),
+        ("--feed", "NAME"): series.STOCK_FEEDS,
+        ("--adjustment", "NAME"): series.ADJUSTMENTS,
+        ("--format", "NAME"): FORMATS,
+        ("--scope", "A,B"): SCOPES,
+    }.get((name, metavar), ())
 
 
 def _first_line(text: str | None) -> str:
