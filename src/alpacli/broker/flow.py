@@ -304,16 +304,24 @@ class Pipeline:
                         return None
                     left_s = patience.left_s
                     if left_s <= 0:
-                        raise self._exhausted(turn)
+                        report = yield Do(lambda: self.store.limits(self.rules))
+                        raise self._exhausted(turn, report.limit)
                     yield Pause(min(turn.seconds, left_s), f"waiting for the request budget, {turn.ahead} ahead")
         except BaseException:
             self.store.leave(self.rules, ticket)
             raise
 
-    def _exhausted(self, turn: Wait) -> BudgetExhausted:
+    def _exhausted(self, turn: Wait, limit: int) -> BudgetExhausted:
+        """Tell what is spent: our own limit, or the lower one that the server's headers told of."""
         retry_after = max(turn.earliest_s, 0.0)
+        spent = (
+            f"the {limit} requests per {self.rules.window_s:g} s that Alpaca allows (ALPACLI_RATE_LIMIT is"
+            f" {self.rules.limit}) are spent"
+            if limit < self.rules.limit
+            else f"the shared budget of {limit} requests per {self.rules.window_s:g} s is spent"
+        )
         return BudgetExhausted(
-            f"the shared budget of {self.rules.limit} requests per {self.rules.window_s:g} s is spent",
+            spent,
             f"a request is free in {_seconds(retry_after)}: wait longer with --max-wait, or see `alpacli limits` for who"
             " uses it",
             retry_after=round(retry_after, 3),

@@ -249,6 +249,17 @@ def test_a_spent_budget_ends_with_the_seconds_to_wait(make: Make) -> None:
     assert len(sent(client)) == 1
 
 
+def test_a_budget_that_the_server_made_smaller_is_told_as_the_servers(make: Make) -> None:
+    told = {"x-ratelimit-limit": "1", "x-ratelimit-remaining": "0"}
+    client = make(answer(ACCOUNT, 200, told), limit=100, max_wait_s=2.0)
+    client.get_account()
+    with pytest.raises(BudgetExhausted) as caught:
+        client.get_clock()
+    assert "the 1 requests per 60 s that Alpaca allows" in caught.value.message
+    assert "ALPACLI_RATE_LIMIT is 100" in caught.value.message
+    assert len(sent(client)) == 1
+
+
 def test_the_pages_of_one_read_share_one_wait(make: Make, clock: ManualClock) -> None:
     limited = answer({"message": "rate limit exceeded"}, 429, {"retry-after": "4"})
     client = make(limited, answer(_page(0)), limited, answer(_page(1)), limited, answer([]), max_wait_s=10.0)
