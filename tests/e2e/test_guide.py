@@ -152,6 +152,15 @@ def test_the_doctor_finds_the_offline_exchange_well(user: Alpacli) -> None:
     assert {finding["status"] for finding in found.values()} == {"ok", "skip"}
 
 
+def test_the_doctor_tells_of_a_halt_who_made_it_and_why(user: Alpacli) -> None:
+    assert user("halt", "--reason", "fat finger", "--sim").code == 0
+    code, found = _findings(user, "--sim")
+    assert code == 0
+    assert found["trading"]["status"] == "warn"
+    assert "fat finger" in found["trading"]["found"]
+    assert "alpacli resume" in found["trading"]["fix"]
+
+
 def test_the_doctor_answers_without_keys_and_offline(user: Alpacli) -> None:
     nowhere = {"ALPACA_BASE_URL": "http://127.0.0.1:9", "ALPACA_DATA_URL": "http://127.0.0.1:9"}
     code, found = _findings(user, env={**nowhere, "ALPACA_STREAM_URL": "ws://127.0.0.1:9"})

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 from urllib.parse import urlsplit
@@ -97,6 +98,8 @@ def _all(run: Run, settings: Settings, broken: ConfigError | None) -> Iterator[t
     yield "store", _store(settings, run.clock), 6
     if broken is None:
         yield from _account(run, settings)
+        if settings.key_pair is not None:
+            yield "trading", _halted(settings), 3
     yield (
         "network",
         _Found("skip", "not checked: the settings have to be mended first")
@@ -241,6 +244,17 @@ def _account(run: Run, settings: Settings) -> Iterator[tuple[str, _Found, int]]:
             return
         yield "clock", _clock_skew(client, run.clock), 3
         yield "market data", _plan(client), 6
+
+
+def _halted(settings: Settings) -> _Found:
+    from alpacli.runtime import open_halt
+
+    halt = open_halt(settings, _told_already).state()
+    if halt is None:
+        return _Found("ok", "orders are taken: there is no halt")
+    since = f"{datetime.fromtimestamp(halt.at, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    who, why = f" by {halt.by}" if halt.by else "", f": {halt.reason}" if halt.reason else ""
+    return _Found("warn", f"halted since {since}{who}{why}", "`alpacli resume` ends the halt")
 
 
 def _told_already(text: str) -> None:
