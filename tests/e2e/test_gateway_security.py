@@ -121,6 +121,8 @@ def test_a_revoked_token_ends_within_a_second_also_where_its_answer_is_remembere
     assert gateway.get(f"{V1}/account", token).status_code == 200
     done = gateway.alpacli("serve", "tokens", "--revoke", token_id, "--json")
     assert json.loads(done.out) == {"revoked": [token_id]}
+    assert done.errors == ""
+    assert "nothing that stands was minted as leekd" in gateway.alpacli("serve", "tokens", "--revoke", "leekd").errors
     assert within_a_second(lambda: gateway.get(f"{V1}/account", token).status_code == 401)
     assert "revoked" in gateway.get("/v2/account", token).text
     listed = json.loads(gateway.alpacli("serve", "tokens", "--json").out)

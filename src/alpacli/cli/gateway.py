@@ -200,6 +200,11 @@ def tokens(
         run.show_value(listed, lines)
         return
     chosen = [token_id for word in revoke for token_id in _ids(word, entries)]
+    for word in revoke:
+        if word in chosen and word not in entries:
+            run.printer.notice(
+                f"nothing that stands was minted as {word}: it is refused as the ID of another issuer's token"
+            )
     if run.options.dry_run:
         run.show_value(ended, Revoked(revoked=chosen, dry_run=True))
         return

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from tools.golden import SCHEMAS, schemas
 
 from alpacli.cli import tree
@@ -32,6 +33,11 @@ def test_the_manual_page_names_every_command_option_and_topic() -> None:
             assert not parameter.is_option or parameter.names[0] in page
     for topic in TOPICS:
         assert f".SH {topic.replace('-', ' ').upper()}" in page
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_a_topic_fits_a_terminal_of_80_columns(topic: str) -> None:
+    assert max(len(line) for line in TOPICS[topic].text.splitlines()) <= 80
 
 
 def test_every_command_says_what_it_does_in_a_sentence() -> None:
