@@ -186,7 +186,10 @@ def serve(
     def ready(url: str) -> None:
         run.printer.write(f"{url}\n".encode())
         if not run.options.quiet:
-            say(f"alpacli: the offline exchange answers at {url}; try ALPACA_BASE_URL={url}\n")
+            say(
+                f"alpacli: the offline exchange answers at {url}, with any key pair; try"
+                f" ALPACA_API_KEY=any ALPACA_SECRET_KEY=any ALPACA_BASE_URL={url}\n"
+            )
 
     serve_http(
         settings.state_dir,
