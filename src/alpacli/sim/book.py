@@ -200,7 +200,7 @@ class Book:
     def number_order(self) -> int:
         """Return how many orders the account has made before this one."""
         made: int = self._made
-        self._journal.append((self.__dict__, "_made", made))
+        self._journal.append((self, "_made", made))
         self._made = made + 1
         self._count()
         return made
@@ -252,7 +252,7 @@ class Book:
         known = symbol in self.positions
         self._put(self.positions, symbol, position)
         if not known:
-            self._put(self.__dict__, "positions", dict(sorted(self.positions.items())))
+            self._set("positions", dict(sorted(self.positions.items())))
         self._moved[symbol] = None
         if position.expires_ns is not None or symbol in self._ends:
             self._put(self._ends, symbol, _NOTHING if position.expires_ns is None else position.expires_ns)
@@ -261,7 +261,7 @@ class Book:
 
     def have_cash(self, amount: Decimal) -> None:
         """Let the account have so much cash from now on."""
-        self._journal.append((self.__dict__, "cash", self.cash))
+        self._journal.append((self, "cash", self.cash))
         self.cash = amount
         self._count()
 
@@ -277,14 +277,14 @@ class Book:
 
     def count_request(self, window_s: int, used: int) -> None:
         """Count a request, and what is used of the limit of its minute."""
-        self._put(self.__dict__, "requests", self.requests + 1)
-        self._put(self.__dict__, "window_s", window_s)
-        self._put(self.__dict__, "window_used", used)
+        self._set("requests", self.requests + 1)
+        self._set("window_s", window_s)
+        self._set("window_used", used)
         self._count()
 
     def change_account(self, account: Account) -> None:
         """Change what the account's own row says beside its counts and its cash."""
-        self._put(self.__dict__, "account", account)
+        self._set("account", account)
         self.db.execute(
             "UPDATE accounts SET created_ns = ?, configuration = ? WHERE number = ?",
             (account.created_ns, json.dumps(dict(account.configuration)), account.number),
@@ -320,6 +320,8 @@ class Book:
             where, key, before = journal.pop()
             if key is _APPENDED:
                 where.pop()
+            elif where is self:
+                setattr(self, key, before)
             elif before is _NOTHING:
                 del where[key]
             else:
@@ -376,7 +378,7 @@ class Book:
             "_counted": False,
         }
         for name, nothing in empty.items():  # what is undone here is undone in SQLite too, and has to be written again
-            self._put(self.__dict__, name, nothing)
+            self._set(name, nothing)
 
     @property
     def unwritten(self) -> bool:
@@ -438,7 +440,7 @@ class Book:
 
     def _count(self) -> None:
         if not self._counted:
-            self._put(self.__dict__, "_counted", value=True)
+            self._set("_counted", value=True)
 
     def _put(self, where: dict[str, Any], key: str, value: object) -> None:
         """Put a value into a mapping, or take it out, and remember what was there."""
@@ -447,6 +449,11 @@ class Book:
             del where[key]
         else:
             where[key] = value
+
+    def _set(self, name: str, value: object) -> None:
+        """Put a value into an attribute of the book's own, and remember what was there."""
+        self._journal.append((self, name, getattr(self, name)))
+        setattr(self, name, value)
 
     def _fill_row(self, fill: Execution) -> tuple[object, ...]:
         number = self.account.number

@@ -23,6 +23,7 @@ from alpacli.sim.tickets import Ticket, amount, check, one_time_in_force, own_id
 
 _PERCENT: Final = Decimal(100)
 _STEP: Final = Decimal("1e-9")
+_OVER: Final = frozenset((*CLOSED, "pending_replace"))
 _IN_FLIGHT: Final = ("pending_new", "pending_cancel", "pending_replace", "accepted")
 
 
@@ -114,7 +115,7 @@ def cancel(desk: Desk, order_id: str) -> None:
     row = named_order(desk, order_id)
     if row["ratio_qty"] is not None:
         row = order_row(desk, row["parent_id"])
-    if row["status"] in (*CLOSED, "pending_replace") or (row["status"] == "pending_new" and row["replaces"]):
+    if row["status"] in _OVER or (row["status"] == "pending_new" and row["replaces"]):
         raise unfit(f'order is already in "{row["status"]}" state')
     _cancel(desk, row)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from decimal import Decimal
+from typing import cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,7 +12,7 @@ from tests.support.examples import examples
 from alpacli.sim.contracts import Contract, parse
 from alpacli.sim.hours import AlwaysOpen, Nyse, nyse_sessions
 from alpacli.sim.option_prices import Leg, OptionPrices, expires_ns
-from alpacli.sim.prices import LOOK_NS, search_between
+from alpacli.sim.prices import LOOK_NS, Prices, search_between
 from alpacli.sim.tape import Tape
 
 NOW = 1_780_322_400 * 10**9  # Monday 2026-06-01, 10:00 in New York
@@ -73,14 +74,20 @@ def test_a_moment_is_the_same_however_the_time_is_cut(legs: list[Leg], cents: in
         assert whole == NOW or just_before is None or just_before > limit
 
 
-class Halved(Tape):
+class Halved:
     """The tape, searched by halving time, as a market is that was recorded."""
+
+    def __init__(self, tape: Tape) -> None:
+        self._tape = tape
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._tape, name)
 
     def search(
         self, symbol: str, start_ns: int, end_ns: int, could: Callable[[int, int, int, int], bool]
     ) -> int | None:
         def extremes(from_ns: int, until_ns: int) -> tuple[int, int]:
-            found = self.extremes(symbol, from_ns, until_ns)
+            found = self._tape.extremes(symbol, from_ns, until_ns)
             return int(found.bid_low * 100), int(found.bid_high * 100)
 
         return search_between(extremes, start_ns, end_ns, could)
@@ -89,7 +96,7 @@ class Halved(Tape):
 @settings(max_examples=examples(4), deadline=None)
 @given(LEGS, st.integers(-12, 2), st.integers(1, 1_800 * 16))
 def test_markets_without_a_tree_find_the_same_moment(legs: list[Leg], cents: int, looks: int) -> None:
-    halved = OptionPrices(Halved(2026, HOURS), HOURS, 2026)
+    halved = OptionPrices(cast("Prices", Halved(Tape(2026, HOURS))), HOURS, 2026)
     now = PRICES.net(legs, NOW)
     assert now is not None
     limit, end_ns = now + Decimal(cents) / 100, NOW + looks * LOOK_NS - 7
