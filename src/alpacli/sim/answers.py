@@ -54,9 +54,12 @@ def timestamp(at_ns: int, zone_offset: timedelta | None = None) -> str:
     seconds, nanoseconds = divmod(rest_ns, SECOND_NS)
     begins, zone = _minute(minute, zone_offset)
     if not nanoseconds:
-        return f"{begins}{seconds:02d}{zone}"
-    fraction = f"{nanoseconds:09d}".rstrip("0")
-    return f"{begins}{seconds:02d}.{fraction}{zone}"
+        return f"{begins}{_TWO_DIGITS[seconds]}{zone}"
+    fraction = str(SECOND_NS + nanoseconds)[1:].rstrip("0")
+    return f"{begins}{_TWO_DIGITS[seconds]}.{fraction}{zone}"
+
+
+_TWO_DIGITS: Final = [f"{number:02d}" for number in range(60)]
 
 
 @lru_cache(maxsize=1024)

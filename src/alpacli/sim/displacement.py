@@ -27,12 +27,15 @@ class Path(NamedTuple):
     amplitudes: tuple[int, ...]
 
 
-class _Way(NamedTuple):
+class _Way:
     """The descent to one value of a path: the ends of each interval that holds its quantum, by level from ``bottom`` up."""
 
-    quantum: int
-    bottom: int
-    ends: list[tuple[int, int]]
+    __slots__ = ("bottom", "ends", "quantum")
+
+    def __init__(self, quantum: int, bottom: int, ends: list[tuple[int, int]]) -> None:
+        self.quantum = quantum
+        self.bottom = bottom
+        self.ends = ends
 
 
 class Paths:

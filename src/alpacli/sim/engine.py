@@ -20,7 +20,7 @@ from alpacli.sim.desk import Desk
 from alpacli.sim.ledger import ZERO, holdings
 from alpacli.sim.listing import LISTINGS
 from alpacli.sim.option_prices import Leg
-from alpacli.sim.orders import AT_REST, Column, amend, fill_order, fill_package, legs_of, note, order_row, tell
+from alpacli.sim.orders import AT_REST, Column, amend, change, fill_order, fill_package, legs_of, note, order_row, tell
 from alpacli.sim.reserves import held_for_orders
 from alpacli.sim.settlement import expire_positions
 from alpacli.sim.state import OPEN
@@ -64,7 +64,7 @@ def settle(desk: Desk) -> None:
 
 def schedule(desk: Desk, order_id: str) -> None:
     """Plan the next step of an order, from what it is now."""
-    note(desk, order_id, **_next(desk, order_row(desk, order_id)))
+    desk.book.change(order_id, _next(desk, order_row(desk, order_id)))
 
 
 def delay_ns(desk: Desk, order_id: str, step: str, least_ms: int = 2, most_ms: int = 40) -> int:
@@ -81,12 +81,12 @@ def release(desk: Desk, order_id: str) -> None:
         finish(desk, order_id, "rejected")
         return
     trails = row["order_type"] == "trailing_stop"
-    changes: dict[str, Column] = {"arrives_ns": None}
+    changes: dict[str, Column] = {"status": "new", "arrives_ns": None}
     if trails:
         quote = desk.market.tape.quote(row["symbol"], now_ns)
         changes["hwm"] = quote.bid if row["side"] == "sell" else quote.ask
     changes["active_ns"] = now_ns if trails else now_ns + delay_ns(desk, order_id, "work")
-    _go_on(desk, row, now_ns, status="new", **changes)
+    _go_on(desk, row, now_ns, changes)
     if row["order_class"] == "oco" and row["parent_id"] is None:
         for leg in legs_of(desk, order_id):
             _watch(desk, leg["id"], int(changes["active_ns"] or 0))
@@ -141,9 +141,10 @@ def swap(desk: Desk, old_id: str, new_id: str) -> None:
 # ---------------------------------------------------------------------------------------------------- planning
 
 
-def _go_on(desk: Desk, row: Order, at_ns: int, **changes: Column) -> None:
-    """Amend an order and plan its next step, from what it is then."""
-    amend(desk, row["id"], at_ns, **changes, **_next(desk, {**row, **changes}))
+def _go_on(desk: Desk, row: Order, at_ns: int, changes: dict[str, Column]) -> None:
+    """Change an order and plan its next step, from what it is then."""
+    changes |= _next(desk, {**row, **changes})
+    change(desk, row["id"], at_ns, changes)
 
 
 def _next(desk: Desk, row: Order) -> dict[str, Column]:

@@ -29,19 +29,30 @@ class Event(NamedTuple):
     data: str
 
 
-class Told(NamedTuple):
+class Told:
     """An event, with the order and its legs as they were then. It is written out when somebody asks for it.
 
     ``now_ns`` is when it was told, for what an order shows of the moment. ``came_to`` has price, quantity and position after
     an execution.
     """
 
-    event: str
-    at_ns: int
-    order: Mapping[str, Any]  # Any: ``book.Order``
-    legs: Sequence[Mapping[str, Any]]
-    now_ns: int
-    came_to: "Mapping[str, Json | Decimal] | None" = None
+    __slots__ = ("at_ns", "came_to", "event", "legs", "now_ns", "order")
+
+    def __init__(
+        self,
+        event: str,
+        at_ns: int,
+        order: Mapping[str, Any],  # Any: ``book.Order``
+        legs: Sequence[Mapping[str, Any]],
+        now_ns: int,
+        came_to: "Mapping[str, Json | Decimal] | None" = None,
+    ) -> None:
+        self.event = event
+        self.at_ns = at_ns
+        self.order = order
+        self.legs = legs
+        self.now_ns = now_ns
+        self.came_to = came_to
 
     def packed(self) -> bytes:
         """Return the event as it is stored."""

@@ -9,7 +9,7 @@ import hashlib
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from decimal import Decimal
 from types import TracebackType
 from typing import Final, NamedTuple, cast
@@ -149,21 +149,27 @@ class Exchange:
         reset_s = (now_ns // SECOND_NS // _WINDOW_S + 1) * _WINDOW_S
         return Admission(0, limit, limit, reset_s, identifier("nobody", now_ns).replace("-", ""), allowed=False)
 
-    @contextmanager
-    def desk(self, number: int, *, changes: bool) -> Iterator[Desk]:
+    def desk(self, number: int, *, changes: bool) -> AbstractContextManager[Desk]:
         """Open a transaction at an account's desk; a ``Refusal`` undoes what was changed.
 
         Open orders have met the market until this moment. Where nothing was due, a reader holds up no writer.
         """
-        if not changes:
-            with self._reading() as db:
-                now_ns = self.now_ns()
-                book = self._book(db, number)
-                if not book.is_due(now_ns):
-                    yield Desk(book, self._market(db, self._meta(db)), now_ns)
-                    return
-        with _Writing(self) as db:
-            yield self._settled(db, self._book(db, number))
+        return _Sitting(self, number) if changes else self._inspection(number)
+
+    @contextmanager
+    def _inspection(self, number: int) -> Iterator[Desk]:
+        with self._reading() as db:
+            now_ns = self.now_ns()
+            book = self._book(db, number)
+            if not book.is_due(now_ns):
+                yield Desk(book, self._market(db, self._meta(db)), now_ns)
+                return
+        with _Sitting(self, number) as desk:
+            yield desk
+
+    def seat(self, db: sqlite3.Connection, number: int) -> Desk:
+        """Return an account's desk within a transaction, where open orders have met the market until now."""
+        return self._settled(db, self._book(db, number))
 
     def catch_up(self, number: int) -> None:
         """Let an account's open orders meet the market until now."""
@@ -416,6 +422,29 @@ class _Writing:
 
     def __enter__(self) -> sqlite3.Connection:
         return self._exchange.begin(wait=self._wait)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._exchange.end(error)
+
+
+class _Sitting:
+    """A transaction at one account's desk; an object for the same reason."""
+
+    __slots__ = ("_exchange", "_number")
+
+    def __init__(self, exchange: Exchange, number: int) -> None:
+        self._exchange = exchange
+        self._number = number
+
+    def __enter__(self) -> Desk:
+        db = self._exchange.begin()
+        try:
+            return self._exchange.seat(db, self._number)
+        except BaseException as error:
+            self._exchange.end(error)
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -79,6 +79,39 @@ class NewOrder(NamedTuple):
     pieces: int = 0
     ratio_qty: Decimal | None = None
 
+    def columns(self) -> dict[str, Any]:
+        """Return all columns of the order, those still empty that come with its place on the book."""
+        columns = _BLANK.copy()
+        (
+            columns["symbol"],
+            columns["side"],
+            columns["order_type"],
+            columns["time_in_force"],
+            columns["submitted_ns"],
+            columns["qty"],
+            columns["notional"],
+            columns["limit_price"],
+            columns["stop_price"],
+            columns["trail_percent"],
+            columns["trail_price"],
+            columns["hwm"],
+            columns["order_class"],
+            columns["position_intent"],
+            columns["extended_hours"],
+            columns["client_order_id"],
+            columns["parent_id"],
+            columns["leg_index"],
+            columns["status"],
+            columns["expires_ns"],
+            columns["replaces"],
+            columns["active_ns"],
+            columns["arrives_ns"],
+            columns["triggered_ns"],
+            columns["pieces"],
+            columns["ratio_qty"],
+        ) = self
+        return columns
+
 
 Column = str | int | Decimal | None
 """What stands in a column of an order."""
@@ -117,7 +150,7 @@ def enter(desk: Desk, order: NewOrder, legs: Sequence[NewOrder] = ()) -> str:
 def _enter(desk: Desk, order: NewOrder) -> Order:
     account_id, count = desk.account.id, desk.book.number_order()
     order_id = identifier("order", account_id, count)
-    columns = {**_BLANK, **dict(zip(NewOrder._fields, order, strict=True))}
+    columns = order.columns()
     columns["id"] = order_id
     columns["client_order_id"] = order.client_order_id or identifier("client order", account_id, count)
     columns["created_ns"] = columns["updated_ns"] = order.submitted_ns
@@ -150,7 +183,7 @@ def fill_order(
         changes |= {"filled_ns": at_ns, **AT_REST}
     elif row["status"] in ("pending_cancel", "pending_replace"):
         changes["status"] = row["status"]
-    after = amend(desk, order_id, at_ns, **changes)
+    after = change(desk, order_id, at_ns, changes)
     came_to = {"price": price, "qty": qty, "position_qty": position_qty}
     tell(desk, after, "fill" if done else "partial_fill", at_ns, came_to)
 
@@ -195,7 +228,7 @@ def fill_package(
         changes |= {"filled_ns": at_ns, **AT_REST}
     elif row["status"] in ("pending_cancel", "pending_replace"):
         changes["status"] = row["status"]
-    after = amend(desk, order_id, at_ns, **changes)
+    after = change(desk, order_id, at_ns, changes)
     came_to: dict[str, Json | Decimal] = {"price": net, "qty": qty, "position_qtys": positions, "legs": told}
     tell(desk, after, "fill" if done else "partial_fill", at_ns, came_to)
 
@@ -207,6 +240,11 @@ def _ends_ns(desk: Desk, row: Order) -> int | None:
 
 
 def amend(desk: Desk, order_id: str, at_ns: int, **changes: Column) -> Order:
+    """Change columns as ``change`` does, named one by one."""
+    return change(desk, order_id, at_ns, changes)
+
+
+def change(desk: Desk, order_id: str, at_ns: int, changes: dict[str, Column]) -> Order:
     """Change columns of an order, move its ``updated_at``, and return it.
 
     A new status is an event, unless it comes from a fill. Where an order is replaced, the old one is amended before the new

@@ -77,7 +77,10 @@ class Tape:
         if known is None or known[0] != quantum:  # who checks an order, plans it and fills it asks for the same one
             known = item.quoted = quantum, self._quoted(item, quantum, at_ns)
         quote = known[1]
-        return quote if quote.at_ns == at_ns else Quote(*quote[:4], at_ns)
+        if quote.at_ns == at_ns:
+            return quote
+        bid, ask, bid_size, ask_size, _ = quote
+        return Quote(bid, ask, bid_size, ask_size, at_ns)
 
     def _quoted(self, item: _Instrument, quantum: int, at_ns: int) -> Quote:
         listing = item.listing

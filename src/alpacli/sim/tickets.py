@@ -21,6 +21,7 @@ _CLASSES: Final = ("", "simple", "bracket", "oco", "oto", "mleg")
 INTENTS: Final = ("buy_to_open", "buy_to_close", "sell_to_open", "sell_to_close")
 _OPTION: Final = re.compile(r"[A-Z]{1,6}\d{6}[CP]\d{8}")
 _LARGEST: Final = Decimal(10**10)
+_SMALLEST: Final = -_LARGEST
 _QTY_PLACES: Final = 9
 _LEAST_TRAIL: Final = Decimal("0.1")
 _MOST_PLACES: Final = 18
@@ -156,7 +157,7 @@ def amount(body: Mapping[str, object], name: str, shown: str | None = None) -> D
         number = Decimal(value)
     except (InvalidOperation, ValueError):
         raise bad_parameter(f"invalid {shown or name}") from None
-    if not number.is_finite() or not -_LARGEST < number < _LARGEST or _places(number, value) > _MOST_PLACES:
+    if not number.is_finite() or not _SMALLEST < number < _LARGEST or _places(number, value) > _MOST_PLACES:
         raise bad_parameter(f"invalid {shown or name}")
     return number.normalize()
 
