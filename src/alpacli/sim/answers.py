@@ -70,9 +70,14 @@ def _minute(minute: int, zone_offset: timedelta | None) -> tuple[str, str]:
     return moment[:17], "Z" if zone_offset is None else moment[19:]
 
 
+_HASH: Final = blake2b(digest_size=16)  # copied, because making one takes as long again as all that is done with it
+
+
 def identifier(*parts: object) -> str:
     """Return the UUID (in the form of version 4) of what the parts name: equal parts, equal identifier."""
-    text = blake2b("\x1f".join(map(str, parts)).encode(), digest_size=16).hexdigest()
+    hashed = _HASH.copy()
+    hashed.update("\x1f".join(map(str, parts)).encode())
+    text = hashed.hexdigest()
     return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:]}"
 
 

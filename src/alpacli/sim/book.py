@@ -43,19 +43,36 @@ class Position(NamedTuple):
     forgone: bool = False
 
 
-class Execution(NamedTuple):
+class Execution:
     """One fill that was booked, as the table of fills has it."""
 
-    order_id: str
-    symbol: str
-    side: str
-    qty: Decimal
-    price: Decimal
-    cash: Decimal
-    cum_qty: Decimal
-    leaves_qty: Decimal
-    order_status: str
-    at_ns: int
+    __slots__ = (
+        *("at_ns", "cash", "cum_qty", "leaves_qty", "order_id", "order_status", "price", "qty", "side", "symbol"),
+    )
+
+    def __init__(
+        self,
+        order_id: str,
+        symbol: str,
+        side: str,
+        qty: Decimal,
+        price: Decimal,
+        cash: Decimal,
+        cum_qty: Decimal,
+        leaves_qty: Decimal,
+        order_status: str,
+        at_ns: int,
+    ) -> None:
+        self.order_id = order_id
+        self.symbol = symbol
+        self.side = side
+        self.qty = qty
+        self.price = price
+        self.cash = cash
+        self.cum_qty = cum_qty
+        self.leaves_qty = leaves_qty
+        self.order_status = order_status
+        self.at_ns = at_ns
 
 
 class Serial:

@@ -6,7 +6,7 @@ is more than the position, or than other orders leave of it, is refused.
 
 from collections.abc import Iterable
 from decimal import Decimal
-from typing import Final, NamedTuple
+from typing import Final
 
 from alpacli.sim.answers import Refusal, bad_parameter, decimal_text
 from alpacli.sim.book import Order
@@ -25,11 +25,14 @@ _LEAST_COIN_COST: Final = Decimal(1)
 _AUCTION_TIMES: Final = {"opg": "9:28am", "cls": "3:50pm"}
 
 
-class Stand(NamedTuple):
+class Stand:
     """How an order stands to what the account holds of its symbol; ``held`` is negative when short."""
 
-    held: Decimal
-    closes: bool
+    __slots__ = ("closes", "held")
+
+    def __init__(self, held: Decimal, *, closes: bool) -> None:
+        self.held = held
+        self.closes = closes
 
     def intent(self, side: str) -> str:
         return f"{side}_to_{'close' if self.closes else 'open'}"
@@ -44,7 +47,7 @@ def admit(desk: Desk, ticket: Ticket, *, instead_of: Order | None = None) -> Sta
     listing, rules = ticket.listing, configuration(desk.account)
     held = desk.book.positions.get(listing.symbol)
     qty = held.qty if held is not None else ZERO
-    stand = Stand(qty, bool(qty) and (qty > 0) == (ticket.side == "sell"))
+    stand = Stand(qty, closes=bool(qty) and (qty > 0) == (ticket.side == "sell"))
     if rules["suspend_trade"]:
         raise forbidden("account is not authorized to trade")
     if ticket.client_order_id is not None:

@@ -48,6 +48,7 @@ _MOST_PARTS: Final = 3
 _STEP: Final = Decimal("1e-9")
 _BASIS_POINT: Final = Decimal("0.0001")
 _MILLION: Final = 1_000_000
+_HASH: Final = hashlib.blake2b(digest_size=8)
 _ENDED_AT: Final = {"canceled": "canceled_ns", "expired": "expired_ns", "rejected": "failed_ns"}
 
 
@@ -453,5 +454,6 @@ def _refuse_replacement(desk: Desk, order_id: str) -> None:
 
 
 def _dice(desk: Desk, order_id: str, what: str) -> int:
-    text = f"{desk.market.seed}\x1f{order_id}\x1f{what}".encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
+    hashed = _HASH.copy()
+    hashed.update(f"{desk.market.seed}\x1f{order_id}\x1f{what}".encode())
+    return int.from_bytes(hashed.digest(), "big")

@@ -263,21 +263,38 @@ def _changed(old: Order, body: Mapping[str, object]) -> Ticket:
     limit_price, stop_price = amount(body, "limit_price"), amount(body, "stop_price")
     if trail is not None and before.order_type != "trailing_stop":
         raise bad_parameter("trail is for trailing stop orders")
-    after = before._replace(
-        qty=before.qty if qty is None else qty,
-        time_in_force=one_time_in_force(body) or before.time_in_force,
-        limit_price=before.limit_price if limit_price is None else limit_price,
-        stop_price=before.stop_price if stop_price is None else stop_price,
-        trail_price=trail if trail is not None and before.trail_price is not None else before.trail_price,
-        trail_percent=trail if trail is not None and before.trail_percent is not None else before.trail_percent,
+    terms = (
+        before.qty if qty is None else qty,
+        one_time_in_force(body) or before.time_in_force,
+        before.limit_price if limit_price is None else limit_price,
+        before.stop_price if stop_price is None else stop_price,
+        trail if trail is not None and before.trail_price is not None else before.trail_price,
+        trail if trail is not None and before.trail_percent is not None else before.trail_percent,
     )
-    if after == before:
+    if terms == tuple(getattr(before, name) for name in _AMENDABLE):
         raise unfit("order parameters are not changed")
-    if old["order_class"] not in ("", "simple") and after.time_in_force not in ("day", "gtc"):
+    wanted, time_in_force, limit, stop, trail_price, trail_percent = terms
+    if old["order_class"] not in ("", "simple") and time_in_force not in ("day", "gtc"):
         raise unfit(f"{old['order_class']} orders must be DAY or GTC orders")
-    after = after._replace(client_order_id=own_id(body))
+    after = Ticket(
+        before.listing,
+        before.side,
+        before.order_type,
+        time_in_force,
+        wanted,
+        None,
+        limit,
+        stop,
+        trail_price,
+        trail_percent,
+        extended_hours=before.extended_hours,
+        client_order_id=own_id(body),
+    )
     check(after)
     return after
+
+
+_AMENDABLE: Final = ("qty", "time_in_force", "limit_price", "stop_price", "trail_price", "trail_percent")
 
 
 def _ticket(row: Order) -> Ticket:
@@ -293,7 +310,7 @@ def _ticket(row: Order) -> Ticket:
         None if row["hwm"] is not None else row["stop_price"],
         row["trail_price"],
         row["trail_percent"],
-        bool(row["extended_hours"]),
+        extended_hours=bool(row["extended_hours"]),
     )
 
 

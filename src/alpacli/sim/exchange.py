@@ -8,9 +8,10 @@ another process has written to the file since, so processes that share it never 
 import hashlib
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from decimal import Decimal
+from functools import lru_cache
 from types import TracebackType
 from typing import Final, NamedTuple, cast
 
@@ -253,9 +254,7 @@ class Exchange:
         now_ns = self.now_ns()
         desk = Desk(book, self._market(db, self._meta(db)), now_ns)
         if book.is_due(now_ns):
-            from alpacli.sim.engine import settle
-
-            settle(desk)
+            _settle()(desk)
         return desk
 
     def _meta(self, db: sqlite3.Connection) -> Meta:
@@ -409,6 +408,14 @@ class Exchange:
             raise AssertionError("SQLite names every row it inserts")
         transfer(db, number, "JNLC", Decimal(meta.cash), now_ns, "initial paper balance")
         return number
+
+
+@lru_cache(maxsize=1)
+def _settle() -> Callable[[Desk], None]:
+    """Return the engine's ``settle``. Who finds nothing due does not load the engine; who does asks for every order."""
+    from alpacli.sim.engine import settle
+
+    return settle
 
 
 class _Writing:

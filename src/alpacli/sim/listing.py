@@ -34,7 +34,7 @@ class Listing:
             "multiplier",
             "name",
         ),
-        *("places", "shortable", "spread", "swing_permille", "symbol"),
+        *("places", "shortable", "spread", "swing_permille", "symbol", "tick"),
     )
 
     def __init__(
@@ -65,6 +65,7 @@ class Listing:
         self.contract = contract
         self.crypto = exchange == "CRYPTO"
         self.asset_class = "us_option" if contract is not None else "crypto" if self.crypto else "us_equity"
+        self.tick = Decimal(1).scaleb(-places)
         self.multiplier = 1 if contract is None else MULTIPLIER
 
     @property
@@ -77,7 +78,7 @@ class Listing:
         return self.symbol.replace("/", "")
 
     def price(self, ticks: int) -> Decimal:
-        return Decimal(ticks).scaleb(-self.places)
+        return ticks * self.tick
 
 
 @lru_cache(maxsize=8192)

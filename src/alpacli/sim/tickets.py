@@ -35,32 +35,56 @@ class Exit(NamedTuple):
     stop_price: Decimal | None = None
 
 
-class Ticket(NamedTuple):
-    """An order request as it was understood. ``order_class`` is never empty."""
+class Ticket:
+    """An order request as it was understood. It is never changed; ``order_class`` is never empty.
 
-    listing: Listing
-    side: str
-    order_type: str
-    time_in_force: str
-    qty: Decimal | None = None
-    notional: Decimal | None = None
-    limit_price: Decimal | None = None
-    stop_price: Decimal | None = None
-    trail_price: Decimal | None = None
-    trail_percent: Decimal | None = None
-    extended_hours: bool = False
-    order_class: str = "simple"
-    take_profit: Exit | None = None
-    stop_loss: Exit | None = None
-    position_intent: str | None = None
-    client_order_id: str | None = None
+    ``fractional`` says that it asks for parts of shares; coins are divisible anyway.
+    """
 
-    @property
-    def fractional(self) -> bool:
-        """Whether it asks for parts of shares; coins are divisible anyway."""
-        if self.listing.crypto or self.listing.contract is not None:
-            return False
-        return self.notional is not None or (self.qty is not None and self.qty != self.qty.to_integral_value())
+    __slots__ = (
+        *("client_order_id", "extended_hours", "fractional", "limit_price", "listing", "notional", "order_class"),
+        *("order_type", "position_intent", "qty", "side", "stop_loss", "stop_price", "take_profit", "time_in_force"),
+        *("trail_percent", "trail_price"),
+    )
+
+    def __init__(
+        self,
+        listing: Listing,
+        side: str,
+        order_type: str,
+        time_in_force: str,
+        qty: Decimal | None = None,
+        notional: Decimal | None = None,
+        limit_price: Decimal | None = None,
+        stop_price: Decimal | None = None,
+        trail_price: Decimal | None = None,
+        trail_percent: Decimal | None = None,
+        *,
+        extended_hours: bool = False,
+        order_class: str = "simple",
+        take_profit: Exit | None = None,
+        stop_loss: Exit | None = None,
+        position_intent: str | None = None,
+        client_order_id: str | None = None,
+    ) -> None:
+        self.listing = listing
+        self.side = side
+        self.order_type = order_type
+        self.time_in_force = time_in_force
+        self.qty = qty
+        self.notional = notional
+        self.limit_price = limit_price
+        self.stop_price = stop_price
+        self.trail_price = trail_price
+        self.trail_percent = trail_percent
+        self.extended_hours = extended_hours
+        self.order_class = order_class
+        self.take_profit = take_profit
+        self.stop_loss = stop_loss
+        self.position_intent = position_intent
+        self.client_order_id = client_order_id
+        in_parts = notional is not None or (qty is not None and qty != qty.to_integral_value())
+        self.fractional = in_parts and not listing.crypto and listing.contract is None
 
 
 def unfit(message: str, **extra: str) -> Refusal:
@@ -104,12 +128,12 @@ def read(body: Mapping[str, object], listings: Mapping[str, Listing] = LISTINGS)
         amount(body, "stop_price"),
         amount(body, "trail_price"),
         amount(body, "trail_percent"),
-        bool(extended),
-        order_class,
-        take_profit,
-        stop_loss,
-        intent,
-        client_order_id,
+        extended_hours=bool(extended),
+        order_class=order_class,
+        take_profit=take_profit,
+        stop_loss=stop_loss,
+        position_intent=intent,
+        client_order_id=client_order_id,
     )
     check(ticket)
     return ticket
