@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 
 import pytest
+from tests.support.budget import probes
 from tests.support.fakes import ManualClock
 
 from alpacli.ports import BudgetRules, Granted, Outcome, Refused, Ticket, Wait
-from alpacli.store.policy import FLIGHT_S, LIVENESS_S, MARGIN_S
+from alpacli.store.policy import FLIGHT_S, GRACE_S, LIVENESS_S, MARGIN_S, TURN_S
 from alpacli.store.sqlite import SqliteStore
 
 OK = Outcome(failed=False)
@@ -134,6 +135,8 @@ def test_use_is_that_of_the_last_hour() -> None:
     assert desk.store.limits(desk.rules).utilisation == pytest.approx(54 / 36_000)
     desk.clock.advance(1860.0)
     assert desk.store.limits(desk.rules).utilisation == pytest.approx(36 / 36_000)
+    desk.rules = desk.rules._replace(window_s=7.0)
+    assert desk.store.limits(desk.rules).utilisation == pytest.approx(36 * 7 / 360_000)
 
 
 def test_a_spent_budget_says_when_there_is_room_again_also_behind_requests_of_others(desk: Desk) -> None:
@@ -149,6 +152,104 @@ def test_a_spent_budget_says_when_there_is_room_again_also_behind_requests_of_ot
     other.clock.advance(1.0)
     assert other.store.limits(other.rules)[3:6] == (2, 1, 0)
     assert other.store.limits(other.rules).reset_s == pytest.approx(4.0)
+
+
+def test_a_budget_that_became_smaller_says_when_there_is_room_in_it() -> None:
+    desk = Desk(limit=10)
+    for _ in range(6):
+        desk.send()
+        desk.clock.advance(1.0)
+    desk.rules = desk.rules._replace(limit=3)
+    assert desk.store.limits(desk.rules).reset_s == pytest.approx(7.0)  # when the fourth is ten seconds old
+
+
+@pytest.mark.parametrize(("seconds", "others"), [(1.0, 1), (1.5, 0), (5000.0, 0)])
+def test_requests_of_others_are_forgotten_when_the_clock_is_set_back_by_more_than_a_second(
+    desk: Desk, seconds: float, others: int
+) -> None:
+    desk.send(OK._replace(limit=2, remaining=0))
+    desk.clock.set_back(seconds)
+    assert desk.store.limits(desk.rules).foreign == others
+    assert isinstance(desk.ask(), Wait if others else Granted)
+
+
+def test_the_moment_that_the_servers_window_ends_there_is_room(desk: Desk) -> None:
+    desk.send(OK._replace(limit=2, remaining=0, reset_at=desk.clock.time() + 5.0))
+    assert isinstance(desk.ask(), Wait)
+    desk.clock.advance(5.0)
+    assert isinstance(desk.ask(), Granted)
+
+
+def test_a_limit_that_makes_no_sense_is_not_believed(desk: Desk) -> None:
+    for limit in (0, -5):
+        desk.send(OK._replace(limit=limit))
+    assert desk.store.limits(desk.rules).limit == 2
+
+
+def test_one_that_overslept_is_passed_and_its_slot_is_kept() -> None:
+    desk = Desk(limit=2)
+    desk.send()
+    desk.send()
+    desk.clock.advance(9.25)
+    place = desk.ask("z, who oversleeps")
+    assert isinstance(place, Wait)
+    desk.clock.advance(place.seconds + GRACE_S - 0.01)
+    on_time = desk.ask("a")
+    assert isinstance(on_time, Wait)
+    assert (on_time.ahead, on_time.earliest_s) == (1, TURN_S)
+    desk.clock.advance(0.02)
+    assert isinstance(desk.ask("a"), Granted)
+    kept = desk.ask("b")
+    assert isinstance(kept, Wait)
+    assert kept.ahead == 1
+    assert isinstance(desk.ask("z, who oversleeps"), Granted)
+
+
+def test_a_free_slot_is_kept_for_the_only_one_that_waits_and_overslept() -> None:
+    desk = Desk(limit=1)
+    desk.send()
+    desk.clock.advance(9.25)
+    place = desk.ask("z")
+    assert isinstance(place, Wait)
+    desk.clock.advance(place.seconds + GRACE_S + 0.01)
+    assert isinstance(desk.ask("a"), Wait)
+    assert isinstance(desk.ask("z"), Granted)
+
+
+def test_who_is_further_back_asks_later_and_everyone_ahead_is_counted_once() -> None:
+    desk = Desk(limit=10)
+    for _ in range(10):
+        desk.send()
+    desk.clock.advance(9.999)
+    for number in range(4):
+        assert isinstance(desk.ask(f"z{number}", urgent=number == 3), Wait)
+    place = desk.ask("a")
+    assert isinstance(place, Wait)
+    assert place.ahead == 4
+    assert place.earliest_s == pytest.approx(4 * TURN_S)
+
+
+def test_a_place_is_kept_to_the_last_moment_of_its_life(desk: Desk) -> None:
+    desk.send()
+    desk.send()
+    assert isinstance(desk.ask("first"), Wait)
+    desk.clock.advance(LIVENESS_S)
+    place = desk.ask("second")
+    assert isinstance(place, Wait)
+    assert place.ahead == 1
+
+
+def test_the_only_place_on_a_clock_that_was_set_back_has_waited_for_no_time(desk: Desk) -> None:
+    desk.send()
+    desk.send()
+    assert isinstance(desk.ask("only"), Wait)
+    desk.clock.set_back(5000.0)
+    desk.store.limits(desk.rules)
+    desk.clock.advance(1.0)
+    (only,) = desk.store.limits(desk.rules).waiting
+    assert only.since_s == 1.0
+    desk.clock.advance(LIVENESS_S)
+    assert desk.store.limits(desk.rules).waiting == ()
 
 
 def test_requests_of_others_count_until_the_servers_window_ends(desk: Desk) -> None:
@@ -202,32 +303,69 @@ def test_an_open_breaker_is_as_long_as_its_rule_on_a_clock_that_was_set_back(des
     assert desk.store.limits(desk.rules).breaker == "half-open"
 
 
-def _half_open() -> Desk:
+def test_a_program_with_a_stricter_rule_opens_the_breaker_at_its_own_number() -> None:
+    desk = Desk(limit=10, failures=9)
+    for _ in range(3):
+        desk.send(FAILED)
+    desk.rules = desk.rules._replace(breaker_failures=2)
+    assert desk.store.limits(desk.rules).breaker == "closed"
+    desk.send(FAILED)
+    assert desk.ask() == Refused(30.0)
+
+
+def _half_open(slow: str = "slow") -> Desk:
     desk = Desk(limit=20)
-    assert isinstance(desk.ask("slow"), Granted)
+    assert isinstance(desk.ask(slow), Granted)
     for _ in range(2):
         desk.send(FAILED)
     desk.clock.advance(31.0)
-    assert desk.ask("probe") == Granted(probe=True)
+    assert probes(desk.ask("probe"))
     return desk
 
 
-def test_only_the_probes_own_end_closes_the_breaker() -> None:
-    desk = _half_open()
-    desk.settle("slow")
+@pytest.mark.parametrize("other", ["a slow one", "slow"])
+def test_only_the_probes_own_end_closes_the_breaker(other: str) -> None:
+    desk = _half_open(other)
+    desk.settle(other)
     assert isinstance(desk.ask(), Refused)
+    assert isinstance(desk.ask("another"), Refused)
     desk.settle("probe")
     assert isinstance(desk.ask(), Granted)
 
 
-def test_a_probe_that_is_lost_gives_way_to_another_and_a_little_less_clock_changes_nothing() -> None:
+def test_a_probe_that_asks_again_is_still_the_probe() -> None:
     desk = _half_open()
-    desk.clock.set_back(0.5)
-    assert isinstance(desk.ask(), Refused)
-    desk.clock.advance(0.5 + FLIGHT_S - 0.5)
-    assert isinstance(desk.ask(), Refused)
+    assert probes(desk.ask("probe"))
+
+
+def test_a_probe_that_fails_opens_the_breaker_for_its_whole_time_and_no_longer() -> None:
+    desk = _half_open()
+    desk.settle("probe", FAILED)
+    desk.clock.advance(29.5)
+    assert desk.store.limits(desk.rules).breaker_retry_in_s == 0.5
     desk.clock.advance(0.5)
-    assert desk.ask() == Granted(probe=True)
+    assert desk.store.limits(desk.rules).breaker == "half-open"
+
+
+@pytest.mark.parametrize("back", [0.5, 1.0])
+def test_a_probe_that_is_lost_gives_way_to_another_and_a_little_less_clock_changes_nothing(back: float) -> None:
+    desk = _half_open()
+    desk.clock.set_back(back)
+    assert isinstance(desk.ask(), Refused)
+    desk.clock.advance(back + FLIGHT_S - 0.5)
+    assert desk.ask() == Refused(0.5)
+    desk.clock.advance(0.5)
+    assert probes(desk.ask())
+    desk.clock.advance(FLIGHT_S + 1.0)
+    assert desk.store.limits(desk.rules).breaker_retry_in_s == 0.0
+
+
+def test_a_probe_of_a_clock_that_was_set_back_gives_way_as_soon_as_the_breaker_allows_another() -> None:
+    desk = _half_open()
+    desk.clock.set_back(5000.0)
+    assert desk.ask() == Refused(30.0)
+    desk.clock.advance(30.0)
+    assert probes(desk.ask())
 
 
 @pytest.mark.parametrize("end", [OK, GIVEN_UP, None], ids=["answered", "given up", "in flight"])
