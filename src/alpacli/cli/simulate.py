@@ -94,9 +94,9 @@ def status(run: Run) -> None:
     if run.options.schema:
         run.printer.schema(view)
         return
-    from alpacli.sim import exchange
+    from alpacli.sim import upkeep
 
-    run.show_value(view, _report(exchange.status(_settings(run).state_dir, run.clock)))
+    run.show_value(view, _report(upkeep.status(_settings(run).state_dir, run.clock)))
 
 
 def reset(
@@ -124,7 +124,7 @@ def reset(
         run.printer.schema(view)
         return
     from alpacli.domain.values import exact
-    from alpacli.sim import exchange
+    from alpacli.sim import upkeep
     from alpacli.sim.desk import Strain
 
     try:
@@ -137,12 +137,12 @@ def reset(
         raise UsageError("--slippage-bps and --reject-rate are numbers", "like 2.5 and 0.01") from error
     settings = _settings(run)
     if run.options.dry_run:
-        before = exchange.status(settings.state_dir, run.clock)
+        before = upkeep.status(settings.state_dir, run.clock)
         run.printer.notice(f"this would {_loss(before)}")
         run.show_value(view, _report(before))
         return
     run.confirm([f"empty the offline exchange in {settings.state_dir}: every account, its positions and its orders"])
-    after = exchange.reset(
+    after = upkeep.reset(
         settings.state_dir, run.clock, seed=seed, hours=hours, cash=amount, rate_limit=rate_limit, strain=strain
     )
     _forget_cached(run)

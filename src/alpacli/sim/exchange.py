@@ -6,7 +6,6 @@ another process has written to the file since, so processes that share it never 
 """
 
 import hashlib
-import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -24,7 +23,7 @@ from alpacli.sim.desk import NO_STRAIN, Desk, Market, Strain
 from alpacli.sim.hours import AlwaysOpen, Hours, HoursName, Nyse, Session, nyse_sessions
 from alpacli.sim.ledger import holdings, transfer, worth
 from alpacli.sim.option_prices import OptionPrices
-from alpacli.sim.state import STATE_FILE, Meta, MetaWatch, State, read_meta, remove
+from alpacli.sim.state import Meta, MetaWatch, State, read_meta
 from alpacli.sim.tape import Tape
 
 LOCAL_KEY_ID: Final = "SIM"
@@ -462,50 +461,6 @@ class _Sitting:
 def _of_market(meta: Meta) -> Meta:
     """Leave out what is no part of the market."""
     return meta._replace(cash="", rate_limit=0)
-
-
-def reset(
-    state_dir: str,
-    clock: Clock,
-    *,
-    seed: int | None = None,
-    hours: HoursName | None = None,
-    cash: Decimal | None = None,
-    rate_limit: int | None = None,
-    strain: Strain = NO_STRAIN,
-) -> SimStatus:
-    """Begin again with an empty exchange, also where the state file is damaged or of another version: it is replaced."""
-    try:
-        return _reset(state_dir, clock, seed, hours, cash, rate_limit, strain)
-    except ConfigError:
-        with suppress(OSError):  # the second try says what is wrong with the directory
-            remove(os.path.join(state_dir, STATE_FILE))
-        return _reset(state_dir, clock, seed, hours, cash, rate_limit, strain)
-
-
-def _reset(
-    state_dir: str,
-    clock: Clock,
-    seed: int | None,
-    hours: HoursName | None,
-    cash: Decimal | None,
-    limit: int | None,
-    strain: Strain,
-) -> SimStatus:
-    exchange = Exchange(state_dir, clock)
-    try:
-        return exchange.reset(seed=seed, hours=hours, cash=cash, rate_limit=limit, strain=strain)
-    finally:
-        exchange.close()
-
-
-def status(state_dir: str, clock: Clock) -> SimStatus:
-    """Tell what the exchange of a state directory holds."""
-    exchange = Exchange(state_dir, clock)
-    try:
-        return exchange.status()
-    finally:
-        exchange.close()
 
 
 def _as_meta(strain: Strain) -> tuple[int, str, str]:

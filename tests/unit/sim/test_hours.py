@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from alpacli.ports import SystemClock
-from alpacli.sim.exchange import reset
 from alpacli.sim.hours import AlwaysOpen, Hours, HoursName, Nyse, new_york_ns, nyse_sessions, session_text
+from alpacli.sim.upkeep import reset
 
 MINUTE_NS = 60 * 10**9
 

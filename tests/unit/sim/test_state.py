@@ -16,9 +16,10 @@ from tests.support.sim_account import SimAccount
 
 from alpacli.errors import ConfigError, UsageError
 from alpacli.ports import Request, SystemClock
-from alpacli.sim.exchange import Exchange, reset, status
+from alpacli.sim.exchange import Exchange
 from alpacli.sim.state import Busy
 from alpacli.sim.transport import SimTransport
+from alpacli.sim.upkeep import reset, status
 
 TRADER = """
 import sys

@@ -1,0 +1,56 @@
+"""Looking after the exchange of a state directory: what it holds, and beginning again, whatever its file is like."""
+
+import os
+from contextlib import suppress
+from decimal import Decimal
+
+from alpacli.errors import ConfigError
+from alpacli.ports import Clock
+from alpacli.sim.desk import NO_STRAIN, Strain
+from alpacli.sim.exchange import Exchange, SimStatus
+from alpacli.sim.hours import HoursName
+from alpacli.sim.state import STATE_FILE, remove
+
+
+def reset(
+    state_dir: str,
+    clock: Clock,
+    *,
+    seed: int | None = None,
+    hours: HoursName | None = None,
+    cash: Decimal | None = None,
+    rate_limit: int | None = None,
+    strain: Strain = NO_STRAIN,
+) -> SimStatus:
+    """Begin again with an empty exchange, also where the state file is damaged or of another version: it is replaced."""
+    try:
+        return _reset(state_dir, clock, seed, hours, cash, rate_limit, strain)
+    except ConfigError:
+        with suppress(OSError):  # the second try says what is wrong with the directory
+            remove(os.path.join(state_dir, STATE_FILE))
+        return _reset(state_dir, clock, seed, hours, cash, rate_limit, strain)
+
+
+def _reset(
+    state_dir: str,
+    clock: Clock,
+    seed: int | None,
+    hours: HoursName | None,
+    cash: Decimal | None,
+    limit: int | None,
+    strain: Strain,
+) -> SimStatus:
+    exchange = Exchange(state_dir, clock)
+    try:
+        return exchange.reset(seed=seed, hours=hours, cash=cash, rate_limit=limit, strain=strain)
+    finally:
+        exchange.close()
+
+
+def status(state_dir: str, clock: Clock) -> SimStatus:
+    """Tell what the exchange of a state directory holds."""
+    exchange = Exchange(state_dir, clock)
+    try:
+        return exchange.status()
+    finally:
+        exchange.close()
