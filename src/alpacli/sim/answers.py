@@ -75,8 +75,13 @@ _HASH: Final = blake2b(digest_size=16)  # copied, because making one takes as lo
 
 def identifier(*parts: object) -> str:
     """Return the UUID (in the form of version 4) of what the parts name: equal parts, equal identifier."""
+    return identifier_of("\x1f".join(map(str, parts)))
+
+
+def identifier_of(name: str) -> str:
+    """Return the UUID of a name whose parts are joined already, with a unit separator between each two."""
     hashed = _HASH.copy()
-    hashed.update("\x1f".join(map(str, parts)).encode())
+    hashed.update(name.encode())
     text = hashed.hexdigest()
     return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:]}"
 

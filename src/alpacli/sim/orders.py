@@ -17,7 +17,7 @@ from alpacli.sim.answers import (
     bad_parameter,
     canonical_identifier,
     decimal_text,
-    identifier,
+    identifier_of,
     not_found,
     timestamp,
 )
@@ -149,10 +149,10 @@ def enter(desk: Desk, order: NewOrder, legs: Sequence[NewOrder] = ()) -> str:
 
 def _enter(desk: Desk, order: NewOrder) -> Order:
     account_id, count = desk.account.id, desk.book.number_order()
-    order_id = identifier("order", account_id, count)
+    order_id = identifier_of(f"order\x1f{account_id}\x1f{count}")
     columns = order.columns()
     columns["id"] = order_id
-    columns["client_order_id"] = order.client_order_id or identifier("client order", account_id, count)
+    columns["client_order_id"] = order.client_order_id or identifier_of(f"client order\x1f{account_id}\x1f{count}")
     columns["created_ns"] = columns["updated_ns"] = order.submitted_ns
     desk.book.enter(columns)
     return columns
