@@ -9,13 +9,14 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The demo account is kept in the checkout, so that nobody's own state, profile or Redis server is touched.
 DEMO_ENV := ALPACLI_STATE_DIR="$$PWD/.demo/state" ALPACLI_CONFIG_DIR="$$PWD/.demo/config" ALPACLI_PROFILE= REDIS_URL=
 
-.PHONY: help setup demo test check format bench fuzz chaos mutants coverage golden pictures docs release single-file live clean
+.PHONY: help setup demo test check format bench compiled fuzz chaos mutants coverage golden pictures docs release single-file live clean
 
 help:
 	@echo 'make demo      a paper account on the offline exchange: no keys, no network'
 	@echo 'make test      the whole test suite, offline'
 	@echo 'make check     format, lint, types, layers'
 	@echo 'make bench     measure the performance goals'
+	@echo 'make compiled  dist/compiled/: the wheel with the engine of the exchange compiled, and its tests (needs a C compiler)'
 	@echo 'make golden    what the tests compare: the command tree and the JSON schemas'
 	@echo 'make fuzz      ever new inputs for every parser (SECONDS=300)'
 	@echo 'make chaos     a bad day for everything at once, and its proofs (MINUTES=10)'
@@ -75,6 +76,9 @@ check: $(READY)
 format: $(READY)
 	@.venv/bin/ruff format .
 	@.venv/bin/ruff check --fix .
+
+compiled: $(READY)
+	@$(PY) -m tools.compiled
 
 fuzz: $(READY)
 	@$(PY) -W ignore -m tests.fuzz --seconds $(or $(SECONDS),300)

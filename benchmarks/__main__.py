@@ -78,6 +78,7 @@ ROWS: dict[str, Callable[[int], list[Row]]] = {
     "many": streams.many,
     "memory": streams.memory,
     "engine": _exchange("engine"),
+    "engine-compiled": _exchange("compiled"),
     "engine-http": _exchange("over_http"),
     "away": _exchange("away"),
     "past-day": _exchange("past_day"),

@@ -5,6 +5,8 @@ latter. Each order is one transaction of its own, as a request is: checked, put 
 """
 
 import json
+import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -69,6 +71,40 @@ def engine(_: int, orders: int = 10_000) -> list[Row]:
             f"by its processor time; {orders / wall:,.0f} by the clock of this machine",
         )
     ]
+
+
+def compiled(_: int, runs: int = 5) -> list[Row]:
+    """The same with the modules of the rules compiled, which are built for it where they are not yet (minutes).
+
+    Interpreted and compiled take turns, each in a process of its own; what counts is the median.
+    """
+    from tools.compiled import Impossible
+    from tools.compiled import environment as with_compiled
+
+    what = "the same with the engine compiled (ALPACLI_COMPILED=1)"
+    try:
+        env = with_compiled()
+    except Impossible as reason:
+        return [Row("engine-compiled", what, "≥ 20,000", "?", None, str(reason))]
+    plain, fast = [], []
+    for _turn in range(runs):
+        plain.append(_rate(dict(os.environ)))
+        fast.append(_rate(env))
+    rate = statistics.median(fast)
+    detail = (
+        f"best {max(fast):,.0f}; interpreted, in turns with it: {statistics.median(plain):,.0f}, best {max(plain):,.0f}"
+    )
+    return [Row("engine-compiled", what, "≥ 20,000", f"{rate:,.0f}", rate >= 20_000, detail)]
+
+
+def _rate(env: dict[str, str]) -> float:
+    words = [sys.executable, "-m", "benchmarks", "--only", "engine", "--json"]
+    ran = subprocess.run(words, env=env, capture_output=True, text=True, check=False)
+    try:
+        (row,) = json.loads(ran.stdout)
+    except ValueError:
+        raise RuntimeError(ran.stderr[-2000:]) from None
+    return float(row["measured"].replace(",", ""))
 
 
 def _place(number: int) -> int:
