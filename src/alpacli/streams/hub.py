@@ -281,7 +281,13 @@ class Hub:
             return
         task = asyncio.ensure_future(_try(self._upstream.change(action, interest)))
         self._changes.add(task)
-        task.add_done_callback(self._changes.discard)
+        task.add_done_callback(self._changed)
+
+    def _changed(self, task: asyncio.Task[None]) -> None:
+        """Greet whoever waits for what no server confirms: order updates come, or do not, as one."""
+        self._changes.discard(task)
+        if not task.cancelled():
+            self._greet_the_live()
 
     def _watch_for_silence(self) -> None:
         if self._upstream is not None and self._members:

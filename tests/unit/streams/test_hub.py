@@ -13,7 +13,7 @@ from alpacli.domain.ticks import Interest, Trade
 from alpacli.streams.batch import Batch
 from alpacli.streams.events import Live
 from alpacli.streams.hub import Hub, Member
-from alpacli.streams.local import HEADER_BYTES, LINES, VERSION
+from alpacli.streams.local import EVENT, HEADER_BYTES, LINES, VERSION, unpack_event
 from alpacli.streams.session import Action
 from alpacli.streams.supervisor import Sink
 
@@ -59,11 +59,19 @@ class Busy:
     def watch_for_silence(self, stale_after_s: float) -> None: ...
 
 
+class Updates(Busy):
+    """Order updates: what is wanted of them changes here alone, and no server confirms it."""
+
+    async def change(self, action: Action, interest: Interest) -> None:
+        self.wanted = self.wanted | interest if action == "subscribe" else self.wanted - interest
+
+
 class Listener:
     """A member that reads when it is told to."""
 
     def __init__(self, path: str) -> None:
         self.lines = 0
+        self.live = False
         self.ended = False
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.connect(path)
@@ -79,6 +87,8 @@ class Listener:
                 end = HEADER_BYTES + int.from_bytes(unread[:4], "big")
                 if len(unread) < end:
                     break
+                if unread[4] == EVENT:
+                    self.live |= isinstance(unpack_event(bytes(unread[HEADER_BYTES:end])), Live)
                 if unread[4] == LINES:
                     self.lines += unread[HEADER_BYTES:end].count(b"\n")
                 del unread[:end]
@@ -99,9 +109,12 @@ def with_a_hub(
     story: Callable[[Busy, Callable[[], Listener]], Awaitable[None]],
     hold_s: float = 30.0,
     most_waiting_bytes: int = 64 << 20,
+    *,
+    kind: type[Busy] = Busy,
+    linger_s: float = 0.05,
 ) -> None:
     async def run() -> None:
-        upstream = Busy(messages)
+        upstream = kind(messages)
         members: list[Listener] = []
 
         def join() -> Listener:
@@ -111,7 +124,7 @@ def with_a_hub(
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(path)
             listener.listen()
-            hub = Hub(lambda _: upstream, 0.05, hold_s=hold_s, most_waiting_bytes=most_waiting_bytes)
+            hub = Hub(lambda _: upstream, linger_s, hold_s=hold_s, most_waiting_bytes=most_waiting_bytes)
             serving = asyncio.ensure_future(hub.serve(listener))
             try:
                 async with asyncio.timeout(60):
@@ -171,6 +184,19 @@ def test_members_that_stay_behind_for_long_are_waited_for_no_longer() -> None:
         assert member.ended
 
     with_a_hub(300_000, story, hold_s=0.05, most_waiting_bytes=8 << 20)
+
+
+def test_who_comes_when_all_others_have_left_is_live_though_no_server_confirms_it() -> None:
+    async def story(upstream: Busy, join: Callable[[], Listener]) -> None:
+        for _ in range(3):
+            member = join()
+            reading = asyncio.ensure_future(member.read_on())
+            await until(lambda member=member: member.live)  # type: ignore[misc]
+            reading.cancel()
+            member.close()
+            await until(lambda: not upstream.wanted)
+
+    with_a_hub(0, story, kind=Updates, linger_s=60.0)
 
 
 def test_a_member_that_is_gone_is_written_to_no_more_and_nothing_is_said_of_it(
