@@ -65,11 +65,10 @@ class Additions(BuildHookInterface):
                 separate=True,
                 target_dir=str(self._workshop / "c"),
             )
-            if os.name == "posix":
-                for (
-                    extension
-                ) in extensions:  # a module's functions call each other directly, not through the linker's table
-                    extension.extra_compile_args.append("-fvisibility=hidden")
+            # So that a module's functions call each other directly, and not through the linker's table.
+            directly = ["-fvisibility=hidden"] if os.name == "posix" else []
+            for extension in extensions:
+                extension.extra_compile_args += directly
             distribution = Distribution({"name": "alpacli", "ext_modules": extensions})
             command = distribution.get_command_obj("build_ext")
             command.build_lib, command.build_temp = str(made), str(self._workshop / "objects")
