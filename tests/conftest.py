@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -18,6 +19,12 @@ settings.load_profile("busy machines")
 def pytest_xdist_auto_num_workers() -> int:
     """Return how many workers ``-n auto`` means: more than processors, because many tests wait for real servers."""
     return max(4, 2 * (os.cpu_count() or 1))
+
+
+def pytest_configure() -> None:
+    """Have Ctrl-C mean what it means to a person, also where the tests run in the background, to which it means nothing."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(trylast=True)

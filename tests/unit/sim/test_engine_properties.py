@@ -448,7 +448,8 @@ def check_events(trader: Trader) -> None:
 def check_rebuilt(trader: Trader, told: list[Any], last: dict[str, Any]) -> None:
     """Who heard every event knows the orders in every field, the positions and the cash, without having asked.
 
-    Of positions and cash where no options were traded: what the clearing house does to those, no event tells.
+    Not how far the stop of a trailing order has followed the market since: no event tells that. Nor positions and cash where
+    options were traded: what the clearing house does to those, no event tells either.
     """
     if not any(order["order_class"] == "mleg" or order["symbol"] in CONTRACTS for order in last.values()):
         check_holdings(trader, told)
@@ -456,6 +457,11 @@ def check_rebuilt(trader: Trader, told: list[Any], last: dict[str, Any]) -> None
         if row["id"] in last and row["status"] not in ("held", "rejected"):
             heard = last[row["id"]]
             differing = {name for name in row if name != "legs" and heard.get(name) != row[name]}
+            if row["type"] == "trailing_stop" and row["status"] in OPEN:
+                for name in differing & {"hwm", "stop_price"}:
+                    followed = Decimal(row[name]) - Decimal(heard[name])
+                    assert followed > 0 if row["side"] == "sell" else followed < 0
+                differing -= {"hwm", "stop_price"}
             assert differing <= set(), (row["status"], {name: (heard.get(name), row[name]) for name in differing})
 
 
