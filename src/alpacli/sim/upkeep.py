@@ -1,7 +1,7 @@
 """Looking after the exchange of a state directory: what it holds, and beginning again, whatever its file is like."""
 
 import os
-from contextlib import suppress
+from contextlib import closing, suppress
 from decimal import Decimal
 
 from alpacli.errors import ConfigError
@@ -23,34 +23,20 @@ def reset(
     strain: Strain = NO_STRAIN,
 ) -> SimStatus:
     """Begin again with an empty exchange, also where the state file is damaged or of another version: it is replaced."""
+
+    def begin_again() -> SimStatus:
+        with closing(Exchange(state_dir, clock)) as exchange:
+            return exchange.reset(seed=seed, hours=hours, cash=cash, rate_limit=rate_limit, strain=strain)
+
     try:
-        return _reset(state_dir, clock, seed, hours, cash, rate_limit, strain)
+        return begin_again()
     except ConfigError:
         with suppress(OSError):  # the second try says what is wrong with the directory
             remove(os.path.join(state_dir, STATE_FILE))
-        return _reset(state_dir, clock, seed, hours, cash, rate_limit, strain)
-
-
-def _reset(
-    state_dir: str,
-    clock: Clock,
-    seed: int | None,
-    hours: HoursName | None,
-    cash: Decimal | None,
-    limit: int | None,
-    strain: Strain,
-) -> SimStatus:
-    exchange = Exchange(state_dir, clock)
-    try:
-        return exchange.reset(seed=seed, hours=hours, cash=cash, rate_limit=limit, strain=strain)
-    finally:
-        exchange.close()
+        return begin_again()
 
 
 def status(state_dir: str, clock: Clock) -> SimStatus:
     """Tell what the exchange of a state directory holds."""
-    exchange = Exchange(state_dir, clock)
-    try:
+    with closing(Exchange(state_dir, clock)) as exchange:
         return exchange.status()
-    finally:
-        exchange.close()

@@ -4,6 +4,7 @@ import asyncio
 import socket
 import tempfile
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import msgspec
 import pytest
@@ -187,16 +188,22 @@ def test_members_that_stay_behind_for_long_are_waited_for_no_longer() -> None:
 
 
 def test_who_comes_when_all_others_have_left_is_live_though_no_server_confirms_it() -> None:
+    became_live: list[bool] = []
+
     async def story(upstream: Busy, join: Callable[[], Listener]) -> None:
         for _ in range(3):
             member = join()
             reading = asyncio.ensure_future(member.read_on())
-            await until(lambda member=member: member.live)  # type: ignore[misc]
+            with suppress(TimeoutError):
+                async with asyncio.timeout(10):
+                    await until(lambda member=member: member.live)  # type: ignore[misc]
+            became_live.append(member.live)
             reading.cancel()
             member.close()
             await until(lambda: not upstream.wanted)
 
     with_a_hub(0, story, kind=Updates, linger_s=60.0)
+    assert became_live == [True, True, True]
 
 
 def test_a_member_that_is_gone_is_written_to_no_more_and_nothing_is_said_of_it(
