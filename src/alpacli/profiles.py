@@ -19,7 +19,7 @@ import difflib
 import os
 import shlex
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -80,19 +80,18 @@ class _File(BaseModel):
     profiles: dict[str, _Profile] = Field(default_factory=dict)
 
 
-def _read(path: str) -> _File:
+def _read(path: str) -> str:
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        return Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:  # its text would travel with the exception, so it is not chained
         raise ConfigError(f"cannot read {path}: it is not UTF-8 text", "save the profile file as UTF-8") from None
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error}", "correct the profile file, or move it away") from None
-    return _parse(path, text)
 
 
-def _parse(path: str, text: str) -> _File:
+def _parse(path: str, text: str, narrowed: Callable[[dict[str, Any]], dict[str, Any]] = dict) -> _File:
     try:
-        return _File.model_validate(tomllib.loads(text))
+        return _File.model_validate(narrowed(tomllib.loads(text)))
     except ValidationError as error:
         raise _mistake(path, error) from None
     except (ValueError, RecursionError) as error:  # also a number of thousands of digits, or lists in lists without end
@@ -116,16 +115,27 @@ def _mistake(path: str, error: ValidationError) -> ConfigError:
 def read_profile(path: str, name: str | None) -> tuple[str | None, Mapping[str, str], Mapping[str, float]]:
     """Return the chosen profile's name, its values under their environment names, and its cache lifetimes in seconds.
 
+    A mistake in another profile is not this one's: ``alpacli doctor`` and ``profile list`` tell of those.
+
     Raises:
         ConfigError: the file cannot be read, is not what it should be, or has no profile of that name.
     """
-    file = _read(path)
+    known: list[str] = []
+
+    def alone(document: dict[str, Any]) -> dict[str, Any]:
+        profiles = document.get("profiles")
+        if not isinstance(profiles, dict):
+            return document
+        known.extend(sorted(profiles))
+        wanted = name or document.get("profile")
+        return {**document, "profiles": {wanted: profiles[wanted]} if wanted in known else {}}
+
+    file = _parse(path, _read(path), alone)
     name = name or file.profile
     if name is None:
         return None, {}, _CacheLifetimes().model_dump()
     if name not in file.profiles:
-        known = ", ".join(sorted(file.profiles)) or "none"
-        raise ConfigError(f"profile {name!r} does not exist", f"known profiles in {path}: {known}")
+        raise ConfigError(f"profile {name!r} does not exist", f"known profiles in {path}: {', '.join(known) or 'none'}")
     profile = file.profiles[name]
     kept = [field for field in ("secret_key", "secret_store", "secret_command") if getattr(profile, field) is not None]
     if len(kept) > 1:
@@ -217,5 +227,5 @@ def read_all(config_dir: str) -> tuple[dict[str, dict[str, Any]], str | None]:
     path = os.path.join(config_dir, "config.toml")
     if not os.path.isfile(path):
         return {}, None
-    file = _read(path)
+    file = _parse(path, _read(path))
     return {name: profile.model_dump(exclude_unset=True) for name, profile in file.profiles.items()}, file.profile

@@ -95,6 +95,25 @@ def test_login_checks_the_pair_and_keeps_it_in_a_file_of_ones_own(user: Alpacli)
     assert (account.code, account.text.strip()) == (0, told["account_number"])
 
 
+def test_a_pair_is_kept_with_the_server_that_found_it_good(user: Alpacli, server: SimServer) -> None:
+    _login(user)
+    assert f'base_url = "{server.url}"' in _config(user).read_text(encoding="utf-8")
+    for name in ("ALPACA_BASE_URL", "ALPACA_DATA_URL", "ALPACA_STREAM_URL"):
+        del user.env[name]
+    assert user("account", "--refresh", "--json").code == 0
+
+
+def test_logout_asks_which_profile_is_meant_when_none_is_chosen(user: Alpacli) -> None:
+    _login(user)
+    _login(user, "PKOTHER123", "--profile", "other")
+    path = _config(user)
+    path.write_text(path.read_text(encoding="utf-8").replace('profile = "main"\n', ""), encoding="utf-8")
+    before = path.read_bytes()
+    told = user("logout")
+    assert (told.code, path.read_bytes()) == (2, before)
+    assert "main, other" in told.errors
+
+
 def test_login_prefers_a_keyring_that_works_and_logout_empties_it(user: Alpacli, keyring: Path) -> None:
     assert _login(user)["stored_in"] == "keyring"
     assert "hunter2" not in _config(user).read_text(encoding="utf-8")

@@ -152,6 +152,17 @@ def test_the_doctor_finds_the_offline_exchange_well(user: Alpacli) -> None:
     assert {finding["status"] for finding in found.values()} == {"ok", "skip"}
 
 
+def test_the_doctor_tells_of_a_mistake_in_a_profile_that_is_not_the_chosen_one(user: Alpacli) -> None:
+    path = Path(user.env["ALPACLI_CONFIG_DIR"]) / "config.toml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("[profiles.good]\napi_key = 'PK1'\n[profiles.bad]\napi_kye = 'PK2'\n", encoding="utf-8")
+    path.chmod(0o600)
+    lines = {line["check"]: line for line in json.loads(user("doctor", "--sim", "--json").out)}
+    assert lines["files"]["status"] == "warn"
+    assert "profiles.bad.api_kye is no setting" in lines["files"]["found"]
+    assert "api_key?" in lines["files"]["fix"]
+
+
 def test_the_doctor_tells_of_a_halt_who_made_it_and_why(user: Alpacli) -> None:
     assert user("halt", "--reason", "fat finger", "--sim").code == 0
     code, found = _findings(user, "--sim")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from alpacli.errors import ConfigError
-from alpacli.profiles import read_profile
+from alpacli.profiles import read_all, read_profile
 from alpacli.settings import Flags, load
 
 FILE = """
@@ -92,7 +92,7 @@ def test_a_profile_without_a_file_says_where_the_file_would_be(tmp_path: Path) -
 )
 def test_a_mistake_is_named_by_its_place_in_the_file(tmp_path: Path, text: str, where: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        read_profile(_write(tmp_path, text), None)
+        read_profile(_write(tmp_path, text), "a")
     assert where in caught.value.message
     assert "config.toml" in caught.value.message
     assert "\n" not in caught.value.message
@@ -108,7 +108,7 @@ def test_a_mistake_is_named_by_its_place_in_the_file(tmp_path: Path, text: str, 
 )
 def test_a_name_that_is_no_setting_is_told_with_those_that_are(tmp_path: Path, text: str, said: str, hint: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        read_profile(_write(tmp_path, text), None)
+        read_profile(_write(tmp_path, text), "a")
     assert caught.value.message.endswith(said)
     assert hint in caught.value.hint
 
@@ -161,3 +161,13 @@ def test_an_address_chosen_by_profile_and_keys_of_the_environment_can_meet_on_th
     env = {"ALPACLI_CONFIG_DIR": str(tmp_path), "ALPACA_API_KEY": "PK1", "ALPACA_SECRET_KEY": "x"}
     settings = load(Flags(profile="local"), env=env)
     assert (settings.base_url, settings.require_keys().origin) == ("http://127.0.0.1:8000", "environment")
+
+
+def test_a_mistake_in_another_profile_stops_nobody(tmp_path: Path) -> None:
+    text = "profile = 'good'\n[profiles.good]\napi_key = 'PKGOOD'\nsecret_key = 's'\n[profiles.bad]\napi_kye = 1\n"
+    name, values, _ = read_profile(_write(tmp_path, text), None)
+    assert (name, values["ALPACA_API_KEY"]) == ("good", "PKGOOD")
+    with pytest.raises(ConfigError, match="api_kye is no setting"):
+        read_profile(_write(tmp_path, text), "bad")
+    with pytest.raises(ConfigError, match="api_kye is no setting"):
+        read_all(str(tmp_path))

@@ -138,7 +138,9 @@ def _configuration(settings: Settings, broken: ConfigError | None) -> _Found:
 
 
 def _files(settings: Settings) -> _Found:
-    """Check that nobody else can read what may hold keys."""
+    """Check that nobody else can read what may hold keys, and that every profile is as it should be."""
+    from alpacli.profiles import read_all
+
     seen: list[str] = []
     for path in (os.path.join(settings.config_dir, "config.toml"), os.path.join(os.getcwd(), ".env")):
         try:
@@ -154,6 +156,10 @@ def _files(settings: Settings) -> _Found:
         read_rules(settings.config_dir, settings.profile)
     except AlpacliError as error:
         return _Found("fail", error.message, error.hint)
+    try:
+        read_all(settings.config_dir)
+    except ConfigError as error:  # in another profile: one in the chosen one is told with the settings
+        return _Found("warn", error.message, error.hint)
     return _Found(
         "ok", ", ".join(seen) if seen else f"none (they would be {settings.config_dir}/config.toml and .env here)"
     )

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -11,7 +12,7 @@ from alpacli.cli.profiles import FIRST_PROFILE, KEYRING, Name, config_dir_of, mu
 from alpacli.cli.run import Run
 from alpacli.domain.values import Model
 from alpacli.errors import AlpacliError, AuthenticationError, ConfigError, UsageError
-from alpacli.settings import OAUTH, KeyPair, Secret, check_gateway_url, load, paper_pair
+from alpacli.settings import OAUTH, PAPER_URLS, KeyPair, Secret, check_gateway_url, load, paper_pair
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from alpacli.render.text import Frame
 
 _KEYS: Final = ("api_key", "secret_key", "secret_store", "secret_command", "gateway", "token")
+_URLS: Final = ("base_url", "data_url", "stream_url")
 
 
 class LoggedIn(Model):
@@ -71,11 +73,11 @@ def login(
     profile = run.options.profile or chosen or FIRST_PROFILE
     pair = paper_pair(KeyPair(key_id or _asked("Key ID: "), Secret(_secret(secret_file)), "login"), "the key ID")
     _overruled(run)
-    account = _checked(run, pair, profile if profile in known else None) if check else None
+    account, urls = _checked(run, pair, profile if profile in known else None) if check else (None, None)
     if run.options.dry_run:
         run.printer.notice("the pair is good; nothing was stored" if check else "nothing was checked or stored")
         return
-    where, path = _keep(config_dir, profile, pair, store)
+    where, path = _keep(config_dir, profile, pair, store, urls)
     run.show_value(view, LoggedIn(profile=profile, account_number=account, stored_in=where, path=path))
 
 
@@ -137,24 +139,32 @@ def _overruled(run: Run) -> None:
             return
 
 
-def _checked(run: Run, pair: KeyPair, profile: str | None) -> str:
-    """Ask the server for the account of this pair, wherever the profile and the environment say that it is."""
+def _checked(run: Run, pair: KeyPair, profile: str | None) -> tuple[str, Mapping[str, str]]:
+    """Ask the server for the account of this pair, wherever the profile and the environment say that it is.
+
+    Returns its number, and what a profile says to ask the same server: nothing of what is Alpaca's own.
+    """
     from alpacli.runtime import open_client
 
     settings = load(run.flags()._replace(profile=profile), env=run.environment(), cwd=run.directory(), pair=pair)
     try:
         with open_client(settings, label="alpacli login", warn=run.printer.notice) as client:
-            return client.get_account(use_cache=False).account_number
+            number = client.get_account(use_cache=False).account_number
     except AuthenticationError as error:
         error.hint = "copy both again; paper keys and live keys are different ones. Nothing was stored"
         raise
     except AlpacliError as error:
         error.hint = f"{error.hint}; --no-check stores the pair without asking".lstrip("; ")
         raise
+    asked = {"base_url": settings.base_url, "data_url": settings.data_url, "stream_url": settings.stream_url}
+    return number, {field: url for field, url in asked.items() if url not in PAPER_URLS.values()}
 
 
-def _keep(config_dir: str, profile: str, pair: KeyPair, store: str) -> tuple[str, str]:
-    """Store the pair and return where: the keyring when it works, else the profile file, which its owner alone can read."""
+def _keep(config_dir: str, profile: str, pair: KeyPair, store: str, urls: Mapping[str, str] | None) -> tuple[str, str]:
+    """Store the pair and return where: the keyring when it works, else the profile file, which its owner alone can read.
+
+    ``urls`` are where the pair was found to be good; without them the profile goes on to ask where it asked.
+    """
     from alpacli import credentials
     from alpacli.profiles import edited
 
@@ -174,6 +184,10 @@ def _keep(config_dir: str, profile: str, pair: KeyPair, store: str) -> tuple[str
             table["secret_store"] = KEYRING
         else:
             table["secret_key"] = secret
+        if urls is not None:
+            for field in _URLS:
+                table.pop(field, None)
+            table.update(urls)
         if "profile" not in document:
             document["profile"] = profile  # tomlkit puts a plain key before the tables
     if before is not None and before != pair.key_id:
@@ -193,7 +207,9 @@ def logout(run: Run) -> None:
 
     config_dir = config_dir_of(run)
     known, chosen = read_all(config_dir)
-    profile = run.options.profile or chosen or FIRST_PROFILE
+    profile = run.options.profile or chosen or (FIRST_PROFILE if len(known) < 2 else None)
+    if profile is None:
+        raise UsageError("no profile is chosen", f"--profile NAME says whose keys to remove: {', '.join(known)}")
     must_exist(profile, known, config_dir)
     if run.options.dry_run:
         run.show_value(view, LoggedOut(profile=profile, removed=False))

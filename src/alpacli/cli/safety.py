@@ -77,7 +77,9 @@ def halt(
     who = whoami("alpacli halt")
     state = Halt(run.clock.time(), reason, f"{who.user}@{who.host}")
     if not run.options.dry_run:
-        open_halt(settings, run.printer.notice).set(state)
+        asked, state = state, open_halt(settings, run.printer.notice).set(state)
+        if state != asked:
+            run.printer.notice("trading was halted already")
         with run.client() as client:
             client.desk.note_halt("halt", reason)
     run.show_value(view, _state(state))

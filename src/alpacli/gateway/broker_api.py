@@ -369,22 +369,18 @@ def _service(routes: APIRouter, parts: Parts) -> None:
         """Refuse new risk from now on, everywhere; cancels and closes pass."""
         who = whoami("gateway")
         state = Halt(parts.clock.time(), reason, f"{who.user}@{who.host}")
-        await _in_thread(halt.set, state)
-        await _in_thread(client.desk.note_halt, "halt", reason)
-        return success(_halt_state(state))
+        holds = await asyncio.to_thread(halt.set, state)
+        await asyncio.to_thread(client.desk.note_halt, "halt", reason)
+        return success(_halt_state(holds))
 
     @routes.delete("/halt", response_model=Envelope[HaltState], dependencies=trader, tags=["service"])
     async def end_halt() -> Response:
         """Let orders through again."""
         before = await asyncio.to_thread(halt.state)
         if before is not None:
-            await _in_thread(halt.clear)
-            await _in_thread(client.desk.note_halt, "resume", before.reason)
+            await asyncio.to_thread(halt.clear)
+            await asyncio.to_thread(client.desk.note_halt, "resume", before.reason)
         return success(HaltState(halted=False))
-
-
-async def _in_thread(work: Callable[..., object], *arguments: object) -> None:
-    await asyncio.to_thread(work, *arguments)
 
 
 async def _fields(request: Request) -> dict[str, Any]:

@@ -72,12 +72,17 @@ class HaltSwitch:
                 self._warn("Redis does not answer: whether another machine halted trading is unknown")
             return kept and kept.halt
 
-    def set(self, halt: Halt) -> None:
-        """Halt, now and until ``clear``. The file or Redis is enough; what could not be told is a warning.
+    def set(self, halt: Halt) -> Halt:
+        """Halt, now and until ``clear``, and return the halt that holds. The file or Redis is enough.
+
+        One without a reason leaves the halt that the file has as it is. What could not be told is a warning.
 
         Raises:
             ConfigError: neither the file could be written nor Redis told.
         """
+        kept = self._kept()
+        if kept is not None and not halt.reason:
+            halt = kept.halt
         failure: OSError | None = None
         try:
             self._keep(_Kept(halt, None))
@@ -94,11 +99,12 @@ class HaltSwitch:
         if failure is None:
             if told is not None:
                 self._try_to_keep(_Kept(halt, told))
-            return
+            return halt
         problem = f"cannot write {self._path}: {failure.strerror}"
         if told is None:
             raise ConfigError(problem, "trading is NOT halted: make room, or set ALPACLI_STATE_DIR") from None
         self._warn(f"{problem}; the halt is in Redis alone")
+        return halt
 
     def clear(self) -> None:
         """End the halt everywhere.

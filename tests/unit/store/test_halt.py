@@ -24,3 +24,13 @@ def test_it_holds_for_the_next_process_and_ends_when_told(tmp_path: Path) -> Non
 def test_a_damaged_record_halts(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "halt").write_bytes(content)
     assert switch(tmp_path).state() is not None
+
+
+def test_a_second_halt_without_a_reason_leaves_the_first_one_as_it_is(tmp_path: Path) -> None:
+    storm = Halt(5.0, "storm", "me")
+    switch(tmp_path).set(storm)
+    assert switch(tmp_path).set(Halt(9.0, "", "cron")) == storm
+    assert switch(tmp_path).state() == storm
+    flood = Halt(11.0, "flood", "cron")
+    assert switch(tmp_path).set(flood) == flood
+    assert switch(tmp_path).state() == flood
