@@ -15,7 +15,7 @@ from tests.support.streaming import start
 
 from alpacli.ports import SystemClock
 from alpacli.sim.exchange import Exchange
-from alpacli.sim.orders import NewOrder, enter, fill_order
+from alpacli.sim.orders import enter, fill_order, new_order
 
 _SDK = """
 import sys
@@ -132,7 +132,7 @@ def test_an_accounts_own_orders_are_streamed_whichever_process_made_them(tmp_pat
         line = pool.submit(stream.stdout.readline)
         while not line.done():  # until it listens
             with exchange.desk(number, changes=True) as desk:
-                order_id = enter(desk, NewOrder("AAPL", "buy", "market", "day", desk.now_ns, Decimal("1.5")))
+                order_id = enter(desk, new_order("AAPL", "buy", "market", "day", desk.now_ns, Decimal("1.5")))
                 fill_order(desk, order_id, Decimal("1.5"), Decimal("250.25"), desk.now_ns)
             wait([line], timeout=0.1)
     exchange.close()

@@ -24,7 +24,7 @@ from tests.support.streaming import eventually, hub_pids, hubs_are_gone, parsed,
 
 from alpacli.ports import SystemClock
 from alpacli.sim.exchange import Exchange
-from alpacli.sim.orders import NewOrder, enter, fill_order
+from alpacli.sim.orders import enter, fill_order, new_order
 
 SHARINGS = [(), ("--no-hub",)]
 MARKET = ("AAPL", "--trades")
@@ -463,7 +463,7 @@ def test_orders_of_a_served_exchange_are_streamed_and_the_loss_of_the_server_sur
         _hears(process, b"gap: what happened from")  # dropped, and listening again
         exchange = Exchange(str(owner.state), SystemClock())
         with exchange.desk(exchange.account_number("PKSIM", "secret"), changes=True) as desk:
-            order_id = enter(desk, NewOrder("AAPL", "buy", "market", "day", desk.now_ns, Decimal("1.5")))
+            order_id = enter(desk, new_order("AAPL", "buy", "market", "day", desk.now_ns, Decimal("1.5")))
             fill_order(desk, order_id, Decimal("1.5"), Decimal("250.25"), desk.now_ns)
         exchange.close()
         ended = end(process)

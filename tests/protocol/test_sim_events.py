@@ -23,7 +23,7 @@ from alpacli.ports import SystemClock
 from alpacli.sim.activity_stream import ACTIVITY_EVENTS_PATH
 from alpacli.sim.exchange import Exchange
 from alpacli.sim.ledger import Settlement, settle_position
-from alpacli.sim.orders import NewOrder, enter, fill_order
+from alpacli.sim.orders import enter, fill_order, new_order
 from alpacli.sim.sockets import Limits
 
 BEGIN = "2000-01-01"
@@ -81,7 +81,7 @@ def trade(exchange: Exchange, key: str, *parts: str, symbol: str = "AAPL") -> st
     """Buy at once, in parts."""
     with exchange.desk(exchange.account_number(key, SECRET), changes=True) as desk:
         order_id = enter(
-            desk, NewOrder(symbol, "buy", "market", "day", desk.now_ns, sum(map(Decimal, parts), Decimal(0)))
+            desk, new_order(symbol, "buy", "market", "day", desk.now_ns, sum(map(Decimal, parts), Decimal(0)))
         )
         for part in parts:
             fill_order(desk, order_id, Decimal(part), desk.market.tape.quote(symbol, desk.now_ns).ask, desk.now_ns)

@@ -38,7 +38,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from alpacli.sim.halts import halts
 from alpacli.sim.hours import AlwaysOpen
 from alpacli.sim.listing import LISTINGS
-from alpacli.sim.orders import NewOrder, amend, enter, fill_order
+from alpacli.sim.orders import amend, enter, fill_order, new_order
 from alpacli.sim.sockets import Limits
 
 SPEED = 30.0
@@ -83,7 +83,7 @@ def trade(server: SimServer, symbol: str, qty: str, *, key: str = "PK", secret: 
     """Enter an order of an account and fill it in two parts."""
     with server.exchange.desk(server.exchange.account_number(key, secret), changes=True) as desk:
         whole = Decimal(qty)
-        order_id = enter(desk, NewOrder(symbol, "buy", "market", "day", desk.now_ns, whole))
+        order_id = enter(desk, new_order(symbol, "buy", "market", "day", desk.now_ns, whole))
         for part in (whole / 4, whole * 3 / 4):
             fill_order(desk, order_id, part, desk.market.tape.quote(symbol, desk.now_ns).ask, desk.now_ns)
     return order_id
@@ -469,7 +469,7 @@ def test_trade_updates_come_as_binary_json_in_order(server: SimServer) -> None:
             assert [update["event"] for update in told] == ["new", "partial_fill", "fill"]
             assert {update["order"]["id"] for update in told} == {order_id}
             with server.exchange.desk(server.exchange.account_number("PKU", "s"), changes=True) as desk:
-                canceled = enter(desk, NewOrder("AAPL", "buy", "limit", "day", desk.now_ns, Decimal(1)))
+                canceled = enter(desk, new_order("AAPL", "buy", "limit", "day", desk.now_ns, Decimal(1)))
                 amend(desk, canceled, desk.now_ns, status="canceled", canceled_ns=desk.now_ns)
             assert [(await client.hear())["data"]["event"] for _ in range(2)] == ["new", "canceled"]
 

@@ -9,7 +9,7 @@ from typing import Any, Self
 from tests.support.fakes import ManualClock
 
 from alpacli.sim.exchange import Exchange
-from alpacli.sim.orders import NewOrder, enter, fill_order
+from alpacli.sim.orders import enter, fill_order, new_order
 from alpacli.sim.rest import KEY_HEADER, SECRET_HEADER, HttpAnswer, HttpRequest, handle
 
 
@@ -39,8 +39,8 @@ class SimAccount:
         """Enter an order now and return its id."""
         number = self.exchange.account_number(self.key_id, "secret")
         with self.exchange.desk(number, changes=True) as desk:
-            order = NewOrder(symbol, side, "limit", "gtc", desk.now_ns, Decimal(qty), limit_price=Decimal(1))
-            return enter(desk, order._replace(**fields))
+            order = new_order(symbol, side, "limit", "gtc", desk.now_ns, Decimal(qty), limit_price=Decimal(1))
+            return enter(desk, {**order, **fields})
 
     def trade(self, symbol: str, side: str, qty: str, price: str | None = None) -> str:
         """Enter a market order and fill it at once, at a price or at the quote."""
@@ -50,8 +50,8 @@ class SimAccount:
 
     def fill(self, order_id: str, symbol: str, side: str, qty: str, price: str | None = None) -> None:
         with self.exchange.desk(self.exchange.account_number(self.key_id, "secret"), changes=True) as desk:
-            quote = desk.market.tape.quote(symbol, desk.now_ns)
-            market = quote.ask if side == "buy" else quote.bid
+            nbbo = desk.market.tape.nbbo(symbol, desk.now_ns)
+            market = nbbo.ask if side == "buy" else nbbo.bid
             fill_order(desk, order_id, Decimal(qty), market if price is None else Decimal(price), desk.now_ns)
 
     def __enter__(self) -> Self:

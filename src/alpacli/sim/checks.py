@@ -89,9 +89,9 @@ def _check_market(desk: Desk, ticket: Ticket) -> None:
         return
     last = desk.market.tape.last(ticket.listing.symbol, desk.now_ns)
     if ticket.order_type == "stop" and ticket.stop_price is not None:
-        quote = desk.market.tape.quote(ticket.listing.symbol, desk.now_ns)
+        nbbo = desk.market.tape.nbbo(ticket.listing.symbol, desk.now_ns)
         buying = ticket.side == "buy"
-        if ticket.stop_price <= quote.ask if buying else ticket.stop_price >= quote.bid:
+        if ticket.stop_price <= nbbo.ask if buying else ticket.stop_price >= nbbo.bid:
             raise unfit(
                 f"stop price must be {'greater' if buying else 'less'} than current price",
                 market_price=decimal_text(last),
@@ -164,7 +164,7 @@ def _check_available(desk: Desk, ticket: Ticket, stand: Stand, instead_of: Order
     available = max(size - on_hold, ZERO)
     requested = ticket.qty
     if requested is None:
-        bid = desk.market.tape.quote(symbol, desk.now_ns).bid
+        bid = desk.market.tape.nbbo(symbol, desk.now_ns).bid
         requested = ((ticket.notional or ZERO) / bid).quantize(Decimal("1e-9"))
     elif instead_of is not None:
         requested -= instead_of["filled_qty"]

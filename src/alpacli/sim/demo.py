@@ -10,12 +10,13 @@ from typing import Final, NamedTuple
 
 from alpacli.sim import watchlists
 from alpacli.sim.answers import SECOND_NS
+from alpacli.sim.book import Order
 from alpacli.sim.desk import Desk
 from alpacli.sim.engine import schedule
 from alpacli.sim.exchange import Exchange
 from alpacli.sim.hours import new_york_date, new_york_ns
 from alpacli.sim.listing import LISTINGS
-from alpacli.sim.orders import NewOrder, amend, enter, fill_order, note
+from alpacli.sim.orders import amend, enter, fill_order, new_order, note
 
 _OPENED_DAYS_AGO: Final = 45
 _GTC_DAYS: Final = timedelta(90)
@@ -122,15 +123,14 @@ def _bracket(desk: Desk, trade: _Trade) -> None:
     """Enter a filled entry with its two exits: the take-profit works, the stop-loss is held behind it."""
     submitted_ns = _moment(desk, trade)
     filled_ns = submitted_ns + 3 * SECOND_NS
-    entry = _order(desk, trade, submitted_ns, [filled_ns])._replace(order_class="bracket")
+    entry = {**_order(desk, trade, submitted_ns, [filled_ns]), "order_class": "bracket"}
     entry_id = enter(desk, entry)
     price = _price(desk, trade, filled_ns)
     fill_order(desk, entry_id, Decimal(trade.qty), price, filled_ns)
-    leg = entry._replace(side="sell", position_intent="sell_to_close", parent_id=entry_id, limit_price=None)
-    take_profit = leg._replace(limit_price=_on_tick(trade.symbol, price * Decimal("1.25")), leg_index=0)
-    stop_loss = leg._replace(
-        order_type="stop", stop_price=_on_tick(trade.symbol, price * Decimal("0.75")), leg_index=1, status="held"
-    )
+    leg = {**entry, "side": "sell", "position_intent": "sell_to_close", "parent_id": entry_id, "limit_price": None}
+    limit, stop = (_on_tick(trade.symbol, price * Decimal(share)) for share in ("1.25", "0.75"))
+    take_profit = {**leg, "limit_price": limit, "leg_index": 0}
+    stop_loss = {**leg, "order_type": "stop", "stop_price": stop, "leg_index": 1, "status": "held"}
     for exit_order in (take_profit, stop_loss):
         leg_id = enter(desk, exit_order)
         amend(desk, leg_id, filled_ns)
@@ -143,7 +143,7 @@ def _let_work(desk: Desk, order_id: str) -> None:
     schedule(desk, order_id)
 
 
-def _order(desk: Desk, trade: _Trade, submitted_ns: int, filled_ns: list[int]) -> NewOrder:
+def _order(desk: Desk, trade: _Trade, submitted_ns: int, filled_ns: list[int]) -> Order:
     limit = None
     if trade.order_type == "limit":
         if trade.end in ("new", "expired") or Decimal(trade.limit_offset):
@@ -159,7 +159,7 @@ def _order(desk: Desk, trade: _Trade, submitted_ns: int, filled_ns: list[int]) -
             if trade.time_in_force == "gtc"
             else desk.market.hours.next_close(submitted_ns)
         )
-    return NewOrder(
+    return new_order(
         trade.symbol,
         trade.side,
         trade.order_type,
@@ -188,8 +188,8 @@ def _moment(desk: Desk, trade: _Trade) -> int:
 
 def _price(desk: Desk, trade: _Trade, at_ns: int) -> Decimal:
     """Return what the market pays or asks at that moment."""
-    quote = desk.market.tape.quote(trade.symbol, at_ns)
-    return quote.ask if trade.side == "buy" else quote.bid
+    nbbo = desk.market.tape.nbbo(trade.symbol, at_ns)
+    return nbbo.ask if trade.side == "buy" else nbbo.bid
 
 
 def _on_tick(symbol: str, price: Decimal) -> Decimal:

@@ -84,8 +84,8 @@ def release(desk: Desk, order_id: str) -> None:
     trails = row["order_type"] == "trailing_stop"
     changes: dict[str, Column] = {"status": "new", "arrives_ns": None}
     if trails:
-        quote = desk.market.tape.quote(row["symbol"], now_ns)
-        changes["hwm"] = quote.bid if row["side"] == "sell" else quote.ask
+        nbbo = desk.market.tape.nbbo(row["symbol"], now_ns)
+        changes["hwm"] = nbbo.bid if row["side"] == "sell" else nbbo.ask
     changes["active_ns"] = now_ns if trails else now_ns + delay_ns(desk, order_id, "work")
     _go_on(desk, row, now_ns, changes)
     if row["order_class"] == "oco" and row["parent_id"] is None:
@@ -197,8 +197,8 @@ def _is_marketable(desk: Desk, row: Order) -> bool:
         return False
     if limit is None or row["time_in_force"] in AT_ONCE:
         return True
-    quote = desk.market.tape.quote(listing.symbol, active_ns)
-    return bool(quote.ask <= limit if row["side"] == "buy" else quote.bid >= limit)
+    nbbo = desk.market.tape.nbbo(listing.symbol, active_ns)
+    return bool(nbbo.ask <= limit if row["side"] == "buy" else nbbo.bid >= limit)
 
 
 def _meeting(desk: Desk, row: Order, until_ns: int) -> tuple[int, str] | None:
@@ -290,8 +290,8 @@ def _match(desk: Desk, row: Order) -> None:
         return
     order_id, now_ns, limit = row["id"], desk.now_ns, limit_of(row)
     time_in_force, buying = row["time_in_force"], row["side"] == "buy"
-    quote = desk.market.tape.quote(row["symbol"], now_ns)
-    price = quote.ask if buying else quote.bid
+    nbbo = desk.market.tape.nbbo(row["symbol"], now_ns)
+    price = nbbo.ask if buying else nbbo.bid
     if limit is not None and (price > limit if buying else price < limit):
         finish(desk, order_id, "canceled" if time_in_force in AT_ONCE else "expired")
         return
@@ -322,8 +322,8 @@ def _match_package(desk: Desk, row: Order) -> None:
         return
     prices = {}
     for leg in legs:
-        quote = desk.market.tape.quote(leg["symbol"], desk.now_ns)
-        price = quote.ask if leg["side"] == "buy" else quote.bid
+        nbbo = desk.market.tape.nbbo(leg["symbol"], desk.now_ns)
+        price = nbbo.ask if leg["side"] == "buy" else nbbo.bid
         prices[leg["symbol"]] = price if limit is not None else _slipped(desk, leg, price)
     qty, done = _piece(desk, row, net, whole=False)
     fill_package(desk, row["id"], qty, prices, desk.now_ns, done=done)

@@ -16,7 +16,7 @@ from alpacli.sim.desk import Desk
 from alpacli.sim.engine import delay_ns, finish, release, schedule, swap
 from alpacli.sim.ledger import ZERO, holdings
 from alpacli.sim.listing import LISTINGS, find
-from alpacli.sim.orders import CLOSED, NewOrder, amend, enter, named_order, order_answer, order_row
+from alpacli.sim.orders import CLOSED, Snapshot, amend, enter, named_order, new_order, order_row, snapshot
 from alpacli.sim.packages import Package, changed_package, submit_package
 from alpacli.sim.terms import expiry, opening
 from alpacli.sim.tickets import Ticket, amount, check, one_time_in_force, own_id, read, unfit
@@ -27,16 +27,16 @@ _OVER: Final = frozenset((*CLOSED, "pending_replace"))
 _IN_FLIGHT: Final = ("pending_new", "pending_cancel", "pending_replace", "accepted")
 
 
-def submit(desk: Desk, body: Mapping[str, object]) -> dict[str, Json]:
-    """Take an order in and answer with it as it arrived, before any venue has it."""
+def submit(desk: Desk, body: Mapping[str, object]) -> Snapshot:
+    """Take an order in and return it as it arrived, before any venue has it."""
     if body.get("order_class") == "mleg":
         return submit_package(desk, body)
     ticket = read(body, desk.market.listings)
     return _place(desk, ticket, admit(desk, ticket))
 
 
-def replace(desk: Desk, order_id: str, body: Mapping[str, object]) -> dict[str, Json]:
-    """Answer with the order that is to take an order's place."""
+def replace(desk: Desk, order_id: str, body: Mapping[str, object]) -> Snapshot:
+    """Return the order that is to take an order's place."""
     old = named_order(desk, order_id)
     status = old["status"]
     if status == "replaced":
@@ -56,7 +56,7 @@ def replace(desk: Desk, order_id: str, body: Mapping[str, object]) -> dict[str, 
         check_own_id(desk, ticket.client_order_id)
     new_id = enter(
         desk.untold(),  # nobody hears of it before it has taken the place
-        NewOrder(
+        new_order(
             old["symbol"],
             old["side"],
             old["order_type"],
@@ -83,15 +83,15 @@ def replace(desk: Desk, order_id: str, body: Mapping[str, object]) -> dict[str, 
         swap(desk, old["id"], new_id)
     else:
         _send(desk, old["id"], "pending_replace")
-    return order_answer(desk, order_row(desk, new_id), nested=True)
+    return snapshot(desk, new_id)
 
 
-def _replace_package(desk: Desk, old: Order, package: Package) -> dict[str, Json]:
+def _replace_package(desk: Desk, old: Order, package: Package) -> Snapshot:
     ends = [
         expiry(desk.market.hours, LISTINGS[leg.contract.symbol], package.time_in_force, desk.now_ns, extended=False)
         for leg in package.legs
     ]
-    replacement = NewOrder(
+    replacement = new_order(
         "",
         "",
         package.order_type,
@@ -107,7 +107,7 @@ def _replace_package(desk: Desk, old: Order, package: Package) -> dict[str, Json
     )
     new_id = enter(desk.untold(), replacement)
     _send(desk, old["id"], "pending_replace")
-    return order_answer(desk, order_row(desk, new_id), nested=True)
+    return snapshot(desk, new_id)
 
 
 def cancel(desk: Desk, order_id: str) -> None:
@@ -133,7 +133,7 @@ def cancel_all(desk: Desk) -> list[Json]:
     return answers
 
 
-def close(desk: Desk, symbol_or_id: str, qty: str | None, percentage: str | None) -> dict[str, Json]:
+def close(desk: Desk, symbol_or_id: str, qty: str | None, percentage: str | None) -> Snapshot:
     """Sell a position, or buy a short one back, at the market: all of it, a quantity, or a percentage."""
     listing = find(symbol_or_id, desk.market.listings)
     if listing is None:
@@ -172,20 +172,20 @@ def close_all(desk: Desk, *, cancel_orders: bool) -> list[Json]:
         except Refusal as refusal:
             answers.append({"symbol": name, "status": refusal.status, "body": refusal.body})
         else:
-            answers.append({"symbol": name, "status": 200, "body": order})
+            answers.append({"symbol": name, "status": 200, "body": order.written(desk.market)})
     return answers
 
 
-def _place(desk: Desk, ticket: Ticket, stand: Stand) -> dict[str, Json]:
+def _place(desk: Desk, ticket: Ticket, stand: Stand) -> Snapshot:
     """Put an order that was admitted on the book, with its exits, and on its way to the market."""
     hours, listing, now_ns = desk.market.hours, ticket.listing, desk.now_ns
     opens = opening(hours, listing, now_ns, extended=ticket.extended_hours) <= now_ns
     latency_ns = desk.market.strain.latency_ns
     mark = None
     if ticket.order_type == "trailing_stop":
-        quote = desk.market.tape.quote(listing.symbol, now_ns)
-        mark = quote.bid if ticket.side == "sell" else quote.ask
-    order = NewOrder(
+        nbbo = desk.market.tape.nbbo(listing.symbol, now_ns)
+        mark = nbbo.bid if ticket.side == "sell" else nbbo.ask
+    order = new_order(
         listing.symbol,
         ticket.side,
         ticket.order_type,
@@ -208,38 +208,39 @@ def _place(desk: Desk, ticket: Ticket, stand: Stand) -> dict[str, Json]:
         arrives_ns=now_ns + latency_ns if opens else None,
     )
     order_id = enter(desk, order, _legs(ticket, order))
-    answer = order_answer(desk, order_row(desk, order_id), nested=True)
+    arrived = snapshot(desk, order_id)
     if opens and not latency_ns:
         release(desk, order_id)
     else:
         schedule(desk, order_id)
-    return answer
+    return arrived
 
 
-def _legs(ticket: Ticket, order: NewOrder) -> list[NewOrder]:
+def _legs(ticket: Ticket, order: Order) -> list[Order]:
     """Return the exits that wait for an entry, or beside an OCO's target for its stop."""
     if ticket.order_class == "simple":
         return []
     side = ticket.side
     if ticket.order_class != "oco":
         side = "sell" if ticket.side == "buy" else "buy"
-    leg = order._replace(
-        side=side,
-        position_intent=f"{side}_to_close",
-        client_order_id=None,
-        status="held",
-        active_ns=None,
-        arrives_ns=None,
-        limit_price=None,
-        stop_price=None,
-    )
-    legs = []
+    leg = {
+        **order,
+        "side": side,
+        "position_intent": f"{side}_to_close",
+        "client_order_id": None,
+        "status": "held",
+        "active_ns": None,
+        "arrives_ns": None,
+        "limit_price": None,
+        "stop_price": None,
+    }
+    legs: list[Order] = []
     if ticket.take_profit is not None and ticket.order_class != "oco":
-        legs.append(leg._replace(order_type="limit", limit_price=ticket.take_profit.limit_price))
+        legs.append({**leg, "order_type": "limit", "limit_price": ticket.take_profit.limit_price})
     loss = ticket.stop_loss
     if loss is not None:
         kind = "stop" if loss.limit_price is None else "stop_limit"
-        legs.append(leg._replace(order_type=kind, stop_price=loss.stop_price, limit_price=loss.limit_price))
+        legs.append({**leg, "order_type": kind, "stop_price": loss.stop_price, "limit_price": loss.limit_price})
     return legs
 
 

@@ -22,7 +22,7 @@ from alpacli.sim.contracts import Contract, parse
 from alpacli.sim.hours import Hours, new_york_date, new_york_ns
 from alpacli.sim.listing import LISTINGS, underlying_of
 from alpacli.sim.premiums import Greeks, greeks, intrinsic_mills, value_cents
-from alpacli.sim.prices import LOOK_NS, Extremes, Prices, Quote, Trail
+from alpacli.sim.prices import LOOK_NS, Extremes, Nbbo, Prices, Quote, Trail
 
 _MINUTE_NS: Final = 60 * SECOND_NS
 _FINE: Final = frozenset({"SPY", "QQQ", "IWM"})
@@ -62,6 +62,12 @@ class OptionPrices:
         noise = _hash(f"{self._seed}\x1fsize\x1f{symbol}\x1f{at_ns // SECOND_NS}")
         bid_size = Decimal(1 + noise % 120) if bid else Decimal(0)
         return Quote(_dollars(bid), _dollars(ask), bid_size, Decimal(1 + (noise >> 16) % 120), at_ns)
+
+    def nbbo(self, symbol: str, at_ns: int) -> Nbbo:
+        contract = parse(symbol)
+        if contract is None:
+            return self._stocks.nbbo(symbol, at_ns)
+        return Nbbo(*map(_dollars, self._sides(contract, at_ns)))
 
     def last(self, symbol: str, at_ns: int) -> Decimal:
         contract = parse(symbol)
@@ -218,7 +224,7 @@ class OptionPrices:
         return value_cents(contract.type == "call", spot, contract.strike_mills, minutes, volatility)
 
     def _spot(self, contract: Contract, look_ns: int) -> int:
-        return int(self._stocks.quote(underlying_of(contract), look_ns).bid.scaleb(2))
+        return int(self._stocks.nbbo(underlying_of(contract), look_ns).bid.scaleb(2))
 
     def _moment(self, contract: Contract, at_ns: int) -> tuple[int, int]:
         """Return when the stock is looked at for a quote at ``at_ns``, and how many minutes the contract has left then."""

@@ -8,7 +8,7 @@ legs are told of with it and share its status, each with its own contract and fi
 """
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
@@ -23,7 +23,7 @@ from alpacli.sim.answers import (
 )
 from alpacli.sim.book import Order, as_order, as_orders
 from alpacli.sim.contracts import root_of
-from alpacli.sim.desk import Desk
+from alpacli.sim.desk import Desk, Market
 from alpacli.sim.events import Told, execution_id
 from alpacli.sim.ledger import ZERO, book_fill
 from alpacli.sim.listing import LISTINGS, find
@@ -45,72 +45,72 @@ _SHARED: Final = ("status", "filled_ns", "expired_ns", "canceled_ns", "failed_ns
 _EVENTS: Final = OPEN.union(CLOSED) - {"partially_filled", "filled", "held", "accepted_for_bidding"}
 
 
-class NewOrder(NamedTuple):
-    """An order as it enters the book; prices and quantities are exact, instants in nanoseconds.
+def new_order(
+    symbol: str,
+    side: str,
+    order_type: str,
+    time_in_force: str,
+    submitted_ns: int,
+    qty: Decimal | None = None,
+    *,
+    notional: Decimal | None = None,
+    limit_price: Decimal | None = None,
+    stop_price: Decimal | None = None,
+    trail_percent: Decimal | None = None,
+    trail_price: Decimal | None = None,
+    hwm: Decimal | None = None,
+    order_class: str = "simple",
+    position_intent: str | None = None,
+    extended_hours: bool = False,
+    client_order_id: str | None = None,
+    parent_id: str | None = None,
+    leg_index: int = 0,
+    status: str = "new",
+    expires_ns: int | None = None,
+    replaces: str | None = None,
+    active_ns: int | None = None,
+    arrives_ns: int | None = None,
+    ratio_qty: Decimal | None = None,
+) -> Order:
+    """Return an order as it is to enter the book; prices and quantities are exact, instants in nanoseconds.
 
     The market leaves an order alone that has neither ``active_ns``, from when on prices are looked at for it, nor
-    ``arrives_ns``, when the request on its way takes effect. ``pieces`` counts its executions so far.
+    ``arrives_ns``, when the request on its way takes effect.
     """
+    order = _BLANK.copy()
+    order["symbol"] = symbol
+    order["side"] = side
+    order["order_type"] = order_type
+    order["time_in_force"] = time_in_force
+    order["submitted_ns"] = order["created_ns"] = order["updated_ns"] = submitted_ns
+    order["qty"] = qty
+    order["notional"] = notional
+    order["limit_price"] = limit_price
+    order["stop_price"] = stop_price
+    order["trail_percent"] = trail_percent
+    order["trail_price"] = trail_price
+    order["hwm"] = hwm
+    order["order_class"] = order_class
+    order["position_intent"] = position_intent
+    order["extended_hours"] = extended_hours
+    order["client_order_id"] = client_order_id
+    order["parent_id"] = parent_id
+    order["leg_index"] = leg_index
+    order["status"] = status
+    order["expires_ns"] = expires_ns
+    order["replaces"] = replaces
+    order["active_ns"] = active_ns
+    order["arrives_ns"] = arrives_ns
+    order["ratio_qty"] = ratio_qty
+    return order
 
-    symbol: str
-    side: str
-    order_type: str
-    time_in_force: str
-    submitted_ns: int
-    qty: Decimal | None = None
-    notional: Decimal | None = None
-    limit_price: Decimal | None = None
-    stop_price: Decimal | None = None
-    trail_percent: Decimal | None = None
-    trail_price: Decimal | None = None
-    hwm: Decimal | None = None
-    order_class: str = "simple"
-    position_intent: str | None = None
-    extended_hours: bool = False
-    client_order_id: str | None = None
-    parent_id: str | None = None
-    leg_index: int = 0
-    status: str = "new"
-    expires_ns: int | None = None
-    replaces: str | None = None
-    active_ns: int | None = None
-    arrives_ns: int | None = None
-    triggered_ns: int | None = None
-    pieces: int = 0
-    ratio_qty: Decimal | None = None
 
-    def columns(self) -> dict[str, Any]:
-        """Return all columns of the order, those still empty that come with its place on the book."""
-        columns = _BLANK.copy()
-        (
-            columns["symbol"],
-            columns["side"],
-            columns["order_type"],
-            columns["time_in_force"],
-            columns["submitted_ns"],
-            columns["qty"],
-            columns["notional"],
-            columns["limit_price"],
-            columns["stop_price"],
-            columns["trail_percent"],
-            columns["trail_price"],
-            columns["hwm"],
-            columns["order_class"],
-            columns["position_intent"],
-            columns["extended_hours"],
-            columns["client_order_id"],
-            columns["parent_id"],
-            columns["leg_index"],
-            columns["status"],
-            columns["expires_ns"],
-            columns["replaces"],
-            columns["active_ns"],
-            columns["arrives_ns"],
-            columns["triggered_ns"],
-            columns["pieces"],
-            columns["ratio_qty"],
-        ) = self
-        return columns
+_BLANK: Final[dict[str, Any]] = {
+    **dict.fromkeys(ORDER_COLUMNS),
+    "filled_qty": ZERO,
+    "filled_value": ZERO,
+    "pieces": 0,
+}
 
 
 Column = str | int | Decimal | None
@@ -136,29 +136,25 @@ class Query(NamedTuple):
     after_order_id: str | None = None
 
 
-def enter(desk: Desk, order: NewOrder, legs: Sequence[NewOrder] = ()) -> str:
+def enter(desk: Desk, order: Order, legs: Iterable[Order] = ()) -> str:
     """Put an order on the book, and with it the legs that belong to it, and return its id."""
     entered = _enter(desk, order)
     order_id = str(entered["id"])
     for number, leg in enumerate(legs):
-        _enter(desk, leg._replace(parent_id=order_id, leg_index=number))
-    if order.status in _EVENTS and order.ratio_qty is None:
-        tell(desk, entered, order.status, order.submitted_ns)
+        _enter(desk, {**leg, "parent_id": order_id, "leg_index": number})
+    if order["status"] in _EVENTS and order["ratio_qty"] is None:
+        tell(desk, entered, order["status"], order["submitted_ns"])
     return order_id
 
 
-def _enter(desk: Desk, order: NewOrder) -> Order:
+def _enter(desk: Desk, order: Order) -> Order:
     account_id, count = desk.account.id, desk.book.number_order()
-    order_id = identifier_of(f"order\x1f{account_id}\x1f{count}")
-    columns = order.columns()
-    columns["id"] = order_id
-    columns["client_order_id"] = order.client_order_id or identifier_of(f"client order\x1f{account_id}\x1f{count}")
-    columns["created_ns"] = columns["updated_ns"] = order.submitted_ns
-    desk.book.enter(columns)
-    return columns
-
-
-_BLANK: Final[dict[str, Any]] = {**dict.fromkeys(ORDER_COLUMNS), "filled_qty": ZERO, "filled_value": ZERO}
+    entered = dict(order)
+    entered["id"] = identifier_of(f"order\x1f{account_id}\x1f{count}")
+    if entered["client_order_id"] is None:
+        entered["client_order_id"] = identifier_of(f"client order\x1f{account_id}\x1f{count}")
+    desk.book.enter(entered)
+    return entered
 
 
 def fill_order(
@@ -286,6 +282,26 @@ def tell(
     """Record an event with the order as it is, for whoever listens to the trading stream."""
     if desk.tells:
         desk.book.tell(Told(event, at_ns, order, _shown_legs(desk, order), desk.now_ns, came_to))
+
+
+class Snapshot:
+    """An order and its legs as they were at one moment, ``now_ns``, for whoever writes it out."""
+
+    __slots__ = ("legs", "now_ns", "order")
+
+    def __init__(self, order: Order, legs: Sequence[Order], now_ns: int) -> None:
+        self.order = order
+        self.legs = legs
+        self.now_ns = now_ns
+
+    def written(self, market: Market) -> dict[str, Json]:
+        """Return the order as Alpaca writes it, with its legs inside; ``legs`` is null where there are none."""
+        return write_order(market, self.now_ns, self.order, self.legs)
+
+
+def snapshot(desk: Desk, order_id: str) -> Snapshot:
+    order = order_row(desk, order_id)
+    return Snapshot(order, _shown_legs(desk, order), desk.now_ns)
 
 
 def order_answer(desk: Desk, order: Order, *, nested: bool) -> dict[str, Json]:

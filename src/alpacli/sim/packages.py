@@ -9,7 +9,7 @@ from decimal import Decimal
 from math import gcd
 from typing import Final, NamedTuple
 
-from alpacli.sim.answers import Json, bad_parameter
+from alpacli.sim.answers import bad_parameter
 from alpacli.sim.book import Order
 from alpacli.sim.checks import check_own_id, forbidden, opening_orders, opens_both_ways
 from alpacli.sim.contracts import MULTIPLIER, Contract
@@ -19,7 +19,7 @@ from alpacli.sim.ledger import ZERO, holdings
 from alpacli.sim.listing import LISTINGS, find, underlying_of
 from alpacli.sim.option_checks import Trade, check_backing, check_contracts, check_free
 from alpacli.sim.option_prices import Leg
-from alpacli.sim.orders import NewOrder, enter, legs_of, order_answer, order_row
+from alpacli.sim.orders import Snapshot, enter, legs_of, new_order, snapshot
 from alpacli.sim.reports import configuration
 from alpacli.sim.terms import expiry, opening
 from alpacli.sim.tickets import (
@@ -86,8 +86,8 @@ def read_package(desk: Desk, body: Mapping[str, object]) -> Package:
     return Package(understood, _whole(body, "qty"), order_type, time_in_force, limit_price, own_id(body))
 
 
-def submit_package(desk: Desk, body: Mapping[str, object]) -> dict[str, Json]:
-    """Take an order of several legs in and answer with it as it arrived."""
+def submit_package(desk: Desk, body: Mapping[str, object]) -> Snapshot:
+    """Take an order of several legs in and return it as it arrived."""
     package = read_package(desk, body)
     _admit(desk, package)
     now_ns, latency_ns = desk.now_ns, desk.market.strain.latency_ns
@@ -97,7 +97,7 @@ def submit_package(desk: Desk, body: Mapping[str, object]) -> dict[str, Json]:
         expiry(desk.market.hours, listing, package.time_in_force, now_ns, extended=False) or now_ns
         for listing in listings
     ]
-    parent = NewOrder(
+    parent = new_order(
         "",
         "",
         package.order_type,
@@ -112,24 +112,25 @@ def submit_package(desk: Desk, body: Mapping[str, object]) -> dict[str, Json]:
         active_ns=now_ns,
         arrives_ns=now_ns + latency_ns if opens else None,
     )
-    shared = parent._replace(client_order_id=None, limit_price=None, active_ns=None, arrives_ns=None)
+    shared = {**parent, "client_order_id": None, "limit_price": None, "active_ns": None, "arrives_ns": None}
     legs = [
-        shared._replace(
-            symbol=leg.contract.symbol,
-            side=leg.side,
-            qty=Decimal(package.qty * leg.ratio),
-            position_intent=leg.position_intent,
-            ratio_qty=Decimal(leg.ratio),
-        )
+        {
+            **shared,
+            "symbol": leg.contract.symbol,
+            "side": leg.side,
+            "qty": Decimal(package.qty * leg.ratio),
+            "position_intent": leg.position_intent,
+            "ratio_qty": Decimal(leg.ratio),
+        }
         for leg in package.legs
     ]
     order_id = enter(desk, parent, legs)
-    answer = order_answer(desk, order_row(desk, order_id), nested=True)
+    arrived = snapshot(desk, order_id)
     if opens and not latency_ns:
         release(desk, order_id)
     else:
         schedule(desk, order_id)
-    return answer
+    return arrived
 
 
 def changed_package(desk: Desk, old: Order, body: Mapping[str, object]) -> Package:

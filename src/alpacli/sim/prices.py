@@ -22,6 +22,13 @@ class Quote(NamedTuple):
     at_ns: int
 
 
+class Nbbo(NamedTuple):
+    """The best bid and offer at one instant, without how many: what orders are held against."""
+
+    bid: Decimal
+    ask: Decimal
+
+
 class Extremes(NamedTuple):
     """The lowest and highest bid and ask over an interval, exact."""
 
@@ -54,6 +61,8 @@ class Prices(LastPrices, Protocol):
         """Return since when the symbol has a price."""
 
     def quote(self, symbol: str, at_ns: int) -> Quote: ...
+
+    def nbbo(self, symbol: str, at_ns: int) -> Nbbo: ...
 
     def previous_close(self, symbol: str, at_ns: int) -> Decimal:
         """Return the last price at the close of the trading day before the one of ``at_ns``."""

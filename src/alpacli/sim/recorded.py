@@ -19,7 +19,7 @@ from alpacli.sim.answers import SECOND_NS
 from alpacli.sim.feed import BAR_DELAY_NS, DAY_NS, Feed
 from alpacli.sim.hours import Hours, new_york_date, new_york_ns
 from alpacli.sim.path import Path
-from alpacli.sim.prices import Extremes, Quote, Trail, search_between
+from alpacli.sim.prices import Extremes, Nbbo, Quote, Trail, search_between
 from alpacli.sim.reading import Bar, Series, Trade
 from alpacli.sim.reading import Quote as QuoteRow
 
@@ -128,7 +128,11 @@ class RecordedPrices:
         if item.quotes:
             row = item.quotes[max(bisect_right(item.quote_times, at_ns) - 1, 0)]
             sizes = row.bid_size, row.ask_size
-        return Quote(item.price(item.bid.value(at_ns)), item.price(item.ask.value(at_ns)), *sizes, at_ns)
+        return Quote(*self.nbbo(symbol, at_ns), *sizes, at_ns)
+
+    def nbbo(self, symbol: str, at_ns: int) -> Nbbo:
+        item = self._instruments[symbol]
+        return Nbbo(item.price(item.bid.value(at_ns)), item.price(item.ask.value(at_ns)))
 
     def last(self, symbol: str, at_ns: int) -> Decimal:
         item = self._instruments[symbol]

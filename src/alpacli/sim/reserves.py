@@ -123,8 +123,8 @@ def package_cost(desk: Desk, order_id: str) -> Decimal:
     """Return what the legs of an order of several cost a share at the market; nothing where nobody bids for one of them."""
     cost = ZERO
     for row in desk.book.legs_of(order_id):
-        quote, buying = desk.market.tape.quote(row["symbol"], desk.now_ns), row["side"] == "buy"
-        cost += row["ratio_qty"] * (quote.ask if buying else -quote.bid)
+        nbbo, buying = desk.market.tape.nbbo(row["symbol"], desk.now_ns), row["side"] == "buy"
+        cost += row["ratio_qty"] * (nbbo.ask if buying else -nbbo.bid)
     return cost
 
 
@@ -133,12 +133,12 @@ def unit_cost(desk: Desk, symbol: str, side: str, limit: Decimal | str | None, s
     listing, tape = LISTINGS[symbol], desk.market.tape
     named = limit if limit is not None else stop
     if listing.contract is not None:  # what is sold is not paid for
-        price = Decimal(named) if named is not None else tape.quote(symbol, desk.now_ns).ask
+        price = Decimal(named) if named is not None else tape.nbbo(symbol, desk.now_ns).ask
         return price * listing.multiplier if side == "buy" else ZERO
     if side == "buy" and named is not None:
         return Decimal(named)
     is_open = opening(desk.market.hours, listing, desk.now_ns, extended=False) == desk.now_ns
-    market = tape.quote(symbol, desk.now_ns).ask if is_open else tape.last(symbol, desk.now_ns)
+    market = tape.nbbo(symbol, desk.now_ns).ask if is_open else tape.last(symbol, desk.now_ns)
     if side == "buy":
         return market
     return max(Decimal(named or 0), market * _SHORT_COLLAR)
@@ -195,7 +195,7 @@ def _group(row: Order) -> str:
 def _still_wanted(desk: Desk, row: Order) -> Decimal:
     if row["qty"] is None:
         rest: Decimal = row["notional"] - row["filled_value"]
-        return (rest / desk.market.tape.quote(row["symbol"], desk.now_ns).bid).quantize(Decimal("1e-9"))
+        return (rest / desk.market.tape.nbbo(row["symbol"], desk.now_ns).bid).quantize(Decimal("1e-9"))
     wanted: Decimal = row["qty"] - row["filled_qty"]
     if row["status"] != "held" or row["active_ns"] is not None:
         return wanted

@@ -289,6 +289,11 @@ def _activities(call: Call) -> Json:
     )
 
 
+def _close(call: Call) -> Json:
+    qty, percentage = call.query.get("qty") or None, call.query.get("percentage") or None
+    return entry.close(call.desk, call.item, qty, percentage).written(call.desk.market)
+
+
 def _portfolio(call: Call) -> Json:
     query = call.query
     return history.portfolio(
@@ -355,16 +360,14 @@ _PATHS: Final[tuple[tuple[str, Mapping[str, Handler]], ...]] = (
         "/v2/positions/(?P<item>.+)",
         {
             "GET": lambda call: reports.one_position(call.desk, call.item),
-            "DELETE": lambda call: entry.close(
-                call.desk, call.item, call.query.get("qty") or None, call.query.get("percentage") or None
-            ),
+            "DELETE": _close,
         },
     ),
     (
         "/v2/orders",
         {
             "GET": _orders,
-            "POST": lambda call: entry.submit(call.desk, call.json()),
+            "POST": lambda call: entry.submit(call.desk, call.json()).written(call.desk.market),
             "DELETE": lambda call: MultiStatus(entry.cancel_all(call.desk)),
         },
     ),
@@ -373,7 +376,7 @@ _PATHS: Final[tuple[tuple[str, Mapping[str, Handler]], ...]] = (
         "/v2/orders/(?P<item>[^/]+)",
         {
             "GET": lambda call: orders.one_order(call.desk, call.item, nested=call.flag("nested")),
-            "PATCH": lambda call: entry.replace(call.desk, call.item, call.json()),
+            "PATCH": lambda call: entry.replace(call.desk, call.item, call.json()).written(call.desk.market),
             "DELETE": lambda call: entry.cancel(call.desk, call.item),
         },
     ),

@@ -14,7 +14,7 @@ from alpacli.sim.desk import Desk
 from alpacli.sim.hours import new_york_date
 from alpacli.sim.ledger import ZERO, Settlement, holdings, settle_position
 from alpacli.sim.listing import LISTINGS, find, underlying_of
-from alpacli.sim.orders import NewOrder, enter, fill_order
+from alpacli.sim.orders import enter, fill_order, new_order
 from alpacli.sim.reports import configuration, spendable
 from alpacli.sim.reserves import backing, held_for_orders
 from alpacli.sim.tickets import unfit
@@ -137,9 +137,9 @@ def _leave(desk: Desk, contract: Contract, qty: Decimal, activity_type: str) -> 
 
 def _sell_out(desk: Desk, contract: Contract, qty: Decimal) -> None:
     """Sell what its owner cannot pay to exercise."""
-    order = NewOrder(contract.symbol, "sell", "market", "day", desk.now_ns, qty=qty, position_intent="sell_to_close")
+    order = new_order(contract.symbol, "sell", "market", "day", desk.now_ns, qty=qty, position_intent="sell_to_close")
     order_id = enter(desk, order)
-    fill_order(desk, order_id, qty, desk.market.tape.quote(contract.symbol, desk.now_ns).bid, desk.now_ns)
+    fill_order(desk, order_id, qty, desk.market.tape.nbbo(contract.symbol, desk.now_ns).bid, desk.now_ns)
 
 
 def _contract(symbol: str) -> Contract:

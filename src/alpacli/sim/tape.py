@@ -21,7 +21,7 @@ from alpacli.sim.answers import SECOND_NS
 from alpacli.sim.displacement import DEPTH, GOLDEN, ONE, Path, Paths, ends_of_block, make_path, midpoint, mix, scaled
 from alpacli.sim.hours import Hours, new_york_date, new_york_ns
 from alpacli.sim.listing import LISTINGS, Listing
-from alpacli.sim.prices import Extremes, Quote, Trail
+from alpacli.sim.prices import Extremes, Nbbo, Quote, Trail
 
 _QUANTA_PER_SECOND: Final = 16
 _QUANTUM_NS: Final = SECOND_NS // _QUANTA_PER_SECOND
@@ -50,7 +50,7 @@ class _Instrument:
         self.own = own
         self.never_stops = never_stops
         self.levels: dict[int, int] = {}
-        self.quoted: tuple[int, Quote] | None = None
+        self.quoted: tuple[int, Nbbo] | None = None
 
 
 class Tape:
@@ -71,25 +71,22 @@ class Tape:
         return 0
 
     def quote(self, symbol: str, at_ns: int) -> Quote:
-        item = self._instruments.get(symbol) or self._instrument(symbol)
-        quantum = at_ns // _QUANTUM_NS if item.never_stops else self._quantum(item.listing, at_ns)
-        known = item.quoted
-        if known is None or known[0] != quantum:  # who checks an order, plans it and fills it asks for the same one
-            known = item.quoted = quantum, self._quoted(item, quantum, at_ns)
-        quote = known[1]
-        if quote.at_ns == at_ns:
-            return quote
-        bid, ask, bid_size, ask_size, _ = quote
-        return Quote(bid, ask, bid_size, ask_size, at_ns)
-
-    def _quoted(self, item: _Instrument, quantum: int, at_ns: int) -> Quote:
+        item = self._instrument(symbol)
         listing = item.listing
-        bid = self._bid(listing, self._level(item, quantum))
+        quantum = self._quantum(listing, at_ns)
         noise = mix(item.own.key ^ mix(quantum))
         sizes = _sizes(max(listing.daily_volume, 1) if listing.crypto else 0)
-        return Quote(
-            listing.price(bid), listing.price(bid + listing.spread), sizes[noise % 9], sizes[(noise >> 16) % 9], at_ns
-        )
+        return Quote(*self.nbbo(symbol, at_ns), sizes[noise % 9], sizes[(noise >> 16) % 9], at_ns)
+
+    def nbbo(self, symbol: str, at_ns: int) -> Nbbo:
+        item = self._instruments.get(symbol) or self._instrument(symbol)
+        listing = item.listing
+        quantum = at_ns // _QUANTUM_NS if item.never_stops else self._quantum(listing, at_ns)
+        known = item.quoted
+        if known is None or known[0] != quantum:  # who checks an order, plans it and fills it asks for the same ones
+            bid = self._bid(listing, self._level(item, quantum))
+            known = item.quoted = quantum, Nbbo(listing.price(bid), listing.price(bid + listing.spread))
+        return known[1]
 
     def last(self, symbol: str, at_ns: int) -> Decimal:
         """Return the price of the last trade: somewhere from bid to ask, on the tick."""

@@ -40,7 +40,7 @@ def buy(exchange: Exchange, seconds: float = 2.0) -> str:
     """Buy with two exits, and let it be filled."""
     with exchange.visit(*KEYS) as (_, desk):
         assert desk is not None
-        order_id = str(submit(desk, BRACKET)["id"])
+        order_id = str(submit(desk, BRACKET).order["id"])
     clock(exchange).advance(seconds)
     return order_id
 

@@ -26,13 +26,13 @@ import sys
 from decimal import Decimal
 from alpacli.ports import SystemClock
 from alpacli.sim.exchange import Exchange
-from alpacli.sim.orders import NewOrder, enter, fill_order
+from alpacli.sim.orders import enter, fill_order, new_order
 exchange = Exchange(sys.argv[1], SystemClock())
 count = int(sys.argv[2])
 print("ready", flush=True)
 while count:
     with exchange.desk(exchange.account_number("SIM"), changes=True) as desk:
-        order = enter(desk, NewOrder("AAPL", "buy", "market", "day", desk.now_ns, qty=Decimal(1)))
+        order = enter(desk, new_order("AAPL", "buy", "market", "day", desk.now_ns, qty=Decimal(1)))
         fill_order(desk, order, Decimal(1), Decimal("100.01"), desk.now_ns)
     count -= 1
 exchange.close()

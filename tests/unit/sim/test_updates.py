@@ -11,7 +11,7 @@ from tests.support.sim_account import SimAccount
 
 from alpacli.sim import events
 from alpacli.sim.demo import seed_demo
-from alpacli.sim.orders import NewOrder, amend, enter
+from alpacli.sim.orders import amend, enter, new_order
 from alpacli.sim.updates import TradingSession
 
 LOGIN = {"action": "auth", "key": "PKTEST", "secret": "secret"}
@@ -141,11 +141,11 @@ def test_a_bracket_tells_of_its_legs_and_a_held_leg_once_it_works(account: SimAc
     listener = Listener(account, LOGIN, LISTEN)
     number = account.exchange.account_number("PKTEST", "secret")
     with account.exchange.desk(number, changes=True) as desk:
-        entry = NewOrder("AAPL", "buy", "market", "gtc", desk.now_ns, Decimal(1), order_class="bracket")
-        leg = entry._replace(side="sell", status="held")
+        entry = new_order("AAPL", "buy", "market", "gtc", desk.now_ns, Decimal(1), order_class="bracket")
+        leg = {**entry, "side": "sell", "status": "held"}
         exits = [
-            leg._replace(order_type="limit", limit_price=Decimal(300)),
-            leg._replace(order_type="stop", stop_price=Decimal(200)),
+            {**leg, "order_type": "limit", "limit_price": Decimal(300)},
+            {**leg, "order_type": "stop", "stop_price": Decimal(200)},
         ]
         parent = enter(desk, entry, exits)
         profit = desk.book.legs_of(parent)[0]["id"]
@@ -163,7 +163,7 @@ def test_what_is_undone_is_not_told(account: SimAccount) -> None:
 
     def change_of_mind() -> None:
         with account.exchange.desk(number, changes=True) as desk:
-            enter(desk, NewOrder("AAPL", "buy", "market", "day", desk.now_ns, Decimal(1)))
+            enter(desk, new_order("AAPL", "buy", "market", "day", desk.now_ns, Decimal(1)))
             raise RuntimeError("the rules say no")
 
     with pytest.raises(RuntimeError):
