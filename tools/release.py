@@ -1,8 +1,8 @@
 """Make dist/: what is published, and the proof that it may be. ``make release`` runs it.
 
 Everything is made from what git has, twice and in two places, and has to come out byte for byte the same. The wheel is then
-installed where nothing else is, on every supported Python that can be had, and does what the README's first minute shows; so is
-the wheel with the engine of the exchange compiled, of which there is one for each of these Pythons on this platform (ADR 21).
+installed where nothing else is, on every supported Python that can be had, and does what the README's first minute shows. So
+is the wheel with the engine of the exchange compiled, one for each of these Pythons on this platform (ADR 21).
 What cannot be checked here (interpreters that cannot be fetched, a service that cannot be reached) is said in so many words
 and counts as skipped, never as passed.
 """
