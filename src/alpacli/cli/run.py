@@ -195,7 +195,12 @@ class Run:
             raise UsageError(
                 f"this would {'; '.join(plan)}, and nobody can be asked", "--yes answers; nothing was done"
             )
-        say("This would\n" + "".join(f"  - {line}\n" for line in plan) + "Go on? [y/N] ")
+        import shutil
+        import textwrap
+
+        width = shutil.get_terminal_size().columns
+        listed = (textwrap.fill(line, width, initial_indent="  - ", subsequent_indent="    ") for line in plan)
+        say("\n".join(("This would", *listed, "Go on? [y/N] ")))
         try:
             answer = sys.stdin.readline()
         except KeyboardInterrupt:
