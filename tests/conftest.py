@@ -3,6 +3,7 @@
 import gc
 import os
 import signal
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -37,3 +38,12 @@ def pytest_collection_finish() -> None:
     """Spare every collection of garbage what all test files made when they loaded: it stays to the end."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Return where a server is for all who take keys of their own."""
+    from tests.support import valkey
+
+    with valkey.server(tmp_path_factory.mktemp("valkey")) as server:
+        yield server.url

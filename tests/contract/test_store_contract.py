@@ -5,9 +5,11 @@ import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import fakeredis
 import pytest
+from redis import Redis
 from tests.support import valkey
 from tests.support.budget import probes
 
@@ -99,12 +101,6 @@ class Bench:
 
 
 @pytest.fixture(scope="session")
-def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with valkey.server(tmp_path_factory.mktemp("valkey")) as server:
-        yield server.url
-
-
-@pytest.fixture(scope="session")
 def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with valkey.cluster(tmp_path_factory.mktemp("cluster")) as servers:
         yield "redis+cluster://" + ",".join(f"127.0.0.1:{server.port}" for server in servers)
@@ -112,25 +108,33 @@ def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(params=["sqlite", "memory", "redis", "fakeredis", "cluster"])
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
-    clock = FakeClock()
-    if request.param == "sqlite":
-        path = str(tmp_path / "state" / "store.sqlite")
-        one = Bench(lambda: a_sqlite_store(path, clock), clock)
-    elif request.param == "memory":
-        memory = a_sqlite_store(":memory:", clock)
-        one = Bench(lambda: memory, clock)
-    elif request.param == "fakeredis":
-        server = fakeredis.FakeServer()
-
-        def connect() -> fakeredis.FakeRedis:
-            return fakeredis.FakeRedis(server=server)
-
-        one = Bench(lambda: a_redis_store("redis://fake", connect=connect), SystemClock())
-    else:
-        url = request.getfixturevalue("valkey_url" if request.param == "redis" else "cluster_url")
-        one = Bench(lambda: a_redis_store(url), SystemClock())
+    one = a_bench(request.param, request, tmp_path)
     yield one
     one.close()
+
+
+def a_bench(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path, sqlite: Any = a_sqlite_store, redis: Any = a_redis_store
+) -> Bench:
+    """Return a store on a clock that jumps; a cluster's scripts wait for the servers' own."""
+    clock = FakeClock()
+    if kind == "sqlite":
+        path = str(tmp_path / "state" / "store.sqlite")
+        return Bench(lambda: sqlite(path, clock), clock)
+    if kind == "memory":
+        memory = sqlite(":memory:", clock)
+        return Bench(lambda: memory, clock)
+    if kind == "fakeredis":
+        server = fakeredis.FakeServer()
+        return Bench(
+            lambda: redis("redis://fake", connect=lambda: valkey.OnClock(fakeredis.FakeRedis(server=server), clock)),
+            clock,
+        )
+    if kind == "redis":
+        url = request.getfixturevalue("valkey_url")
+        return Bench(lambda: redis(url, connect=lambda: valkey.OnClock(Redis.from_url(url), clock)), clock)
+    url = request.getfixturevalue("cluster_url")
+    return Bench(lambda: redis(url), SystemClock())
 
 
 # ----------------------------------------------------------------------------------------------------- cache
@@ -355,15 +359,11 @@ def test_with_slots_free_for_all_the_first_in_line_still_goes_first(bench: Bench
 
 
 @pytest.mark.parametrize("kind", ["memory", "redis"])
-def test_a_waiter_that_is_late_is_passed_but_its_slot_is_kept(kind: str, request: pytest.FixtureRequest) -> None:
+def test_a_waiter_that_is_late_is_passed_but_its_slot_is_kept(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     """Late is: back later than it was told, and not yet given up."""
-    clock = FakeClock()
-    if kind == "memory":
-        memory = SqliteStore(":memory:", clock)
-        bench = Bench(lambda: memory, clock)
-    else:
-        url = request.getfixturevalue("valkey_url")
-        bench = Bench(lambda: RedisStore(url), SystemClock())
+    bench = a_bench(kind, request, tmp_path, SqliteStore, RedisStore)
     rules = bench.rules(limit=2, reserve=0, window_s=2 * U)
     bench.send(rules, 2)
     late, prompt, newcomer = bench.ticket(), bench.ticket(), bench.ticket()

@@ -28,8 +28,8 @@ from cosmic_ray.plugins import get_operator, operator_names
 MODULES: Final = {
     "alpacli.store.policy": ("tests/unit/store/test_policy.py",),
     "alpacli.store.sqlite_budget": (
-        *("tests/unit/store/test_sqlite_budget.py", "tests/contract/test_store_contract.py"),
-        *("tests/contract/test_store_budget.py", "-k", "test_sqlite_budget or memory or whatever_happens"),
+        *("tests/unit/store/test_budget.py", "tests/contract/test_store_contract.py"),
+        *("tests/contract/test_store_budget.py", "-k", "embedded or memory or whatever_happens"),
     ),
     "alpacli.broker.sending": ("tests/unit/broker/test_desk.py",),
     "alpacli.broker.notebook": ("tests/unit/broker/test_notebook.py", "tests/unit/broker/test_desk.py"),

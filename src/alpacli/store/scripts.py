@@ -34,11 +34,13 @@ end
 local function lease()
   local held = redis.call('HGET', KEYS[3], ARGV[1])
   if not held then return nil end
-  local ends, token = string.match(held, '^(%S+) (.*)$')
-  return token, tonumber(ends)
+  local ends, length, token = string.match(held, '^(%S+) (%S+) (.*)$')
+  local left = (tonumber(ends) or now) - now
+  -- One that ends absurdly late is of a time before the clock was set back.
+  return token, left <= (tonumber(length) or 0) + 1 and left or 0
 end
 local function hold(token, seconds)
-  redis.call('HSET', KEYS[3], ARGV[1], text(now + seconds) .. ' ' .. token)
+  redis.call('HSET', KEYS[3], ARGV[1], text(now + seconds) .. ' ' .. text(seconds) .. ' ' .. token)
   redis.call('EXPIRE', KEYS[3], KEEP)
 end
 local function store(value)
@@ -75,9 +77,9 @@ if entry then
   count('hits')
   return entry
 end
-local holder, ends = lease()
-if holder and holder ~= ARGV[4] and ends > now then
-  return {'busy', text(math.min(ends - now, poll))}
+local holder, left = lease()
+if holder and holder ~= ARGV[4] and left > 0 then
+  return {'busy', text(math.min(left, poll))}
 end
 if redis.call('HLEN', KEYS[3]) > 64 then
   local all = redis.call('HGETALL', KEYS[3])
@@ -203,7 +205,9 @@ local function occupied()
   return redis.call('ZCARD', SENT) + redis.call('ZCARD', FLYING)
 end
 local function sent(member, at)
-  redis.call('ZADD', SENT, text(at), text(now) .. ' ' .. member)
+  local name = text(now) .. ' ' .. member
+  -- Two of one ticket at the same moment are two.
+  while redis.call('ZADD', SENT, 'NX', text(at), name) == 0 do name = name .. '+' end
   keep(SENT)
 end
 local function breaker_wait(ticket)
@@ -213,16 +217,26 @@ local function breaker_wait(ticket)
   end
   return 0
 end
+local function take_place(ticket, seq, expires, wakes, since, is_urgent, name)
+  redis.call('HSET', WAITING, ticket, string.format('%d %s %s %s %d %s', seq, text(expires), text(wakes), text(since),
+                                                    is_urgent and 1 or 0, name))
+  keep(WAITING)
+end
 local function queue()
   local all, living = redis.call('HGETALL', WAITING), {}
   for i = 1, #all, 2 do
     local seq, expires, wakes, since, is_urgent, name = string.match(all[i + 1], '^(%d+) (%S+) (%S+) (%S+) (%d) (.*)$')
-    expires, wakes = tonumber(expires), tonumber(wakes)
-    if not expires or not wakes or expires < now or expires > now + liveness + 1 then
+    expires, wakes, since = tonumber(expires), tonumber(wakes), tonumber(since)
+    if not expires or not wakes or not since or expires < now then
       redis.call('HDEL', WAITING, all[i])
     else
-      table.insert(living, {id = all[i], seq = tonumber(seq), since = since, urgent = is_urgent == '1', label = name,
-                            wakes = wakes})
+      local one = {id = all[i], seq = tonumber(seq), since = since, urgent = is_urgent == '1', label = name, wakes = wakes}
+      if expires > now + liveness + margin then
+        -- The clock was set back, by more than texts are rounded: it lives as long as any other.
+        one.wakes, one.since = math.min(wakes, now), math.min(since, now)
+        take_place(one.id, one.seq, now + liveness, one.wakes, one.since, one.urgent, name)
+      end
+      table.insert(living, one)
     end
   end
   table.sort(living, function(a, b) return a.seq < b.seq end)
@@ -298,7 +312,7 @@ if used + ahead < slots and turn == 0 then
   return {'granted', open > 0 and 1 or 0}
 end
 
-local seq, since = mine and mine.seq, mine and mine.since or text(now)
+local seq, since = mine and mine.seq, mine and mine.since or now
 if not seq then
   seq = redis.call('HINCRBY', BUDGET, 'seq', 1)
   redis.call('EXPIRE', BUDGET, 86400)
@@ -306,9 +320,7 @@ end
 local earliest = free_at(free_times(foreign_now), used + ahead - slots, slots) - now + margin
 earliest = math.max(earliest, margin, turn * turn_s)
 local pause = math.min(earliest, longest_wait)
-redis.call('HSET', WAITING, id, string.format('%d %s %s %s %d %s', seq, text(now + liveness), text(now + pause), since,
-                                              urgent and 1 or 0, label))
-keep(WAITING)
+take_place(id, seq, now + liveness, now + pause, since, urgent, label)
 return {'wait', text(pause), ahead, text(earliest)}
 """
 )
@@ -401,7 +413,7 @@ for _, kind in ipairs({true, false}) do
   for _, other in ipairs(living) do
     if other.urgent == kind then
       table.insert(answer, other.label)
-      table.insert(answer, text(math.max(0, now - tonumber(other.since))))
+      table.insert(answer, text(math.max(0, now - other.since)))
       table.insert(answer, kind and 1 or 0)
     end
   end

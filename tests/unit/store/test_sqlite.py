@@ -13,26 +13,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.fakes import ManualClock
+from tests.support.fakes import SetClock
 
 from alpacli.errors import StoreUnavailable
-from alpacli.ports import BudgetRules, Busy, Entry, Granted, Lead, Outcome, Refused, SystemClock, Ticket, Wait
+from alpacli.ports import BudgetRules, Entry, Granted, Outcome, Refused, SystemClock, Ticket, Wait
 from alpacli.store.sqlite import VERSION, SqliteStore
 
 KEY = "alpaca:{fp}:account"
 RULES = BudgetRules("alpaca:{fp}", limit=3, reserve=0, window_s=10.0, breaker_failures=2, breaker_open_s=5.0)
 
 
-class JumpingClock(ManualClock):
-    """A clock that can be set back, as a correction of the machine's time does it."""
-
-    def set_back(self, seconds: float) -> None:
-        self._now -= seconds
-
-
 @pytest.fixture
-def clock() -> JumpingClock:
-    return JumpingClock()
+def clock() -> SetClock:
+    return SetClock()
 
 
 @pytest.fixture
@@ -41,7 +34,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def store(path: Path, clock: JumpingClock) -> Iterator[SqliteStore]:
+def store(path: Path, clock: SetClock) -> Iterator[SqliteStore]:
     one = SqliteStore(str(path), clock)
     yield one
     one.close()
@@ -79,7 +72,7 @@ def test_many_processes_that_start_on_an_empty_machine_at_once_all_succeed(path:
 
 
 def test_a_state_directory_deleted_under_a_running_process_is_made_anew_and_shared_again(
-    path: Path, store: SqliteStore, clock: JumpingClock
+    path: Path, store: SqliteStore, clock: SetClock
 ) -> None:
     store.put(KEY, b"before")
     shutil.rmtree(path.parent)
@@ -91,9 +84,7 @@ def test_a_state_directory_deleted_under_a_running_process_is_made_anew_and_shar
     other.close()
 
 
-def test_a_file_that_another_process_made_anew_is_used_by_all(
-    path: Path, store: SqliteStore, clock: JumpingClock
-) -> None:
+def test_a_file_that_another_process_made_anew_is_used_by_all(path: Path, store: SqliteStore, clock: SetClock) -> None:
     """Leaving the old file must not take away the new one's log, which has the same name."""
     store.put(KEY, b"before")
     shutil.rmtree(path.parent)
@@ -108,7 +99,7 @@ def test_a_file_that_another_process_made_anew_is_used_by_all(
     other.close()
 
 
-def test_a_file_where_the_directory_should_be(tmp_path: Path, clock: JumpingClock) -> None:
+def test_a_file_where_the_directory_should_be(tmp_path: Path, clock: SetClock) -> None:
     (tmp_path / "state").write_text("in the way")
     store = SqliteStore(str(tmp_path / "state" / "store.sqlite"), clock)
     with pytest.raises(StoreUnavailable, match="state") as caught:
@@ -116,7 +107,7 @@ def test_a_file_where_the_directory_should_be(tmp_path: Path, clock: JumpingCloc
     assert "ALPACLI_STATE_DIR" in caught.value.hint
 
 
-def test_a_directory_in_which_nothing_can_be_made(clock: JumpingClock) -> None:
+def test_a_directory_in_which_nothing_can_be_made(clock: SetClock) -> None:
     store = SqliteStore("/proc/self/fdinfo/alpacli/store.sqlite", clock)
     with pytest.raises(StoreUnavailable):
         store.get(KEY, 5)
@@ -252,7 +243,7 @@ def _put_from_child(store: SqliteStore) -> None:
     store.close()
 
 
-def test_entries_are_forgotten_after_a_day(store: SqliteStore, clock: JumpingClock, path: Path) -> None:
+def test_entries_are_forgotten_after_a_day(store: SqliteStore, clock: SetClock, path: Path) -> None:
     store.put(KEY, b"x")
     clock.advance(86_000)
     assert store.get(KEY, 10**6) is not None
@@ -267,21 +258,7 @@ def test_entries_are_forgotten_after_a_day(store: SqliteStore, clock: JumpingClo
 # --------------------------------------------------------------------------------- a clock that is set back
 
 
-def test_an_entry_from_the_future_is_a_miss(store: SqliteStore, clock: JumpingClock) -> None:
-    store.put(KEY, b"x")
-    clock.set_back(3600)
-    assert store.get(KEY, 5) is None
-    assert isinstance(store.claim(KEY, 5, 5, "a"), Lead)
-
-
-def test_a_lease_from_the_future_does_not_block(store: SqliteStore, clock: JumpingClock) -> None:
-    store.claim(KEY, 5, 5, "a")
-    assert isinstance(store.claim(KEY, 5, 5, "b"), Busy)
-    clock.set_back(3600)
-    assert isinstance(store.claim(KEY, 5, 5, "b"), Lead)
-
-
-def test_budget_stamps_from_the_future_hold_for_one_window_at_most(store: SqliteStore, clock: JumpingClock) -> None:
+def test_budget_stamps_from_the_future_hold_for_one_window_at_most(store: SqliteStore, clock: SetClock) -> None:
     for n in range(3):
         assert isinstance(store.admit(RULES, Ticket(f"t{n}", "job")), Granted)
         if n:
@@ -294,7 +271,7 @@ def test_budget_stamps_from_the_future_hold_for_one_window_at_most(store: Sqlite
     assert store.limits(RULES).used == 3
 
 
-def test_a_killed_waiter_from_the_future_loses_its_place(store: SqliteStore, clock: JumpingClock) -> None:
+def test_a_killed_waiter_from_the_future_loses_its_place(store: SqliteStore, clock: SetClock) -> None:
     for n in range(3):
         store.admit(RULES, Ticket(f"t{n}", "job"))
         store.settle(RULES, Ticket(f"t{n}", "job"), Outcome(failed=False))
@@ -310,7 +287,7 @@ def test_a_killed_waiter_from_the_future_loses_its_place(store: SqliteStore, clo
     assert wait.ahead == 0
 
 
-def test_a_breaker_from_the_future_opens_no_longer_than_its_rule(store: SqliteStore, clock: JumpingClock) -> None:
+def test_a_breaker_from_the_future_opens_no_longer_than_its_rule(store: SqliteStore, clock: SetClock) -> None:
     for n in range(2):
         store.admit(RULES, Ticket(f"t{n}", "job"))
         store.settle(RULES, Ticket(f"t{n}", "job"), Outcome(failed=True))
@@ -322,7 +299,7 @@ def test_a_breaker_from_the_future_opens_no_longer_than_its_rule(store: SqliteSt
     assert isinstance(store.admit(RULES, Ticket("next", "job")), Granted | Wait)
 
 
-def test_foreign_requests_from_the_future_hold_for_one_window_at_most(store: SqliteStore, clock: JumpingClock) -> None:
+def test_foreign_requests_from_the_future_hold_for_one_window_at_most(store: SqliteStore, clock: SetClock) -> None:
     ticket = Ticket("t", "job")
     store.admit(RULES, ticket)
     store.settle(RULES, ticket, Outcome(failed=False, remaining=0, limit=3, reset_at=clock.time() + 8))

@@ -1,32 +1,31 @@
-"""The embedded budget to the second, on a clock that stands still: borders of windows, others' requests, clocks set back."""
+"""Both budgets to the second, on a clock that stands still: borders of windows, others' requests, clocks set back."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 from tests.support.budget import probes
-from tests.support.fakes import ManualClock
+from tests.support.fakes import SetClock
 
-from alpacli.ports import BudgetRules, Granted, Outcome, Refused, Ticket, Wait
+from alpacli.ports import BudgetRules, Clock, Granted, Outcome, Refused, Store, Ticket, Wait
 from alpacli.store.policy import FLIGHT_S, GRACE_S, LIVENESS_S, MARGIN_S, TURN_S
-from alpacli.store.sqlite import SqliteStore
 
 OK = Outcome(failed=False)
 FAILED = Outcome(failed=True)
 GIVEN_UP = Outcome(failed=True, doubtful=True)
 
 
-class SetClock(ManualClock):
-    def set_back(self, seconds: float) -> None:
-        self._now -= seconds
-
-
 class Desk:
     """A store and the rules of one account: two requests in ten seconds, unless told otherwise."""
 
-    def __init__(self, limit: int = 2, reserve: int = 0, failures: int = 2) -> None:
+    def __init__(
+        self, open_store: Callable[[Clock], Store], limit: int = 2, reserve: int = 0, failures: int = 2
+    ) -> None:
         self.clock = SetClock()
-        self.store = SqliteStore(":memory:", self.clock)
-        self.rules = BudgetRules("alpaca:{a}", limit, reserve, 10.0, breaker_failures=failures, breaker_open_s=30.0)
+        self.store = open_store(self.clock)
+        scope = f"alpaca:{{{os.urandom(6).hex()}}}"
+        self.rules = BudgetRules(scope, limit, reserve, 10.0, breaker_failures=failures, breaker_open_s=30.0)
         self._number = 0
 
     def ask(self, name: str = "", *, urgent: bool = False) -> Granted | Wait | Refused:
@@ -47,10 +46,13 @@ class Desk:
 
 
 @pytest.fixture
-def desk() -> Iterator[Desk]:
-    made = Desk()
-    yield made
-    made.store.close()
+def a_desk(open_store: Callable[[Clock], Store]) -> Callable[..., Desk]:
+    return partial(Desk, open_store)
+
+
+@pytest.fixture
+def desk(a_desk: Callable[..., Desk]) -> Desk:
+    return a_desk()
 
 
 def waits(answer: Granted | Wait | Refused) -> float:
@@ -73,8 +75,8 @@ def test_one_that_waits_is_told_when_the_first_slot_frees(desk: Desk) -> None:
     assert waits(desk.ask()) == pytest.approx(6.0 + MARGIN_S)
 
 
-def test_one_in_flight_is_taken_to_end_now_and_a_lost_one_when_it_must_have_ended() -> None:
-    desk = Desk(limit=1)
+def test_one_in_flight_is_taken_to_end_now_and_a_lost_one_when_it_must_have_ended(a_desk: Callable[..., Desk]) -> None:
+    desk = a_desk(limit=1)
     assert isinstance(desk.ask("lost"), Granted)
     assert waits(desk.ask()) == pytest.approx(10.0 + MARGIN_S)
     desk.clock.advance(FLIGHT_S + 2.0)
@@ -83,8 +85,10 @@ def test_one_in_flight_is_taken_to_end_now_and_a_lost_one_when_it_must_have_ende
     assert desk.used == 0
 
 
-def test_one_that_was_given_up_counts_for_exactly_one_window_after_its_time_in_flight() -> None:
-    desk = Desk(limit=1)
+def test_one_that_was_given_up_counts_for_exactly_one_window_after_its_time_in_flight(
+    a_desk: Callable[..., Desk],
+) -> None:
+    desk = a_desk(limit=1)
     assert isinstance(desk.ask("given up"), Granted)
     desk.clock.advance(15.0)
     desk.settle("given up", GIVEN_UP)
@@ -125,8 +129,8 @@ def test_who_waits_is_listed_with_how_long(desk: Desk) -> None:
     assert waiting.since_s == pytest.approx(3.0)
 
 
-def test_use_is_that_of_the_last_hour() -> None:
-    desk = Desk(limit=100)
+def test_use_is_that_of_the_last_hour(a_desk: Callable[..., Desk]) -> None:
+    desk = a_desk(limit=100)
     for _ in range(18):
         desk.send()
     desk.clock.advance(1800.0)
@@ -139,14 +143,16 @@ def test_use_is_that_of_the_last_hour() -> None:
     assert desk.store.limits(desk.rules).utilisation == pytest.approx(36 * 7 / 360_000)
 
 
-def test_a_spent_budget_says_when_there_is_room_again_also_behind_requests_of_others(desk: Desk) -> None:
+def test_a_spent_budget_says_when_there_is_room_again_also_behind_requests_of_others(
+    desk: Desk, a_desk: Callable[..., Desk]
+) -> None:
     desk.send()
     assert desk.store.limits(desk.rules).reset_s == 0
     desk.clock.advance(3.0)
     at = desk.clock.time()
     desk.send(OK._replace(limit=2, remaining=0, reset_at=at + 5.0))  # two seen, both ours
     assert desk.store.limits(desk.rules).reset_s == pytest.approx(7.0)
-    other = Desk(limit=2)
+    other = a_desk(limit=2)
     at = other.clock.time()
     other.send(OK._replace(limit=2, remaining=0, reset_at=at + 5.0))  # one is somebody else's
     other.clock.advance(1.0)
@@ -154,8 +160,8 @@ def test_a_spent_budget_says_when_there_is_room_again_also_behind_requests_of_ot
     assert other.store.limits(other.rules).reset_s == pytest.approx(4.0)
 
 
-def test_a_budget_that_became_smaller_says_when_there_is_room_in_it() -> None:
-    desk = Desk(limit=10)
+def test_a_budget_that_became_smaller_says_when_there_is_room_in_it(a_desk: Callable[..., Desk]) -> None:
+    desk = a_desk(limit=10)
     for _ in range(6):
         desk.send()
         desk.clock.advance(1.0)
@@ -186,8 +192,8 @@ def test_a_limit_that_makes_no_sense_is_not_believed(desk: Desk) -> None:
     assert desk.store.limits(desk.rules).limit == 2
 
 
-def test_one_that_overslept_is_passed_and_its_slot_is_kept() -> None:
-    desk = Desk(limit=2)
+def test_one_that_overslept_is_passed_and_its_slot_is_kept(a_desk: Callable[..., Desk]) -> None:
+    desk = a_desk(limit=2)
     desk.send()
     desk.send()
     desk.clock.advance(9.25)
@@ -205,8 +211,8 @@ def test_one_that_overslept_is_passed_and_its_slot_is_kept() -> None:
     assert isinstance(desk.ask("z, who oversleeps"), Granted)
 
 
-def test_a_free_slot_is_kept_for_the_only_one_that_waits_and_overslept() -> None:
-    desk = Desk(limit=1)
+def test_a_free_slot_is_kept_for_the_only_one_that_waits_and_overslept(a_desk: Callable[..., Desk]) -> None:
+    desk = a_desk(limit=1)
     desk.send()
     desk.clock.advance(9.25)
     place = desk.ask("z")
@@ -216,8 +222,8 @@ def test_a_free_slot_is_kept_for_the_only_one_that_waits_and_overslept() -> None
     assert isinstance(desk.ask("z"), Granted)
 
 
-def test_who_is_further_back_asks_later_and_everyone_ahead_is_counted_once() -> None:
-    desk = Desk(limit=10)
+def test_who_is_further_back_asks_later_and_everyone_ahead_is_counted_once(a_desk: Callable[..., Desk]) -> None:
+    desk = a_desk(limit=10)
     for _ in range(10):
         desk.send()
     desk.clock.advance(9.999)
@@ -303,8 +309,8 @@ def test_an_open_breaker_is_as_long_as_its_rule_on_a_clock_that_was_set_back(des
     assert desk.store.limits(desk.rules).breaker == "half-open"
 
 
-def test_a_program_with_a_stricter_rule_opens_the_breaker_at_its_own_number() -> None:
-    desk = Desk(limit=10, failures=9)
+def test_a_program_with_a_stricter_rule_opens_the_breaker_at_its_own_number(a_desk: Callable[..., Desk]) -> None:
+    desk = a_desk(limit=10, failures=9)
     for _ in range(3):
         desk.send(FAILED)
     desk.rules = desk.rules._replace(breaker_failures=2)
@@ -313,8 +319,8 @@ def test_a_program_with_a_stricter_rule_opens_the_breaker_at_its_own_number() ->
     assert desk.ask() == Refused(30.0)
 
 
-def _half_open(slow: str = "slow") -> Desk:
-    desk = Desk(limit=20)
+def _half_open(a_desk: Callable[..., Desk], slow: str = "slow") -> Desk:
+    desk = a_desk(limit=20)
     assert isinstance(desk.ask(slow), Granted)
     for _ in range(2):
         desk.send(FAILED)
@@ -324,8 +330,8 @@ def _half_open(slow: str = "slow") -> Desk:
 
 
 @pytest.mark.parametrize("other", ["a slow one", "slow"])
-def test_only_the_probes_own_end_closes_the_breaker(other: str) -> None:
-    desk = _half_open(other)
+def test_only_the_probes_own_end_closes_the_breaker(a_desk: Callable[..., Desk], other: str) -> None:
+    desk = _half_open(a_desk, other)
     desk.settle(other)
     assert isinstance(desk.ask(), Refused)
     assert isinstance(desk.ask("another"), Refused)
@@ -333,13 +339,13 @@ def test_only_the_probes_own_end_closes_the_breaker(other: str) -> None:
     assert isinstance(desk.ask(), Granted)
 
 
-def test_a_probe_that_asks_again_is_still_the_probe() -> None:
-    desk = _half_open()
+def test_a_probe_that_asks_again_is_still_the_probe(a_desk: Callable[..., Desk]) -> None:
+    desk = _half_open(a_desk)
     assert probes(desk.ask("probe"))
 
 
-def test_a_probe_that_fails_opens_the_breaker_for_its_whole_time_and_no_longer() -> None:
-    desk = _half_open()
+def test_a_probe_that_fails_opens_the_breaker_for_its_whole_time_and_no_longer(a_desk: Callable[..., Desk]) -> None:
+    desk = _half_open(a_desk)
     desk.settle("probe", FAILED)
     desk.clock.advance(29.5)
     assert desk.store.limits(desk.rules).breaker_retry_in_s == 0.5
@@ -348,8 +354,10 @@ def test_a_probe_that_fails_opens_the_breaker_for_its_whole_time_and_no_longer()
 
 
 @pytest.mark.parametrize("back", [0.5, 1.0])
-def test_a_probe_that_is_lost_gives_way_to_another_and_a_little_less_clock_changes_nothing(back: float) -> None:
-    desk = _half_open()
+def test_a_probe_that_is_lost_gives_way_to_another_and_a_little_less_clock_changes_nothing(
+    a_desk: Callable[..., Desk], back: float
+) -> None:
+    desk = _half_open(a_desk)
     desk.clock.set_back(back)
     assert isinstance(desk.ask(), Refused)
     desk.clock.advance(back + FLIGHT_S - 0.5)
@@ -360,8 +368,10 @@ def test_a_probe_that_is_lost_gives_way_to_another_and_a_little_less_clock_chang
     assert desk.store.limits(desk.rules).breaker_retry_in_s == 0.0
 
 
-def test_a_probe_of_a_clock_that_was_set_back_gives_way_as_soon_as_the_breaker_allows_another() -> None:
-    desk = _half_open()
+def test_a_probe_of_a_clock_that_was_set_back_gives_way_as_soon_as_the_breaker_allows_another(
+    a_desk: Callable[..., Desk],
+) -> None:
+    desk = _half_open(a_desk)
     desk.clock.set_back(5000.0)
     assert desk.ask() == Refused(30.0)
     desk.clock.advance(30.0)
@@ -369,8 +379,10 @@ def test_a_probe_of_a_clock_that_was_set_back_gives_way_as_soon_as_the_breaker_a
 
 
 @pytest.mark.parametrize("end", [OK, GIVEN_UP, None], ids=["answered", "given up", "in flight"])
-def test_what_was_sent_on_a_clock_that_was_set_back_counts_from_now(end: Outcome | None) -> None:
-    desk = Desk()
+def test_what_was_sent_on_a_clock_that_was_set_back_counts_from_now(
+    a_desk: Callable[..., Desk], end: Outcome | None
+) -> None:
+    desk = a_desk()
     assert isinstance(desk.ask("one"), Granted)
     if end is not None:
         desk.settle("one", end)
