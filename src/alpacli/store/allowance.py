@@ -6,6 +6,7 @@ again and is forgotten.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final
 
 from redis.exceptions import NoScriptError, RedisClusterException, RedisError
@@ -40,10 +41,16 @@ class SharedAllowance:
         ConfigError: the URL cannot be read.
     """
 
-    def __init__(self, url: str, scope: str, *, patience_s: float = PATIENCE_S) -> None:
-        """Take the server's URL and the store's key prefix of the account (``alpaca:{FP}``)."""
+    def __init__(
+        self, url: str, scope: str, *, patience_s: float = PATIENCE_S, connect: Callable[[], Any] | None = None
+    ) -> None:
+        """Take the server's URL and the store's key prefix of the account (``alpaca:{FP}``).
+
+        ``connect`` opens the asyncio client, by default redis-py's for that topology.
+        """
         self._patience_s = patience_s
         self._address = parse_url(url)
+        self._connect = connect or (lambda: open_async_client(self._address, max(SOCKET_TIMEOUT_S, patience_s)))
         self._scope = scope
         self._client: Any = None
 
@@ -56,7 +63,7 @@ class SharedAllowance:
         key = f"{self._scope}:~allowance:{client}"
         try:
             if self._client is None:
-                self._client = open_async_client(self._address, max(SOCKET_TIMEOUT_S, self._patience_s))
+                self._client = self._connect()
             async with asyncio.timeout(self._patience_s):
                 try:
                     wait_us = await self._client.evalsha(script_hash(_SPEND), 1, key, str(rate))

@@ -7,6 +7,7 @@ does not answer is ``StoreUnavailable``, and the next one takes over. The passwo
 import hashlib
 from _thread import allocate_lock
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Final, NamedTuple, Protocol, cast
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -47,27 +48,6 @@ from alpacli.store.policy import (
 )
 
 SOCKET_TIMEOUT_S: Final = 1.0
-_SHA: Final = {
-    script: hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
-    for script in (
-        scripts.GET,
-        scripts.CLAIM,
-        scripts.RENEW,
-        scripts.PUBLISH,
-        scripts.RELEASE,
-        scripts.PUT,
-        scripts.DROP,
-        scripts.STATS,
-        scripts.ADMIT,
-        scripts.SETTLE,
-        scripts.LEAVE,
-        scripts.LIMITS,
-        scripts.NOTE,
-        scripts.SET_NOTE,
-        scripts.FIELDS,
-        scripts.SET_FIELD,
-    )
-}
 _HINT: Final = (
     "REDIS_URL is redis://[[user]:password@]host[:port][/db], rediss://…, "
     "redis+sentinel://host:port,host:port/master[/db] or redis+cluster://host:port,host:port"
@@ -276,7 +256,7 @@ class RedisStore:
         try:
             client = self._opened()
             try:
-                return client.evalsha(_SHA[script], numkeys, *keys_and_args)
+                return client.evalsha(script_hash(script), numkeys, *keys_and_args)
             except NoScriptError:
                 return client.eval(script, numkeys, *keys_and_args)
         except (RedisError, RedisClusterException, OSError) as error:  # the second is not one of the first
@@ -300,6 +280,7 @@ class RedisStore:
         return text[:200]
 
 
+@cache
 def script_hash(script: str) -> str:
     """Return the name under which a server knows a script that it has run."""
     return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()

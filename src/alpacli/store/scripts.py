@@ -26,18 +26,19 @@ local function count(field)
 end
 local function fresh(max_age)
   local found = redis.pcall('HMGET', KEYS[1], 'at', 'value')
-  if found.err or not found[1] or not found[2] then return nil end
-  local age = now - (tonumber(found[1]) or math.huge)
+  local at = tonumber(found[1])
+  if not at or not found[2] then return nil end
+  local age = now - at
   if age < 0 or age > math.min(max_age, KEEP) then return nil end
   return {'entry', text(age), found[2]}
 end
 local function lease()
-  local held = redis.call('HGET', KEYS[3], ARGV[1])
-  if not held then return nil end
-  local ends, length, token = string.match(held, '^(%S+) (%S+) (.*)$')
-  local left = (tonumber(ends) or now) - now
+  local held = redis.call('HGET', KEYS[3], ARGV[1]) or ''
+  local ends, length, token = string.match(held, '^(%d+%.%d+) (%d+%.%d+) (.*)$')
+  if not token then return nil end
+  local left = ends - now
   -- One that ends absurdly late is of a time before the clock was set back.
-  return token, left <= (tonumber(length) or 0) + 1 and left or 0
+  return token, left <= length + 1 and left or 0
 end
 local function hold(token, seconds)
   redis.call('HSET', KEYS[3], ARGV[1], text(now + seconds) .. ' ' .. text(seconds) .. ' ' .. token)
@@ -116,7 +117,6 @@ RELEASE: Final = (
     _CACHE
     + """
 if lease() == ARGV[2] then redis.call('HDEL', KEYS[3], ARGV[1]) end
-return 0
 """
 )
 
@@ -124,7 +124,6 @@ PUT: Final = (
     _CACHE
     + """
 store(ARGV[2])
-return 1
 """
 )
 
@@ -152,12 +151,12 @@ local counts = redis.call('HMGET', KEYS[2], 'hits', 'misses')
 local entries, bytes, oldest, newest = 0, 0, '', ''
 local index = redis.call('ZRANGE', KEYS[4], 0, -1, 'WITHSCORES')
 for i = 1, #index, 2 do
-  if under(index[i], ARGV[1]) and redis.call('EXISTS', index[i]) == 1 then
-    local age = text(math.max(0, now - tonumber(index[i + 1])))
+  local age = now - tonumber(index[i + 1])
+  if under(index[i], ARGV[1]) and age >= 0 and age <= KEEP and redis.call('EXISTS', index[i]) == 1 then
     entries = entries + 1
     bytes = bytes + redis.call('HSTRLEN', index[i], 'value')
-    if oldest == '' then oldest = age end
-    newest = age
+    if oldest == '' then oldest = text(age) end
+    newest = text(age)
   end
 end
 return {tonumber(counts[1] or 0), tonumber(counts[2] or 0), entries, bytes, oldest, newest}
@@ -268,13 +267,11 @@ ADMIT: Final = (
     _BUDGET
     + """
 local grace, turn_s = tonumber(ARGV[13]), tonumber(ARGV[14])
-if open > 0 then
-  if open > now + breaker_open then set('open', text(now + breaker_open)) end
-  local retry = breaker_wait(id)
-  if retry > 0 then
-    redis.call('HDEL', WAITING, id)
-    return {'refused', text(retry)}
-  end
+if open > now + breaker_open then set('open', text(now + breaker_open)) end
+local retry = breaker_wait(id)
+if retry > 0 then
+  redis.call('HDEL', WAITING, id)
+  return {'refused', text(retry)}
 end
 local foreign_now = others()
 local used = foreign_now + occupied()
@@ -354,10 +351,8 @@ else
   if failures >= breaker_failures then set('open', text(now + breaker_open)) end
 end
 
-if told and told > 0 then
-  cap = told
-  if cap ~= tonumber(row[3] or 0) then set('cap', cap) end
-end
+local known_cap, known_foreign, known_until = cap, foreign, foreign_until
+if told and told > 0 then cap = told end
 if remaining then
   local server_limit = cap > 0 and math.min(cap, limit) or limit
   local count = math.max(0, server_limit - math.max(0, remaining) - occupied())
@@ -368,11 +363,12 @@ if remaining then
   elseif ends > foreign_until - 0.5 then
     foreign = math.max(foreign, count)
   end
-  if foreign ~= tonumber(row[1] or 0) or (foreign > 0 and foreign_until ~= tonumber(row[2] or 0)) then
-    set('foreign', foreign, 'until', text(foreign_until))
-  end
 end
-return 0
+-- Most answers tell nothing new: then nothing is written, and nothing goes to the replicas.
+if cap ~= known_cap then set('cap', cap) end
+if foreign ~= known_foreign or (foreign > 0 and foreign_until ~= known_until) then
+  set('foreign', foreign, 'until', text(foreign_until))
+end
 """
 )
 
@@ -382,7 +378,6 @@ LEAVE: Final = (
 redis.call('HDEL', WAITING, id)
 redis.call('ZREM', FLYING, id)
 if probe == id then set('probe', '') end
-return 0
 """
 )
 
@@ -439,5 +434,4 @@ FIELDS: Final = "return redis.call('HGETALL', KEYS[1])"
 
 SET_FIELD: Final = """
 if ARGV[2] then redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) else redis.call('HDEL', KEYS[1], ARGV[1]) end
-return 1
 """

@@ -118,6 +118,33 @@ def test_one_that_was_given_up_and_whose_grant_is_lost_counts_as_if_granted_now(
     assert desk.used == 0
 
 
+def test_of_several_in_flight_and_lost_each_frees_when_it_must_have_ended(desk: Desk) -> None:
+    assert isinstance(desk.ask("lost"), Granted)
+    desk.clock.advance(5.0)
+    assert isinstance(desk.ask("in flight"), Granted)
+    desk.clock.advance(FLIGHT_S - 3.0)
+    assert waits(desk.ask("first")) == pytest.approx(8.0 + MARGIN_S)
+    assert waits(desk.ask("second")) == pytest.approx(10.0 + MARGIN_S)
+    desk.clock.advance(2.0)
+    assert waits(desk.ask("third")) == pytest.approx(16.0 + MARGIN_S)  # the first one's, once more
+
+
+def test_who_waits_behind_others_is_told_of_their_windows_too(a_desk: Callable[..., Desk]) -> None:
+    desk = a_desk(limit=1)
+    desk.send()
+    assert [waits(desk.ask()) for _ in range(3)] == [pytest.approx(place * 10.0 + MARGIN_S) for place in (1, 2, 3)]
+
+
+def test_the_first_of_urgent_ones_waits_for_none_of_them(desk: Desk) -> None:
+    desk.send()
+    desk.send()
+    assert isinstance(desk.ask("first", urgent=True), Wait)
+    assert isinstance(desk.ask("second", urgent=True), Wait)
+    place = desk.ask("first", urgent=True)
+    assert isinstance(place, Wait)
+    assert place.ahead == 0
+
+
 def test_who_waits_is_listed_with_how_long(desk: Desk) -> None:
     desk.send()
     desk.send()
@@ -137,10 +164,17 @@ def test_use_is_that_of_the_last_hour(a_desk: Callable[..., Desk]) -> None:
     for _ in range(36):
         desk.send()
     assert desk.store.limits(desk.rules).utilisation == pytest.approx(54 / 36_000)
-    desk.clock.advance(1860.0)
+    desk.clock.advance(1759.0)  # an hour is sixty whole minutes, of which this is the last second
+    assert desk.store.limits(desk.rules).utilisation == pytest.approx(54 / 36_000)
+    desk.clock.advance(1.0)
     assert desk.store.limits(desk.rules).utilisation == pytest.approx(36 / 36_000)
+    desk.clock.advance(60.0)
     desk.rules = desk.rules._replace(window_s=7.0)
     assert desk.store.limits(desk.rules).utilisation == pytest.approx(36 * 7 / 360_000)
+    desk.clock.set_back(1920.0)  # to before them
+    assert desk.store.limits(desk.rules).utilisation == pytest.approx(18 * 7 / 360_000)
+    desk.rules = desk.rules._replace(limit=1, window_s=3600.0)
+    assert desk.store.limits(desk.rules).utilisation == 1.0
 
 
 def test_a_spent_budget_says_when_there_is_room_again_also_behind_requests_of_others(
@@ -158,6 +192,13 @@ def test_a_spent_budget_says_when_there_is_room_again_also_behind_requests_of_ot
     other.clock.advance(1.0)
     assert other.store.limits(other.rules)[3:6] == (2, 1, 0)
     assert other.store.limits(other.rules).reset_s == pytest.approx(4.0)
+
+
+def test_room_that_comes_soon_is_told_to_the_moment(desk: Desk) -> None:
+    desk.send()
+    desk.send()
+    desk.clock.advance(9.75)
+    assert desk.store.limits(desk.rules).reset_s == pytest.approx(0.25)
 
 
 def test_a_budget_that_became_smaller_says_when_there_is_room_in_it(a_desk: Callable[..., Desk]) -> None:
@@ -186,10 +227,30 @@ def test_the_moment_that_the_servers_window_ends_there_is_room(desk: Desk) -> No
     assert isinstance(desk.ask(), Granted)
 
 
+@pytest.mark.parametrize(("late", "others"), [(2.0, 0), (3.0, 1)])
+def test_a_reset_that_is_long_over_is_of_a_wrong_clock_and_others_count_for_a_window(
+    desk: Desk, late: float, others: int
+) -> None:
+    desk.send(OK._replace(limit=2, remaining=0, reset_at=desk.clock.time() - late))
+    assert desk.store.limits(desk.rules).foreign == others
+
+
 def test_a_limit_that_makes_no_sense_is_not_believed(desk: Desk) -> None:
     for limit in (0, -5):
         desk.send(OK._replace(limit=limit))
     assert desk.store.limits(desk.rules).limit == 2
+
+
+def test_a_limit_of_one_is_a_limit(desk: Desk) -> None:
+    desk.send(OK._replace(limit=1))
+    assert desk.store.limits(desk.rules).limit == 1
+    assert isinstance(desk.ask(), Wait)
+
+
+def test_less_than_nothing_remaining_is_nothing(a_desk: Callable[..., Desk]) -> None:
+    desk = a_desk(limit=10)
+    desk.send(OK._replace(limit=10, remaining=-3))
+    assert desk.store.limits(desk.rules)[3:6] == (10, 9, 0)
 
 
 def test_one_that_overslept_is_passed_and_its_slot_is_kept(a_desk: Callable[..., Desk]) -> None:
@@ -309,6 +370,22 @@ def test_an_open_breaker_is_as_long_as_its_rule_on_a_clock_that_was_set_back(des
     assert desk.store.limits(desk.rules).breaker == "half-open"
 
 
+def test_one_failure_is_forgotten_with_the_next_answer(desk: Desk) -> None:
+    desk.rules = desk.rules._replace(limit=10)
+    for outcome in (FAILED, OK, FAILED):
+        desk.send(outcome)
+    assert desk.store.limits(desk.rules).breaker == "closed"
+
+
+def test_after_a_good_probe_it_takes_as_many_failures_as_before(a_desk: Callable[..., Desk]) -> None:
+    desk = _half_open(a_desk)
+    desk.settle("probe")
+    desk.send(FAILED)
+    assert desk.store.limits(desk.rules).breaker == "closed"
+    desk.send(FAILED)
+    assert desk.store.limits(desk.rules).breaker == "open"
+
+
 def test_a_program_with_a_stricter_rule_opens_the_breaker_at_its_own_number(a_desk: Callable[..., Desk]) -> None:
     desk = a_desk(limit=10, failures=9)
     for _ in range(3):
@@ -366,6 +443,16 @@ def test_a_probe_that_is_lost_gives_way_to_another_and_a_little_less_clock_chang
     assert probes(desk.ask())
     desk.clock.advance(FLIGHT_S + 1.0)
     assert desk.store.limits(desk.rules).breaker_retry_in_s == 0.0
+
+
+def test_a_probe_of_a_clock_that_was_set_back_by_more_than_a_second_gives_way(a_desk: Callable[..., Desk]) -> None:
+    desk = a_desk(limit=20)
+    for _ in range(2):
+        desk.send(FAILED)
+    desk.clock.advance(40.0)
+    assert probes(desk.ask())
+    desk.clock.set_back(1.5)
+    assert probes(desk.ask())
 
 
 def test_a_probe_of_a_clock_that_was_set_back_gives_way_as_soon_as_the_breaker_allows_another(

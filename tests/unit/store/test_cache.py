@@ -57,6 +57,17 @@ def test_an_entry_is_kept_for_a_day_and_no_longer(shelf: Shelf) -> None:
     assert shelf.store.get(shelf.key, float("inf")) is None
 
 
+def test_only_what_can_be_had_is_counted(shelf: Shelf) -> None:
+    shelf.store.put(shelf.key, b"12345")
+    assert shelf.store.cache_stats(shelf.scope)[2:] == (1, 5, 0.0, 0.0)
+    shelf.clock.advance(KEEP_S)
+    assert shelf.store.cache_stats(shelf.scope)[2:] == (1, 5, KEEP_S, KEEP_S)
+    shelf.clock.advance(0.5)
+    assert shelf.store.cache_stats(shelf.scope)[2:] == (0, 0, None, None)
+    shelf.clock.set_back(KEEP_S + 1.0)
+    assert shelf.store.cache_stats(shelf.scope)[2:] == (0, 0, None, None)
+
+
 def test_a_lease_ends_on_time_and_who_waits_for_it_looks_again_at_its_end_at_the_latest(shelf: Shelf) -> None:
     shelf.claim("a")
     assert shelf.claim("b") == Busy(POLL_S)

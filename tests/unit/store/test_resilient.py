@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -36,18 +37,28 @@ class FlakyStore(SqliteStore):
 
     broken = False
     asked = 0
+    closed = False
 
     def __init__(self, path: str, clock: ManualClock) -> None:
         super().__init__(path, clock)
         self.dropped: list[str] = []
+        self.meanwhile: Callable[[], object] = list
+        """What others do while something is dropped."""
 
     def drop(self, prefix: str) -> int:
         if self.broken:
             raise StoreUnavailable("redis 127.0.0.1:1: refused", "start it")
         self.dropped.append(prefix)
+        meanwhile, self.meanwhile = self.meanwhile, list
+        meanwhile()
         return super().drop(prefix)
 
+    def close(self) -> None:
+        self.closed = True
+        super().close()
+
     def admit(self, rules: BudgetRules, ticket: Ticket) -> Granted | Wait | Refused:
+        self.asked += 1
         if self.broken:
             raise StoreUnavailable("redis 127.0.0.1:1: refused", "start it")
         return super().admit(rules, ticket)
@@ -86,14 +97,14 @@ def test_the_lost_store_is_tried_again_after_a_while_and_used_when_it_is_back() 
     store, first, _, warnings = chain(clock)
     first.broken = True
     store.get(KEY, 5)
-    clock.advance(14)
+    clock.advance(16.25)  # fifteen seconds, and up to a fifth more; here half of that
     store.get(KEY, 5)
     assert first.asked == 1
-    clock.advance(5)
+    clock.advance(0.25)
     store.get(KEY, 5)
     assert first.asked == 2
     first.broken = False
-    clock.advance(19)
+    clock.advance(16.5)
     store.get(KEY, 5)
     assert store.kind == "redis"
     first.broken = True
@@ -111,7 +122,7 @@ def test_what_was_dropped_while_the_store_was_lost_is_not_served_when_it_is_back
     first.broken = True
     store.drop(KEY)
     clock.advance(5)
-    store.drop(KEY)
+    store.drop("".join(KEY))
     first.broken = False
     clock.advance(20)
     assert store.get(KEY, 3600) is None
@@ -150,15 +161,53 @@ def test_what_is_owed_to_a_lost_store_stays_small() -> None:
     clock.advance(20)
     store.get(KEY, 5)
     assert first.dropped == ["alpaca:{fp}:orders", "alpaca:{other}:orders", "alpaca:{other}:orders2"]
+    store.close()
+
+
+@pytest.mark.parametrize("count", [32, 33, 200])
+def test_of_many_prefixes_owed_to_a_lost_store_the_whole_account_remains(count: int) -> None:
+    clock = ManualClock()
+    store, first, _, _ = chain(clock)
     first.broken = True
-    for n in range(200):
-        store.drop(f"alpaca:{{fp}}:fn:{n}")
+    names = [f"alpaca:{{fp}}:fn:{n}" for n in range(count)]
+    for name in names:
+        store.drop(name)
     first.broken = False
-    first.dropped.clear()
     clock.advance(20)
     store.get(KEY, 5)
-    assert first.dropped == ["alpaca:{fp}"]
+    assert first.dropped == (names if count == 32 else ["alpaca:{fp}"])
     store.close()
+
+
+@pytest.mark.parametrize("again", [KEY, "alpaca:{fp}"])
+def test_what_is_dropped_while_the_store_catches_up_is_dropped_there_too(again: str) -> None:
+    clock = ManualClock()
+    store, first, _, _ = chain(clock)
+    first.broken = True
+    store.drop(KEY)
+    first.broken = False
+    clock.advance(20)
+
+    def lost_for_another_thread() -> None:
+        first.broken = True
+        store.drop(again)
+        first.broken = False
+
+    first.meanwhile = lost_for_another_thread
+    store.get(KEY, 5)
+    clock.advance(20)
+    store.get(KEY, 5)
+    assert first.dropped == [KEY, again]
+    store.get(KEY, 5)
+    assert first.dropped == [KEY, again]  # and owed no more
+    store.close()
+
+
+def test_close_closes_every_store() -> None:
+    clock = ManualClock()
+    stores = [FlakyStore(":memory:", clock) for _ in range(3)]
+    ResilientStore(stores, clock, FixedRandomness(), print).close()
+    assert all(one.closed for one in stores)
 
 
 def test_every_operation_goes_through() -> None:
@@ -306,6 +355,45 @@ def test_a_store_that_is_back_without_its_counts_gives_nothing_twice() -> None:
     assert store.kind == "redis"
 
 
+def test_an_answer_frees_the_slot_here_and_there_after_one_window() -> None:
+    clock = ManualClock()
+    store, first, second, _ = chain(clock)
+    assert request(store, 1)
+    assert (first.limits(RULES).used, second.limits(RULES).used) == (1, 1)
+    clock.advance(RULES.window_s + 0.001)
+    assert (first.limits(RULES).used, second.limits(RULES).used) == (0, 0)
+
+
+def test_a_grant_that_nothing_was_sent_with_is_given_back_here_and_there() -> None:
+    store, first, second, _ = chain(ManualClock())
+    ticket = Ticket("unused", "test")
+    assert isinstance(store.admit(RULES, ticket), Granted)
+    store.leave(RULES, ticket)
+    assert (first.limits(RULES).used, second.limits(RULES).used) == (0, 0)
+
+
+def test_a_shared_store_without_another_counts_alone() -> None:
+    clock = ManualClock()
+    shared = FlakyStore(":memory:", clock)
+    shared.kind = "redis"
+    store = ResilientStore([shared], clock, FixedRandomness(), print)
+    assert request(store, 1)
+    assert shared.limits(RULES).used == 1
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "memory"])
+def test_without_a_shared_store_a_request_is_counted_once_and_by_whoever_works(kind: str) -> None:
+    clock = ManualClock()
+    file, memory = FlakyStore(":memory:", clock), SqliteStore(":memory:", clock)
+    file.kind = kind
+    store = ResilientStore([file, memory], clock, FixedRandomness(), print)
+    assert request(store, 1)
+    assert (file.limits(RULES).used, memory.limits(RULES).used) == (1, 0)
+    file.broken = True
+    assert request(store, 2)
+    assert memory.limits(RULES).used == 1
+
+
 def test_who_waits_for_other_machines_keeps_what_it_has_here_and_takes_one_place() -> None:
     clock = ManualClock()
     store, first, second, _ = chain(clock)
@@ -335,11 +423,22 @@ def test_who_is_refused_for_all_machines_leaves_its_place_here() -> None:
     assert second.limits(RULES).used == 0
 
 
-def test_a_state_directory_that_fails_leaves_the_counting_to_the_shared_store() -> None:
-    store, first, second, warnings = chain(ManualClock())
-    broken = FlakyStore(":memory:", ManualClock())
+def test_a_state_directory_that_fails_leaves_the_counting_to_the_shared_store_and_is_tried_again_after_a_while() -> (
+    None
+):
+    clock = ManualClock()
+    store, first, second, warnings = chain(clock)
+    broken = FlakyStore(":memory:", clock)
     broken.broken = True
-    store = ResilientStore([first, broken, second], ManualClock(), FixedRandomness(), warnings.append)
+    store = ResilientStore([first, broken, second], clock, FixedRandomness(), warnings.append)
     assert [request(store, number) for number in range(6)] == [True] * 4 + [False] * 2
     assert store.kind == "redis"
     assert warnings == []
+    assert broken.asked == 1
+    clock.advance(16.25)
+    request(store, 6)
+    assert broken.asked == 1
+    broken.broken = False
+    clock.advance(0.25)
+    request(store, 7)
+    assert broken.asked == 2
