@@ -1,7 +1,8 @@
-"""``make mutants``: change a module in every way that cosmic-ray knows, and see whether its tests notice.
+"""``make mutants``: change a module in every way that cosmic-ray knows, and its Lua too, and see whether its tests notice.
 
 Each mutant runs in a fork of a process that has loaded everything else, so that it costs its tests and little more. The tests
-of a module are the fast ones beside it, which must notice by themselves. Survivors are printed as they are found.
+of a module are the fast ones beside it, which must notice by themselves. Each run that needs a Redis starts one: that costs
+less than what a mutant may leave in a server, or a script that never ends. Survivors are printed as they are found.
 """
 
 import argparse
@@ -18,19 +19,36 @@ from importlib.machinery import ModuleSpec
 from itertools import count
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import hypothesis
 import pytest
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator, operator_names
+from tests.mutation import lua
+from tests.mutation.explained import EXPLAINED
 
+_REDIS: Final = (
+    *("tests/unit/store/test_budget.py", "tests/unit/store/test_cache.py", "tests/unit/store/test_redis.py"),
+    *("tests/contract/test_store_contract.py", "tests/contract/test_store_redis.py"),
+)
+_ONE_SERVER: Final = (
+    "-k",
+    " and ".join(
+        f"not {other}"
+        for other in ("[embedded", "[sqlite", "[memory", "[cluster", "[fakeredis", "test_a_cluster", "promoted")
+    ),
+)
 MODULES: Final = {
     "alpacli.store.policy": ("tests/unit/store/test_policy.py",),
     "alpacli.store.sqlite_budget": (
         *("tests/unit/store/test_budget.py", "tests/contract/test_store_contract.py"),
         *("tests/contract/test_store_budget.py", "-k", "embedded or memory or whatever_happens"),
     ),
+    "alpacli.store.redis": ("tests/unit/store/test_redis_client.py", *_REDIS, *_ONE_SERVER),
+    "alpacli.store.scripts": (*_REDIS, *_ONE_SERVER),
+    "alpacli.store.resilient": ("tests/unit/store/test_resilient.py",),
+    "alpacli.store.allowance": ("tests/unit/store/test_allowance.py",),
     "alpacli.broker.sending": ("tests/unit/broker/test_desk.py",),
     "alpacli.broker.notebook": ("tests/unit/broker/test_notebook.py", "tests/unit/broker/test_desk.py"),
     "alpacli.sim.ledger": (
@@ -40,73 +58,6 @@ MODULES: Final = {
     "alpacli.wire.frames": ("tests/unit/wire/test_frames.py",),
     "alpacli.wire.lines": ("tests/unit/wire/test_frames.py", "tests/unit/wire/test_short.py"),
 }
-EXPLAINED: Final = {
-    "if cap is None or cap > limit:": "where cap and limit are the same, both ways return the same",
-    "if tries is REQUESTS_AT_MOST or not isinstance(failure, DOUBTFUL):": "small integers are one object",
-    "if tries >= REQUESTS_AT_MOST or not isinstance(failure, DOUBTFUL):": "it counts up to there and no further",
-    'if outcome >= "unknown":': "what is not unknown then is in flight",
-    'moment = (local - offset if sign <= "+" else local + offset).isoformat()': "a sign is one of two",
-    'if len(t) <= 30 or t[29] != "Z" or t[10] != "T":': "the quick way for the usual form or not, it is the same",
-    'if len(t) < 30 or t[29] != "Z" or t[10] != "T":': "no longer text is a time",
-    "if m.__class__ == _Quote:": "a class is equal to itself only",
-    "elif m.__class__ == _Trade:": "a class is equal to itself only",
-    'if encoding <= "json":': "there are two encodings",
-    'return Subscription({name: _names(value) for name, value in message.items() if name > "T"})': (
-        "the names of channels begin with small letters"
-    ),
-    "if not held or (held >= 0) == (signed_qty > 0):": "nothing held was asked before",
-    "if not held or (held > 0) == (signed_qty >= 0):": "nobody trades nothing",
-    "if not held or (held > 0) is (signed_qty > 0):": "there is one true and one false",
-    "elif (held > 0) == (qty >= 0):": "nothing left was asked before",
-    "elif (held >= 0) == (qty > 0):": "nothing held was asked before",
-    "elif (held > 0) is (qty > 0):": "there is one true and one false",
-    'quantities[row["symbol"]] -= qty if row["side"] <= "buy" else -qty': "a side is one of two",
-    'before, qty if side <= "buy" else -qty, price * listing.multiplier if listing.contract is not None else price': (
-        "a side is one of two"
-    ),
-    "if qty >= 0:": "nothing is worth nothing, long or short",
-    "if now <= open_until:": "at its last moment nothing is left to wait",
-    "if probe and now <= probe_until <= now + self.flight_s + 1.0:": "at its last moment nothing is left to wait",
-    "if retry_in_s != 0:": "no wait is less than nothing",
-    "if open_until >= now + rules.breaker_open_s:  # the clock was set back": "it is set to what it is",
-    "if changed is not row:": "it writes what stands there",
-    "(scope, int(now / 60)),": "it is later than 1970",
-    "minute = int(now / 60)": "it is later than 1970",
-    **dict.fromkeys(
-        (
-            "return float(min(probe_until % now, LONGEST_WAIT_S))",
-            "return float(min(open_until % now, rules.breaker_open_s))",
-            "earliest_s = free_at(times, used + ahead - slots, slots, now, rules.window_s) % now + MARGIN_S",
-            "Waiting(label, max(0.0, now % since), bool(urgent))",
-            "reset_s = max(0.0, free_at(times, used - limit, limit, now, rules.window_s) % now)",
-        ),
-        "of two moments of the same decades, it is their difference",
-    ),
-    **dict.fromkeys(
-        (
-            "if any(not now < expires <= latest for *_, expires in rows):",
-            "if any(not now is expires <= latest for *_, expires in rows):",
-            "if any(not now == expires <= latest for *_, expires in rows):",
-            "if any(not now <= expires < latest for *_, expires in rows):",
-            "if any(not now <= expires == latest for *_, expires in rows):",
-            "if any(not now <= expires is latest for *_, expires in rows):",
-            "if count and first != oldest:",
-            "if count and first is not oldest:",
-            "if count and last != latest:",
-            "if count and last is not latest:",
-        ),
-        "it looks for more to mend than there is",
-    ),
-    "prompt = [place for place in queue if now - self.grace_s < place[2] or place[0] == ticket.id]": "no clock hits it",
-    "ahead += urgent == ticket.urgent": "there is one true and one false",
-    "if until <= known[1] - 0.5:": "what is half a second off may be of either window",
-    "if until <= known[1] + 0.5:": "what is half a second off may be of either window",
-    "elif outcome.failed == False:": "it is true, false or nothing",
-    "if count and last >= latest:": "where they are the same, none is later and none is dated again",
-    "if count and first <= oldest:": "where they are the same, none is older and none is deleted",
-    "order = (yield from self._pipeline.read(call, use_cache=True, max_age=None)).value": "such a read is never kept",
-}
-"""Lines that a mutant may have without anything being different, and why."""
 
 _LONGEST_S: Final = 60
 _QUIETLY: Final = (
@@ -134,6 +85,7 @@ def mutants(source: str) -> Iterator[tuple[str, str]]:
             if mutated is None:
                 break
             yield f"{name} {occurrence}", mutated
+    yield from lua.mutants(source)
 
 
 class _Mutated(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
@@ -152,12 +104,14 @@ class _Mutated(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
         return False
 
 
-def noticed(name: str, source: str, tests: Sequence[str]) -> bool:
+def outcome(name: str, source: str, tests: Sequence[str]) -> Literal["alive", "noticed", "never ended"]:
     """Run the tests in a fork in which the module is another; a mutant that never ends is noticed too."""
     pid = os.fork()
     if pid:
         _, status = os.waitpid(pid, 0)
-        return status != 0
+        if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM:
+            return "never ended"
+        return "noticed" if status else "alive"
     signal.alarm(_LONGEST_S)
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, 1)
@@ -184,9 +138,17 @@ def _forget(name: str) -> None:
     sys.modules.pop(name, None)
 
 
+def _is_explained(changed: Sequence[str], source: str) -> bool:
+    """Tell whether all new lines of a mutant are explained; of one that has none, the lines that it lacks."""
+    new, lacking = ([line[1:] for line in changed if line[0] == sign and line[1:].strip()] for sign in "+-")
+    return all(_means_the_same(line, source) for line in new or lacking)
+
+
 def _means_the_same(line: str, source: str) -> bool:
-    """Tell whether a mutant's line is explained; ``gc=True`` is slower, no more."""
-    return line.strip() in EXPLAINED or line.replace("gc=True", "gc=False") in source.splitlines()
+    """Tell whether a mutant's line is explained; ``gc=True`` is slower, and what has to be named may then be placed."""
+    return line.strip() in EXPLAINED or any(
+        line.replace(*change, 1) in source.splitlines() for change in (("gc=True", "gc=False"), ("/,", "*,"))
+    )
 
 
 def main() -> int:
@@ -210,22 +172,24 @@ def main() -> int:
         path = str(importlib.import_module(name).__file__)
         _forget(name)
         source = Path(path).read_text()
-        if noticed(name, source, tests):
+        if outcome(name, source, tests) != "alive":
             raise SystemExit(f"the tests of {name} fail as it is: they can notice nothing")
         found = list(mutants(source))
         chosen = random.Random(1).sample(found, max(1, int(len(found) * asked.share)))
-        alive = explained = 0
+        alive = explained = endless = 0
         for label, text in chosen:
-            if noticed(name, text, tests):
+            came_of_it = outcome(name, text, tests)
+            endless += came_of_it == "never ended"
+            if came_of_it != "alive":
                 continue
             changed = list(difflib.unified_diff(source.splitlines(), text.splitlines(), lineterm="", n=0))[2:]
-            if all(_means_the_same(line[1:], source) for line in changed if line.startswith("+")):
+            if _is_explained(changed, source):
                 explained += 1
                 continue
             alive += 1
             print(f"{name}: {label}\n  " + "\n  ".join(changed), flush=True)
         survivors += alive
-        told = f"{alive} survive and {explained} change nothing that counts"
+        told = f"{alive} survive, {explained} change nothing that counts, {endless} never ended"
         print(f"{name}: {len(chosen)} of {len(found)} mutants, {told}", flush=True)
     return 1 if survivors else 0
 
