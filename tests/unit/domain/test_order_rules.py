@@ -8,16 +8,18 @@ from typing import Any, Final
 import pytest
 
 from alpacli.domain.account import Account, Position
+from alpacli.domain.market import Asset
 from alpacli.domain.order_rules import (
     Facts,
     Quote,
     account_violations,
     buying_power_needed,
     estimated_cost,
+    estimated_value,
     net_price,
     violations,
 )
-from alpacli.domain.tickets import TIMES_IN_FORCE, TYPES, OrderTicket, read_ticket
+from alpacli.domain.tickets import TIMES_IN_FORCE, TYPES, Leg, OrderTicket, read_ticket
 
 SHARE, OPTION, COIN = "AAPL", "AAPL260116C00200000", "BTC/USD"
 ALL: Final = frozenset(TYPES)
@@ -81,6 +83,73 @@ def test_every_combination_is_taken_or_refused_as_the_tables_say() -> None:
             wrong.append((symbol, side, kind, tif, order_class, size, extended, found))
     assert wrong == []
     assert count > 3000
+
+
+LIMIT: Final[dict[str, Any]] = {
+    "symbol": SHARE,
+    "side": "buy",
+    "qty": Decimal(2),
+    "type": "limit",
+    "limit_price": Decimal(9),
+}
+LEGS: Final = (
+    Leg("AAPL261218C00250000", Decimal(1), "buy_to_open"),
+    Leg("AAPL261218C00260000", Decimal(1), "sell_to_open"),
+)
+SPREAD: Final[dict[str, Any]] = {"order_class": "mleg", "qty": Decimal(1), "legs": LEGS}
+
+
+@pytest.mark.parametrize(
+    ("fields", "rule", "words"),
+    [
+        (LIMIT | {"symbol": None}, "symbol", "needs a symbol"),
+        (LIMIT | {"symbol": "AA PL"}, "symbol", "is no symbol"),
+        (LIMIT | {"symbol": "AAPL\x1b[2J"}, "symbol", "is no symbol"),
+        (LIMIT | {"side": None}, "side", "say buy or sell"),
+        (LIMIT | {"side": "long"}, "side", "buy, sell"),
+        (LIMIT | {"position_intent": "open"}, "position_intent", "buy_to_open"),
+        (LIMIT | {"client_order_id": ""}, "client_order_id", "1 to 128 characters"),
+        (LIMIT | {"client_order_id": "x" * 129}, "client_order_id", "1 to 128 characters"),
+        (LIMIT | {"notional": Decimal(5)}, "quantity", "exactly one of the two"),
+        (LIMIT | {"qty": None}, "quantity", "exactly one of the two"),
+        (LIMIT | {"qty": Decimal(0)}, "quantity", "not above zero"),
+        (LIMIT | {"qty": Decimal("0.0000000001")}, "quantity", "round it"),
+        (LIMIT | {"qty": None, "notional": Decimal("0.99")}, "notional", "nothing below 1 USD"),
+        (LIMIT | {"limit_price": None}, "prices", "needs a limit price"),
+        (LIMIT | {"stop_price": Decimal(8)}, "prices", "has no stop price"),
+        (LIMIT | {"limit_price": Decimal(0)}, "prices", "not above zero"),
+        (LIMIT | {"trail_price": Decimal(1)}, "trail", "has no trail"),
+        (LIMIT | {"type": "trailing_stop", "limit_price": None}, "trail", "either a trail price or a trail percent"),
+        (
+            LIMIT | {"type": "trailing_stop", "limit_price": None, "trail_percent": Decimal(100)},
+            "trail",
+            "from 0.1 to below 100",
+        ),
+        (LIMIT | {"stop_loss_limit": Decimal(7)}, "stop loss", "needs a stop-loss price"),
+        (LIMIT | {"stop_loss": Decimal(7)}, "order class", "simple order has no exits"),
+        (LIMIT | {"order_class": "oto"}, "order class", "exactly one exit"),
+        (LIMIT | {"order_class": "bracket", "stop_loss": Decimal(7)}, "order class", "both exits"),
+        (LIMIT | {"legs": LEGS}, "legs", "simple order has no legs"),
+        (SPREAD | {"symbol": SHARE}, "legs", "no symbol or side of its own"),
+        (SPREAD | {"side": "buy"}, "legs", "no symbol or side of its own"),
+        (SPREAD | {"legs": LEGS[:1]}, "legs", "2 to 4 legs, not 1"),
+        (SPREAD | {"legs": (LEGS[0], LEGS[0])}, "legs", "each leg is another contract"),
+        (SPREAD | {"legs": (LEGS[0]._replace(position_intent=None), LEGS[1])}, "legs", "needs a position intent"),
+        (SPREAD | {"legs": (LEGS[0]._replace(ratio_qty=Decimal("1.5")), LEGS[1])}, "legs", "whole number"),
+        (SPREAD | {"legs": (LEGS[0]._replace(ratio_qty=Decimal(0)), LEGS[1])}, "legs", "whole number"),
+        (SPREAD | {"legs": tuple(leg._replace(ratio_qty=Decimal(4)) for leg in LEGS)}, "legs", "all be divided by 4"),
+    ],
+)
+def test_an_order_that_makes_no_sense_is_refused_with_the_rule_and_what_mends_it(
+    fields: dict[str, Any], rule: str, words: str
+) -> None:
+    [found] = [one for one in violations(OrderTicket(**fields)) if words in f"{one.message}: {one.fix}"]
+    assert found.rule == rule
+
+
+@pytest.mark.parametrize("fields", [LIMIT, LIMIT | {"client_order_id": "x" * 128}, SPREAD])
+def test_an_order_that_makes_sense_is_not_refused(fields: dict[str, Any]) -> None:
+    assert violations(OrderTicket(**fields)) == []
 
 
 @pytest.mark.parametrize(
@@ -159,7 +228,7 @@ def test_an_entry_with_exits_on_the_wrong_sides_is_no_way_out() -> None:
     assert "exit prices" in [found.rule for found in violations(made)]
 
 
-def account(**power: str) -> Account:
+def account(**power: Any) -> Account:
     return Account.model_validate(
         {"id": "a", "account_number": "1", "status": "ACTIVE", "currency": "USD", "created_at": "2026-01-05T14:01:02Z",
          "trading_blocked": False, "cash": "1000", "equity": "1000", "buying_power": "1000", **power}
@@ -230,3 +299,99 @@ def position(qty: str) -> Position:
         {"symbol": SHARE, "asset_id": "a", "asset_class": "us_equity", "exchange": "NASDAQ", "qty": qty,
          "side": "short" if qty.startswith("-") else "long", "avg_entry_price": "100", "cost_basis": "1000"}
     )  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------ against account and market
+
+
+def asset(symbol: str = SHARE, **told: Any) -> Asset:
+    return Asset.model_validate(
+        {"id": "a", "class": "us_equity", "exchange": "NASDAQ", "symbol": symbol, "status": "active", "tradable": True,
+         "marginable": True, "shortable": True, "fractionable": True, **told}
+    )  # fmt: skip
+
+
+def broken(fields: dict[str, str], facts: Facts) -> list[tuple[str, str]]:
+    return [(found.rule, f"{found.message}: {found.fix}") for found in account_violations(read_ticket(fields), facts)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "told", "words"),
+    [
+        ({}, {"status": "inactive"}, "cannot be traded"),
+        ({}, {"tradable": False}, "cannot be traded"),
+        ({"qty": "1.5"}, {"fractionable": False}, "whole shares only"),
+        ({"qty": "1"}, {"min_order_size": "2"}, "the smallest order of AAPL is 2"),
+        (
+            {"symbol": COIN, "qty": "1.05"},
+            {"symbol": COIN, "class": "crypto", "min_trade_increment": "0.1"},
+            "the quantity of BTC/USD goes in steps of 0.1: 1.1 would do",
+        ),
+        (
+            {"symbol": COIN, "limit_price": "8.3"},
+            {"symbol": COIN, "class": "crypto", "price_increment": "0.5"},
+            "the limit price of BTC/USD goes in steps of 0.5: 8.5 would do",
+        ),
+    ],
+)
+def test_what_an_asset_does_not_allow_is_refused(fields: dict[str, str], told: dict[str, Any], words: str) -> None:
+    order = {"symbol": SHARE, "side": "buy", "qty": "10", "limit_price": "8", **fields}
+    assert broken(order, Facts(asset=asset(order["symbol"]))) == []
+    [(rule, text)] = broken(order, Facts(asset=asset(**told)))
+    assert rule == "asset"
+    assert words in text
+
+
+@pytest.mark.parametrize(
+    ("fields", "facts", "words"),
+    [
+        ({"symbol": COIN}, {}, "coins cannot be sold short"),
+        ({"qty": "1.5"}, {}, "fractions cannot be sold short"),
+        ({}, {"asset": asset(shortable=False)}, "AAPL cannot be sold short"),
+        ({}, {"account": account(shorting_enabled=False)}, "this account may not sell short"),
+        ({}, {"account": account(multiplier="1")}, "this account may not sell short"),
+    ],
+)
+def test_what_is_not_held_is_sold_only_where_it_may_be_sold_short(
+    fields: dict[str, str], facts: dict[str, Any], words: str
+) -> None:
+    order = {"symbol": SHARE, "side": "sell", "qty": "1", "limit_price": "8", **fields}
+    [(rule, text)] = broken(order, Facts(positions=(), **facts))
+    assert rule == "short sale"
+    assert words in text
+
+
+def test_whole_shares_are_sold_short_where_nothing_forbids_it() -> None:
+    order = {"symbol": SHARE, "side": "sell", "qty": "1", "limit_price": "8"}
+    allowed = account(shorting_enabled=True, multiplier="2")
+    assert broken(order, Facts(positions=(), asset=asset(), account=allowed)) == []
+
+
+@pytest.mark.parametrize("block", ["trading_blocked", "account_blocked", "trade_suspended_by_user"])
+def test_nothing_is_ordered_on_a_blocked_account(block: str) -> None:
+    order = {"symbol": SHARE, "side": "buy", "qty": "1", "limit_price": "8"}
+    [(rule, text)] = broken(order, Facts(account=account(**{block: True})))
+    assert rule == "account"
+    assert "blocked" in text
+
+
+@pytest.mark.parametrize(
+    ("fields", "quote", "cost"),
+    [
+        ({"limit_price": "8"}, Quote(Decimal(9), Decimal(10)), "80"),
+        ({"stop_price": "12"}, Quote(Decimal(9), Decimal(10)), "120"),
+        ({}, Quote(Decimal(9), Decimal(10)), "100"),
+        ({"side": "sell"}, Quote(Decimal(9), Decimal(10)), "90"),
+        ({}, Quote(Decimal(9), None), "90"),
+        ({"side": "sell"}, Quote(None, Decimal(10)), "100"),
+        ({}, Quote(None, None), None),
+        ({}, None, None),
+        ({"qty": "", "notional": "50"}, None, "50"),
+        ({"side": "sell", "take_profit": "11", "stop_loss": "7"}, None, "110"),
+    ],
+)
+def test_an_order_is_worth_its_own_price_or_else_the_far_side_of_the_market(
+    fields: dict[str, str], quote: Quote | None, cost: str | None
+) -> None:
+    made = read_ticket({"symbol": SHARE, "side": "buy", "qty": "10", **fields})
+    assert estimated_value(made, quote) == (None if cost is None else Decimal(cost))

@@ -4,6 +4,7 @@ from decimal import Decimal
 
 import pytest
 
+from alpacli.errors import UnreadableAnswer
 from alpacli.wire.quotes import bids_and_asks
 
 
@@ -27,3 +28,18 @@ def test_several_symbols_are_one_question_and_one_without_a_quote_has_no_price()
     call = bids_and_asks(["AAPL", "MSFT"])
     assert ("symbols", "AAPL,MSFT") in call.request.query
     assert call.decode(b'{"quotes":{"AAPL":{"bp":1,"ap":2}}}') == {"AAPL": (1, 2), "MSFT": (None, None)}
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"{}", b'{"quotes":[1]}', b'{"quotes":{"AAPL":7}}', b'{"quotes":{"AAPL":[1]}}']
+)
+def test_an_answer_that_is_none_is_said_to_be_none(body: bytes) -> None:
+    with pytest.raises(UnreadableAnswer, match="quotes"):
+        bids_and_asks(["AAPL"]).decode(body)
+
+
+@pytest.mark.parametrize(
+    "quotes", [b"null", b"{}", b'{"AAPL":null}', b'{"AAPL":{"bp":"1","ap":-1}}', b'{"AAPL":{"bp":null}}']
+)
+def test_what_is_no_price_is_none(quotes: bytes) -> None:
+    assert bids_and_asks(["AAPL"]).decode(b'{"quotes":' + quotes + b"}") == {"AAPL": (None, None)}

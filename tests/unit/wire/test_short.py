@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alpacli.domain.ticks import instant_ns
 from alpacli.wire.commands import encode_messages
 from alpacli.wire.frames import decode, decode_update
 from alpacli.wire.lines import decode_lines, encode_lines, subject
@@ -104,6 +105,32 @@ def test_a_book_that_is_none_passes_through(book: str) -> None:
     line = encode_lines([tick]).rstrip()
     assert book.encode() in short_json("orderbook", line)
     assert msgspec.msgpack.decode(short_msgpack("orderbook", line))["T"] == "o"
+
+
+@pytest.mark.parametrize(
+    "stamp",
+    [
+        "1969-12-31T23:59:59.500000000Z",
+        "2514-05-30T01:53:03.999999999Z",
+        "2514-05-30T01:53:04.000000000Z",
+        "2600-01-01T00:00:00.000000001Z",
+    ],
+)
+def test_a_time_of_any_century_is_said_in_msgpack_to_the_nanosecond(stamp: str) -> None:
+    line = f'{{"type":"trade","symbol":"A","timestamp":"{stamp}"}}'.encode()
+    told = msgpack.unpackb(short_msgpack("trade", line), timestamp=0)["t"]
+    assert told.to_unix_nano() == instant_ns(stamp)
+
+
+def test_a_text_that_is_no_time_stays_a_text_in_msgpack() -> None:
+    line = b'{"type":"trade","symbol":"A","timestamp":"soon"}'
+    assert msgpack.unpackb(short_msgpack("trade", line))["t"] == "soon"
+
+
+@pytest.mark.parametrize("order", ["null", "7", '"x"', "[]", '{"legs":null}', '{"legs":[null]}', '{"legs":"x"}'])
+def test_an_order_that_is_none_passes_through(order: str) -> None:
+    line = f'{{"type":"trade_update","event":"new","order":{order}}}'.encode()
+    assert json.loads(envelope(line))["data"] == {"event": "new", "order": json.loads(order)}
 
 
 def test_an_order_update_is_quoted_again_as_alpaca_does() -> None:
