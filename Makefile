@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The demo account is kept in the checkout, so that nobody's own state, profile or Redis server is touched.
 DEMO_ENV := ALPACLI_STATE_DIR="$$PWD/.demo/state" ALPACLI_CONFIG_DIR="$$PWD/.demo/config" ALPACLI_PROFILE= REDIS_URL=
 
-.PHONY: help setup demo test check format bench compiled fuzz chaos mutants coverage golden pictures docs release single-file live clean
+.PHONY: help setup demo test check format bench compiled fuzz chaos mutants coverage golden blocking pictures docs release single-file live clean
 
 help:
 	@echo 'make demo      a paper account on the offline exchange: no keys, no network'
@@ -22,6 +22,7 @@ help:
 	@echo 'make chaos     a bad day for everything at once, and its proofs (MINUTES=10)'
 	@echo 'make mutants   whether the tests notice each change of the code that must not be wrong (ONLY=wire.frames)'
 	@echo 'make coverage  how much of that code the tests run'
+	@echo 'make blocking  the blocking client, made from the one for event loops'
 	@echo 'make pictures  docs/images, drawn by the program itself'
 	@echo 'make docs      the site of the documentation, in build/site'
 	@echo 'make release   dist/: sdist, wheel, one file, bill of materials, licences, and every check that they may be published'
@@ -114,6 +115,9 @@ bench: $(READY)
 
 golden: $(READY)
 	@$(PY) -m tools.golden
+
+blocking: $(READY)
+	@$(PY) -m tools.blocking
 
 pictures: $(READY)
 	@$(PY) -m docs.screenshots

@@ -13,10 +13,11 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from alpacli.broker.async_client import AsyncAlpacaClient
+    from alpacli.broker.async_trading import AsyncTrading
     from alpacli.broker.client import AlpacaClient
     from alpacli.broker.flow import Reading
-    from alpacli.broker.outcomes import Preview, Unresolved
-    from alpacli.broker.trading import AsyncTrading, OrderExecutor, Trading
+    from alpacli.broker.outcomes import OrderExecutor, Preview, Unresolved
+    from alpacli.broker.trading import Trading
     from alpacli.domain.account import Account, Activity, PortfolioHistory, Position, Watchlist
     from alpacli.domain.batches import AsyncBatches, AsyncMarketDataProvider, Batch, Batches, MarketDataProvider
     from alpacli.domain.market import Asset, CalendarDay, MarketClock
@@ -45,13 +46,14 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "alpacli.broker.async_client": ("AsyncAlpacaClient",),
+    "alpacli.broker.async_trading": ("AsyncTrading",),
     "alpacli.broker.client": ("AlpacaClient",),
     "alpacli.broker.flow": ("Reading",),
     "alpacli.domain.batches": ("AsyncBatches", "AsyncMarketDataProvider", "Batch", "Batches", "MarketDataProvider"),
     "alpacli.domain.account": ("Account", "Activity", "PortfolioHistory", "Position", "Watchlist"),
     "alpacli.domain.market": ("Asset", "CalendarDay", "MarketClock"),
-    "alpacli.broker.outcomes": ("Preview", "Unresolved"),
-    "alpacli.broker.trading": ("AsyncTrading", "OrderExecutor", "Trading"),
+    "alpacli.broker.outcomes": ("OrderExecutor", "Preview", "Unresolved"),
+    "alpacli.broker.trading": ("Trading",),
     "alpacli.domain.orders": ("Order",),
     "alpacli.domain.tickets": ("Leg", "OrderTicket"),
     "alpacli.errors": (

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from alpacli.broker.async_client import AsyncAlpacaClient
-    from alpacli.broker.client import AlpacaClient, OnWait
+    from alpacli.broker.client import AlpacaClient
     from alpacli.broker.desk import Desk
+    from alpacli.broker.drivers import OnWait
     from alpacli.broker.flow import Pipeline
     from alpacli.broker.outcomes import Who
     from alpacli.domain.account import Account

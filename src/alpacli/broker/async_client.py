@@ -1,74 +1,46 @@
-"""The client for event loops: the same lines as ``client``, awaited.
+"""The client for event loops: one typed line per endpoint over the shared rules.
 
-Transport and store run in threads, since alpaca-py's HTTP is blocking. A module of its own, because asyncio costs a command
-that does not need it 12 ms.
+``make blocking`` makes its twin from it, the blocking client.
 """
 
-import asyncio
 import functools
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from datetime import date, datetime
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
-from alpacli.broker.client import ClientBase
-from alpacli.broker.flow import Do, Flow, Pipeline, Reading, Send, T
+from alpacli.broker.drivers import AsyncDriver
+from alpacli.broker.flow import Flow, Reading, T
 from alpacli.domain.account import Account, Activity, PortfolioHistory, Position, Watchlist
 from alpacli.domain.market import Asset, CalendarDay, MarketClock, NewsArticle, Snapshot
 from alpacli.domain.orders import Order
-from alpacli.ports import Request, Transport, async_sleep
+from alpacli.ports import Request
 from alpacli.wire import rest
 from alpacli.wire.rest import Call
 
 if TYPE_CHECKING:
+    from alpacli.broker.async_trading import AsyncTrading
     from alpacli.broker.forward import Forwarded, Route
-    from alpacli.broker.trading import AsyncTrading
     from alpacli.domain.batches import AsyncMarketDataProvider
 
 
-class AsyncAlpacaClient(ClientBase):
-    """The same account for an event loop: every method of ``AlpacaClient``, awaited.
+class AsyncAlpacaClient(AsyncDriver):
+    """A paper account, read through the shared cache and budget, for an event loop.
+
+    Every read takes ``use_cache=False`` to skip the cache and ``max_age`` (seconds) to accept older data, or only younger.
+
+    Raises (every method): ``AuthenticationError``, ``NotFound``, ``OrderRejected``, ``RateLimited``, ``ServerError`` when the
+    broker said so (all ``AlpacaAPIError``); ``BudgetExhausted`` when waiting longer was not allowed; ``RequestTimeout``,
+    ``ConnectionLost``, ``UnreadableAnswer``, ``CircuitOpen`` when no usable answer came.
 
     Cancelling a call that waits frees its place in the queue.
     """
-
-    def __init__(
-        self,
-        pipeline: Pipeline,
-        transport: Transport,
-        *,
-        sleep: Callable[[float], Awaitable[None]] = async_sleep,
-        **options: Any,
-    ) -> None:
-        super().__init__(pipeline, transport, **options)
-        self._sleep = sleep
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Close the connections; cached data and budget stay, they belong to all processes."""
-        self._transport.close()
-        await asyncio.to_thread(self._pipeline.store.close)
 
     async def _run(self, flow: Flow[T]) -> T:
         try:
             step = next(flow)
             while True:
                 try:
-                    if isinstance(step, Send):
-                        result: Any = await asyncio.to_thread(self._send, step.request)
-                    elif isinstance(step, Do):
-                        result = await _to_the_end(step.run)
-                    else:
-                        self._announce(step)
-                        await self._sleep(step.seconds)
-                        result = None
+                    result = await self._carry_out(step)
                 except BaseException as error:  # noqa: BLE001 # the flow decides what to do, and re-raises what it does not know
                     step = flow.throw(error)
                 else:
@@ -80,7 +52,7 @@ class AsyncAlpacaClient(ClientBase):
     @functools.cached_property
     def trading(self) -> "AsyncTrading":
         """Order entry: place, replace, cancel, close."""
-        from alpacli.broker.trading import AsyncTrading
+        from alpacli.broker.async_trading import AsyncTrading
 
         return AsyncTrading(self.desk, self._run)
 
@@ -110,7 +82,7 @@ class AsyncAlpacaClient(ClientBase):
 
     async def invalidate_cache(self, *names: str) -> int:
         """Forget cached ``account``, ``positions`` or ``orders``, or everything; return how many entries went."""
-        return await asyncio.to_thread(self._drop, names)
+        return await self._run(self._drop(names))
 
     async def get_account(self, *, use_cache: bool = True, max_age: float | None = None) -> Account:
         """Return equity, cash, buying power and the account's flags. Source: GET /v2/account."""
@@ -325,22 +297,3 @@ class AsyncAlpacaClient(ClientBase):
     async def delete_watchlist(self, watchlist_id: str) -> None:
         """Delete a watchlist. Source: DELETE /v2/watchlists/{watchlist_id}."""
         await self.change(rest.delete_watchlist(watchlist_id))
-
-
-async def _to_the_end(work: Callable[[], Any]) -> Any:
-    """Run a step of the store in a thread; a cancellation waits for it.
-
-    A thread cannot be stopped: one that goes on unseen could take a place or a lease after the flow gave it up.
-    """
-    step = asyncio.ensure_future(asyncio.to_thread(work))
-    try:
-        return await asyncio.shield(step)
-    except asyncio.CancelledError:
-        while not step.done():
-            try:
-                await asyncio.wait([step])
-            except asyncio.CancelledError:
-                continue  # cancelled once more: it ends all the same
-        if not step.cancelled():
-            step.exception()  # looked at, so that it is not reported as forgotten
-        raise

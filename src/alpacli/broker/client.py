@@ -1,121 +1,26 @@
-"""The blocking client: one typed line per endpoint over the shared rules, and the driver that carries out their steps.
-
-``async_client`` is its twin for event loops; ``tests/unit/broker/test_parity.py`` keeps the two alike.
-"""
+"""The blocking twin of ``async_client``, made from it by ``make blocking``: change that one, not this."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import date, datetime
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING
 
-from alpacli.broker.flow import Do, Flow, Pause, Pipeline, Reading, Send, T
+from alpacli.broker.drivers import Driver
+from alpacli.broker.flow import Flow, Reading, T
 from alpacli.domain.account import Account, Activity, PortfolioHistory, Position, Watchlist
 from alpacli.domain.market import Asset, CalendarDay, MarketClock, NewsArticle, Snapshot
 from alpacli.domain.orders import Order
-from alpacli.errors import ConfigError, UsageError
-from alpacli.ports import CacheStats, Clock, LimitsReport, Request, Response, Transport
+from alpacli.ports import Request
 from alpacli.wire import rest
 from alpacli.wire.rest import Call
 
 if TYPE_CHECKING:
-    from alpacli.broker.desk import Desk
     from alpacli.broker.forward import Forwarded, Route
     from alpacli.broker.trading import Trading
     from alpacli.domain.batches import MarketDataProvider
 
-CACHED: Final = ("account", "positions", "orders")
-"""What ``invalidate_cache`` and ``alpacli cache clear`` can name."""
 
-OnWait = Callable[[float, str], None]
-"""Told before every pause: its length in seconds and its reason."""
-
-
-def _check_cached(names: Sequence[str]) -> None:
-    unknown = [name for name in names if name not in CACHED]
-    if unknown:
-        raise UsageError(f"nothing called {unknown[0]!r} is cached", f"choose among {', '.join(CACHED)}")
-
-
-class ClientBase:
-    """What both clients hold: the pipeline, the transport, and the answers that need neither."""
-
-    def __init__(
-        self,
-        pipeline: Pipeline,
-        transport: Transport,
-        *,
-        connect_timeout_s: float = 5.0,
-        read_timeout_s: float = 10.0,
-        on_wait: OnWait | None = None,
-        open_desk: "Callable[[], Desk] | None" = None,
-        open_market_data: "Callable[[Callable[[Call[Any]], Any]], Any] | None" = None,
-    ) -> None:
-        """Take the parts; ``runtime.connect`` puts them together for the usual case.
-
-        ``open_desk`` makes what orders need, once one is placed; without it the client only reads. ``open_market_data``
-        makes what reads market history, given what carries out one call.
-        """
-        self._pipeline = pipeline
-        self._transport = transport
-        self._connect_timeout_s = connect_timeout_s
-        self._read_timeout_s = read_timeout_s
-        self._on_wait = on_wait
-        self._open_desk = open_desk
-        self._open_market_data = open_market_data
-        self.cached = pipeline.functions.cached
-
-    def _send(self, request: Request) -> Response:
-        return self._transport.send(
-            request, connect_timeout_s=self._connect_timeout_s, read_timeout_s=self._read_timeout_s
-        )
-
-    def _announce(self, pause: Pause) -> None:
-        if self._on_wait is not None:
-            self._on_wait(pause.seconds, pause.reason)
-
-    @functools.cached_property
-    def desk(self) -> "Desk":
-        """What orders go through: their checks, the journal, the rules.
-
-        Raises:
-            ConfigError: the client was made to read only.
-        """
-        if self._open_desk is None:
-            raise ConfigError("this client only reads", "`connect()` makes one that trades")
-        return self._open_desk()
-
-    def _need_market_data(self) -> "Callable[[Callable[[Call[Any]], Any]], Any]":
-        if self._open_market_data is None:
-            raise ConfigError("this client was made without market history", "`connect()` makes one that has it")
-        return self._open_market_data
-
-    def _drop(self, names: tuple[str, ...]) -> int:
-        _check_cached(names)
-        scope, store = self._pipeline.rules.scope, self._pipeline.store
-        return sum(store.drop(f"{scope}:{name}") for name in names) if names else store.drop(scope)
-
-    def cache_stats(self, name: str | None = None) -> CacheStats:
-        """Count this account's cache: hits, misses, entries, bytes, ages in seconds; of one name, or of all."""
-        _check_cached((name,) if name else ())
-        scope = self._pipeline.rules.scope
-        return self._pipeline.store.cache_stats(f"{scope}:{name}" if name else scope)
-
-    def lifetime_s(self, call: Call[Any]) -> float:
-        """Return for how long an answer to this call is kept, in seconds."""
-        return self._pipeline.lifetime_s(call)
-
-    @property
-    def store_kind(self) -> str:
-        """Return what keeps cache and budget just now: ``redis``, ``sqlite`` or ``memory``."""
-        return self._pipeline.store.kind
-
-    def limits(self) -> LimitsReport:
-        """Tell how much of the request budget that all processes share is used, and who waits. Sends nothing."""
-        return self._pipeline.store.limits(self._pipeline.rules)
-
-
-class AlpacaClient(ClientBase):
+class AlpacaClient(Driver):
     """A paper account, read through the shared cache and budget. Thread-safe.
 
     Every read takes ``use_cache=False`` to skip the cache and ``max_age`` (seconds) to accept older data, or only younger.
@@ -125,36 +30,12 @@ class AlpacaClient(ClientBase):
     ``ConnectionLost``, ``UnreadableAnswer``, ``CircuitOpen`` when no usable answer came.
     """
 
-    def __init__(self, pipeline: Pipeline, transport: Transport, *, clock: Clock, **options: Any) -> None:
-        super().__init__(pipeline, transport, **options)
-        self._clock = clock
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections; cached data and budget stay, they belong to all processes."""
-        self._transport.close()
-        self._pipeline.store.close()
-
     def _run(self, flow: Flow[T]) -> T:
         try:
             step = next(flow)
             while True:
                 try:
-                    if isinstance(step, Send):
-                        result: Any = self._send(step.request)
-                    elif isinstance(step, Do):
-                        result = step.run()
-                    else:
-                        self._announce(step)
-                        self._clock.sleep(step.seconds)
-                        result = None
+                    result = self._carry_out(step)
                 except BaseException as error:  # noqa: BLE001 # the flow decides what to do, and re-raises what it does not know
                     step = flow.throw(error)
                 else:
@@ -196,7 +77,7 @@ class AlpacaClient(ClientBase):
 
     def invalidate_cache(self, *names: str) -> int:
         """Forget cached ``account``, ``positions`` or ``orders``, or everything; return how many entries went."""
-        return self._drop(names)
+        return self._run(self._drop(names))
 
     def get_account(self, *, use_cache: bool = True, max_age: float | None = None) -> Account:
         """Return equity, cash, buying power and the account's flags. Source: GET /v2/account."""

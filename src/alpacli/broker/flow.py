@@ -1,7 +1,7 @@
 """What happens to one call: cache -> single flight -> budget -> send -> classify -> retry -> publish.
 
 The rules are generators that yield steps and receive their results, so they are written once and know neither threads nor
-event loops nor sockets; ``client.py`` has the two small drivers. A step that fails is thrown back in at its ``yield``.
+event loops nor sockets; ``drivers.py`` has the two that carry them out. A step that fails is thrown back in at its ``yield``.
 
 Rules, from the contract: three requests at most, pauses with full jitter below 2 s and then 4 s; ``Retry-After`` or the
 server's reset wins on 429; nothing is waited for beyond ``max_wait``; other 4xx are answers. What may have changed something

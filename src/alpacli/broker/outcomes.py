@@ -2,11 +2,25 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
+from decimal import Decimal
 from typing import Any, Final, NamedTuple, Protocol
 
 from alpacli.domain.orders import Order
+from alpacli.domain.tickets import OrderTicket
 from alpacli.domain.values import MaybeAmount, Model
 from alpacli.errors import AlpacliError, OrderRejected
+
+
+class OrderExecutor(Protocol):
+    """Whoever can carry out orders. Errors: ``OrderRefused`` and ``FateUnknown``, and what every request can raise."""
+
+    def place(self, ticket: OrderTicket) -> Order: ...
+
+    def replace(self, order_id: str, changes: Mapping[str, Any]) -> Order: ...
+
+    def cancel(self, order_id: str) -> None: ...
+
+    def close(self, symbol: str, *, qty: Decimal | None = None, percent: Decimal | None = None) -> Order: ...
 
 
 class Halted(Protocol):

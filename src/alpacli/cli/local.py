@@ -85,7 +85,7 @@ def cache_clear(
 
 def _entries(client: "AlpacaClient", names: Sequence[str]) -> dict[str, int]:
     """Count what would go, by name; what has no name of its own (assets, the calendar, own functions) is ``other``."""
-    from alpacli.broker.client import CACHED
+    from alpacli.broker.drivers import CACHED
 
     found = {name: client.cache_stats(name).entries for name in names or CACHED}
     if not names:

@@ -1,33 +1,38 @@
-"""The async client is the sync client, awaited: same names, same signatures, same docstrings, same answers."""
+"""The async client is the sync client, awaited: same names, same signatures, same docstrings, same answers.
+
+The drivers under them are written twice, so names are compared too.
+"""
 
 import asyncio
 import inspect
 
 import pytest
 from tests.support.fakes import ACCOUNT, FixedRandomness, ManualClock, ScriptedTransport, answer
+from tools.blocking import BROKER, MADE, made_from
 
 from alpacli.broker.async_client import AsyncAlpacaClient
+from alpacli.broker.async_trading import AsyncTrading
 from alpacli.broker.client import AlpacaClient
 from alpacli.broker.flow import Pipeline
+from alpacli.broker.trading import Trading
 from alpacli.errors import ServerError
 from alpacli.ports import BudgetRules
 from alpacli.store.sqlite import SqliteStore
 
 
-def public(cls: type) -> dict[str, object]:
-    return {name: member for name, member in inspect.getmembers(cls, callable) if not name.startswith("_")}
+@pytest.mark.parametrize(("written", "made"), MADE.items())
+def test_the_blocking_client_is_what_is_made_from_the_one_for_event_loops(written: str, made: str) -> None:
+    assert (BROKER / made).read_text(encoding="utf-8") == made_from(BROKER / written), "make blocking"
 
 
-def test_both_clients_have_the_same_methods() -> None:
-    assert public(AlpacaClient).keys() == public(AsyncAlpacaClient).keys()
-    assert len(public(AlpacaClient)) > 20
+@pytest.mark.parametrize(("blocking", "awaited"), [(AlpacaClient, AsyncAlpacaClient), (Trading, AsyncTrading)])
+def test_what_one_client_has_the_other_has(blocking: type, awaited: type) -> None:
+    assert _promised(blocking) == _promised(awaited)
 
 
-@pytest.mark.parametrize("name", sorted(public(AlpacaClient)))
-def test_each_method_has_the_same_signature_and_docstring(name: str) -> None:
-    sync, other = getattr(AlpacaClient, name), getattr(AsyncAlpacaClient, name)
-    assert inspect.signature(sync) == inspect.signature(other)
-    assert sync.__doc__ == other.__doc__
+def _promised(cls: type) -> dict[str, tuple[object, str | None]]:
+    members = inspect.getmembers(cls, callable)
+    return {name: (inspect.signature(it), it.__doc__) for name, it in members if not name.startswith("_")}
 
 
 def test_the_async_client_follows_the_same_rules() -> None:

@@ -1,0 +1,215 @@
+"""How the steps of a flow are carried out: by blocking calls, or in an event loop.
+
+A client is one of these drivers and a typed line per endpoint. Those lines are written once, for event loops; the blocking
+client is made from them (docs/adr/0022).
+"""
+
+import functools
+from collections.abc import Awaitable, Callable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+
+from alpacli.broker.flow import Do, Flow, Pause, Pipeline, Send, Step, T
+from alpacli.errors import ConfigError, UsageError
+from alpacli.ports import CacheStats, Clock, LimitsReport, Request, Response, Transport, async_sleep
+from alpacli.wire.rest import Call
+
+if TYPE_CHECKING:
+    from alpacli.broker.desk import Desk
+
+CACHED: Final = ("account", "positions", "orders")
+"""What ``invalidate_cache`` and ``alpacli cache clear`` can name."""
+
+OnWait = Callable[[float, str], None]
+"""Told before every pause: its length in seconds and its reason."""
+
+
+class Run(Protocol):
+    """Carries out the steps of a flow, and returns what it comes to."""
+
+    def __call__(self, flow: Flow[T], /) -> T: ...
+
+
+class AsyncRun(Protocol):
+    """``Run``, awaited."""
+
+    async def __call__(self, flow: Flow[T], /) -> T: ...
+
+
+def _check_cached(names: Sequence[str]) -> None:
+    unknown = [name for name in names if name not in CACHED]
+    if unknown:
+        raise UsageError(f"nothing called {unknown[0]!r} is cached", f"choose among {', '.join(CACHED)}")
+
+
+class _Parts:
+    """What both drivers hold: the pipeline, the transport, and the answers that need neither."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        transport: Transport,
+        *,
+        connect_timeout_s: float = 5.0,
+        read_timeout_s: float = 10.0,
+        on_wait: OnWait | None = None,
+        open_desk: "Callable[[], Desk] | None" = None,
+        open_market_data: "Callable[[Callable[[Call[Any]], Any]], Any] | None" = None,
+    ) -> None:
+        """Take the parts; ``runtime.connect`` puts them together for the usual case.
+
+        ``open_desk`` makes what orders need, once one is placed; without it the client only reads. ``open_market_data``
+        makes what reads market history, given what carries out one call.
+        """
+        self._pipeline = pipeline
+        self._transport = transport
+        self._connect_timeout_s = connect_timeout_s
+        self._read_timeout_s = read_timeout_s
+        self._on_wait = on_wait
+        self._open_desk = open_desk
+        self._open_market_data = open_market_data
+        self.cached = pipeline.functions.cached
+
+    def _send(self, request: Request) -> Response:
+        return self._transport.send(
+            request, connect_timeout_s=self._connect_timeout_s, read_timeout_s=self._read_timeout_s
+        )
+
+    def _announce(self, pause: Pause) -> None:
+        if self._on_wait is not None:
+            self._on_wait(pause.seconds, pause.reason)
+
+    @functools.cached_property
+    def desk(self) -> "Desk":
+        """What orders go through: their checks, the journal, the rules.
+
+        Raises:
+            ConfigError: the client was made to read only.
+        """
+        if self._open_desk is None:
+            raise ConfigError("this client only reads", "`connect()` makes one that trades")
+        return self._open_desk()
+
+    def _need_market_data(self) -> "Callable[[Callable[[Call[Any]], Any]], Any]":
+        if self._open_market_data is None:
+            raise ConfigError("this client was made without market history", "`connect()` makes one that has it")
+        return self._open_market_data
+
+    def _drop(self, names: tuple[str, ...]) -> Flow[int]:
+        _check_cached(names)
+        scope, store = self._pipeline.rules.scope, self._pipeline.store
+        keys = [f"{scope}:{name}" for name in names] or [scope]
+        dropped: int = yield Do(lambda: sum(map(store.drop, keys)))
+        return dropped
+
+    def cache_stats(self, name: str | None = None) -> CacheStats:
+        """Count this account's cache: hits, misses, entries, bytes, ages in seconds; of one name, or of all."""
+        _check_cached((name,) if name else ())
+        scope = self._pipeline.rules.scope
+        return self._pipeline.store.cache_stats(f"{scope}:{name}" if name else scope)
+
+    def lifetime_s(self, call: Call[Any]) -> float:
+        """Return for how long an answer to this call is kept, in seconds."""
+        return self._pipeline.lifetime_s(call)
+
+    @property
+    def store_kind(self) -> str:
+        """Return what keeps cache and budget just now: ``redis``, ``sqlite`` or ``memory``."""
+        return self._pipeline.store.kind
+
+    def limits(self) -> LimitsReport:
+        """Tell how much of the request budget that all processes share is used, and who waits. Sends nothing."""
+        return self._pipeline.store.limits(self._pipeline.rules)
+
+
+class Driver(_Parts):
+    """Carries steps out where it is called, one after the other."""
+
+    def __init__(self, pipeline: Pipeline, transport: Transport, *, clock: Clock, **options: Any) -> None:
+        super().__init__(pipeline, transport, **options)
+        self._clock = clock
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections; cached data and budget stay, they belong to all processes."""
+        self._transport.close()
+        self._pipeline.store.close()
+
+    def _carry_out(self, step: Step) -> Any:
+        if isinstance(step, Send):
+            return self._send(step.request)
+        if isinstance(step, Do):
+            return step.run()
+        self._announce(step)
+        return self._clock.sleep(step.seconds)
+
+
+class AsyncDriver(_Parts):
+    """Carries steps out for an event loop: transport and store in threads, since alpaca-py's HTTP is blocking.
+
+    asyncio costs a command that does not need it 12 ms, so it is imported where an event loop runs already.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        transport: Transport,
+        *,
+        sleep: Callable[[float], Awaitable[None]] = async_sleep,
+        **options: Any,
+    ) -> None:
+        super().__init__(pipeline, transport, **options)
+        self._sleep = sleep
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections; cached data and budget stay, they belong to all processes."""
+        import asyncio
+
+        self._transport.close()
+        await asyncio.to_thread(self._pipeline.store.close)
+
+    async def _carry_out(self, step: Step) -> Any:
+        import asyncio
+
+        if isinstance(step, Send):
+            return await asyncio.to_thread(self._send, step.request)
+        if isinstance(step, Do):
+            return await _to_the_end(step.run)
+        self._announce(step)
+        return await self._sleep(step.seconds)
+
+
+async def _to_the_end(work: Callable[[], Any]) -> Any:
+    """Run a step of the store in a thread; a cancellation waits for it.
+
+    A thread cannot be stopped: one that goes on unseen could take a place or a lease after the flow gave it up.
+    """
+    import asyncio
+
+    step = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(step)
+    except asyncio.CancelledError:
+        while not step.done():
+            try:
+                await asyncio.wait([step])
+            except asyncio.CancelledError:
+                continue  # cancelled once more: it ends all the same
+        if not step.cancelled():
+            step.exception()  # looked at, so that it is not reported as forgotten
+        raise
