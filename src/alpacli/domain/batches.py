@@ -5,20 +5,21 @@ would not, so nothing is rounded and nothing ordinary is slow. Times are UTC nan
 columns of JSON text behind the known ones. pyarrow loads with the first table, pandas and polars only when asked for.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+import datetime as dt
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
 
 from alpacli.domain.arrows import floats
 from alpacli.domain.series import SECOND_NS, Kind
 from alpacli.errors import AlpacliError, UsageError
 
 if TYPE_CHECKING:
-    import datetime as dt
-
     import pandas
     import polars
     import pyarrow
+
+Answer_co = TypeVar("Answer_co", covariant=True)
 
 COLUMNS: Final[Mapping[Kind, Mapping[str, str]]] = {
     "bars": {
@@ -52,6 +53,13 @@ COLUMNS: Final[Mapping[Kind, Mapping[str, str]]] = {
     },
 }
 """The columns behind ``symbol`` and ``timestamp``: the names of the official SDK's data frames, and what they hold."""
+
+
+Names = str | Sequence[str]
+"""A symbol, or several."""
+
+When = dt.datetime | int | None
+"""An aware datetime, or nanoseconds since 1970 UTC."""
 
 
 class Batch(NamedTuple):
@@ -154,84 +162,40 @@ class AsyncBatches:
         return frame_of_polars(await self.to_arrow())
 
 
-class MarketDataProvider(Protocol):
+class _Provider(Protocol[Answer_co]):
+    """The calls of a source of history, whatever its answers are wrapped in."""
+
+    def bars(
+        self,
+        symbols: Names,
+        *,
+        start: When = None,
+        end: When = None,
+        timeframe: str = "1Min",
+        feed: str | None = None,
+        adjustment: str = "raw",
+        limit: int | None = None,
+    ) -> Answer_co: ...
+
+    def trades(
+        self, symbols: Names, *, start: When = None, end: When = None, feed: str | None = None, limit: int | None = None
+    ) -> Answer_co: ...
+
+    def quotes(
+        self, symbols: Names, *, start: When = None, end: When = None, feed: str | None = None, limit: int | None = None
+    ) -> Answer_co: ...
+
+
+class MarketDataProvider(_Provider[Batches], Protocol):
     """Where market history comes from; ``AlpacaClient.market_data`` is one, and a program's own source can be another.
 
     ``start`` and ``end`` are aware datetimes or nanoseconds since 1970 UTC, both included, the end by default now. ``limit``
     is a number of rows of each symbol: the first ones from ``start``, or without a start the last ones before ``end``.
     """
 
-    def bars(
-        self,
-        symbols: str | Sequence[str],
-        *,
-        start: "dt.datetime | int | None" = None,
-        end: "dt.datetime | int | None" = None,
-        timeframe: str = "1Min",
-        feed: str | None = None,
-        adjustment: str = "raw",
-        limit: int | None = None,
-    ) -> Batches: ...
 
-    def trades(
-        self,
-        symbols: str | Sequence[str],
-        *,
-        start: "dt.datetime | int | None" = None,
-        end: "dt.datetime | int | None" = None,
-        feed: str | None = None,
-        limit: int | None = None,
-    ) -> Batches: ...
-
-    def quotes(
-        self,
-        symbols: str | Sequence[str],
-        *,
-        start: "dt.datetime | int | None" = None,
-        end: "dt.datetime | int | None" = None,
-        feed: str | None = None,
-        limit: int | None = None,
-    ) -> Batches: ...
-
-
-class AsyncMarketDataProvider(Protocol):
-    """``MarketDataProvider`` for event loops, as ``AsyncAlpacaClient.market_data``.
-
-    ``start`` and ``end`` are aware datetimes or nanoseconds since 1970 UTC, both included, the end by default now. ``limit``
-    is a number of rows of each symbol: the first ones from ``start``, or without a start the last ones before ``end``.
-    """
-
-    async def bars(
-        self,
-        symbols: str | Sequence[str],
-        *,
-        start: "dt.datetime | int | None" = None,
-        end: "dt.datetime | int | None" = None,
-        timeframe: str = "1Min",
-        feed: str | None = None,
-        adjustment: str = "raw",
-        limit: int | None = None,
-    ) -> AsyncBatches: ...
-
-    async def trades(
-        self,
-        symbols: str | Sequence[str],
-        *,
-        start: "dt.datetime | int | None" = None,
-        end: "dt.datetime | int | None" = None,
-        feed: str | None = None,
-        limit: int | None = None,
-    ) -> AsyncBatches: ...
-
-    async def quotes(
-        self,
-        symbols: str | Sequence[str],
-        *,
-        start: "dt.datetime | int | None" = None,
-        end: "dt.datetime | int | None" = None,
-        feed: str | None = None,
-        limit: int | None = None,
-    ) -> AsyncBatches: ...
+class AsyncMarketDataProvider(_Provider[Awaitable[AsyncBatches]], Protocol):
+    """``MarketDataProvider`` for event loops, as ``AsyncAlpacaClient.market_data``: its answers are awaited."""
 
 
 # ----------------------------------------------------------------------------------------------------- tables
@@ -363,8 +327,6 @@ def _place(table: "pyarrow.Table", at_ns: int) -> int:
 
 def instant_text(at_ns: int) -> str:
     """Return RFC 3339 in UTC with the digits that count, as Alpaca writes times."""
-    import datetime as dt
-
     seconds, below = divmod(at_ns, SECOND_NS)
     text = dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%dT%H:%M:%S")
     return f"{text}.{below:09d}".rstrip("0") + "Z" if below else text + "Z"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from alpacli.domain.arrows import integers
-from alpacli.domain.batches import Batch, Batches, Changed, Copy, first_and_last_ns, joined
+from alpacli.domain.batches import Batch, Batches, Changed, Copy, Names, When, first_and_last_ns, joined
 from alpacli.domain.series import (
     STOCK_FEEDS,
     Kind,
@@ -72,10 +72,10 @@ class MarketData:
 
     def bars(
         self,
-        symbols: str | Sequence[str],
+        symbols: Names,
         *,
-        start: dt.datetime | int | None = None,
-        end: dt.datetime | int | None = None,
+        start: When = None,
+        end: When = None,
         timeframe: str = "1Min",
         feed: str | None = None,
         adjustment: str = "raw",
@@ -91,25 +91,13 @@ class MarketData:
         return self._history("bars", symbols, start, end, feed, limit, str(step), check_adjustment(adjustment))
 
     def trades(
-        self,
-        symbols: str | Sequence[str],
-        *,
-        start: dt.datetime | int | None = None,
-        end: dt.datetime | int | None = None,
-        feed: str | None = None,
-        limit: int | None = None,
+        self, symbols: Names, *, start: When = None, end: When = None, feed: str | None = None, limit: int | None = None
     ) -> Batches:
         """Return trades as they were reported. Source: GET /v2/stocks/trades and its siblings."""
         return self._history("trades", symbols, start, end, feed, limit)
 
     def quotes(
-        self,
-        symbols: str | Sequence[str],
-        *,
-        start: dt.datetime | int | None = None,
-        end: dt.datetime | int | None = None,
-        feed: str | None = None,
-        limit: int | None = None,
+        self, symbols: Names, *, start: When = None, end: When = None, feed: str | None = None, limit: int | None = None
     ) -> Batches:
         """Return quotes (best bid and offer) as they changed. Source: GET /v2/stocks/quotes, /v1beta3/crypto/us/quotes."""
         return self._history("quotes", symbols, start, end, feed, limit)
@@ -119,9 +107,9 @@ class MarketData:
     def _history(
         self,
         kind: Kind,
-        symbols: str | Sequence[str],
-        start: dt.datetime | int | None,
-        end: dt.datetime | int | None,
+        symbols: Names,
+        start: When,
+        end: When,
         feed: str | None,
         limit: int | None,
         timeframe: str = "",
@@ -334,7 +322,7 @@ def _while_unchanged(blocks: Iterator[bytes]) -> Iterator[bytes]:
         raise Changed("a kept file was changed while it was copied", "run it again") from error
 
 
-def _symbols(symbols: str | Sequence[str]) -> list[str]:
+def _symbols(symbols: Names) -> list[str]:
     found = [check_symbol(symbol) for symbol in ([symbols] if isinstance(symbols, str) else symbols)]
     if not found:
         raise UsageError("no symbol was given", "name at least one, like AAPL or BTC/USD")

@@ -4,11 +4,10 @@ A module of its own, because asyncio costs a command that does not need it 12 ms
 """
 
 import asyncio
-import datetime as dt
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-from alpacli.domain.batches import AsyncBatches, Batch, Batches
+from alpacli.domain.batches import AsyncBatches, Batch, Batches, Names, When
 from alpacli.history.chains import Read
 from alpacli.history.market import MarketData
 from alpacli.wire.rest import Call
@@ -34,61 +33,46 @@ class AsyncMarketData:
 
     async def bars(
         self,
-        symbols: str | Sequence[str],
+        symbols: Names,
         *,
-        start: dt.datetime | int | None = None,
-        end: dt.datetime | int | None = None,
+        start: When = None,
+        end: When = None,
         timeframe: str = "1Min",
         feed: str | None = None,
         adjustment: str = "raw",
         limit: int | None = None,
     ) -> AsyncBatches:
         """See ``MarketData.bars``."""
-        data = self._open()
-        return await _plan(
-            lambda: data.bars(
+        return await self._plan(
+            lambda data: data.bars(
                 symbols, start=start, end=end, timeframe=timeframe, feed=feed, adjustment=adjustment, limit=limit
             )
         )
 
     async def trades(
-        self,
-        symbols: str | Sequence[str],
-        *,
-        start: dt.datetime | int | None = None,
-        end: dt.datetime | int | None = None,
-        feed: str | None = None,
-        limit: int | None = None,
+        self, symbols: Names, *, start: When = None, end: When = None, feed: str | None = None, limit: int | None = None
     ) -> AsyncBatches:
         """See ``MarketData.trades``."""
-        data = self._open()
-        return await _plan(lambda: data.trades(symbols, start=start, end=end, feed=feed, limit=limit))
+        return await self._plan(lambda data: data.trades(symbols, start=start, end=end, feed=feed, limit=limit))
 
     async def quotes(
-        self,
-        symbols: str | Sequence[str],
-        *,
-        start: dt.datetime | int | None = None,
-        end: dt.datetime | int | None = None,
-        feed: str | None = None,
-        limit: int | None = None,
+        self, symbols: Names, *, start: When = None, end: When = None, feed: str | None = None, limit: int | None = None
     ) -> AsyncBatches:
         """See ``MarketData.quotes``."""
+        return await self._plan(lambda data: data.quotes(symbols, start=start, end=end, feed=feed, limit=limit))
+
+    async def _plan(self, plan: Callable[[MarketData], Batches]) -> AsyncBatches:
         data = self._open()
-        return await _plan(lambda: data.quotes(symbols, start=start, end=end, feed=feed, limit=limit))
+        batches = await asyncio.to_thread(plan, data)
 
+        async def give() -> AsyncIterator[Batch]:
+            rows = iter(batches)
+            try:
+                while (batch := await asyncio.to_thread(next, rows, None)) is not None:
+                    yield batch
+            finally:
+                close: Any = getattr(rows, "close", None)
+                if close is not None:
+                    await asyncio.to_thread(close)
 
-async def _plan(make: Callable[[], Batches]) -> AsyncBatches:
-    batches = await asyncio.to_thread(make)
-
-    async def give() -> AsyncIterator[Batch]:
-        rows = iter(batches)
-        try:
-            while (batch := await asyncio.to_thread(next, rows, None)) is not None:
-                yield batch
-        finally:
-            close: Any = getattr(rows, "close", None)
-            if close is not None:
-                await asyncio.to_thread(close)
-
-    return AsyncBatches(batches.kind, give, batches.notes)
+        return AsyncBatches(batches.kind, give, batches.notes)
