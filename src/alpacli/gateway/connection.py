@@ -5,12 +5,9 @@ connection tells when it has room, and hangs up on clients that do not take a go
 """
 
 from collections.abc import Callable
-from typing import Any, Final, cast
+from typing import Final
 
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-
-EXTENSION: Final = "alpacli.connection"
-"""The scope's extension under which an application finds the connection."""
+from alpacli.wire.asgi import Reachable
 
 HANG_UP_S: Final = 5.0
 """How long a client has to take what was sent before the goodbye, and to answer it."""
@@ -18,20 +15,10 @@ HANG_UP_S: Final = 5.0
 _RESTART: Final = 1012
 
 
-class Connection(WebSocketsSansIOProtocol):
+class Connection(Reachable):
     """One client; the relay's ``Outlet``. ``on_room`` is called when it takes data again."""
 
     on_room: Callable[[], None] | None = None
-
-    async def run_asgi(self) -> None:
-        extensions = cast("dict[str, object]", self.scope["extensions"])
-        extensions[EXTENSION] = self
-        await super().run_asgi()
-
-    async def send(self, message: Any) -> None:  # Any: uvicorn keeps the type of an event to itself
-        await super().send(message)
-        if message["type"] == "websocket.http.response.body" and self.close_sent:
-            self.handshake_complete = True  # uvicorn forgets that this ends the handshake too, and reports a defect
 
     def resume_writing(self) -> None:
         super().resume_writing()

@@ -17,7 +17,7 @@ from alpacli.errors import AccessDenied
 from alpacli.gateway.access import SUBPROTOCOL, Credentials, Grant, from_headers, from_subprotocols
 from alpacli.gateway.answers import success
 from alpacli.gateway.broker_api import Envelope
-from alpacli.gateway.connection import EXTENSION, Connection
+from alpacli.gateway.connection import Connection
 from alpacli.gateway.conversations import (
     POLICY,
     BrokerConversation,
@@ -29,6 +29,7 @@ from alpacli.gateway.door import may
 from alpacli.gateway.parts import Parts
 from alpacli.gateway.relay import Relay
 from alpacli.streams.feeds import FEEDS, Feed
+from alpacli.wire.asgi import EXTENSION
 from alpacli.wire.serving import LOGIN_WITHIN_S, TEXTS, login_in
 
 BROKER_PATH: Final = "/api/v1/broker/stream"

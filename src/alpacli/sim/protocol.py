@@ -6,12 +6,9 @@ Imported when a server starts: it loads uvicorn and websockets.
 import asyncio
 import socket
 import struct
-from typing import Any, cast
+from typing import Any
 
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-
-EXTENSION = "alpacli.connection"
-"""The scope's extension under which an application finds the connection."""
+from alpacli.wire.asgi import Reachable
 
 
 class Name(bytes):
@@ -30,21 +27,11 @@ class Name(bytes):
         return hash(bytes(self).lower())
 
 
-class Connection(WebSocketsSansIOProtocol):
+class Connection(Reachable):
     """One client; the application may silence it, cut it off, or break it in the middle of a frame."""
 
     _muted = False
     _echoes: "dict[bytes, asyncio.Future[None]] | None" = None
-
-    async def run_asgi(self) -> None:
-        extensions = cast("dict[str, object]", self.scope["extensions"])
-        extensions[EXTENSION] = self
-        await super().run_asgi()
-
-    async def send(self, message: Any) -> None:  # Any: uvicorn keeps the type of an event to itself
-        await super().send(message)
-        if message["type"] == "websocket.http.response.body" and self.close_sent:
-            self.handshake_complete = True  # uvicorn forgets that this ends the handshake too, and reports a defect
 
     def data_received(self, data: bytes) -> None:
         if not self._muted:

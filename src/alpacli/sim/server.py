@@ -141,7 +141,7 @@ class SimApp:
             ).run()
 
     async def _websocket(self, scope: _Event, receive: _Receive, send: _Send) -> None:
-        from alpacli.sim.protocol import EXTENSION
+        from alpacli.wire.asgi import EXTENSION
 
         await Conversation(
             scope,
