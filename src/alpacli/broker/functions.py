@@ -7,7 +7,8 @@ any number of processes that call together run the function once. What has no JS
 import functools
 import hashlib
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, ParamSpec, TypeVar, cast, get_type_hints
 
 from alpacli.broker.lease import LEASE_S, Heartbeat
@@ -85,16 +86,9 @@ class _Entry:
                 return self._restore(found.value)
             except ValueError:
                 self._store.drop(key)  # an entry that can't be read is a miss, never an error
-        heartbeat = Heartbeat(lambda: self._store.renew(key, token, LEASE_S))
-        try:
-            heartbeat.start()
+        with self._leading(key, token):
             result = self._function(*args, **kwargs)
             value = self._dump(result)
-            heartbeat.stop()
-        except BaseException:
-            heartbeat.stop()
-            self._store.release(key, token)
-            raise
         self._store.publish(key, token, value)
         return result
 
@@ -110,18 +104,24 @@ class _Entry:
                 return self._restore(found.value)
             except ValueError:
                 await asyncio.to_thread(self._store.drop, key)  # a miss, never an error
+        with self._leading(key, token):
+            result = await cast("Awaitable[Any]", self._function(*args, **kwargs))
+            value = self._dump(result)
+        await asyncio.to_thread(self._store.publish, key, token, value)
+        return result
+
+    @contextmanager
+    def _leading(self, key: str, token: str) -> Iterator[None]:
+        """Keep the lease while the function runs, and give it up when that fails."""
         heartbeat = Heartbeat(lambda: self._store.renew(key, token, LEASE_S))
         try:
             heartbeat.start()
-            result = await cast("Awaitable[Any]", self._function(*args, **kwargs))
-            value = self._dump(result)
+            yield
             heartbeat.stop()
         except BaseException:
             heartbeat.stop()
             self._store.release(key, token)
             raise
-        await asyncio.to_thread(self._store.publish, key, token, value)
-        return result
 
     def _key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         bound = self._signature.bind(*args, **kwargs)
