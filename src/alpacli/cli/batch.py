@@ -51,9 +51,7 @@ def submit_many(run: Run, source: str) -> None:
         AlpacliError: some orders were not placed; the results were printed.
     """
     view = View(list[Placed], _table)
-    if run.options.schema:
-        run.printer.schema(View(list[Preview], "") if run.options.dry_run else view)
-        return
+    run.promised(View(list[Preview], "") if run.options.dry_run else view)
     content = _content(source)
     base = f"alpacli-{datetime.fromtimestamp(run.clock.time(), UTC):%Y%m%d}-{hashlib.sha256(content).hexdigest()[:12]}"
     tickets = list(_tickets(content, base))

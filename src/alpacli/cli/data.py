@@ -27,10 +27,7 @@ def ls(run: Run, symbols: Symbols = None) -> None:
     from alpacli.domain.market import KeptHistory
     from alpacli.render.history import kept as draw
 
-    view = View(list[KeptHistory], draw)
-    if run.options.schema:
-        run.printer.schema(view)
-        return
+    view = run.promised(View(list[KeptHistory], draw))
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}
     for file in _files(run, symbols):
         series = file.series
@@ -77,10 +74,7 @@ def verify(
     from alpacli.domain.market import VerifiedHistory
     from alpacli.render.history import verified as draw
 
-    view = View(VerifiedHistory, draw)
-    if run.options.schema:
-        run.printer.schema(view)
-        return
+    view = run.promised(View(VerifiedHistory, draw))
     store = _store(run)
     count = rows = 0
     broken: list[dict[str, str]] = []
@@ -115,10 +109,7 @@ def prune(
     from alpacli.domain.market import PrunedHistory
     from alpacli.render.history import pruned as draw
 
-    view = View(PrunedHistory, draw)
-    if run.options.schema:
-        run.printer.schema(view)
-        return
+    view = run.promised(View(PrunedHistory, draw))
     if kind not in (None, "bars", "trades", "quotes"):
         raise UsageError(f"--kind is {kind!r}", "choose bars, trades or quotes")
     store = _store(run)

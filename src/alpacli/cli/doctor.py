@@ -63,10 +63,7 @@ class _Found(NamedTuple):
 
 def doctor(run: Run) -> None:
     """Check keys, network, clock, store, streams, files and terminal; say what to mend. Exit 3 or 6 when something fails."""
-    view = View(list[Finding], _table)
-    if run.options.schema:
-        run.printer.schema(view)
-        return
+    view = run.promised(View(list[Finding], _table))
     settings, broken = _settings(run)
     findings: list[Finding] = []
     worst = 0

@@ -204,10 +204,7 @@ def show_unresolved(run: Run) -> None:
     Raises:
         FateUnknown: of some of them nobody can say yet.
     """
-    view = View(list[Unresolved], _table)
-    if run.options.schema:
-        run.printer.schema(view)
-        return
+    view = run.promised(View(list[Unresolved], _table))
     with run.client() as client:
         found = client.trading.unresolved()
     run.show_value(view, found)

@@ -185,9 +185,7 @@ def tokens(
 ) -> None:
     """List what was minted for this account's gateways, or revoke some of it."""
     listed, ended = View(list[TokenLine], _tokens_table), View(Revoked, _revoked_table)
-    if run.options.schema:
-        run.printer.schema(ended if revoke else listed)
-        return
+    run.promised(ended if revoke else listed)
     from alpacli.gateway.keeping import open_book
 
     settings = run.settings()

@@ -80,10 +80,7 @@ def _exists(words: list[str]) -> bool:
 
 def commands(run: Run) -> None:
     """Show every command; with --json the whole tree with its options."""
-    view = View(CommandShown, _commands_table, rows=_rows)
-    if run.options.schema:
-        run.printer.schema(view)
-        return
+    view = run.promised(View(CommandShown, _commands_table, rows=_rows))
     from alpacli.cli.tree import expanded, load
 
     run.show_value(view, CommandShown.model_validate(expanded(load())))

@@ -52,10 +52,7 @@ def sync(
     """
     from alpacli.history.sync import Report, Sync
 
-    view = View(Report, _drawn("sync"))
-    if run.options.schema:
-        run.printer.schema(view)
-        return
+    view = run.promised(View(Report, _drawn("sync")))
     from alpacli.runtime import open_archive
     from alpacli.wire import rest
 
@@ -153,10 +150,7 @@ def snapshots(run: Run, since: _Since = None, until: _Until = None, at: _At = No
     from alpacli.cli.snapshot import draw
     from alpacli.history.snapshots import Snapshot
 
-    whole = View(Snapshot, draw)
-    if run.options.schema:
-        run.printer.schema(whole)
-        return
+    whole = run.promised(View(Snapshot, draw))
     with _archive(run) as archive:
         snapshot = _snapshot(run, archive, at)
         if snapshot is None:
@@ -178,10 +172,7 @@ def pnl(
 
     if by not in (None, "symbol", "day", "month"):
         raise UsageError(f"--by is {by!r}", "choose among symbol, day, month")
-    view = View(Earnings, _drawn("earnings"), rows=lambda tree: tree["rows"])
-    if run.options.schema:
-        run.printer.schema(view)
-        return
+    view = run.promised(View(Earnings, _drawn("earnings"), rows=lambda tree: tree["rows"]))
     with _archive(run) as archive:
         run.show_value(view, _earned(run, archive, by, until))
 
@@ -197,10 +188,7 @@ def equity(
     """Draw equity at the close of each trading day: own snapshots, and Alpaca's portfolio history where there is none."""
     from alpacli.history.returns import EquityDay, curve, equity_days
 
-    view = View(list[EquityDay], _drawn("equity"))
-    if run.options.schema:
-        run.printer.schema(view)
-        return
+    view = run.promised(View(list[EquityDay], _drawn("equity")))
     with _archive(run) as archive:
         days = equity_days(curve(archive, _day(run, since), _day(run, until, before=True)))
     if png is not None:
@@ -223,10 +211,7 @@ def stats(run: Run, since: _Since = None, until: _Until = None) -> None:
     from alpacli.history import returns
     from alpacli.history.returns import Stats
 
-    view = View(Stats, _drawn("stats"))
-    if run.options.schema:
-        run.printer.schema(view)
-        return
+    view = run.promised(View(Stats, _drawn("stats")))
     with _archive(run) as archive:
         found = _stats(archive, returns.curve(archive, _day(run, since), _day(run, until, before=True)))
     if found is None:
@@ -239,10 +224,7 @@ def positions(run: Run, at: _At = None) -> None:
     from alpacli.history import earnings
     from alpacli.history.earnings import HeldPosition
 
-    view = View(list[HeldPosition], _drawn("positions"))
-    if run.options.schema:
-        run.printer.schema(view)
-        return
+    view = run.promised(View(list[HeldPosition], _drawn("positions")))
     with _archive(run) as archive:
         held = earnings.positions(earnings.Played(earnings.events(archive, _moment_ns(run, at))))
         snapshot = _snapshot(run, archive, at)
@@ -331,9 +313,7 @@ def _archive(run: Run) -> "Iterator[Archive]":
 
 def _list(run: Run, view: View, rows: "Callable[[Archive, Wanted], Iterable[Model]]", wanted: "Wanted") -> None:
     """Print rows; one more than wanted is asked for, to say so when there are more."""
-    if run.options.schema:
-        run.printer.schema(view)
-        return
+    run.promised(view)
     most = wanted.most
     with _archive(run) as archive:
         found = list(rows(archive, wanted if most is None else wanted._replace(most=most + 1)))

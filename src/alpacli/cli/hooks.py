@@ -64,10 +64,7 @@ def add(
     ] = None,
 ) -> None:
     """Post each order update of the account to a URL, signed, until it is taken."""
-    view = View(AddedHook, _added)
-    if run.options.schema:
-        run.printer.schema(view)
-        return
+    view = run.promised(View(AddedHook, _added))
     from alpacli.gateway.hook_queue import EVENTS
     from alpacli.gateway.keeping import open_hooks
 
@@ -85,10 +82,7 @@ def add(
 
 def list_(run: Run) -> None:
     """Show the webhooks, what waits for them, and what went wrong."""
-    view = View(list[HookLine], _hooks_table)
-    if run.options.schema:
-        run.printer.schema(view)
-        return
+    view = run.promised(View(list[HookLine], _hooks_table))
     from alpacli.gateway.keeping import open_hooks
 
     rows = [
@@ -110,10 +104,7 @@ def list_(run: Run) -> None:
 
 def remove(run: Run, hook: HookId) -> None:
     """Remove a webhook and what waits for it."""
-    view = View(RemovedHook, _removed)
-    if run.options.schema:
-        run.printer.schema(view)
-        return
+    view = run.promised(View(RemovedHook, _removed))
     from alpacli.gateway.keeping import open_hooks
 
     if not run.options.dry_run:
@@ -123,10 +114,7 @@ def remove(run: Run, hook: HookId) -> None:
 
 def test(run: Run, hook: HookId) -> None:
     """Queue a ``test`` event for one webhook; the running gateway delivers it."""
-    view = View(QueuedTest, _queued)
-    if run.options.schema:
-        run.printer.schema(view)
-        return
+    view = run.promised(View(QueuedTest, _queued))
     from alpacli.domain.values import to_json
     from alpacli.gateway.hook_queue import Happened
     from alpacli.gateway.keeping import open_hooks

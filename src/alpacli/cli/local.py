@@ -72,10 +72,7 @@ def cache_clear(
     ] = None,
 ) -> None:
     """Forget cached answers of this account: all of them, or the named ones."""
-    view = View(Cleared, _cleared)
-    if run.options.schema:
-        run.printer.schema(view)
-        return
+    view = run.promised(View(Cleared, _cleared))
     with run.client() as client:
         if run.options.dry_run:
             run.show_value(view, Cleared(cleared=0, dry_run=True, entries=_entries(client, names or ())))

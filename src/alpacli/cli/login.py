@@ -12,7 +12,7 @@ from alpacli.cli.profiles import FIRST_PROFILE, KEYRING, Name, config_dir_of, mu
 from alpacli.cli.run import Run
 from alpacli.domain.values import Model
 from alpacli.errors import AlpacliError, AuthenticationError, ConfigError, UsageError
-from alpacli.settings import OAUTH, PAPER_URLS, KeyPair, Secret, check_gateway_url, load, paper_pair
+from alpacli.settings import OAUTH, PAPER_URLS, KeyPair, Secret, Settings, check_gateway_url, load, paper_pair
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -59,10 +59,7 @@ def login(
     ] = True,
 ) -> None:
     """Store a paper key pair in a profile, after asking the server whether it is good."""
-    view = View(LoggedIn, _logged_in)
-    if run.options.schema:
-        run.printer.schema(view)
-        return
+    view = run.promised(View(LoggedIn, _logged_in))
     _not_offline(run)
     if store not in ("auto", "keyring", "file"):
         raise UsageError(f"--store is {store!r}", "choose among auto, keyring, file")
@@ -144,20 +141,26 @@ def _checked(run: Run, pair: KeyPair, profile: str | None) -> tuple[str, Mapping
 
     Returns its number, and what a profile says to ask the same server: nothing of what is Alpaca's own.
     """
-    from alpacli.runtime import open_client
-
     settings = load(run.flags()._replace(profile=profile), env=run.environment(), cwd=run.directory(), pair=pair)
-    try:
-        with open_client(settings, label="alpacli login", warn=run.printer.notice) as client:
-            number = client.get_account(use_cache=False).account_number
-    except AuthenticationError as error:
-        error.hint = "copy both again; paper keys and live keys are different ones. Nothing was stored"
-        raise
-    except AlpacliError as error:
-        error.hint = f"{error.hint}; --no-check stores the pair without asking".lstrip("; ")
-        raise
+    again = "copy both again; paper keys and live keys are different ones. Nothing was stored"
+    number = _account(run, settings, "alpacli login", again, "the pair")
     asked = {"base_url": settings.base_url, "data_url": settings.data_url, "stream_url": settings.stream_url}
     return number, {field: url for field, url in asked.items() if url not in PAPER_URLS.values()}
+
+
+def _account(run: Run, settings: Settings, label: str, again: str, what: str) -> str:
+    """Ask for the number of the account; an error says what to do ``again``, or how to store ``what`` all the same."""
+    from alpacli.runtime import open_client
+
+    try:
+        with open_client(settings, label=label, warn=run.printer.notice) as client:
+            return client.get_account(use_cache=False).account_number
+    except AuthenticationError as error:
+        error.hint = again
+        raise
+    except AlpacliError as error:
+        error.hint = f"{error.hint}; --no-check stores {what} without asking".lstrip("; ")
+        raise
 
 
 def _keep(config_dir: str, profile: str, pair: KeyPair, store: str, urls: Mapping[str, str] | None) -> tuple[str, str]:
@@ -198,10 +201,7 @@ def _keep(config_dir: str, profile: str, pair: KeyPair, store: str, urls: Mappin
 
 def logout(run: Run) -> None:
     """Remove a profile's key pair from the keyring and the profile file."""
-    view = View(LoggedOut, _logged_out)
-    if run.options.schema:
-        run.printer.schema(view)
-        return
+    view = run.promised(View(LoggedOut, _logged_out))
     from alpacli import credentials
     from alpacli.profiles import edited, read_all
 
@@ -243,10 +243,7 @@ def profile_add(
 
     For key pairs there is `alpacli login --profile NAME`.
     """
-    view = View(LoggedIn, _logged_in)
-    if run.options.schema:
-        run.printer.schema(view)
-        return
+    view = run.promised(View(LoggedIn, _logged_in))
     _not_offline(run)
     from alpacli.profiles import edited
 
@@ -273,21 +270,15 @@ def profile_add(
 
 def _admitted(run: Run, pair: KeyPair, url: str) -> str | None:
     """Ask a gateway for its account; ``None`` when the token is good and only may not read."""
-    from alpacli.runtime import open_client
-
     settings = load(run.flags()._replace(profile=None), env=run.environment(), cwd=run.directory(), pair=pair)
     settings = settings._replace(base_url=url, data_url=url)
+    again = "copy the token again, or mint another; nothing was stored"
     try:
-        with open_client(settings, label="alpacli profile add", warn=run.printer.notice) as client:
-            return client.get_account(use_cache=False).account_number
-    except AuthenticationError as error:
-        error.hint = "copy the token again, or mint another; nothing was stored"
-        raise
+        return _account(run, settings, "alpacli profile add", again, "the token")
     except AlpacliError as error:
-        if error.status == 403:
-            return None
-        error.hint = f"{error.hint}; --no-check stores the token without asking".lstrip("; ")
-        raise
+        if error.status != 403 or isinstance(error, AuthenticationError):
+            raise
+        return None
 
 
 # ------------------------------------------------------------------------------------------------------------ tables

@@ -72,34 +72,26 @@ def bars(
     _history(run, asked)
 
 
-def trades(
-    run: Run,
-    symbols: Symbols,
-    start: Start = None,
-    end: End = None,
-    feed: Feed = None,
-    limit: Limit = None,
-    format_: Format = None,
-    output: Output = None,
-    store: Store = True,  # noqa: FBT002 # a flag
-) -> None:
-    """Download trades as they were reported."""
-    _history(run, _Asked("trades", symbols, _begin(start, limit), end, feed, limit, format_, output, store=store))
+def _ticks(kind: Kind, help_: str) -> Callable[..., None]:
+    def download(
+        run: Run,
+        symbols: Symbols,
+        start: Start = None,
+        end: End = None,
+        feed: Feed = None,
+        limit: Limit = None,
+        format_: Format = None,
+        output: Output = None,
+        store: Store = True,  # noqa: FBT002 # a flag
+    ) -> None:
+        _history(run, _Asked(kind, symbols, _begin(start, limit), end, feed, limit, format_, output, store=store))
+
+    download.__name__, download.__doc__ = kind, help_
+    return download
 
 
-def quotes(
-    run: Run,
-    symbols: Symbols,
-    start: Start = None,
-    end: End = None,
-    feed: Feed = None,
-    limit: Limit = None,
-    format_: Format = None,
-    output: Output = None,
-    store: Store = True,  # noqa: FBT002 # a flag
-) -> None:
-    """Download quotes: every change of the best bid and offer."""
-    _history(run, _Asked("quotes", symbols, _begin(start, limit), end, feed, limit, format_, output, store=store))
+trades = _ticks("trades", "Download trades as they were reported.")
+quotes = _ticks("quotes", "Download quotes: every change of the best bid and offer.")
 
 
 def _begin(start: str | None, limit: str | None) -> str | None:
@@ -144,8 +136,7 @@ def _history(run: Run, asked: _Asked) -> None:
             "trades": models.HistoricalTrade,
             "quotes": models.HistoricalQuote,
         }[asked.kind]
-        run.printer.schema(View(list[model], "rows"))
-        return
+        run.promised(View(list[model], "rows"))
     from alpacli.cli.export import ProgressBar, chosen_format, export
 
     name = "table" if asked.chart else chosen_format(run.printer, asked.format, asked.output)

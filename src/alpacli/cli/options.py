@@ -139,6 +139,19 @@ def _check_seconds(options: Options) -> None:
             raise UsageError(f"{option} is {value:g}", f"give a number of seconds from {least:g} to 999999999")
 
 
+def read_speed(text: str) -> float | None:
+    """Return how many times as fast ``--speed`` makes it; ``None`` is as fast as possible."""
+    if text == "max":
+        return None
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = 0.0
+    if not 0 < speed < 1e9:
+        raise UsageError(f"--speed is {text!r}", "give a number above 0, like 60, or max")
+    return speed
+
+
 def hoist(args: Sequence[str], names: Mapping[str, Any]) -> list[str]:
     """Return the arguments with common options that stand before the command's name moved behind it.
 

@@ -76,10 +76,7 @@ def must_exist(name: str, profiles: Mapping[str, Any], config_dir: str) -> None:
 
 def profile_list(run: Run) -> None:
     """Show the profiles and which one is chosen."""
-    view = View(list[ProfileShown], _profiles_table)
-    if run.options.schema:
-        run.printer.schema(view)
-        return
+    view = run.promised(View(list[ProfileShown], _profiles_table))
     from alpacli.profiles import read_all
 
     profiles, chosen = read_all(config_dir_of(run))
@@ -93,10 +90,7 @@ def profile_show(
     ] = None,
 ) -> None:
     """Show one profile with everything that it sets; secrets are masked."""
-    view = View(list[SettingShown], _settings_table)
-    if run.options.schema:
-        run.printer.schema(view)
-        return
+    view = run.promised(View(list[SettingShown], _settings_table))
     from alpacli.profiles import read_all
 
     config_dir = config_dir_of(run)
@@ -160,10 +154,7 @@ def profile_delete(run: Run, name: Name) -> None:
 
 def _change(run: Run, change: Callable[[Any, Mapping[str, Any], str], str]) -> None:
     """Change the profile file and show the profiles as they are then; with --dry-run nothing is written."""
-    view = View(list[ProfileShown], _profiles_table)
-    if run.options.schema:
-        run.printer.schema(view)
-        return
+    view = run.promised(View(list[ProfileShown], _profiles_table))
     from alpacli.profiles import edited, read_all
 
     config_dir = config_dir_of(run)
@@ -210,10 +201,7 @@ def config_show(
     ] = False,
 ) -> None:
     """Show every setting as it is used here and now; secrets are masked."""
-    view = View(list[SettingShown], _settings_table)
-    if run.options.schema:
-        run.printer.schema(view)
-        return
+    view = run.promised(View(list[SettingShown], _settings_table))
     settings = run.settings()
     set_somewhere = origins(run.flags(), env=run.environment(), cwd=run.directory())
     rows = []

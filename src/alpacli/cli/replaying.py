@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from alpacli.cli.failures import say
+from alpacli.cli.options import read_speed
 from alpacli.cli.output import View
 from alpacli.cli.run import Run
 from alpacli.domain.values import Amount, Model
@@ -88,10 +89,7 @@ def replay(
     was written for Alpaca trades in it when its base URL points here: orders, history, data and trade updates, all at the
     time of the day that is replayed. Nothing is kept when it ends.
     """
-    view = View(Replayed, _table)
-    if run.options.schema:
-        run.printer.schema(view)
-        return
+    view = run.promised(View(Replayed, _table))
     from zoneinfo import ZoneInfo
 
     from alpacli.render.text import zone
@@ -99,7 +97,7 @@ def replay(
     from alpacli.sim.reading import read
     from alpacli.sim.replay import assemble, serve_replay
 
-    pace = _speed(speed)
+    pace = read_speed(speed)
     if clock and speed != "max":
         raise UsageError("--clock and --speed both say how time goes", "give one of them")
     own_zone: tzinfo | None = None if tz == "ET" else zone(tz, ZoneInfo) or _local(run)
@@ -143,18 +141,6 @@ def replay(
         ended=lambda result: run.show_value(view, _report(result)),
         access_log=run.options.verbose,
     )
-
-
-def _speed(text: str) -> float | None:
-    if text == "max":
-        return None
-    try:
-        speed = float(text)
-    except ValueError:
-        speed = 0.0
-    if not 0 < speed < 1e9:
-        raise UsageError(f"--speed is {text!r}", "give a number like 60, or max")
-    return speed
 
 
 def _number(name: str, text: str) -> Decimal:

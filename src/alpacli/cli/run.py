@@ -70,11 +70,18 @@ class Run:
         self._stop_spinner()
         return reading
 
+    def promised(self, view: View) -> View:
+        """Return how the answer will be shown; with --schema print what it is made of, and end the command here."""
+        if self.options.schema:
+            from typer import Exit
+
+            self.printer.schema(view)
+            raise Exit
+        return view
+
     def show(self, view: View, fetch: "Callable[[AlpacaClient], Reading[Any]]") -> None:
         """Fetch and print; with --watch again and again, with --schema not at all."""
-        if self.options.schema:
-            self.printer.schema(view)
-            return
+        self.promised(view)
         with self.client() as client:
             if self.options.watch is not None:
                 self._watch(view, client, fetch, self.options.watch)

@@ -65,10 +65,7 @@ def halt(
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; shown to whoever wants to trade.")] = "",
 ) -> None:
     """Refuse new risk from now on; cancels and closes pass."""
-    view = View(HaltState, _halt_table)
-    if run.options.schema:
-        run.printer.schema(view)
-        return
+    view = run.promised(View(HaltState, _halt_table))
     from alpacli.runtime import open_halt, whoami
     from alpacli.store.halt import Halt
 
@@ -87,10 +84,7 @@ def halt(
 
 def resume(run: Run) -> None:
     """Let orders through again after a halt."""
-    view = View(HaltState, _halt_table)
-    if run.options.schema:
-        run.printer.schema(view)
-        return
+    view = run.promised(View(HaltState, _halt_table))
     from alpacli.runtime import open_halt
 
     settings = run.settings()
@@ -114,10 +108,7 @@ def audit_list(
     limit: Annotated[int, typer.Option(metavar="N", help="How many of the last lines.", min=1)] = 100,
 ) -> None:
     """Show the last order actions, oldest first."""
-    view = View(list[AuditLine], _audit_table)
-    if run.options.schema:
-        run.printer.schema(view)
-        return
+    view = run.promised(View(list[AuditLine], _audit_table))
     from alpacli.runtime import open_journal
 
     settings = run.settings()
@@ -135,10 +126,7 @@ def audit_list(
 
 def audit_verify(run: Run) -> None:
     """Check that no line of the order journal was changed or removed."""
-    view = View(Verdict, _verdict_table)
-    if run.options.schema:
-        run.printer.schema(view)
-        return
+    view = run.promised(View(Verdict, _verdict_table))
     from alpacli.runtime import open_journal
 
     settings = run.settings()

@@ -57,10 +57,7 @@ def demo(run: Run) -> None:
 
     When it has orders already, the exchange is emptied first, if you agree: every account goes, the market stays as it is.
     """
-    view = View(Demo, _demo_table)
-    if run.options.schema:
-        run.printer.schema(view)
-        return
+    view = run.promised(View(Demo, _demo_table))
     from alpacli.sim.demo import seed_demo
     from alpacli.sim.exchange import LOCAL_KEY_ID, Exchange
 
@@ -90,10 +87,7 @@ def demo(run: Run) -> None:
 
 def status(run: Run) -> None:
     """Show what the offline exchange holds."""
-    view = View(Sim, _sim_table)
-    if run.options.schema:
-        run.printer.schema(view)
-        return
+    view = run.promised(View(Sim, _sim_table))
     from alpacli.sim import upkeep
 
     run.show_value(view, _report(upkeep.status(_settings(run).state_dir, run.clock)))
@@ -119,10 +113,7 @@ def reset(
     reject_rate: Annotated[str, typer.Option(metavar="N", help="Share of orders the venue refuses, 0 to 1.")] = "0",
 ) -> None:
     """Begin again with an empty exchange: accounts, positions and orders go."""
-    view = View(Sim, _sim_table)
-    if run.options.schema:
-        run.printer.schema(view)
-        return
+    view = run.promised(View(Sim, _sim_table))
     from alpacli.domain.values import exact
     from alpacli.sim import upkeep
     from alpacli.sim.desk import Strain

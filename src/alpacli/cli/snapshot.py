@@ -25,10 +25,7 @@ def snapshot(run: Run, every: _EVERY = "1m") -> None:
     On a terminal it tells what was recorded; into a pipe it is silent unless a format (--json) is asked for.
     `alpacli snapshot install --every 5m` has it done again and again.
     """
-    view = View(Snapshot, draw)
-    if run.options.schema:
-        run.printer.schema(view)
-        return
+    view = run.promised(View(Snapshot, draw))
     from alpacli.runtime import open_archive
     from alpacli.wire import rest
 
@@ -52,10 +49,7 @@ def install(
     """Print the crontab line, or systemd timer, that records the account again and again; with --yes put it in place."""
     from alpacli.cli import schedule
 
-    view = View(schedule.Job, "job")
-    if run.options.schema:
-        run.printer.schema(view)
-        return
+    view = run.promised(View(schedule.Job, "job"))
     settings = run.settings()
     settings.require_keys()
     words = ["snapshot", "--quiet", "--every", every]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from alpacli.cli.options import read_speed
 from alpacli.cli.run import Run
 from alpacli.errors import UsageError
 
@@ -100,7 +101,7 @@ def stream(
     if execute is not None and found.name != "updates":
         raise UsageError("--exec without --updates", "a command is run for each update of your own orders")
     messages, duration_s = _at_least("--count", count, 1), _seconds("--duration", duration)
-    factor, most = _speed(speed), _at_least("--buffer", buffer, 1) or buffer
+    factor, most = 1.0 if speed is None else read_speed(speed), _at_least("--buffer", buffer, 1) or buffer
     attempts, stale_after_s = _reconnect(reconnect), _seconds("--stale-after", stale_after) or 30.0
     words: list[str] | None = None
     if execute is not None:
@@ -198,21 +199,6 @@ def _feed_of(symbols: list[str], channels: list[str]) -> str:
 
 def _is_option(symbol: str) -> bool:
     return len(symbol) > 15 and symbol[-8:].isdigit() and symbol[-9] in "CP"
-
-
-def _speed(text: str | None) -> float | None:
-    """Return how many times as fast; ``None`` is as fast as possible."""
-    if text is None:
-        return 1.0
-    if text == "max":
-        return None
-    try:
-        speed = float(text)
-    except ValueError:
-        speed = 0.0
-    if not 0 < speed < 1e6:
-        raise UsageError(f"--speed is {text!r}", "give a number above 0, or max")
-    return speed
 
 
 def _reconnect(text: str | None) -> int | None:

@@ -1,7 +1,7 @@
 """The commands that trade: parse, one call of the client's desk, print."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,56 +48,48 @@ ExtendedHours = Annotated[
 ]
 
 
-def buy(
-    run: Run,
-    symbol: Symbol,
-    qty: Qty = None,
-    limit: Limit = None,
-    stop: Stop = None,
-    trail_percent: TrailPercent = None,
-    trail_price: TrailPrice = None,
-    take_profit: TakeProfit = None,
-    stop_loss: StopLoss = None,
-    stop_loss_limit: StopLossLimit = None,
-    notional: Notional = None,
-    tif: Tif = None,
-    extended_hours: ExtendedHours = False,  # noqa: FBT002 # a flag
-    client_order_id: ClientOrderId = None,
-) -> None:
+def _side(side: str, help_: str) -> Callable[..., None]:
+    def enter(
+        run: Run,
+        symbol: Symbol,
+        qty: Qty = None,
+        limit: Limit = None,
+        stop: Stop = None,
+        trail_percent: TrailPercent = None,
+        trail_price: TrailPrice = None,
+        take_profit: TakeProfit = None,
+        stop_loss: StopLoss = None,
+        stop_loss_limit: StopLossLimit = None,
+        notional: Notional = None,
+        tif: Tif = None,
+        extended_hours: ExtendedHours = False,  # noqa: FBT002 # a flag
+        client_order_id: ClientOrderId = None,
+    ) -> None:
+        given = {name: value for name, value in locals().items() if name not in ("run", "side")}
+        _enter(run, _ticket(side, given))
+
+    enter.__name__, enter.__doc__ = side, help_
+    return enter
+
+
+buy = _side(
+    "buy",
     """Buy: at the market, or with a limit, a stop, exits.
 
     With one exit (--take-profit or --stop-loss) it is an oto order, with two a bracket.
 
     Two ways out of a short position (the stop-loss above the take-profit, no other price) are an oco order.
-    """
-    given = {name: value for name, value in locals().items() if name != "run"}
-    _enter(run, _ticket("buy", given))
-
-
-def sell(
-    run: Run,
-    symbol: Symbol,
-    qty: Qty = None,
-    limit: Limit = None,
-    stop: Stop = None,
-    trail_percent: TrailPercent = None,
-    trail_price: TrailPrice = None,
-    take_profit: TakeProfit = None,
-    stop_loss: StopLoss = None,
-    stop_loss_limit: StopLossLimit = None,
-    notional: Notional = None,
-    tif: Tif = None,
-    extended_hours: ExtendedHours = False,  # noqa: FBT002 # a flag
-    client_order_id: ClientOrderId = None,
-) -> None:
+    """,
+)
+sell = _side(
+    "sell",
     """Sell what is held, or sell short.
 
     Two ways out of a position (--take-profit above --stop-loss, no other price) are an oco order.
 
     A short sale with one exit is an oto order, with two a bracket.
-    """
-    given = {name: value for name, value in locals().items() if name != "run"}
-    _enter(run, _ticket("sell", given))
+    """,
+)
 
 
 _NAMES = {"limit": "limit_price", "stop": "stop_price", "tif": "time_in_force"}
@@ -171,9 +163,7 @@ def _json(text: str) -> Any:
 
 def _enter(run: Run, ticket: OrderTicket) -> None:
     """Check everything, warn, place, print."""
-    if run.options.schema:
-        run.printer.schema(View(Preview, _preview) if run.options.dry_run else _ORDER)
-        return
+    run.promised(View(Preview, _preview) if run.options.dry_run else _ORDER)
     with run.client() as client:
         if run.options.dry_run:
             preview = client.trading.preview(ticket, run.settings().base_url)
@@ -200,9 +190,7 @@ def replace(
     amounts = {"qty": qty, "limit_price": limit, "stop_price": stop, "trail": trail}
     changes = {name: format(amount(name, text), "f") for name, text in amounts.items() if text is not None}
     changes |= {name: text for name, text in (("time_in_force", tif), ("client_order_id", client_order_id)) if text}
-    if run.options.schema:
-        run.printer.schema(View(Preview, _preview) if run.options.dry_run else _ORDER)
-        return
+    run.promised(View(Preview, _preview) if run.options.dry_run else _ORDER)
     trading.replace_order("unknown", changes)  # refuses an empty change before anything is asked
     with run.client() as client:
         found = _order_id(client, order_id)
@@ -226,10 +214,7 @@ def cancel(
     all_: Annotated[bool, typer.Option("--all", help="Every open order.", show_default=False)] = False,  # noqa: FBT002 # a flag
 ) -> None:
     """Cancel orders, or all of them."""
-    view = View(list[Cancellation], _cancellations)
-    if run.options.schema:
-        run.printer.schema(view)
-        return
+    view = run.promised(View(list[Cancellation], _cancellations))
     if bool(order_ids) == all_:
         raise UsageError("which orders?", "give IDs, or --all for every open order")
     with run.client() as client:
@@ -290,9 +275,7 @@ def close(
     ] = False,
 ) -> None:
     """Close a position with a market order, or a part of it, or all positions."""
-    if run.options.schema:
-        run.printer.schema(View(list[Closing], _closings) if all_ else _ORDER)
-        return
+    run.promised(View(list[Closing], _closings) if all_ else _ORDER)
     if (symbol is not None) == all_:
         raise UsageError("which position?", "give a symbol, or --all for every position")
     if all_ and (qty or percent):

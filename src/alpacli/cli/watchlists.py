@@ -50,9 +50,7 @@ def create(
     symbols: Annotated[list[str] | None, typer.Argument(metavar="SYMBOL", show_default=False)] = None,
 ) -> None:
     """Create a watchlist."""
-    if run.options.schema:
-        run.printer.schema(_ONE)
-        return
+    run.promised(_ONE)
     call = rest.create_watchlist(name, [_symbol(symbol) for symbol in symbols or ()])
     if run.options.dry_run:
         run.preview(call)
@@ -72,9 +70,7 @@ def remove(run: Run, name: Name, symbols: Symbols) -> None:
 
 
 def _change(run: Run, name: str, steps: list[tuple["_Step", str]]) -> None:
-    if run.options.schema:
-        run.printer.schema(_ONE)
-        return
+    run.promised(_ONE)
     with run.client() as client:
         watchlist = _find(client, name)
         done: list[str] = []
@@ -96,10 +92,7 @@ def _change(run: Run, name: str, steps: list[tuple["_Step", str]]) -> None:
 
 def delete(run: Run, name: Name) -> None:
     """Delete a watchlist."""
-    view = View(Deleted, _deleted)
-    if run.options.schema:
-        run.printer.schema(view)
-        return
+    view = run.promised(View(Deleted, _deleted))
     with run.client() as client:
         watchlist = _find(client, name)
         call = rest.delete_watchlist(watchlist.id)
