@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from alpacli.cli.options import option
 from alpacli.cli.output import View
 from alpacli.cli.run import Run
 from alpacli.domain.batches import instant_text
@@ -95,14 +96,9 @@ def prune(
     run: Run,
     symbols: Symbols = None,
     older_than: Annotated[
-        str | None,
-        typer.Option(
-            metavar="AGE", help="Only what was downloaded so long ago: 90d, 12w, 6mo, 2y.", show_default=False
-        ),
+        str | None, option("Only what was downloaded so long ago: 90d, 12w, 6mo, 2y.", metavar="AGE")
     ] = None,
-    kind: Annotated[
-        str | None, typer.Option(metavar="bars|trades|quotes", help="Only this kind.", show_default=False)
-    ] = None,
+    kind: Annotated[str | None, option("Only this kind.", metavar="bars|trades|quotes")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Everything that is kept.")] = False,  # noqa: FBT002 # a flag
 ) -> None:
     """Remove kept history, and always what killed processes left half written."""

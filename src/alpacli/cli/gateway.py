@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from alpacli.cli.failures import say
+from alpacli.cli.options import option
 from alpacli.cli.output import View
 from alpacli.cli.run import Run
 from alpacli.domain.values import Model
@@ -50,19 +51,12 @@ def serve(
     run: Run,
     port: Annotated[int, typer.Option(metavar="N", help="Port; 0 takes a free one.", min=0, max=65535)] = 8000,
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="Where to listen.")] = "127.0.0.1",
-    tls_cert: Annotated[
-        str | None, typer.Option("--tls-cert", metavar="FILE", help="Certificate chain, PEM.", show_default=False)
-    ] = None,
-    tls_key: Annotated[
-        str | None, typer.Option("--tls-key", metavar="FILE", help="Its private key, PEM.", show_default=False)
-    ] = None,
+    tls_cert: Annotated[str | None, option("Certificate chain, PEM.", "--tls-cert", metavar="FILE")] = None,
+    tls_key: Annotated[str | None, option("Its private key, PEM.", "--tls-key", metavar="FILE")] = None,
     behind_proxy: Annotated[  # noqa: FBT002 # a flag
         bool, typer.Option("--behind-proxy", help="A proxy in front speaks TLS and sets X-Forwarded-For.")
     ] = False,
-    allow: Annotated[
-        list[str] | None,
-        typer.Option(metavar="CIDR", help="Only these networks may connect.", show_default=False, rich_help_panel=_WHO),
-    ] = None,
+    allow: Annotated[list[str] | None, option("Only these networks may connect.", metavar="CIDR", panel=_WHO)] = None,
     token_rate: Annotated[
         int,
         typer.Option(
@@ -77,24 +71,13 @@ def serve(
         typer.Option("--require-signing", help="Trades must be signed, whatever the token.", rich_help_panel=_WHO),
     ] = False,
     issuer: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Take tokens of your own issuer: its iss claim.",
-            show_default=False,
-            rich_help_panel=_WHO,
-        ),
+        str | None, option("Take tokens of your own issuer: its iss claim.", metavar="NAME", panel=_WHO)
     ] = None,
     audience: Annotated[
         str, typer.Option(metavar="NAME", help="The aud claim of its tokens.", rich_help_panel=_WHO)
     ] = "alpacli",
-    jwks: Annotated[
-        str | None,
-        typer.Option(metavar="URL|FILE", help="Where its public keys are.", show_default=False, rich_help_panel=_WHO),
-    ] = None,
-    log_format: Annotated[
-        str, typer.Option(metavar="text|json", help="The log on stderr; json has every request.", show_default=False)
-    ] = "text",
+    jwks: Annotated[str | None, option("Where its public keys are.", metavar="URL|FILE", panel=_WHO)] = None,
+    log_format: Annotated[str, option("The log on stderr; json has every request.", metavar="text|json")] = "text",
 ) -> None:
     """Serve this account over HTTP and WebSocket to every program that should share it, until Ctrl-C.
 
@@ -179,8 +162,7 @@ def token(
 def tokens(
     run: Run,
     revoke: Annotated[
-        list[str] | None,
-        typer.Option(metavar="ID|NAME", help="End this token, within a second everywhere.", show_default=False),
+        list[str] | None, option("End this token, within a second everywhere.", metavar="ID|NAME")
     ] = None,
 ) -> None:
     """List what was minted for this account's gateways, or revoke some of it."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from alpacli.cli.options import option
 from alpacli.cli.output import View
 from alpacli.cli.read import instant, row_limit, split
 from alpacli.cli.run import Run
@@ -25,18 +26,12 @@ if TYPE_CHECKING:
     from alpacli.history.snapshots import Snapshot
     from alpacli.history.sync import Progress
 
-_Since = Annotated[
-    str | None, typer.Option("--since", metavar="TIME", help="From this date or time.", show_default=False)
-]
-_Until = Annotated[
-    str | None, typer.Option("--until", metavar="TIME", help="Before this date or time.", show_default=False)
-]
-_Symbol = Annotated[str | None, typer.Option("--symbol", metavar="A,B", help="Only these symbols.", show_default=False)]
-_Side = Annotated[str | None, typer.Option("--side", metavar="buy|sell", help="Only this side.", show_default=False)]
+_Since = Annotated[str | None, option("From this date or time.", "--since", metavar="TIME")]
+_Until = Annotated[str | None, option("Before this date or time.", "--until", metavar="TIME")]
+_Symbol = Annotated[str | None, option("Only these symbols.", "--symbol", metavar="A,B")]
+_Side = Annotated[str | None, option("Only this side.", "--side", metavar="buy|sell")]
 _Limit = Annotated[str, typer.Option("--limit", metavar="N|all", help="How many, the newest first.")]
-_At = Annotated[
-    str | None, typer.Option("--at", metavar="TIME", help="At this date or time (now).", show_default=False)
-]
+_At = Annotated[str | None, option("At this date or time (now).", "--at", metavar="TIME")]
 
 
 def sync(
@@ -80,9 +75,7 @@ def orders(
     until: _Until = None,
     symbol: _Symbol = None,
     side: _Side = None,
-    status: Annotated[
-        str | None, typer.Option(metavar="A,B", help="open, closed, filled, canceled, …", show_default=False)
-    ] = None,
+    status: Annotated[str | None, option("open, closed, filled, canceled, …", metavar="A,B")] = None,
     limit: _Limit = "100",
 ) -> None:
     """Show orders that were brought in, by the time they were submitted."""
@@ -104,7 +97,7 @@ def fills(
     until: _Until = None,
     symbol: _Symbol = None,
     side: _Side = None,
-    status: Annotated[str | None, typer.Option(metavar="A,B", help="fill, partial_fill.", show_default=False)] = None,
+    status: Annotated[str | None, option("fill, partial_fill.", metavar="A,B")] = None,
     limit: _Limit = "100",
 ) -> None:
     """Show fills that were brought in."""
@@ -118,10 +111,8 @@ def activities(
     until: _Until = None,
     symbol: _Symbol = None,
     side: _Side = None,
-    status: Annotated[str | None, typer.Option(metavar="A,B", help="executed, correct, …", show_default=False)] = None,
-    types: Annotated[
-        str | None, typer.Option("--type", metavar="A,B", help="FILL, DIV, FEE, …", show_default=False)
-    ] = None,
+    status: Annotated[str | None, option("executed, correct, …", metavar="A,B")] = None,
+    types: Annotated[str | None, option("FILL, DIV, FEE, …", "--type", metavar="A,B")] = None,
     limit: _Limit = "100",
 ) -> None:
     """Show fills, dividends, fees and everything else that was brought in."""
@@ -160,12 +151,8 @@ def snapshots(run: Run, since: _Since = None, until: _Until = None, at: _At = No
 
 def pnl(
     run: Run,
-    by: Annotated[
-        str | None, typer.Option(metavar="symbol|day|month", help="A row for each.", show_default=False)
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option("--until", metavar="TIME", help="As of this date or time.", show_default=False)
-    ] = None,
+    by: Annotated[str | None, option("A row for each.", metavar="symbol|day|month")] = None,
+    until: Annotated[str | None, option("As of this date or time.", "--until", metavar="TIME")] = None,
 ) -> None:
     """Show what was earned: realized first in first out, unrealized, dividends, fees; and how far the account agrees."""
     from alpacli.history.earnings import Earnings
@@ -181,9 +168,7 @@ def equity(
     run: Run,
     since: _Since = None,
     until: _Until = None,
-    png: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Draw it into a PNG file.", show_default=False)
-    ] = None,
+    png: Annotated[str | None, option("Draw it into a PNG file.", metavar="FILE")] = None,
 ) -> None:
     """Draw equity at the close of each trading day: own snapshots, and Alpaca's portfolio history where there is none."""
     from alpacli.history.returns import EquityDay, curve, equity_days
@@ -248,8 +233,7 @@ def export(
     what: Annotated[str, typer.Argument(metavar="orders|fills|activities|snapshots|equity|closed")],
     output: Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="Where to; - is standard output.")],
     form: Annotated[
-        str | None,
-        typer.Option("--format", metavar="csv|jsonl|parquet", help="What it ends with, else this.", show_default=False),
+        str | None, option("What it ends with, else this.", "--format", metavar="csv|jsonl|parquet")
     ] = None,
     since: _Since = None,
     until: _Until = None,
@@ -274,7 +258,7 @@ def export(
 def report(
     run: Run,
     html: Annotated[str, typer.Option("--html", metavar="FILE", help="Where to.")],
-    title: Annotated[str | None, typer.Option(metavar="TEXT", help="Its heading.", show_default=False)] = None,
+    title: Annotated[str | None, option("Its heading.", metavar="TEXT")] = None,
 ) -> None:
     """Write one page of HTML: equity, drawdown, profit and loss by symbol, trades. It needs nothing but itself."""
     from alpacli.history import earnings, returns

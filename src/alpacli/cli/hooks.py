@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import typer
 
+from alpacli.cli.options import option
 from alpacli.cli.output import View
 from alpacli.cli.run import Run
 from alpacli.domain.values import Model
@@ -59,9 +60,7 @@ class RemovedHook(Model):
 def add(
     run: Run,
     url: Annotated[str, typer.Argument(metavar="URL", help="Where to post; https, or http on this machine.")],
-    events: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Only these, like fill,canceled.", show_default=False)
-    ] = None,
+    events: Annotated[str | None, option("Only these, like fill,canceled.", metavar="A,B")] = None,
 ) -> None:
     """Post each order update of the account to a URL, signed, until it is taken."""
     view = run.promised(View(AddedHook, _added))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from alpacli.cli.options import option
 from alpacli.cli.output import View
 from alpacli.cli.profiles import FIRST_PROFILE, KEYRING, Name, config_dir_of, must_exist, table_of
 from alpacli.cli.run import Run
@@ -39,23 +40,13 @@ class LoggedOut(Model):
 
 def login(
     run: Run,
-    key_id: Annotated[
-        str | None, typer.Option("--key-id", metavar="KEY", help="The key ID; asked for otherwise.", show_default=False)
-    ] = None,
+    key_id: Annotated[str | None, option("The key ID; asked for otherwise.", "--key-id", metavar="KEY")] = None,
     secret_file: Annotated[
-        str | None,
-        typer.Option(
-            "--secret-file",
-            metavar="FILE|-",
-            help="Read the secret from here, not from the terminal.",
-            show_default=False,
-        ),
+        str | None, option("Read the secret from here, not from the terminal.", "--secret-file", metavar="FILE|-")
     ] = None,
-    store: Annotated[
-        str, typer.Option("--store", metavar="auto|keyring|file", help="Where the secret is kept.", show_default=False)
-    ] = "auto",
+    store: Annotated[str, option("Where the secret is kept.", "--store", metavar="auto|keyring|file")] = "auto",
     check: Annotated[  # noqa: FBT002 # a flag
-        bool, typer.Option("--check/--no-check", help="Ask the server whether the pair is good.", show_default=False)
+        bool, option("Ask the server whether the pair is good.", "--check/--no-check")
     ] = True,
 ) -> None:
     """Store a paper key pair in a profile, after asking the server whether it is good."""
@@ -227,16 +218,10 @@ def profile_add(
     name: Name,
     gateway: Annotated[str, typer.Option("--gateway", metavar="URL", help="Where `alpacli serve` answers.")],
     token_file: Annotated[
-        str | None,
-        typer.Option(
-            "--token-file",
-            metavar="FILE|-",
-            help="Read the token from here, not from the terminal.",
-            show_default=False,
-        ),
+        str | None, option("Read the token from here, not from the terminal.", "--token-file", metavar="FILE|-")
     ] = None,
     check: Annotated[  # noqa: FBT002 # a flag
-        bool, typer.Option("--check/--no-check", help="Ask the gateway whether the token is good.", show_default=False)
+        bool, option("Ask the gateway whether the token is good.", "--check/--no-check")
     ] = True,
 ) -> None:
     """Add a profile for an account behind a gateway on another machine; asks for the token.

@@ -8,35 +8,19 @@ from typing import Annotated, Any
 
 import typer
 
+from alpacli.cli.options import option
 from alpacli.cli.output import View
 from alpacli.cli.run import Run
 from alpacli.domain.series import Kind, Timeframe, check_symbol, market_of, moment
 from alpacli.errors import NotFound, UsageError
 
 Symbols = Annotated[list[str], typer.Argument(metavar="SYMBOL", help="AAPL, BTC/USD, AAPL260116C00150000 …")]
-Start = Annotated[
-    str | None,
-    typer.Option(
-        metavar="TIME", help="From: 2026-01-05, '2026-01-05 09:30' (New York), -5d, -90min.", show_default=False
-    ),
-]
-End = Annotated[
-    str | None, typer.Option(metavar="TIME", help="To, included (now); a date is its end.", show_default=False)
-]
-Feed = Annotated[
-    str | None, typer.Option(metavar="NAME", help="sip, iex, otc, boats; the best the plan has.", show_default=False)
-]
-Limit = Annotated[
-    str | None,
-    typer.Option(metavar="N", help="At most N rows a symbol; without --start the last N.", show_default=False),
-]
-Format = Annotated[
-    str | None,
-    typer.Option("--format", metavar="NAME", help="table, tsv, csv, json, jsonl, parquet, arrow.", show_default=False),
-]
-Output = Annotated[
-    str | None, typer.Option("--output", "-o", metavar="FILE", help="Write here, when it is whole.", show_default=False)
-]
+Start = Annotated[str | None, option("From: 2026-01-05, '2026-01-05 09:30' (New York), -5d, -90min.", metavar="TIME")]
+End = Annotated[str | None, option("To, included (now); a date is its end.", metavar="TIME")]
+Feed = Annotated[str | None, option("sip, iex, otc, boats; the best the plan has.", metavar="NAME")]
+Limit = Annotated[str | None, option("At most N rows a symbol; without --start the last N.", metavar="N")]
+Format = Annotated[str | None, option("table, tsv, csv, json, jsonl, parquet, arrow.", "--format", metavar="NAME")]
+Output = Annotated[str | None, option("Write here, when it is whole.", "--output", "-o", metavar="FILE")]
 Store = Annotated[bool, typer.Option("--store/--no-store", help="Keep what is downloaded, and use what is kept.")]
 
 _DEFAULT_START = {"Min": "today", "Hour": "-7d", "Day": "-6mo", "Week": "-2y", "Month": "-10y"}
@@ -209,10 +193,7 @@ def quote(
     run: Run,
     symbols: Symbols,
     feed: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="sip, iex, delayed_sip, overnight …; the best the plan has.", show_default=False
-        ),
+        str | None, option("sip, iex, delayed_sip, overnight …; the best the plan has.", metavar="NAME")
     ] = None,
 ) -> None:
     """Show the latest trade and quote, and the day's bar."""

@@ -44,13 +44,17 @@ class Options(NamedTuple):
     dry_run: bool = False
 
 
+def option(help_: str, *names: str, metavar: str | None = None, panel: str | None = None) -> Any:
+    """Describe an option whose default is not worth showing: it means that nothing was said."""
+    return typer.Option(*names, metavar=metavar, help=help_, rich_help_panel=panel, show_default=False)
+
+
 def _flag(name: str, help_text: str, panel: str) -> Any:
-    return Annotated[bool, typer.Option(name, help=help_text, rich_help_panel=panel, show_default=False)]
+    return Annotated[bool, option(help_text, name, panel=panel)]
 
 
 def _value(kind: Any, name: str, metavar: str, help_text: str, panel: str) -> Any:
-    option = typer.Option(name, metavar=metavar, help=help_text, rich_help_panel=panel, show_default=False)
-    return Annotated[kind, option]
+    return Annotated[kind, option(help_text, name, metavar=metavar, panel=panel)]
 
 
 _READING: Final[dict[str, Any]] = {

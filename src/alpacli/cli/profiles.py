@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from alpacli.cli.options import option
 from alpacli.cli.output import View
 from alpacli.cli.run import Run
 from alpacli.domain.values import Model
@@ -197,7 +198,7 @@ def _masked(field: str, value: Any) -> str:
 def config_show(
     run: Run,
     origin: Annotated[  # noqa: FBT002 # a flag
-        bool, typer.Option("--origin", help="Say where each value comes from.", show_default=False)
+        bool, option("Say where each value comes from.", "--origin")
     ] = False,
 ) -> None:
     """Show every setting as it is used here and now; secrets are masked."""

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from alpacli.broker.flow import Reading
+from alpacli.cli.options import option
 from alpacli.cli.output import View
 from alpacli.cli.run import Run
 from alpacli.domain.account import Account, Activity, PortfolioHistory, Position
@@ -50,15 +51,11 @@ def orders(
     run: Run,
     status: Annotated[str, typer.Option(metavar="open|closed|all", help="Which orders.")] = "all",
     limit: Annotated[str, typer.Option(metavar="N|all", help="How many.")] = "100",
-    after: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Submitted after this date or time.", show_default=False)
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Submitted before this date or time.", show_default=False)
-    ] = None,
+    after: Annotated[str | None, option("Submitted after this date or time.", metavar="TIME")] = None,
+    until: Annotated[str | None, option("Submitted before this date or time.", metavar="TIME")] = None,
     direction: Annotated[str, typer.Option(metavar="desc|asc", help="Newest or oldest first.")] = "desc",
-    symbols: Annotated[str | None, typer.Option(metavar="A,B", help="Only these symbols.", show_default=False)] = None,
-    side: Annotated[str | None, typer.Option(metavar="buy|sell", help="Only this side.", show_default=False)] = None,
+    symbols: Annotated[str | None, option("Only these symbols.", metavar="A,B")] = None,
+    side: Annotated[str | None, option("Only this side.", metavar="buy|sell")] = None,
     nested: Annotated[bool, typer.Option("--nested", help="Show legs inside their parents.")] = False,  # noqa: FBT002 # a flag
     unresolved: Annotated[  # noqa: FBT002 # a flag
         bool, typer.Option("--unresolved", help="Find out about orders whose answer was lost.")
@@ -108,8 +105,8 @@ def clock(run: Run) -> None:
 
 def calendar(
     run: Run,
-    start: Annotated[str | None, typer.Option(metavar="DATE", help="First day (today).", show_default=False)] = None,
-    end: Annotated[str | None, typer.Option(metavar="DATE", help="Last day (14 days on).", show_default=False)] = None,
+    start: Annotated[str | None, option("First day (today).", metavar="DATE")] = None,
+    end: Annotated[str | None, option("Last day (14 days on).", metavar="DATE")] = None,
 ) -> None:
     """Show trading days and their hours."""
     today = datetime.fromtimestamp(run.clock.time(), UTC).date()
@@ -126,11 +123,9 @@ def assets(
     run: Run,
     symbols: Symbols = None,
     status: Annotated[str, typer.Option(metavar="active|inactive|all", help="Which assets.")] = "active",
-    asset_class: Annotated[
-        str | None, typer.Option("--class", metavar="CLASS", help="us_equity, us_option, crypto.", show_default=False)
-    ] = None,
-    exchange: Annotated[str | None, typer.Option(metavar="NAME", help="NYSE, NASDAQ, …", show_default=False)] = None,
-    attributes: Annotated[str | None, typer.Option(metavar="A,B", help="Only with these.", show_default=False)] = None,
+    asset_class: Annotated[str | None, option("us_equity, us_option, crypto.", "--class", metavar="CLASS")] = None,
+    exchange: Annotated[str | None, option("NYSE, NASDAQ, …", metavar="NAME")] = None,
+    attributes: Annotated[str | None, option("Only with these.", metavar="A,B")] = None,
 ) -> None:
     """Show what can be traded: all of it, or the named symbols."""
     call = rest.assets(
@@ -153,21 +148,11 @@ def assets(
 
 def activities(
     run: Run,
-    types: Annotated[
-        str | None, typer.Option("--type", metavar="A,B", help="FILL, DIV, FEE, …", show_default=False)
-    ] = None,
-    category: Annotated[
-        str | None, typer.Option(metavar="NAME", help="trade_activity, non_trade_activity.", show_default=False)
-    ] = None,
-    date: Annotated[
-        str | None, typer.Option(metavar="DATE", help="Only this day, like 2026-01-31.", show_default=False)
-    ] = None,
-    after: Annotated[
-        str | None, typer.Option(metavar="TIME", help="After this date or time.", show_default=False)
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Before this date or time.", show_default=False)
-    ] = None,
+    types: Annotated[str | None, option("FILL, DIV, FEE, …", "--type", metavar="A,B")] = None,
+    category: Annotated[str | None, option("trade_activity, non_trade_activity.", metavar="NAME")] = None,
+    date: Annotated[str | None, option("Only this day, like 2026-01-31.", metavar="DATE")] = None,
+    after: Annotated[str | None, option("After this date or time.", metavar="TIME")] = None,
+    until: Annotated[str | None, option("Before this date or time.", metavar="TIME")] = None,
     direction: Annotated[str, typer.Option(metavar="desc|asc", help="Newest or oldest first.")] = "desc",
     limit: Annotated[str, typer.Option(metavar="N|all", help="How many.")] = "100",
 ) -> None:
@@ -186,23 +171,15 @@ def activities(
 
 def portfolio(
     run: Run,
-    period: Annotated[str | None, typer.Option(metavar="1D|1W|1M|1A", help="How far back.", show_default=False)] = None,
-    timeframe: Annotated[
-        str | None, typer.Option(metavar="1Min|5Min|15Min|1H|1D", help="Step.", show_default=False)
-    ] = None,
-    start: Annotated[
-        str | None, typer.Option(metavar="TIME", help="From this date or time.", show_default=False)
-    ] = None,
-    end: Annotated[str | None, typer.Option(metavar="TIME", help="To this date or time.", show_default=False)] = None,
+    period: Annotated[str | None, option("How far back.", metavar="1D|1W|1M|1A")] = None,
+    timeframe: Annotated[str | None, option("Step.", metavar="1Min|5Min|15Min|1H|1D")] = None,
+    start: Annotated[str | None, option("From this date or time.", metavar="TIME")] = None,
+    end: Annotated[str | None, option("To this date or time.", metavar="TIME")] = None,
     intraday_reporting: Annotated[
-        str | None, typer.Option(metavar="HOURS", help="market_hours, extended_hours, continuous.", show_default=False)
+        str | None, option("market_hours, extended_hours, continuous.", metavar="HOURS")
     ] = None,
-    pnl_reset: Annotated[
-        str | None, typer.Option(metavar="RULE", help="per_day, no_reset.", show_default=False)
-    ] = None,
-    cashflow_types: Annotated[
-        str | None, typer.Option(metavar="A,B", help="ALL, NONE, or activity types.", show_default=False)
-    ] = None,
+    pnl_reset: Annotated[str | None, option("per_day, no_reset.", metavar="RULE")] = None,
+    cashflow_types: Annotated[str | None, option("ALL, NONE, or activity types.", metavar="A,B")] = None,
 ) -> None:
     """Draw the equity curve and show its numbers."""
     call = rest.portfolio_history(

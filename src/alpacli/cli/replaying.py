@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from alpacli.cli.failures import say
-from alpacli.cli.options import read_speed
+from alpacli.cli.options import option, read_speed
 from alpacli.cli.output import View
 from alpacli.cli.run import Run
 from alpacli.domain.values import Amount, Model
@@ -49,26 +49,18 @@ def replay(
         typer.Option(metavar="N|max", help="How many times as fast as real time; max: as fast as its clients follow."),
     ] = "max",
     clock: Annotated[  # noqa: FBT002 # a flag
-        bool, typer.Option("--clock", help="Time stands still until POST /sim/clock moves it.", show_default=False)
+        bool, option("Time stands still until POST /sim/clock moves it.", "--clock")
     ] = False,
     exit_at_end: Annotated[  # noqa: FBT002 # a flag
-        bool, typer.Option("--exit-at-end", help="End when the data does.", show_default=False)
+        bool, option("End when the data does.", "--exit-at-end")
     ] = False,
-    symbol: Annotated[
-        str | None, typer.Option(metavar="SYMBOL", help="The symbol of files that name none.", show_default=False)
-    ] = None,
-    timeframe: Annotated[
-        str | None, typer.Option(metavar="1Min", help="How long a bar is, where it cannot be seen.", show_default=False)
-    ] = None,
+    symbol: Annotated[str | None, option("The symbol of files that name none.", metavar="SYMBOL")] = None,
+    timeframe: Annotated[str | None, option("How long a bar is, where it cannot be seen.", metavar="1Min")] = None,
     tz: Annotated[str, typer.Option(metavar="ZONE", help="The zone of times that name none.")] = "ET",
-    since: Annotated[
-        str | None,
-        typer.Option("--from", metavar="TIME", help="Begin here; what is earlier is history.", show_default=False),
-    ] = None,
-    until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="End here.", show_default=False)] = None,
+    since: Annotated[str | None, option("Begin here; what is earlier is history.", "--from", metavar="TIME")] = None,
+    until: Annotated[str | None, option("End here.", "--until", metavar="TIME")] = None,
     hours: Annotated[
-        Literal["always", "xnys"] | None,
-        typer.Option(metavar="always|xnys", help="When the market is open.", show_default=False),
+        Literal["always", "xnys"] | None, option("When the market is open.", metavar="always|xnys")
     ] = None,
     cash: Annotated[str, typer.Option(metavar="USD", help="What accounts begin with.")] = "100000",
     seed: Annotated[int, typer.Option(metavar="N", help="Chance: delays, and which fills come in parts.")] = 1,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from alpacli.cli.failures import say
+from alpacli.cli.options import option
 from alpacli.cli.output import View
 from alpacli.cli.run import Run
 from alpacli.domain.values import Amount, Model
@@ -95,14 +96,11 @@ def status(run: Run) -> None:
 
 def reset(
     run: Run,
-    seed: Annotated[int | None, typer.Option(metavar="N", help="Another market.", show_default=False)] = None,
+    seed: Annotated[int | None, option("Another market.", metavar="N")] = None,
     hours: Annotated[
-        Literal["always", "xnys"] | None,
-        typer.Option(metavar="always|xnys", help="When the market is open.", show_default=False),
+        Literal["always", "xnys"] | None, option("When the market is open.", metavar="always|xnys")
     ] = None,
-    cash: Annotated[
-        str | None, typer.Option(metavar="USD", help="What accounts begin with.", show_default=False)
-    ] = None,
+    cash: Annotated[str | None, option("What accounts begin with.", metavar="USD")] = None,
     rate_limit: Annotated[
         int | None, typer.Option(metavar="N", help="Requests per minute; 0 is no limit.", min=0, show_default=False)
     ] = None,
@@ -152,15 +150,14 @@ def serve(
     ] = 0,
     fault: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="KIND[,NAME=VALUE…]",
-            help="Let streams fail, like drop,after=5: reject, refuse, slow, drop, mute, delay, duplicate, reorder, garbage "
+        option(
+            "Let streams fail, like drop,after=5: reject, refuse, slow, drop, mute, delay, duplicate, reorder, garbage "
             "or future.",
-            show_default=False,
+            metavar="KIND[,NAME=VALUE…]",
         ),
     ] = None,
     clock: Annotated[  # noqa: FBT002 # a flag
-        bool, typer.Option("--clock", help="Time stands still until POST /sim/clock moves it.", show_default=False)
+        bool, option("Time stands still until POST /sim/clock moves it.", "--clock")
     ] = False,
 ) -> None:
     """Serve the offline exchange over HTTP and WebSocket, until Ctrl-C.

@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from alpacli.cli.options import read_speed
+from alpacli.cli.options import option, read_speed
 from alpacli.cli.run import Run
 from alpacli.errors import UsageError
 
@@ -19,10 +19,6 @@ _HOW: Final = "The connection"
 _WHERE: Final = "Where it goes"
 
 
-def _option(name: str, text: str, panel: str, metavar: str | None = None) -> Any:
-    return typer.Option(name, metavar=metavar, help=text, rich_help_panel=panel, show_default=False)
-
-
 _CHANNELS: Final = (
     *("trades", "quotes", "bars", "updatedBars", "dailyBars", "statuses", "lulds", "imbalances", "orderbooks", "news"),
 )
@@ -32,54 +28,75 @@ def stream(
     run: Run,
     symbols: Annotated[list[str] | None, typer.Argument(metavar="SYMBOL", show_default=False)] = None,
     *,
-    trades: Annotated[bool, _option("--trades", "Trades, with their corrections and cancels.", _WHAT)] = False,
-    quotes: Annotated[bool, _option("--quotes", "Best bid and ask.", _WHAT)] = False,
-    bars: Annotated[bool, _option("--bars", "Minute bars.", _WHAT)] = False,
+    trades: Annotated[bool, option("Trades, with their corrections and cancels.", "--trades", panel=_WHAT)] = False,
+    quotes: Annotated[bool, option("Best bid and ask.", "--quotes", panel=_WHAT)] = False,
+    bars: Annotated[bool, option("Minute bars.", "--bars", panel=_WHAT)] = False,
     updated_bars: Annotated[
-        bool, _option("--updated-bars", "Minute bars again, when trades came late.", _WHAT)
+        bool, option("Minute bars again, when trades came late.", "--updated-bars", panel=_WHAT)
     ] = False,
-    daily_bars: Annotated[bool, _option("--daily-bars", "The day so far, every minute.", _WHAT)] = False,
-    statuses: Annotated[bool, _option("--statuses", "Halts and resumptions.", _WHAT)] = False,
-    lulds: Annotated[bool, _option("--lulds", "Limit-up limit-down bands.", _WHAT)] = False,
-    imbalances: Annotated[bool, _option("--imbalances", "Order imbalances.", _WHAT)] = False,
-    orderbooks: Annotated[bool, _option("--orderbooks", "Order books of coins.", _WHAT)] = False,
-    news: Annotated[bool, _option("--news", "News about the symbols, or all news.", _WHAT)] = False,
-    updates: Annotated[bool, _option("--updates", "What happens to your own orders.", _WHAT)] = False,
-    all_symbols: Annotated[bool, _option("--all-symbols", "Every symbol of the feed.", _WHAT)] = False,
+    daily_bars: Annotated[bool, option("The day so far, every minute.", "--daily-bars", panel=_WHAT)] = False,
+    statuses: Annotated[bool, option("Halts and resumptions.", "--statuses", panel=_WHAT)] = False,
+    lulds: Annotated[bool, option("Limit-up limit-down bands.", "--lulds", panel=_WHAT)] = False,
+    imbalances: Annotated[bool, option("Order imbalances.", "--imbalances", panel=_WHAT)] = False,
+    orderbooks: Annotated[bool, option("Order books of coins.", "--orderbooks", panel=_WHAT)] = False,
+    news: Annotated[bool, option("News about the symbols, or all news.", "--news", panel=_WHAT)] = False,
+    updates: Annotated[bool, option("What happens to your own orders.", "--updates", panel=_WHAT)] = False,
+    all_symbols: Annotated[bool, option("Every symbol of the feed.", "--all-symbols", panel=_WHAT)] = False,
     feed: Annotated[
         str | None,
-        _option("--feed", "iex (default), sip, delayed_sip, test, crypto, options, opra, news …", _WHAT, "FEED"),
+        option(
+            "iex (default), sip, delayed_sip, test, crypto, options, opra, news …",
+            "--feed",
+            metavar="FEED",
+            panel=_WHAT,
+        ),
     ] = None,
-    count: Annotated[int | None, _option("--count", "End after N messages.", _WHERE, "N")] = None,
+    count: Annotated[int | None, option("End after N messages.", "--count", metavar="N", panel=_WHERE)] = None,
     duration: Annotated[
-        float | None, _option("--duration", "End this long after the confirmed subscription.", _WHERE, "SECONDS")
+        float | None,
+        option("End this long after the confirmed subscription.", "--duration", metavar="SECONDS", panel=_WHERE),
     ] = None,
     execute: Annotated[
         str | None,
-        _option("--exec", "With --updates: run this for each, the JSON on its standard input.", _WHERE, "COMMAND"),
+        option(
+            "With --updates: run this for each, the JSON on its standard input.",
+            "--exec",
+            metavar="COMMAND",
+            panel=_WHERE,
+        ),
     ] = None,
-    record: Annotated[str | None, _option("--record", "Append everything to this file too.", _WHERE, "FILE")] = None,
+    record: Annotated[
+        str | None, option("Append everything to this file too.", "--record", metavar="FILE", panel=_WHERE)
+    ] = None,
     replay: Annotated[
-        str | None, _option("--replay", "Play a recording instead of connecting.", _WHERE, "FILE")
+        str | None, option("Play a recording instead of connecting.", "--replay", metavar="FILE", panel=_WHERE)
     ] = None,
-    speed: Annotated[str | None, _option("--speed", "Play N times as fast as it came.", _WHERE, "N|max")] = None,
+    speed: Annotated[
+        str | None, option("Play N times as fast as it came.", "--speed", metavar="N|max", panel=_WHERE)
+    ] = None,
     buffer: Annotated[
         int,
-        _option(
-            "--buffer", "Let N messages wait for a slow reader (200000); then only the latest quotes.", _WHERE, "N"
+        option(
+            "Let N messages wait for a slow reader (200000); then only the latest quotes.",
+            "--buffer",
+            metavar="N",
+            panel=_WHERE,
         ),
     ] = 200_000,
     no_conflate: Annotated[
-        bool, _option("--no-conflate", "End with an error instead of leaving out quotes.", _WHERE)
+        bool, option("End with an error instead of leaving out quotes.", "--no-conflate", panel=_WHERE)
     ] = False,
     reconnect: Annotated[
-        str | None, _option("--reconnect", "Try N times in a row to reconnect (5).", _HOW, "N|forever")
+        str | None, option("Try N times in a row to reconnect (5).", "--reconnect", metavar="N|forever", panel=_HOW)
     ] = None,
     stale_after: Annotated[
-        float, _option("--stale-after", "Replace a connection that is silent for so long (30).", _HOW, "SECONDS")
+        float,
+        option("Replace a connection that is silent for so long (30).", "--stale-after", metavar="SECONDS", panel=_HOW),
     ] = 30.0,
-    backfill: Annotated[bool, _option("--backfill", "Fetch the trades and bars of a gap over REST.", _HOW)] = False,
-    no_hub: Annotated[bool, _option("--no-hub", "Share no connection with other streams.", _HOW)] = False,
+    backfill: Annotated[
+        bool, option("Fetch the trades and bars of a gap over REST.", "--backfill", panel=_HOW)
+    ] = False,
+    no_hub: Annotated[bool, option("Share no connection with other streams.", "--no-hub", panel=_HOW)] = False,
 ) -> None:
     """Watch trades and quotes as they happen.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from alpacli.broker.outcomes import Closing, Preview
+from alpacli.cli.options import option
 from alpacli.cli.output import View
 from alpacli.cli.run import Run
 from alpacli.domain.orders import Order
@@ -27,25 +28,29 @@ _ORDER = View(Order, "order")
 _SENT = "interrupted while an order was on its way; `alpacli orders --unresolved` tells what became of it"
 
 
-def _option(name: str, help_text: str, metavar: str = "PRICE") -> Any:
-    return typer.Option(name, metavar=metavar, help=help_text, show_default=False)
-
-
 Symbol = Annotated[str, typer.Argument(metavar="SYMBOL", help="AAPL, BTC/USD, or an option contract.")]
 Qty = Annotated[str | None, typer.Argument(metavar="QTY", help="Shares, coins or contracts.", show_default=False)]
-Limit = Annotated[str | None, _option("--limit", "Buy or sell at this price or better.")]
-Stop = Annotated[str | None, _option("--stop", "Wait until the market reaches this price.")]
-TrailPercent = Annotated[str | None, _option("--trail-percent", "Follow the market at this distance, in percent.", "N")]
-TrailPrice = Annotated[str | None, _option("--trail-price", "Follow the market at this distance, in USD.", "USD")]
-TakeProfit = Annotated[str | None, _option("--take-profit", "Then close at this price or better.")]
-StopLoss = Annotated[str | None, _option("--stop-loss", "Then close when the market reaches this price.")]
-StopLossLimit = Annotated[str | None, _option("--stop-loss-limit", "Close at no worse than this price.")]
-Notional = Annotated[str | None, _option("--notional", "An amount of money instead of a quantity.", "USD")]
-Tif = Annotated[str | None, _option("--tif", "How long it holds: day, gtc, opg, cls, ioc, fok.", "TIF")]
-ClientOrderId = Annotated[str | None, _option("--client-order-id", "Your own ID for it; one is made otherwise.", "ID")]
-ExtendedHours = Annotated[
-    bool, typer.Option("--extended-hours", help="Also before 9:30 and after 16:00.", show_default=False)
+Limit = Annotated[str | None, option("Buy or sell at this price or better.", "--limit", metavar="PRICE")]
+Stop = Annotated[str | None, option("Wait until the market reaches this price.", "--stop", metavar="PRICE")]
+TrailPercent = Annotated[
+    str | None, option("Follow the market at this distance, in percent.", "--trail-percent", metavar="N")
 ]
+TrailPrice = Annotated[
+    str | None, option("Follow the market at this distance, in USD.", "--trail-price", metavar="USD")
+]
+TakeProfit = Annotated[str | None, option("Then close at this price or better.", "--take-profit", metavar="PRICE")]
+StopLoss = Annotated[
+    str | None, option("Then close when the market reaches this price.", "--stop-loss", metavar="PRICE")
+]
+StopLossLimit = Annotated[
+    str | None, option("Close at no worse than this price.", "--stop-loss-limit", metavar="PRICE")
+]
+Notional = Annotated[str | None, option("An amount of money instead of a quantity.", "--notional", metavar="USD")]
+Tif = Annotated[str | None, option("How long it holds: day, gtc, opg, cls, ioc, fok.", "--tif", metavar="TIF")]
+ClientOrderId = Annotated[
+    str | None, option("Your own ID for it; one is made otherwise.", "--client-order-id", metavar="ID")
+]
+ExtendedHours = Annotated[bool, option("Also before 9:30 and after 16:00.", "--extended-hours")]
 
 
 def _side(side: str, help_: str) -> Callable[..., None]:
@@ -102,34 +107,37 @@ def _ticket(side: str, given: dict[str, Any]) -> OrderTicket:
 
 def submit(
     run: Run,
-    symbol: Annotated[str | None, _option("--symbol", "What to trade.", "SYMBOL")] = None,
-    side: Annotated[str | None, _option("--side", "buy or sell.", "SIDE")] = None,
-    qty: Annotated[str | None, _option("--qty", "Shares, coins or contracts.", "N")] = None,
+    symbol: Annotated[str | None, option("What to trade.", "--symbol", metavar="SYMBOL")] = None,
+    side: Annotated[str | None, option("buy or sell.", "--side", metavar="SIDE")] = None,
+    qty: Annotated[str | None, option("Shares, coins or contracts.", "--qty", metavar="N")] = None,
     notional: Notional = None,
-    type_: Annotated[str | None, _option("--type", "market, limit, stop, stop_limit, trailing_stop.", "TYPE")] = None,
-    tif: Annotated[str | None, _option("--tif", "day, gtc, opg, cls, ioc, fok.", "TIF")] = None,
-    limit_price: Annotated[str | None, _option("--limit-price", "In USD.")] = None,
-    stop_price: Annotated[str | None, _option("--stop-price", "In USD.")] = None,
+    type_: Annotated[
+        str | None, option("market, limit, stop, stop_limit, trailing_stop.", "--type", metavar="TYPE")
+    ] = None,
+    tif: Annotated[str | None, option("day, gtc, opg, cls, ioc, fok.", "--tif", metavar="TIF")] = None,
+    limit_price: Annotated[str | None, option("In USD.", "--limit-price", metavar="PRICE")] = None,
+    stop_price: Annotated[str | None, option("In USD.", "--stop-price", metavar="PRICE")] = None,
     trail_price: TrailPrice = None,
     trail_percent: TrailPercent = None,
-    order_class: Annotated[str | None, _option("--order-class", "simple, bracket, oco, oto, mleg.", "CLASS")] = None,
+    order_class: Annotated[
+        str | None, option("simple, bracket, oco, oto, mleg.", "--order-class", metavar="CLASS")
+    ] = None,
     take_profit: TakeProfit = None,
     stop_loss: StopLoss = None,
     stop_loss_limit: StopLossLimit = None,
     extended_hours: ExtendedHours = False,  # noqa: FBT002 # a flag
     position_intent: Annotated[
-        str | None, _option("--position-intent", "buy_to_open, sell_to_close, …", "INTENT")
+        str | None, option("buy_to_open, sell_to_close, …", "--position-intent", metavar="INTENT")
     ] = None,
     leg: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--leg", metavar="SYMBOL:RATIO:INTENT", help="A leg of an option order; repeat it.", show_default=False
-        ),
+        list[str] | None, option("A leg of an option order; repeat it.", "--leg", metavar="SYMBOL:RATIO:INTENT")
     ] = None,
-    advanced_instructions: Annotated[str | None, _option("--advanced-instructions", "A JSON object.", "JSON")] = None,
+    advanced_instructions: Annotated[
+        str | None, option("A JSON object.", "--advanced-instructions", metavar="JSON")
+    ] = None,
     client_order_id: ClientOrderId = None,
     source: Annotated[
-        str | None, _option("--from", "Many orders: a JSON or CSV file, or - for standard input.", "FILE")
+        str | None, option("Many orders: a JSON or CSV file, or - for standard input.", "--from", metavar="FILE")
     ] = None,
 ) -> None:
     """Place an order with any field of Alpaca's, or many from a file."""
@@ -179,10 +187,12 @@ def _enter(run: Run, ticket: OrderTicket) -> None:
 def replace(
     run: Run,
     order_id: Annotated[str, typer.Argument(metavar="ID", help="Alpaca's ID, or your client order ID.")],
-    qty: Annotated[str | None, _option("--qty", "The new quantity, filled shares included.", "N")] = None,
-    limit: Annotated[str | None, _option("--limit", "The new limit price.")] = None,
-    stop: Annotated[str | None, _option("--stop", "The new stop price.")] = None,
-    trail: Annotated[str | None, _option("--trail", "The new distance, in USD or percent as before.", "N")] = None,
+    qty: Annotated[str | None, option("The new quantity, filled shares included.", "--qty", metavar="N")] = None,
+    limit: Annotated[str | None, option("The new limit price.", "--limit", metavar="PRICE")] = None,
+    stop: Annotated[str | None, option("The new stop price.", "--stop", metavar="PRICE")] = None,
+    trail: Annotated[
+        str | None, option("The new distance, in USD or percent as before.", "--trail", metavar="N")
+    ] = None,
     tif: Tif = None,
     client_order_id: ClientOrderId = None,
 ) -> None:
@@ -211,7 +221,7 @@ def cancel(
         list[str] | None,
         typer.Argument(metavar="ID", help="Alpaca's IDs, or your client order IDs.", show_default=False),
     ] = None,
-    all_: Annotated[bool, typer.Option("--all", help="Every open order.", show_default=False)] = False,  # noqa: FBT002 # a flag
+    all_: Annotated[bool, option("Every open order.", "--all")] = False,  # noqa: FBT002 # a flag
 ) -> None:
     """Cancel orders, or all of them."""
     view = run.promised(View(list[Cancellation], _cancellations))
@@ -267,11 +277,11 @@ def close(
     symbol: Annotated[
         str | None, typer.Argument(metavar="SYMBOL", help="Of which position.", show_default=False)
     ] = None,
-    qty: Annotated[str | None, _option("--qty", "Close this much of it.", "N")] = None,
-    percent: Annotated[str | None, _option("--percent", "Close this share of it.", "N")] = None,
-    all_: Annotated[bool, typer.Option("--all", help="Every position.", show_default=False)] = False,  # noqa: FBT002 # a flag
+    qty: Annotated[str | None, option("Close this much of it.", "--qty", metavar="N")] = None,
+    percent: Annotated[str | None, option("Close this share of it.", "--percent", metavar="N")] = None,
+    all_: Annotated[bool, option("Every position.", "--all")] = False,  # noqa: FBT002 # a flag
     cancel_orders: Annotated[  # noqa: FBT002 # a flag
-        bool, typer.Option("--cancel-orders", help="With --all: cancel open orders first.", show_default=False)
+        bool, option("With --all: cancel open orders first.", "--cancel-orders")
     ] = False,
 ) -> None:
     """Close a position with a market order, or a part of it, or all positions."""
