@@ -19,13 +19,13 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache
-from types import TracebackType
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
 from alpacli.domain.ticks import instant_text
 from alpacli.wire.commands import encode_messages
+from benchmarks.measure import Ended
 
 Encoding = Literal["json", "msgpack"]
 BEAT, MARK = "BEAT", "AAA"
@@ -302,23 +302,14 @@ class Sent(NamedTuple):
     late_s: float
 
 
-class Feed:
+class Feed(Ended):
     """The server, as the benchmark that started it sees it. ``beats_at_once`` sends a quote to whoever has subscribed."""
 
     def __init__(self, *, beats_at_once: bool = False) -> None:
         arguments = [sys.executable, "-m", "benchmarks.feed", *(["--beat"] if beats_at_once else [])]
-        self._process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        assert self._process.stdout is not None
-        self.url = f"ws://127.0.0.1:{int(self._process.stdout.readline())}"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._process.kill()
-        self._process.communicate()
+        self.process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self.process.stdout is not None
+        self.url = f"ws://127.0.0.1:{int(self.process.stdout.readline())}"
 
     def count(self) -> dict[str, int]:
         """Return how many connections there have been (``accepted``), are, and are subscribed (``ready``)."""
@@ -342,13 +333,13 @@ class Feed:
         return self._hear()
 
     def _tell(self, do: str, **how: float) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"do": do, **how}).encode() + b"\n")
-        self._process.stdin.flush()
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps({"do": do, **how}).encode() + b"\n")
+        self.process.stdin.flush()
 
     def _hear(self) -> Any:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
         if not line:
             raise RuntimeError("the feed ended")
         return json.loads(line)

@@ -16,11 +16,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import urlsplit
 
 from benchmarks.feed import names
+from benchmarks.measure import Ended
 
 _PATH = "/api/v1/broker/stream?batch=true"
 _TIMED = 5
@@ -158,7 +158,7 @@ def main() -> None:
                 print(json.dumps(told), flush=True)
 
 
-class Listeners:
+class Listeners(Ended):
     """The process, as the benchmark that started it sees it."""
 
     def __init__(
@@ -182,15 +182,6 @@ class Listeners:
         assert self.process.stdout is not None
         if self.process.stdout.readline() != b"ready\n":
             raise RuntimeError("the clients did not get ready")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.process.kill()
-        self.process.communicate()
 
     def report(self) -> dict[str, Any]:
         """Return what came since the last report: counts by client, and how old messages were when they came."""

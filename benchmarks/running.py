@@ -15,17 +15,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
 
 from tests.support.origin import Origin, Reply
 
 from benchmarks.feed import BEAT, MARK, Feed
-from benchmarks.measure import alpacli, environment
+from benchmarks.measure import Ended, alpacli, environment
 
 _PIPE_BYTES = 1 << 20
 
 
-class Reader:
+class Reader(Ended):
     """One process and what it writes: to a pipe, or with ``rows`` to a terminal of so many, 200 columns wide."""
 
     def __init__(self, arguments: Sequence[str], env: dict[str, str], *, rows: int | None = None) -> None:
@@ -46,14 +45,10 @@ class Reader:
         self.process = subprocess.Popen(arguments, env=env, stdin=stdin, stdout=inside, stderr=self._err)
         os.close(inside)
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.process.kill()
-        self.process.wait()
+        super().__exit__(kind, error, traceback)
         os.close(self.out)
         self._err.close()
 

@@ -11,14 +11,11 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from tests.support import parts
 from tests.support.alpacli import PROGRAM, Alpacli
 from tests.support.faulty_broker import DEAF, FAULTS, FaultyBroker
 
 from alpacli.broker.client import AlpacaClient
-from alpacli.broker.desk import Desk
-from alpacli.broker.flow import Pipeline
-from alpacli.broker.outcomes import Who
-from alpacli.broker.risk import RiskRules
 from alpacli.domain.tickets import OrderTicket
 from alpacli.errors import FateUnknown, ServerError, Unavailable
 from alpacli.ports import BudgetRules, SystemClock, SystemRandomness
@@ -45,27 +42,14 @@ class Hasty(SystemClock):
 
 def client(folder: Path, url: str, later_s: float = 0.0) -> AlpacaClient:
     clock, rng = Hasty(later_s), SystemRandomness()
-    pipeline = Pipeline(
+    pipeline = parts.pipeline(
         SqliteStore(":memory:", clock),
         clock,
         rng,
         rules=BudgetRules("alpaca:{test}", limit=10**6, breaker_failures=10**6),
-        cache_ttl_s={},
-        max_wait_s=10,
-        patience_s=15,
-        label="test",
     )
     journal = Journal(str(folder / "orders.jsonl"))
-    desk = Desk(
-        pipeline,
-        clock,
-        rng,
-        journal=journal,
-        rules=RiskRules,
-        halted=lambda: None,
-        who=Who("me", "here", 1, "test"),
-        warn=print,
-    )
+    desk = parts.desk(pipeline, clock, journal, rng)
     transport = AlpacaTransport(KeyPair("PKTEST", Secret("secret"), "test"), url, url)
     return AlpacaClient(pipeline, transport, clock=clock, read_timeout_s=0.4, open_desk=lambda: desk)
 

@@ -3,6 +3,7 @@ its own, so their hubs are as separate as those of two machines."""
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,15 @@ pytestmark = pytest.mark.slow
 def redis(tmp_path: Path) -> Iterator[valkey.Server]:
     with valkey.server(tmp_path) as server:
         yield server
+
+
+@contextmanager
+def machines(feed: Feed, tmp_path: Path, redis_url: str) -> Iterator[tuple[Gateway, Gateway]]:
+    with (
+        Gateway(feed.url, tmp_path / "a", REDIS_URL=redis_url) as one,
+        Gateway(feed.url, tmp_path / "b", REDIS_URL=redis_url) as two,
+    ):
+        yield one, two
 
 
 async def _until_trade(client: RelayClient, after: int = 0) -> int:
@@ -40,11 +50,7 @@ def test_two_machines_share_one_connection_and_each_hears_its_own(tmp_path: Path
                 heard = [await second.hear_of("trade") for _ in range(20)]
                 return await _numbers(first, 20), heard, await second.hear_of("trade")
 
-    with (
-        Feed() as feed,
-        Gateway(feed.url, tmp_path / "a", REDIS_URL=redis.url) as one,
-        Gateway(feed.url, tmp_path / "b", REDIS_URL=redis.url) as two,
-    ):
+    with Feed() as feed, machines(feed, tmp_path, redis.url) as (one, two):
         numbers, heard, _ = asyncio.run(listen(one, two))
         assert feed.most_open == 1
     assert numbers == list(range(numbers[0], numbers[0] + 20))
@@ -69,11 +75,7 @@ def test_when_the_machine_that_holds_the_connection_dies_another_takes_over_and_
                 assert gap["from"] < gap["until"]
                 assert again["id"] > heard[-1]
 
-    with (
-        Feed() as feed,
-        Gateway(feed.url, tmp_path / "a", REDIS_URL=redis.url) as one,
-        Gateway(feed.url, tmp_path / "b", REDIS_URL=redis.url) as two,
-    ):
+    with Feed() as feed, machines(feed, tmp_path, redis.url) as (one, two):
         asyncio.run(survive(one, two))
         assert feed.most_open == 1
         assert set(feed.asked[-1]["trades"]) >= {"AAPL", "MSFT"}
@@ -103,11 +105,7 @@ def test_a_machine_that_stood_still_is_waited_for_and_lets_go_of_the_connection_
                 assert await _numbers(first, 3) == [again + 1, again + 2, again + 3]  # through Redis now
                 assert feed.open_now == 1
 
-    with (
-        Feed(one_at_a_time) as feed,
-        Gateway(feed.url, tmp_path / "a", REDIS_URL=redis.url) as one,
-        Gateway(feed.url, tmp_path / "b", REDIS_URL=redis.url) as two,
-    ):
+    with Feed(one_at_a_time) as feed, machines(feed, tmp_path, redis.url) as (one, two):
         asyncio.run(endure(feed, one, two))
         assert feed.turned_away
 
@@ -172,11 +170,7 @@ def test_without_redis_the_holder_goes_on_the_others_say_so_and_all_recover_by_t
         follower = waits[lost]
         return (first if follower is second else second), follower
 
-    with (
-        Feed() as feed,
-        Gateway(feed.url, tmp_path / "a", REDIS_URL=redis.url) as one,
-        Gateway(feed.url, tmp_path / "b", REDIS_URL=redis.url) as two,
-    ):
+    with Feed() as feed, machines(feed, tmp_path, redis.url) as (one, two):
         asyncio.run(endure(one, two))
         assert feed.most_open == 1
         assert feed.connections == 1
@@ -199,10 +193,6 @@ def test_a_replica_that_was_promoted_goes_on_where_the_master_was(tmp_path: Path
 
     with valkey.sentinel_group(tmp_path) as (master, _, sentinel):
         url = f"redis+sentinel://127.0.0.1:{sentinel.port}/paper"
-        with (
-            Feed() as feed,
-            Gateway(feed.url, tmp_path / "a", REDIS_URL=url) as one,
-            Gateway(feed.url, tmp_path / "b", REDIS_URL=url) as two,
-        ):
+        with Feed() as feed, machines(feed, tmp_path, url) as (one, two):
             asyncio.run(endure(one, two, master))
             assert (feed.most_open, feed.connections) == (1, 1)

@@ -72,31 +72,27 @@ async def gone_after_login(conversation: Conversation) -> None:
     conversation.go()
 
 
-async def gone_when_authenticated(conversation: Conversation) -> None:
+async def admitted(conversation: Conversation) -> None:
     if conversation.updates:
         await conversation.hear()
         await conversation.tell(**AUTHORIZED)
     else:
         await conversation.greet()
+
+
+async def gone_when_authenticated(conversation: Conversation) -> None:
+    await admitted(conversation)
     await conversation.socket.close(1001, "going away")
 
 
 async def gone_before_the_confirmation(conversation: Conversation) -> None:
-    if conversation.updates:
-        await conversation.hear()
-        await conversation.tell(**AUTHORIZED)
-    else:
-        await conversation.greet()
+    await admitted(conversation)
     await conversation.hear()
     conversation.go()
 
 
 async def gone_within_the_confirmation(conversation: Conversation) -> None:
-    if conversation.updates:
-        await conversation.hear()
-        await conversation.tell(**AUTHORIZED)
-    else:
-        await conversation.greet()
+    await admitted(conversation)
     await conversation.hear()
     conversation.go(b'[{"T":"subscription","tra')
 

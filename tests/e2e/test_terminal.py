@@ -12,6 +12,7 @@ import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.alpacli import DEADLINE_S, Alpacli
@@ -147,11 +148,12 @@ def test_an_empty_account_is_said_in_words(tmp_path: Path) -> None:
     assert "No orders." in on_terminal(user, "orders", "--sim").text
 
 
-def test_foreign_text_is_no_markup_and_no_escape(tmp_path: Path) -> None:
+def watchlists_named(name: str, tmp_path: Path, *args: str, **options: Any) -> Seen:
+    """Return what is seen on a terminal where the account's watchlist has that name."""
     watchlist = {
         "id": "578560cf-caec-4ac6-b066-b5256debf7e7",
         "account_id": "6ac25373-36b9-4709-938c-22b19b17c3c0",
-        "name": "[red]x[/] \x1b]0;evil\x07",
+        "name": name,
         "created_at": "2026-01-05T14:01:02Z",
         "updated_at": "2026-01-05T14:01:02Z",
     }
@@ -160,26 +162,18 @@ def test_foreign_text_is_no_markup_and_no_escape(tmp_path: Path) -> None:
         env: dict[str, str | None] = {
             "ALPACA_BASE_URL": origin.url, "ALPACA_API_KEY": "PKTEST", "ALPACA_SECRET_KEY": "verysecretvalue"
         }  # fmt: skip
-        seen = on_terminal(Alpacli(tmp_path), "watchlist", "list", columns=120, env=env)
+        return on_terminal(Alpacli(tmp_path), *args, env=env, **options)
+
+
+def test_foreign_text_is_no_markup_and_no_escape(tmp_path: Path) -> None:
+    seen = watchlists_named("[red]x[/] \x1b]0;evil\x07", tmp_path, "watchlist", "list", columns=120)
     assert "[red]x[/]" in seen.text
     assert "\x1b]0" not in seen.raw
 
 
 @pytest.mark.parametrize("options", [["--json"], ["--csv"], ["--jq", ".[].name"]], ids=" ".join)
 def test_no_foreign_escape_reaches_a_terminal_in_any_format(tmp_path: Path, options: list[str]) -> None:
-    watchlist = {
-        "id": "578560cf-caec-4ac6-b066-b5256debf7e7",
-        "account_id": "6ac25373-36b9-4709-938c-22b19b17c3c0",
-        "name": "x\x1b]0;evil\x07\x9b31my",
-        "created_at": "2026-01-05T14:01:02Z",
-        "updated_at": "2026-01-05T14:01:02Z",
-    }
-    with Origin() as origin:
-        origin.reply("/v2/watchlists", Reply(body=[watchlist]))
-        env: dict[str, str | None] = {
-            "ALPACA_BASE_URL": origin.url, "ALPACA_API_KEY": "PKTEST", "ALPACA_SECRET_KEY": "verysecretvalue"
-        }  # fmt: skip
-        seen = on_terminal(Alpacli(tmp_path), "watchlist", "list", *options, env=env)
+    seen = watchlists_named("x\x1b]0;evil\x07\x9b31my", tmp_path, "watchlist", "list", *options)
     assert "evil" in seen.raw
     assert not re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]", seen.raw)
 

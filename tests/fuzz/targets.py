@@ -439,42 +439,13 @@ ASKED: Final = {
     "DELETE": ("/v2/orders", "/v2/orders/1", "/v2/positions", "/v2/positions/AAPL", "/v2/watchlists/1"),
 }
 QUERY_NAMES: Final = (
-    *(
-        "status",
-        "limit",
-        "after",
-        "until",
-        "direction",
-        "symbols",
-        "symbol",
-        "side",
-        "nested",
-        "before_order_id",
-        "start",
-    ),
-    *(
-        "end",
-        "timeframe",
-        "period",
-        "page_token",
-        "page_size",
-        "feed",
-        "adjustment",
-        "currency",
-        "sort",
-        "asof",
-        "date",
-    ),
+    *("status", "limit", "after", "until", "direction", "symbols"),
+    *("symbol", "side", "nested", "before_order_id", "start"),
+    *("end", "timeframe", "period", "page_token", "page_size", "feed"),
+    *("adjustment", "currency", "sort", "asof", "date"),
     *("activity_types", "client_order_id", "qty", "percentage", "cancel_orders", "type", "strike_price_gte", "name"),
-    *(
-        "expiration_date",
-        "underlying_symbols",
-        "asset_class",
-        "intraday_reporting",
-        "date_type",
-        "root_symbol",
-        "after_order_id",
-    ),
+    *("expiration_date", "underlying_symbols", "asset_class", "intraday_reporting"),
+    *("date_type", "root_symbol", "after_order_id"),
 )
 ORDER_BODIES: Final[list[Any]] = [
     {"symbol": "AAPL", "qty": "1", "side": "buy", "type": "limit", "limit_price": "1.5", "time_in_force": "day"},
@@ -547,47 +518,19 @@ FAULT: Final = {"kind": "drop", "path": "/v2/iex", "times": 1, "after": 5, "how"
 # ------------------------------------------------------------------------------------------------------- settings
 
 NAMES: Final = (
-    *(
-        "ALPACA_API_KEY",
-        "ALPACA_SECRET_KEY",
-        "APCA_API_KEY_ID",
-        "APCA_API_SECRET_KEY",
-        "ALPACA_BASE_URL",
-        "ALPACA_DATA_URL",
-    ),
-    *(
-        "ALPACA_STREAM_URL",
-        "REDIS_URL",
-        "ALPACLI_PROFILE",
-        "ALPACLI_STATE_DIR",
-        "ALPACLI_CONFIG_DIR",
-        "ALPACLI_RATE_LIMIT",
-    ),
-    *(
-        "ALPACLI_RATE_RESERVE",
-        "ALPACLI_RATE_WINDOW",
-        "ALPACLI_MAX_WAIT",
-        "ALPACLI_BREAKER_OPEN",
-        "ALPACLI_HUB_LINGER",
-        "HOME",
-    ),
+    *("ALPACA_API_KEY", "ALPACA_SECRET_KEY", "APCA_API_KEY_ID"),
+    *("APCA_API_SECRET_KEY", "ALPACA_BASE_URL", "ALPACA_DATA_URL"),
+    *("ALPACA_STREAM_URL", "REDIS_URL", "ALPACLI_PROFILE"),
+    *("ALPACLI_STATE_DIR", "ALPACLI_CONFIG_DIR", "ALPACLI_RATE_LIMIT"),
+    *("ALPACLI_RATE_RESERVE", "ALPACLI_RATE_WINDOW", "ALPACLI_MAX_WAIT"),
+    *("ALPACLI_BREAKER_OPEN", "ALPACLI_HUB_LINGER", "HOME"),
 )
 URLS: Final = (
     *("https://paper-api.alpaca.markets", "https://data.alpaca.markets", "wss://stream.data.alpaca.markets:443"),
-    *(
-        "http://127.0.0.1:8765",
-        "http://[::1]:80",
-        "ws://localhost",
-        "https://u:p@h/v2?x#y",
-        "http://127.1",
-        "http://[::1",
-    ),
-    *(
-        "redis://:pw@localhost:6379/0",
-        "rediss+cluster://a:1,b:2",
-        "redis+sentinel://h1,h2:26379/master/1",
-        "redis://[::1]:1/x",
-    ),
+    *("http://127.0.0.1:8765", "http://[::1]:80", "ws://localhost"),
+    *("https://u:p@h/v2?x#y", "http://127.1", "http://[::1"),
+    *("redis://:pw@localhost:6379/0", "rediss+cluster://a:1,b:2"),
+    *("redis+sentinel://h1,h2:26379/master/1", "redis://[::1]:1/x"),
 )
 DOTENV: Final = (
     "ALPACA_API_KEY=PK123\nexport ALPACA_SECRET_KEY='s'\n# x\nALPACLI_RATE_LIMIT=200\nREDIS_URL=\"redis://h\"\n"

@@ -19,10 +19,9 @@ import bokeh_sampledata
 import numpy as np
 import pandas as pd
 import pytest
-from tests.support.fakes import FixedRandomness
+from tests.support import parts
 
 from alpacli.broker.client import AlpacaClient
-from alpacli.broker.flow import Pipeline
 from alpacli.history import earnings, returns, snapshots
 from alpacli.history.archive import Archive
 from alpacli.history.sync import Sync
@@ -92,15 +91,8 @@ def month(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Month]:
     recording = assemble(read([str(path)]), from_ns=new_york_ns(BEGIN, dt.time(9)))
     clock = ReplayClock(SystemClock(), recording.begin_ns, recording.end_ns)
     exchange = open_exchange(recording, clock)
-    pipeline = Pipeline(
-        SqliteStore(":memory:", clock),
-        clock,
-        FixedRandomness(),
-        rules=BudgetRules("alpaca:{real}", limit=1_000_000, reserve=0),
-        cache_ttl_s={},
-        max_wait_s=10,
-        patience_s=15,
-        label="test",
+    pipeline = parts.pipeline(
+        SqliteStore(":memory:", clock), clock, rules=BudgetRules("alpaca:{real}", limit=1_000_000, reserve=0)
     )
     line = Line(exchange)
     client = AlpacaClient(pipeline, line, clock=clock)

@@ -4,8 +4,6 @@ import gc
 import gzip
 import json
 import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -375,16 +373,6 @@ def test_trading_and_data_go_to_their_own_hosts(origin: Origin) -> None:
         made.close()
         assert [seen.path for seen in data.requests] == ["/v2/stocks/bars"]
     assert origin.requests == []
-
-
-def test_the_transport_loads_neither_pandas_nor_the_trading_client() -> None:
-    """alpaca.trading and alpaca.data load pandas, which costs half a second and 50 MB."""
-    code = (
-        "import sys, alpacli.wire.alpaca\n"
-        "print([name for name in ('pandas', 'numpy', 'alpaca.trading', 'alpaca.data') if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout.strip() == "[]"
 
 
 def test_order_rejections_carry_the_broker_s_details(origin: Origin, transport: AlpacaTransport) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from tests.support.fakes import ACCOUNT, FixedRandomness, ManualClock, answer
+from tests.support import parts
+from tests.support.fakes import ACCOUNT, ManualClock, answer
 
 from alpacli.broker.client import AlpacaClient
-from alpacli.broker.flow import Pipeline
 from alpacli.domain.values import Timestamp
 from alpacli.ports import BudgetRules, Clock, Request, Response
 from alpacli.store.sqlite import SqliteStore
@@ -160,15 +160,11 @@ def client_of(
 ) -> AlpacaClient:
     """Return a client of that broker, with a budget and a cache of its own."""
     clock = clock or ManualClock()
-    pipeline = Pipeline(
+    pipeline = parts.pipeline(
         SqliteStore(":memory:", clock),
         clock,
-        FixedRandomness(),
         rules=BudgetRules("alpaca:{book}", limit=limit, reserve=0),
-        cache_ttl_s={},
         max_wait_s=max_wait_s,
-        patience_s=15,
-        label="test",
     )
     return AlpacaClient(pipeline, book, clock=clock)
 

@@ -25,8 +25,8 @@ SOURCE = Path(alpacli.__file__).parent
 
 
 def _loaded_by(statement: str) -> set[str]:
-    """Return the top-level packages that a fresh interpreter has loaded after the statement."""
-    code = f"import sys\n{statement}\nprint(' '.join(sorted({{name.partition('.')[0] for name in sys.modules}})))"
+    """Return the modules that a fresh interpreter has loaded after the statement."""
+    code = f"import sys\n{statement}\nprint(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return set(done.stdout.split())
 
@@ -43,8 +43,15 @@ def test_help_loads_neither_the_sdk_nor_pandas_nor_redis() -> None:
     assert not loaded & {"pandas", "numpy", "alpaca", "redis", "websockets", "uvicorn", "plotext"}
 
 
-def test_the_client_and_its_transport_load_without_pandas() -> None:
-    assert not _loaded_by("import alpacli.wire.alpaca, alpacli.broker.client") & {"pandas", "numpy"}
+def test_the_client_and_its_transport_load_neither_pandas_nor_the_trading_client() -> None:
+    """alpaca.trading and alpaca.data load pandas, which costs half a second and 50 MB."""
+    loaded = _loaded_by("import alpacli.wire.alpaca, alpacli.broker.client")
+    assert not loaded & {"pandas", "numpy", "alpaca.trading", "alpaca.data"}
+
+
+def test_the_domain_loads_no_transport_and_no_pandas() -> None:
+    loaded = _loaded_by("import alpacli.domain.account, alpacli.domain.orders")
+    assert not loaded & {"alpaca", "pandas", "requests", "redis", "typer", "rich"}
 
 
 def test_only_a_running_gateway_loads_the_web_framework() -> None:

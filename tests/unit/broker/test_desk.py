@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.fakes import ACCOUNT, FixedRandomness, ManualClock, ScriptedTransport, answer
+from tests.support import parts
+from tests.support.fakes import ACCOUNT, ManualClock, ScriptedTransport, answer
 
 from alpacli.broker.client import AlpacaClient
-from alpacli.broker.desk import Desk
-from alpacli.broker.flow import Pipeline
-from alpacli.broker.outcomes import Who
 from alpacli.broker.risk import RiskRules
 from alpacli.domain.tickets import OrderTicket
 from alpacli.errors import (
@@ -98,24 +96,14 @@ class Bench:
         self.journal = Journal(str(folder / "orders.jsonl"))
         self.warnings: list[str] = []
         self.store = store or SqliteStore(":memory:", self.clock)
-        pipeline = Pipeline(
-            self.store,
-            self.clock,
-            FixedRandomness(),
-            rules=budget or BudgetRules("alpaca:{test}"),
-            cache_ttl_s={},
-            max_wait_s=10,
-            patience_s=15,
-            label="test",
-        )
-        desk = Desk(
+        pipeline = parts.pipeline(self.store, self.clock, rules=budget or BudgetRules("alpaca:{test}"))
+        desk = parts.desk(
             pipeline,
             self.clock,
-            FixedRandomness(),
-            journal=self.journal,
+            self.journal,
             rules=lambda: rules or RiskRules(),
             halted=lambda: halted,
-            who=Who("me", "here", pid, "test"),
+            pid=pid,
             warn=self.warnings.append,
         )
         self.client = AlpacaClient(pipeline, self.transport, clock=self.clock, open_desk=lambda: desk)

@@ -7,17 +7,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from tests.support.fakes import FixedRandomness, ManualClock
+from tests.support import parts
+from tests.support.fakes import ManualClock
 
 from alpacli.broker.client import AlpacaClient
-from alpacli.broker.desk import Desk
-from alpacli.broker.flow import Pipeline
 from alpacli.broker.forward import find_route
-from alpacli.broker.outcomes import Who
 from alpacli.broker.risk import RiskRules
 from alpacli.domain.tickets import Leg, OrderTicket
 from alpacli.errors import AuthenticationError, ConnectionLost, NotFound, OrderRefused, UsageError
-from alpacli.ports import BudgetRules, Request, Response
+from alpacli.ports import Request, Response
 from alpacli.sim.exchange import Exchange
 from alpacli.sim.transport import SimTransport
 from alpacli.store.halt import Halt
@@ -61,24 +59,13 @@ class Bench:
         self.warnings: list[str] = []
         self.rules = RiskRules()
         self.halted: Halt | None = None
-        pipeline = Pipeline(
-            SqliteStore(":memory:", self.clock),
-            self.clock,
-            FixedRandomness(),
-            rules=BudgetRules("alpaca:{test}"),
-            cache_ttl_s={},
-            max_wait_s=10,
-            patience_s=15,
-            label="test",
-        )
-        desk = Desk(
+        pipeline = parts.pipeline(SqliteStore(":memory:", self.clock), self.clock)
+        desk = parts.desk(
             pipeline,
             self.clock,
-            FixedRandomness(),
-            journal=self.journal,
+            self.journal,
             rules=lambda: self.rules,
             halted=lambda: self.halted,
-            who=Who("me", "here", 1, "test"),
             warn=self.warnings.append,
         )
         self.client = AlpacaClient(pipeline, self.transport, clock=self.clock, open_desk=lambda: desk)

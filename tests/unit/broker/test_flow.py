@@ -1,14 +1,14 @@
 """The rules of one call: what is cached, shared, waited for, retried and given up."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.support.fakes import ACCOUNT, FixedRandomness, ManualClock, ScriptedTransport, answer
+from tests.support import parts
+from tests.support.fakes import ACCOUNT, ManualClock, ScriptedTransport, answer
 
 from alpacli.broker.client import AlpacaClient
-from alpacli.broker.flow import Pipeline
 from alpacli.errors import (
     AlpacaAPIError,
     AuthenticationError,
@@ -34,18 +34,6 @@ DOWN = answer({"message": "internal server error occurred"}, 500)
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-def store(clock: ManualClock) -> Iterator[SqliteStore]:
-    store = SqliteStore(":memory:", clock)
-    yield store
-    store.close()
-
-
-@pytest.fixture
 def make(store: SqliteStore, clock: ManualClock) -> Make:
     def build(
         *answers: Response | Exception,
@@ -54,15 +42,12 @@ def make(store: SqliteStore, clock: ManualClock) -> Make:
         before: Callable[[Request], None] | None = None,
         **options: Any,
     ) -> AlpacaClient:
-        pipeline = Pipeline(
+        pipeline = parts.pipeline(
             store,
             clock,
-            FixedRandomness(),
             rules=BudgetRules(SCOPE, limit=limit, reserve=0),
             cache_ttl_s={"account": 5.0, "positions": 3.0, "orders": 0.0},
             max_wait_s=max_wait_s,
-            patience_s=15.0,
-            label="test",
         )
         return AlpacaClient(pipeline, ScriptedTransport(*answers, before=before), clock=clock, **options)
 
@@ -146,15 +131,8 @@ def test_an_order_placed_during_a_fetch_keeps_the_old_answer_out_of_the_cache(ma
 def test_threads_that_miss_together_send_one_request() -> None:
     arrived = threading.Event()
     store = SqliteStore(":memory:", SystemClock())
-    pipeline = Pipeline(
-        store,
-        SystemClock(),
-        SystemRandomness(),
-        rules=BudgetRules(SCOPE),
-        cache_ttl_s={"account": 5.0},
-        max_wait_s=10,
-        patience_s=15,
-        label="test",
+    pipeline = parts.pipeline(
+        store, SystemClock(), SystemRandomness(), rules=BudgetRules(SCOPE), cache_ttl_s={"account": 5.0}
     )
 
     def linger(_: Request) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -14,18 +13,6 @@ from alpacli.domain.account import Account
 from alpacli.errors import UsageError
 from alpacli.ports import SystemClock, SystemRandomness
 from alpacli.store.sqlite import SqliteStore
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-def store(clock: ManualClock) -> Iterator[SqliteStore]:
-    store = SqliteStore(":memory:", clock)
-    yield store
-    store.close()
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
+from tests.support import parts
 from tests.support.fakes import ACCOUNT, ScriptedTransport, answer
 
 from alpacli.broker import functions
@@ -86,15 +87,8 @@ def slow() -> Iterator[SlowStore]:
 
 
 def pipeline(store: SqliteStore) -> Pipeline:
-    return Pipeline(
-        store,
-        SystemClock(),
-        SystemRandomness(),
-        rules=RULES,
-        cache_ttl_s={"account": 5.0},
-        max_wait_s=30,
-        patience_s=15,
-        label="test",
+    return parts.pipeline(
+        store, SystemClock(), SystemRandomness(), rules=RULES, cache_ttl_s={"account": 5.0}, max_wait_s=30
     )
 
 

@@ -7,16 +7,15 @@ import asyncio
 import inspect
 
 import pytest
-from tests.support.fakes import ACCOUNT, FixedRandomness, ManualClock, ScriptedTransport, answer
+from tests.support import parts
+from tests.support.fakes import ACCOUNT, ManualClock, ScriptedTransport, answer
 from tools.blocking import BROKER, MADE, made_from
 
 from alpacli.broker.async_client import AsyncAlpacaClient
 from alpacli.broker.async_trading import AsyncTrading
 from alpacli.broker.client import AlpacaClient
-from alpacli.broker.flow import Pipeline
 from alpacli.broker.trading import Trading
 from alpacli.errors import ServerError
-from alpacli.ports import BudgetRules
 from alpacli.store.sqlite import SqliteStore
 
 
@@ -38,16 +37,7 @@ def _promised(cls: type) -> dict[str, tuple[object, str | None]]:
 def test_the_async_client_follows_the_same_rules() -> None:
     clock = ManualClock()
     store = SqliteStore(":memory:", clock)
-    pipeline = Pipeline(
-        store,
-        clock,
-        FixedRandomness(),
-        rules=BudgetRules("alpaca:{test}"),
-        cache_ttl_s={"account": 5.0},
-        max_wait_s=10,
-        patience_s=15,
-        label="test",
-    )
+    pipeline = parts.pipeline(store, clock, cache_ttl_s={"account": 5.0})
     down = answer({"message": "oops"}, 500)
     transport = ScriptedTransport(down, answer(ACCOUNT), down)
 

@@ -4,8 +4,6 @@ import copy
 import datetime as dt
 import json
 import pickle
-import subprocess
-import sys
 import time
 from decimal import Decimal
 from enum import StrEnum
@@ -420,15 +418,6 @@ def _timed(run: Any) -> float:
     began = time.perf_counter()
     run()
     return time.perf_counter() - began
-
-
-def test_the_domain_loads_no_transport_and_no_pandas() -> None:
-    code = (
-        "import sys, alpacli.domain.account, alpacli.domain.orders\n"
-        "print([n for n in ('alpaca', 'pandas', 'requests', 'redis', 'typer', 'rich') if n in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout.strip() == "[]"
 
 
 def test_pydantics_own_dump_of_a_model_is_exact_and_warns_of_nothing() -> None:

@@ -255,6 +255,16 @@ def staged(scene: Callable[[Stage], Awaitable[None]]) -> Callable[[], None]:
     return test
 
 
+async def _second_of_two(stage: Stage) -> "Machine":
+    """Return the machine that only hears, after it has heard something."""
+    one, two = stage.machine("one"), stage.machine("two")
+    await one.live()
+    await two.live()
+    stage.connections[0].say(1)
+    await until(lambda: two.prices == [1])
+    return two
+
+
 async def _stand_by(one: "Machine", two: "Machine") -> None:
     await one.live()
     await two.live()
@@ -434,11 +444,7 @@ async def test_a_holder_whose_lease_has_run_out_says_nothing_before_it_has_asked
 
 @staged
 async def test_an_interruption_in_which_nothing_was_said_is_no_gap(stage: Stage) -> None:
-    one, two = stage.machine("one"), stage.machine("two")
-    await one.live()
-    await two.live()
-    stage.connections[0].say(1)
-    await until(lambda: two.prices == [1])
+    two = await _second_of_two(stage)
     two.post.cut = True
     await until(lambda: two.kinds()[-1] == "Reconnecting")
     stage.connections[0].say(2)
@@ -450,11 +456,7 @@ async def test_an_interruption_in_which_nothing_was_said_is_no_gap(stage: Stage)
 
 @staged
 async def test_what_is_missing_among_the_numbers_is_a_gap(stage: Stage) -> None:
-    one, two = stage.machine("one"), stage.machine("two")
-    await one.live()
-    await two.live()
-    stage.connections[0].say(1)
-    await until(lambda: two.prices == [1])
+    two = await _second_of_two(stage)
     two.post.deaf = True
     stage.connections[0].say(2)
     await until(lambda: any(b'"price":2' in parcel.content for parcel in stage.office.said))
