@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -32,18 +31,6 @@ from alpacli.sim.hours import AlwaysOpen
 from alpacli.sim.tape import Tape
 
 V1 = "/api/v1/broker"
-
-
-@pytest.fixture(scope="module")
-def exchange(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimServer]:
-    with SimServer(tmp_path_factory.mktemp("exchange")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory, exchange: SimServer) -> Iterator[Gateway]:
-    with Gateway(tmp_path_factory.mktemp("gateway"), exchange.url, env={"ALPACLI_RATE_LIMIT": "100000"}) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ import signal
 import ssl
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,18 +31,6 @@ from alpacli.gateway.signing import sign
 
 V1 = "/api/v1/broker"
 GUARDED = (f"{V1}/account", f"{V1}/positions", f"{V1}/orders", f"{V1}/halt", "/v2/account", "/openapi.json")
-
-
-@pytest.fixture(scope="module")
-def exchange(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimServer]:
-    with SimServer(tmp_path_factory.mktemp("exchange")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory, exchange: SimServer) -> Iterator[Gateway]:
-    with Gateway(tmp_path_factory.mktemp("gateway"), exchange.url, env={"ALPACLI_RATE_LIMIT": "100000"}) as running:
-        yield running
 
 
 def within_a_second(condition: Any) -> bool:

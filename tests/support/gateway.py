@@ -15,8 +15,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.support.alpacli import Alpacli
+from tests.support.sim_server import Abrupt
 from tests.support.streaming import KEYS, user_of
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 
 PAIR = {"APCA-API-KEY-ID": KEYS["ALPACA_API_KEY"], "APCA-API-SECRET-KEY": KEYS["ALPACA_SECRET_KEY"]}
 BROKER = "/api/v1/broker/stream"
@@ -99,22 +100,12 @@ class Gateway:
         return RelayClient(self.ws + path, headers, options)
 
 
-class RelayClient:
+class RelayClient(Abrupt):
     """Use it in ``async with``; messages of arrays come one by one."""
 
     def __init__(self, url: str, headers: Mapping[str, str], options: Mapping[str, Any]) -> None:
         self._connecting = connect(url, additional_headers=headers, proxy=None, ping_interval=None, **options)
         self._heard: list[Any] = []
-        self.socket: ClientConnection
-
-    async def __aenter__(self) -> Self:
-        self.socket = await self._connecting
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.socket.transport.abort()
 
     async def say(self, **command: Any) -> None:
         await self.socket.send(json.dumps(command))

@@ -75,7 +75,23 @@ class SimServer:
         self.exchange.close()
 
 
-class Client:
+class Abrupt:
+    """A client's socket in ``async with``; at the end it is cut, without the goodbye that a test would wait for."""
+
+    socket: ClientConnection
+    _connecting: connect
+
+    async def __aenter__(self) -> Self:
+        self.socket = await self._connecting
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.socket.transport.abort()
+
+
+class Client(Abrupt):
     """A client of one endpoint that reads and writes whole messages; use it in ``async with``."""
 
     def __init__(
@@ -92,16 +108,6 @@ class Client:
         self._connecting = connect(
             server.ws + path, additional_headers=sent, proxy=None, ping_interval=None, max_size=1 << 26, **options
         )
-        self.socket: ClientConnection
-
-    async def __aenter__(self) -> Self:
-        self.socket = await self._connecting
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.socket.transport.abort()
 
     async def hear(self, within_s: float = 10.0) -> Any:
         """Return the next frame, decoded."""

@@ -4,13 +4,26 @@ A module of its own, because asyncio costs a command that does not need it 12 ms
 """
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, Concatenate, ParamSpec
 
-from alpacli.domain.batches import AsyncBatches, Batch, Batches, Names, When
+from alpacli.domain.batches import AsyncBatches, Batch, Batches
 from alpacli.history.chains import Read
 from alpacli.history.market import MarketData
 from alpacli.wire.rest import Call
+
+P = ParamSpec("P")
+
+
+def _awaited(
+    method: Callable[Concatenate[MarketData, P], Batches],
+) -> Callable[Concatenate["AsyncMarketData", P], Awaitable[AsyncBatches]]:
+    @functools.wraps(method)
+    async def plan(self: "AsyncMarketData", /, *args: P.args, **options: P.kwargs) -> AsyncBatches:
+        return await self._plan(lambda data: method(data, *args, **options))
+
+    return plan
 
 
 class AsyncMarketData:
@@ -31,35 +44,9 @@ class AsyncMarketData:
 
         return self._make(read)
 
-    async def bars(
-        self,
-        symbols: Names,
-        *,
-        start: When = None,
-        end: When = None,
-        timeframe: str = "1Min",
-        feed: str | None = None,
-        adjustment: str = "raw",
-        limit: int | None = None,
-    ) -> AsyncBatches:
-        """See ``MarketData.bars``."""
-        return await self._plan(
-            lambda data: data.bars(
-                symbols, start=start, end=end, timeframe=timeframe, feed=feed, adjustment=adjustment, limit=limit
-            )
-        )
-
-    async def trades(
-        self, symbols: Names, *, start: When = None, end: When = None, feed: str | None = None, limit: int | None = None
-    ) -> AsyncBatches:
-        """See ``MarketData.trades``."""
-        return await self._plan(lambda data: data.trades(symbols, start=start, end=end, feed=feed, limit=limit))
-
-    async def quotes(
-        self, symbols: Names, *, start: When = None, end: When = None, feed: str | None = None, limit: int | None = None
-    ) -> AsyncBatches:
-        """See ``MarketData.quotes``."""
-        return await self._plan(lambda data: data.quotes(symbols, start=start, end=end, feed=feed, limit=limit))
+    bars = _awaited(MarketData.bars)
+    trades = _awaited(MarketData.trades)
+    quotes = _awaited(MarketData.quotes)
 
     async def _plan(self, plan: Callable[[MarketData], Batches]) -> AsyncBatches:
         data = self._open()
