@@ -113,6 +113,9 @@ EXPLAINED: Final = {
     "if other.wakes > now - grace then turn = turn + 1 end": "no clock hits it",
     "return token, left <= length + 1 and left or -1": "both are over",
     'return other is prefix or other.startswith(f"{prefix}:")': "equal texts are one key",
+    "local open, probe, probe_until = tonumber(row[5] or -1), row[6] or '', tonumber(row[7] or 0)": "both are long over",
+    "return {'granted', open > 0 and 1}": "a false is told as nothing",
+    "table.insert(answer, kind and 1)": "a false is told as nothing",
     "@cache": "it is slower, no more",
     **dict.fromkeys(
         (

@@ -113,6 +113,23 @@ def test_what_a_failure_tells_of_the_server_lives_for_a_day(shared: Shared) -> N
     assert shared.lives(sent=31 + HOUR_S, budget=DAY_S, usage=2 * HOUR_S)
 
 
+def test_an_answer_that_tells_nothing_new_changes_nothing_but_the_counts(shared: Shared) -> None:
+    rules = shared.rules._replace(limit=10)
+    reset = shared.clock.time() + 5.0
+
+    def send(remaining: int) -> None:
+        ticket = Ticket(os.urandom(4).hex(), "asks")
+        assert isinstance(shared.store.admit(rules, ticket), Granted)
+        shared.store.settle(rules, ticket, Outcome(failed=False, limit=10, remaining=remaining, reset_at=reset))
+
+    send(4)
+    shared.server.expire(shared.key("~budget"), 100)
+    send(3)
+    assert shared.server.ttl(shared.key("~budget")) <= 100
+    send(1)  # somebody else sent one too
+    assert shared.server.ttl(shared.key("~budget")) > 100
+
+
 def test_only_the_last_day_stands_in_the_index(shared: Shared) -> None:
     shared.store.put(shared.key("old"), b"x")
     shared.clock.advance(DAY_S - 1)
