@@ -94,7 +94,16 @@ EXPLAINED: Final = {
     "return hashlib.sha1(script.encode(), usedforsecurity=True).hexdigest()": "the hash is the same",
     "if open >= now + breaker_open then set('open', text(now + breaker_open)) end": "it is set to what it is",
     "return {'granted', open > 0 or 0}": "a true is told as 1",
-    "local open, probe, probe_until = tonumber(row[5] or 0), row[6] or '', tonumber(row[7])": "it is set with the probe",
+    **dict.fromkeys(
+        (
+            "local open, probe, probe_until = tonumber(row[5] or 0), row[6] or '', tonumber(row[7])",
+            "local open, probe, probe_until = tonumber(row[5] or 0), row[6] or '', tonumber(row[7] or 1)",
+            "local open, probe, probe_until = tonumber(row[5] or 0), row[6] or '', tonumber(row[7] or -1)",
+            "local open, probe, probe_until = tonumber(row[5] or 0), row[6], tonumber(row[7] or 0)",
+        ),
+        "the probe and its time are set together",
+    ),
+    "for i = 1, #rows, 1 do": "what was counted in a minute is no minute of our decades",
     "table.insert(answer, text(math.max(-1, now - other.since)))": "nobody has waited for less than nothing",
     "reset = math.max(-1, free_at(free_times(foreign_now), used - limit_now, limit_now) - now)": "nothing frees in the past",
     "elseif ends >= foreign_until - 0.5 then": "what is half a second off may be of either window",
@@ -116,6 +125,10 @@ EXPLAINED: Final = {
     "local open, probe, probe_until = tonumber(row[5] or -1), row[6] or '', tonumber(row[7] or 0)": "both are long over",
     "return {'granted', open > 0 and 1}": "a false is told as nothing",
     "table.insert(answer, kind and 1)": "a false is told as nothing",
+    "return name == prefix or string.sub(name, 0, #prefix + 1) == prefix .. ':'": "before its first letter is nothing",
+    "table.sort(living, function(a, b) return a.seq <= b.seq end)": "no two have the same",
+    "local foreign, foreign_until = tonumber(row[1] or 0), tonumber(row[2] or -1)": "both are long over",
+    "local foreign, foreign_until = tonumber(row[1] or -1), tonumber(row[2] or 0)": "without an end it counts for nobody",
     "@cache": "it is slower, no more",
     **dict.fromkeys(
         (

@@ -135,6 +135,36 @@ def test_who_waits_behind_others_is_told_of_their_windows_too(a_desk: Callable[.
     assert [waits(desk.ask()) for _ in range(3)] == [pytest.approx(place * 10.0 + MARGIN_S) for place in (1, 2, 3)]
 
 
+def test_many_that_wait_stand_in_the_order_in_which_they_came(desk: Desk) -> None:
+    desk.send()
+    desk.send()
+    labels = [
+        f"{number} " + "x" * 100 for number in range(30)
+    ]  # so long that a server keeps them in an order of its own
+    for number, label in enumerate(labels):
+        place = desk.store.admit(desk.rules, Ticket(os.urandom(4).hex(), label))
+        assert isinstance(place, Wait)
+        assert place.ahead == number
+    assert [one.label for one in desk.store.limits(desk.rules).waiting] == labels
+
+
+def test_where_all_is_reserved_reads_wait(a_desk: Callable[..., Desk]) -> None:
+    desk = a_desk(limit=2, reserve=2)
+    assert waits(desk.ask()) == pytest.approx(10.0 + MARGIN_S)
+    assert isinstance(desk.ask(urgent=True), Granted)
+
+
+def test_who_is_refused_waits_no_longer(a_desk: Callable[..., Desk]) -> None:
+    desk = a_desk(limit=3)
+    for name in ("one", "two", "three"):
+        desk.ask(name)
+    assert isinstance(desk.ask("waits"), Wait)
+    for name in ("one", "two"):
+        desk.settle(name, FAILED)
+    assert isinstance(desk.ask("waits"), Refused)
+    assert desk.store.limits(desk.rules).waiting == ()
+
+
 def test_the_first_of_urgent_ones_waits_for_none_of_them(desk: Desk) -> None:
     desk.send()
     desk.send()
@@ -239,11 +269,17 @@ def test_a_limit_that_makes_no_sense_is_not_believed(desk: Desk) -> None:
     for limit in (0, -5):
         desk.send(OK._replace(limit=limit))
     assert desk.store.limits(desk.rules).limit == 2
+    desk.clock.advance(11.0)
+    desk.send(OK._replace(limit=1))
+    desk.clock.advance(11.0)
+    desk.send(OK._replace(limit=0))
+    assert desk.store.limits(desk.rules).limit == 1
 
 
 def test_a_limit_of_one_is_a_limit(desk: Desk) -> None:
-    desk.send(OK._replace(limit=1))
-    assert desk.store.limits(desk.rules).limit == 1
+    desk.send(OK._replace(limit=1, remaining=0))
+    assert desk.store.limits(desk.rules)[0] == 1
+    assert desk.store.limits(desk.rules)[3:6] == (1, 0, 0)  # it was ours
     assert isinstance(desk.ask(), Wait)
 
 
@@ -347,6 +383,17 @@ def test_within_a_servers_window_others_only_grow_and_a_later_window_begins_anew
     assert others(9, reset + 20.0) == 3
 
 
+def test_as_many_of_others_in_the_next_window_count_in_that_one_too(a_desk: Callable[..., Desk]) -> None:
+    desk = a_desk(limit=10)
+    for remaining in (8, 7):
+        reset = desk.clock.time() + 5.0
+        desk.send(OK._replace(limit=10, remaining=remaining, reset_at=reset))
+        desk.clock.advance(4.0)
+        assert desk.store.limits(desk.rules).foreign == 1
+        desk.clock.advance(1.0)
+        assert desk.store.limits(desk.rules).foreign == 0
+
+
 def test_where_others_have_used_more_than_all_of_it_nobody_may_send(desk: Desk) -> None:
     desk.rules = desk.rules._replace(limit=3)
     for _ in range(2):
@@ -406,10 +453,11 @@ def _half_open(a_desk: Callable[..., Desk], slow: str = "slow") -> Desk:
     return desk
 
 
+@pytest.mark.parametrize("end", [OK, FAILED, Outcome(failed=None)], ids=["answered", "failed", "interrupted"])
 @pytest.mark.parametrize("other", ["a slow one", "slow"])
-def test_only_the_probes_own_end_closes_the_breaker(a_desk: Callable[..., Desk], other: str) -> None:
+def test_only_the_probes_own_end_closes_the_breaker(a_desk: Callable[..., Desk], other: str, end: Outcome) -> None:
     desk = _half_open(a_desk, other)
-    desk.settle(other)
+    desk.settle(other, end)
     assert isinstance(desk.ask(), Refused)
     assert isinstance(desk.ask("another"), Refused)
     desk.settle("probe")

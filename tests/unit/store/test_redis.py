@@ -130,6 +130,19 @@ def test_an_answer_that_tells_nothing_new_changes_nothing_but_the_counts(shared:
     assert shared.server.ttl(shared.key("~budget")) > 100
 
 
+def test_the_next_window_is_no_news_while_nobody_else_sends(shared: Shared) -> None:
+    rules = shared.rules._replace(limit=10)
+    shared.ask("one")
+    shared.store.settle(rules, Ticket("one", "asks"), Outcome(failed=False, limit=10))
+    shared.server.expire(shared.key("~budget"), 100)
+    for _ in range(2):
+        shared.clock.advance(20.0)
+        reset = shared.clock.time() + 5.0
+        told = Outcome(failed=False, limit=10, remaining=9, reset_at=reset)
+        shared.store.settle(rules, Ticket("two", "asks"), told)
+    assert shared.server.ttl(shared.key("~budget")) <= 100
+
+
 def test_only_the_last_day_stands_in_the_index(shared: Shared) -> None:
     shared.store.put(shared.key("old"), b"x")
     shared.clock.advance(DAY_S - 1)
