@@ -109,6 +109,8 @@ EXPLAINED: Final = {
     "elseif ends >= foreign_until - 0.5 then": "what is half a second off may be of either window",
     "for i = 1, #index, 1 do": "a score is no name",
     "return 2": "what is not 0 is true",
+    "return {'granted', open > 0 and 2 or 0}": "what is not 0 is true",
+    "table.insert(answer, kind and 2 or 0)": "what is not 0 is true",
     "local foreign, foreign_until = tonumber(row[1] or 1), tonumber(row[2] or 0)": "without an end it counts for nobody",
     "local foreign, foreign_until = tonumber(row[1] or 0), tonumber(row[2] or 1)": "a moment of our decades is later",
     "if expires >= now + liveness + margin then": "no clock hits it",

@@ -111,8 +111,9 @@ def _changes(text: str) -> Iterator[_Change]:
             if piece.text == "(":  # of a range without its border
                 yield _Change("border", piece.at, piece.end, "")
         else:
-            for other in _OTHERS.get(piece.text, ()):
-                yield _Change("other", piece.at, piece.end, other)
+            word = piece.text.rpartition(".")[2] or piece.text  # of math.min, which is one token
+            for other in _OTHERS.get(word, ()):
+                yield _Change("other", piece.end - len(word), piece.end, other)
             if piece.text == "-":
                 yield from _of_minus(pieces, place)
             if piece.text in ("and", "or"):

@@ -47,7 +47,7 @@ def free_port() -> int:
             return port
 
 
-def wait_for(what: Callable[[], object], timeout_s: float = 15.0) -> None:
+def wait_for(what: Callable[[], object], timeout_s: float = 60.0) -> None:
     """Ask until the answer is true; errors of a server that is not up yet count as no."""
     deadline = time.monotonic() + timeout_s
     while True:
