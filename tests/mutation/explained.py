@@ -108,6 +108,9 @@ EXPLAINED: Final = {
     "reset = math.max(-1, free_at(free_times(foreign_now), used - limit_now, limit_now) - now)": "nothing frees in the past",
     "elseif ends >= foreign_until - 0.5 then": "what is half a second off may be of either window",
     "for i = 1, #index, 1 do": "a score is no name",
+    "local function keep(key) redis.call('EXPIRE', key, math.floor(window + flight) + 3600) end": (
+        "it is less than a second of an hour"
+    ),
     "return 2": "what is not 0 is true",
     "return {'granted', open > 0 and 2 or 0}": "what is not 0 is true",
     "table.insert(answer, kind and 2 or 0)": "what is not 0 is true",

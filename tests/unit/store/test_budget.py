@@ -283,6 +283,12 @@ def test_a_limit_of_one_is_a_limit(desk: Desk) -> None:
     assert isinstance(desk.ask(), Wait)
 
 
+def test_of_a_smaller_limit_the_same_part_is_reserved_rounded_down(a_desk: Callable[..., Desk]) -> None:
+    desk = a_desk(limit=10, reserve=3)
+    desk.send(OK._replace(limit=5))
+    assert desk.store.limits(desk.rules)[:2] == (5, 1)
+
+
 def test_less_than_nothing_remaining_is_nothing(a_desk: Callable[..., Desk]) -> None:
     desk = a_desk(limit=10)
     desk.send(OK._replace(limit=10, remaining=-3))
@@ -543,3 +549,26 @@ def test_a_place_in_the_queue_on_a_clock_that_was_set_back_is_kept_as_long_as_an
     assert [one.since_s for one in desk.store.limits(desk.rules).waiting] == [LIVENESS_S] * 2
     desk.clock.advance(0.001)
     assert desk.store.limits(desk.rules).waiting == ()
+
+
+def test_one_that_is_given_up_on_a_clock_that_was_set_back_counts_as_if_granted_now(desk: Desk) -> None:
+    assert isinstance(desk.ask("given up"), Granted)
+    desk.clock.set_back(5000.0)
+    desk.settle("given up", GIVEN_UP)
+    desk.clock.advance(FLIGHT_S + 10.0)
+    assert desk.used == 1
+    desk.clock.advance(0.001)
+    assert desk.used == 0
+
+
+def test_who_oversleeps_on_a_clock_that_was_set_back_is_passed_like_any_other(desk: Desk) -> None:
+    for name in ("one", "two"):
+        desk.ask(name)
+    assert isinstance(desk.ask("oversleeps"), Wait)
+    desk.clock.set_back(5000.0)
+    assert desk.used == 2
+    for name in ("one", "two"):
+        desk.store.leave(desk.rules, Ticket(name, "asks"))
+    assert isinstance(desk.ask("on time"), Wait)
+    desk.clock.advance(GRACE_S + 0.01)
+    assert isinstance(desk.ask("on time"), Granted)
