@@ -49,7 +49,7 @@ FROM delivery d JOIN hook h ON h.id = d.hook WHERE d.done_at IS NULL AND NOT h.o
 """The first of each order and hook: those behind it wait for it."""
 _DUE: Final = (
     "SELECT d.seq, d.hook, h.url, h.secret, d.name, d.event, d.body, d.attempts, d.at"
-    f"{_WAITING} AND d.next_at <= ?1 AND d.held_until <= ?1 ORDER BY +d.seq LIMIT ?2"
+    f"{_WAITING} AND d.next_at <= :now AND d.held_until <= :now ORDER BY +d.seq LIMIT :most"
 )
 """``+``: so that SQLite goes through the few that wait and sorts them, and not through everything of the last month."""
 _NEXT: Final = f"SELECT min(max(d.next_at, d.held_until)) {_WAITING}"
@@ -188,7 +188,7 @@ class HookQueue:
         """Return what is due, and keep it from others for ``hold_s``: who is killed meanwhile held it only so long."""
 
         def work(db: sqlite3.Connection) -> list[Delivery]:
-            found = [Delivery(*row) for row in db.execute(_DUE, (now, most))]
+            found = [Delivery(*row) for row in db.execute(_DUE, {"now": now, "most": most})]
             db.executemany(
                 "UPDATE delivery SET held_until = ? WHERE seq = ?", [(now + hold_s, delivery.seq) for delivery in found]
             )

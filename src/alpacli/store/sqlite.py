@@ -64,11 +64,12 @@ CREATE TABLE budget (scope TEXT PRIMARY KEY, foreign_n INTEGER NOT NULL DEFAULT 
 CREATE TABLE usage (scope TEXT, minute INTEGER, n INTEGER NOT NULL, PRIMARY KEY (scope, minute)) WITHOUT ROWID;
 """
 _COUNT: Final = """
-INSERT INTO hits (scope, hits, misses) VALUES (?1, ?2, ?3)
-ON CONFLICT (scope) DO UPDATE SET hits = hits + ?2, misses = misses + ?3
+INSERT INTO hits (scope, hits, misses) VALUES (?, ?, ?)
+ON CONFLICT (scope) DO UPDATE SET hits = hits + excluded.hits, misses = misses + excluded.misses
 """
 _STORE: Final = """
-INSERT INTO entry (key, at, value) VALUES (?1, ?2, ?3) ON CONFLICT (key) DO UPDATE SET at = ?2, value = ?3
+INSERT INTO entry (key, at, value) VALUES (?, ?, ?)
+ON CONFLICT (key) DO UPDATE SET at = excluded.at, value = excluded.value
 """
 
 _abandoned: list[sqlite3.Connection] = []

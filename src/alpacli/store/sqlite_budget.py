@@ -108,9 +108,9 @@ class SqliteBudget(NamedTuple):
         if any(not now <= expires <= latest for *_, expires in rows):
             db.execute("DELETE FROM waiting WHERE scope = ? AND expires < ?", (scope, now))
             db.execute(
-                "UPDATE waiting SET expires = ?1, since = min(since, ?2), wakes = min(wakes, ?2)"
-                " WHERE scope = ?3 AND expires > ?1",
-                (latest, now, scope),
+                "UPDATE waiting SET expires = :latest, since = min(since, :now), wakes = min(wakes, :now)"
+                " WHERE scope = :scope AND expires > :latest",
+                {"latest": latest, "now": now, "scope": scope},
             )
         return [(ticket_id, bool(urgent), wakes) for ticket_id, urgent, wakes, expires in rows if now <= expires]
 
