@@ -207,6 +207,7 @@ class Known:
         path = os.path.join(settings.state_dir, "store.sqlite")
         if not os.path.isfile(path):
             return
+        # Never closed: the process ends at once, and who closes last writes the whole log back, for 3 ms and more.
         store = SqliteStore(path, SystemClock())
         for name in names:
             yield from store.values(f"{settings.scope}:{name}")

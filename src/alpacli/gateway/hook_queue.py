@@ -275,21 +275,29 @@ class HookQueue:
             except OSError as error:
                 raise ConfigError(f"cannot write {self._path}: {error.strerror}", "set ALPACLI_STATE_DIR") from None
             db = sqlite3.connect(self._path, timeout=5.0, isolation_level=None, check_same_thread=False)
-            db.execute("PRAGMA journal_mode = WAL")
-            db.execute("PRAGMA synchronous = FULL")  # an event that was taken from the stream is not told again
-            db.execute("PRAGMA foreign_keys = ON")
-            db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-            db.execute("BEGIN IMMEDIATE")
-            version = db.execute("PRAGMA user_version").fetchone()[0]
-            missing = "".join((_SCHEMA, _INDEXES_OF_2)[version:])
-            for statement in missing.split(";\n"):
-                if statement.strip():
-                    db.execute(statement)
-            if missing:
-                db.execute(f"PRAGMA user_version = {_VERSION}")
-            db.execute("COMMIT")
+            try:
+                _prepare(db)
+            except BaseException:
+                db.close()
+                raise
             self._db = db
         return self._db
+
+
+def _prepare(db: sqlite3.Connection) -> None:
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")  # an event that was taken from the stream is not told again
+    db.execute("PRAGMA foreign_keys = ON")
+    db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    db.execute("BEGIN IMMEDIATE")
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    missing = "".join((_SCHEMA, _INDEXES_OF_2)[version:])
+    for statement in missing.split(";\n"):
+        if statement.strip():
+            db.execute(statement)
+    if missing:
+        db.execute(f"PRAGMA user_version = {_VERSION}")
+    db.execute("COMMIT")
 
 
 def _no_hook(hook_id: str) -> NotFound:

@@ -1,6 +1,7 @@
 """Messages that arrived together, as ticks or as lines, whichever is asked for; converted at most once."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 
@@ -83,6 +84,8 @@ def without_older_quotes(lines: Iterable[bytes], newer: set[str]) -> list[bytes]
 
 def schema() -> dict[str, object]:
     """Return the JSON Schema of one line."""
+    from inspect import cleandoc
+
     from msgspec import Raw
 
     def number_or_anything(kind: type) -> dict[str, object]:
@@ -90,7 +93,18 @@ def schema() -> dict[str, object]:
             return {}
         raise NotImplementedError
 
+    def tidy(value: Any) -> Any:
+        """Take the indentation of the source out of descriptions, as Python itself does from 3.13 on."""
+        if isinstance(value, list):
+            return [tidy(item) for item in value]
+        if isinstance(value, dict):
+            return {
+                name: cleandoc(it) if name == "description" and isinstance(it, str) else tidy(it)
+                for name, it in value.items()
+            }
+        return value
+
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **msgspec.json.schema(AnyTick, schema_hook=number_or_anything),
+        **tidy(msgspec.json.schema(AnyTick, schema_hook=number_or_anything)),
     }
