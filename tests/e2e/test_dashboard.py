@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
@@ -165,8 +166,9 @@ def test_metrics_need_a_token_and_count_what_happened(user: Alpacli, gateway: Ga
             text: str = answer.read().decode()
         return text
 
-    with pytest.raises(OSError, match="401"):
+    with pytest.raises(HTTPError, match="401") as refused:
         urlopen(f"{gateway.url}/metrics")
+    refused.value.close()
     get("/api/v1/broker/account")
     get("/api/v1/broker/account?use_cache=false")
     lines = dict(line.rsplit(" ", 1) for line in get("/metrics").splitlines() if not line.startswith("#"))
@@ -209,8 +211,9 @@ def test_the_log_is_json_and_holds_no_secret(user: Alpacli, tmp_path: Path) -> N
         request = Request(f"{gateway.url}/api/v1/broker/account", headers={"Authorization": f"Bearer {token}"})
         with urlopen(request) as answer:
             assert answer.status == 200
-        with pytest.raises(OSError, match="400"):
+        with pytest.raises(HTTPError, match="400") as refused:
             urlopen(f"{gateway.url}/api/v1/broker/account?token={token}")
+        refused.value.close()
     lines = [json.loads(line) for line in gateway.errors.splitlines()]
     asked = [(line["method"], line["path"], line["status"]) for line in lines if line["logger"] == "alpacli.requests"]
     assert asked == [("GET", "/api/v1/broker/account", 200), ("GET", "/api/v1/broker/account", 400)]

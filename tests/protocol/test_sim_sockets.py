@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
 import msgpack
 import pytest
@@ -701,8 +702,9 @@ def test_faults_are_shown_refused_and_switched_off(server: SimServer) -> None:
     drop = {"kind": "drop", "path": "/v2/opra", "times": 1, "after": 60.0, "how": "reset"}
     assert server.faults("POST", [drop, {"kind": "mute", "path": "/none"}])[0] == drop
     assert len(server.faults("GET")) == 2
-    with pytest.raises(OSError, match="422"):
+    with pytest.raises(HTTPError, match="422") as refused:
         server.faults("POST", {"kind": "explode"})
+    refused.value.close()
     assert server.faults("DELETE") == []
 
 

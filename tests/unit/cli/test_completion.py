@@ -102,6 +102,7 @@ def test_symbols_and_orders_come_from_the_files_of_this_machine(
     assert known.order_ids() == ["second", "first", "old", "leg"]
     assert known.profiles() == ["main", "swing"]
     assert store.cache_stats(settings.scope) == before
+    store.close()
 
 
 def test_whatever_is_wrong_offers_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import hmac
 import itertools
 import json
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,10 @@ from alpacli.streams.events import Gap, Live
 
 
 @pytest.fixture
-def queue(tmp_path: Path) -> HookQueue:
-    made = HookQueue(str(tmp_path / "gateway" / "hooks.sqlite"))
-    made.add("h1", "http://127.0.0.1:1/hook", (), "secret", 0.0)
-    return made
+def queue(tmp_path: Path) -> Iterator[HookQueue]:
+    with closing(HookQueue(str(tmp_path / "gateway" / "hooks.sqlite"))) as made:
+        made.add("h1", "http://127.0.0.1:1/hook", (), "secret", 0.0)
+        yield made
 
 
 def _event(order: str, number: int, name: str = "fill") -> Happened:
@@ -63,10 +63,10 @@ def test_what_a_killed_gateway_held_is_taken_by_the_next(queue: HookQueue, tmp_p
     queue.put([_event("a", 1)], 10.0)
     assert queue.take(10.0, 8, 30.0)
     queue.close()
-    after = HookQueue(str(tmp_path / "gateway" / "hooks.sqlite"))
-    assert after.take(39.9, 8, 30.0) == []
-    assert after.next_due() == 40.0
-    assert [delivery.event for delivery in after.take(40.0, 8, 30.0)] == ["a-1"]
+    with closing(HookQueue(str(tmp_path / "gateway" / "hooks.sqlite"))) as after:
+        assert after.take(39.9, 8, 30.0) == []
+        assert after.next_due() == 40.0
+        assert [delivery.event for delivery in after.take(40.0, 8, 30.0)] == ["a-1"]
 
 
 def test_a_removed_hook_takes_what_waits_with_it(queue: HookQueue) -> None:
@@ -116,7 +116,8 @@ def test_a_delivery_does_not_read_what_was_delivered_in_the_month_before(queue: 
 
 def test_a_file_of_the_version_before_goes_on_where_it_was(tmp_path: Path) -> None:
     path = tmp_path / "hooks.sqlite"
-    HookQueue(str(path)).add("h1", "http://127.0.0.1:1/hook", (), "secret", 0.0)
+    with closing(HookQueue(str(path))) as before:
+        before.add("h1", "http://127.0.0.1:1/hook", (), "secret", 0.0)
     with closing(sqlite3.connect(path)) as db:
         db.executescript("DROP INDEX delivery_done; DROP INDEX seen_at; PRAGMA user_version = 1")
     for _ in range(2):

@@ -362,8 +362,7 @@ def test_the_second_of_two_gives_up_where_waiting_is_bounded(tmp_path: Path) -> 
                 refused.append(caught.value)
         return None
 
-    with Archive(path) as archive:
-        client = client_of(book)
+    with Archive(path) as archive, client_of(book) as client:
         account = client.get_account(use_cache=False)
         book.before = second
         Sync(client, archive, ManualClock(NOW)).run(account)

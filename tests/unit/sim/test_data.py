@@ -1,6 +1,8 @@
 """Market data over REST is what the sockets sent."""
 
 import json
+from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -23,10 +25,10 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def exchange(tmp_path: Path, clock: ManualClock) -> Exchange:
-    made = Exchange(str(tmp_path), clock)
-    made.reset(rate_limit=0)
-    return made
+def exchange(tmp_path: Path, clock: ManualClock) -> Iterator[Exchange]:
+    with closing(Exchange(str(tmp_path), clock)) as made:
+        made.reset(rate_limit=0)
+        yield made
 
 
 def get(exchange: Exchange, path: str, **query: str) -> tuple[int, Any]:
@@ -151,8 +153,7 @@ def test_minutes_that_are_not_over_have_no_bar_yet(exchange: Exchange) -> None:
 
 @pytest.mark.parametrize("hours", ["always", "xnys"])
 @pytest.mark.parametrize("timeframe", ["1Hour", "4H", "1Day", "1W", "1Month", "3M"])
-def test_long_bars_join_and_hold_what_lies_in_them(tmp_path: Path, hours: Any, timeframe: str) -> None:
-    exchange = Exchange(str(tmp_path), ManualClock())
+def test_long_bars_join_and_hold_what_lies_in_them(exchange: Exchange, hours: Any, timeframe: str) -> None:
     exchange.reset(rate_limit=0, hours=hours)
     days = 3 if timeframe.endswith(("Hour", "H")) else 140 if timeframe == "1Day" else 300
     start = _rfc3339(exchange.now_ns() - days * DAY_NS)
@@ -171,18 +172,18 @@ def test_long_bars_join_and_hold_what_lies_in_them(tmp_path: Path, hours: Any, t
 
 def test_while_the_market_is_shut_the_latest_is_the_last_before_it_closed(tmp_path: Path) -> None:
     sunday = datetime(2026, 5, 31, 15, tzinfo=UTC).timestamp()
-    exchange = Exchange(str(tmp_path), ManualClock(sunday))
-    exchange.reset(rate_limit=0, hours="xnys")
-    for channel in ("trades", "quotes", "bars"):
-        status, body = get(exchange, f"/v2/stocks/{channel}/latest", symbols="AAPL,NOPE")
-        assert status == 200
-        assert list(body[channel]) == ["AAPL"]
-        assert body[channel]["AAPL"]["t"].startswith("2026-05-29T19:59")
-        assert get(exchange, f"/v2/stocks/AAPL/{channel}/latest")[1] == {
-            "symbol": "AAPL",
-            channel.removesuffix("s"): body[channel]["AAPL"],
-        }
-    day = pages(exchange, "/v2/stocks/trades", "trades", symbols="AAPL", start="2026-05-30", end="2026-05-31")
+    with closing(Exchange(str(tmp_path), ManualClock(sunday))) as exchange:
+        exchange.reset(rate_limit=0, hours="xnys")
+        for channel in ("trades", "quotes", "bars"):
+            status, body = get(exchange, f"/v2/stocks/{channel}/latest", symbols="AAPL,NOPE")
+            assert status == 200
+            assert list(body[channel]) == ["AAPL"]
+            assert body[channel]["AAPL"]["t"].startswith("2026-05-29T19:59")
+            assert get(exchange, f"/v2/stocks/AAPL/{channel}/latest")[1] == {
+                "symbol": "AAPL",
+                channel.removesuffix("s"): body[channel]["AAPL"],
+            }
+        day = pages(exchange, "/v2/stocks/trades", "trades", symbols="AAPL", start="2026-05-30", end="2026-05-31")
     assert day == {}
 
 

@@ -216,5 +216,6 @@ def test_history_before_the_beginning_is_there_and_nothing_after_the_end_ever_co
     assert len(day.ask("GET", "/v2/stocks/bars", symbols="AAPL", start="2024-01-03")["bars"]["AAPL"]) == 1
     day.clock.advance(10_000)
     assert day.ask("GET", "/v2/clock")["timestamp"] == "2024-01-03T09:32:00-05:00"
+    day.exchange.close()
     with pytest.raises(UsageError, match="nothing to replay"):
         record(tmp_path, BARS, from_ns=at("20:00:00"))
