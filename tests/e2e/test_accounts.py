@@ -120,7 +120,7 @@ def test_login_prefers_a_keyring_that_works_and_logout_empties_it(user: Alpacli,
     assert json.loads(keyring.read_text(encoding="utf-8")) == {"alpacli/PKTEST1234": "hunter2"}
     assert user("account", "--json").code == 0
     keyring.unlink()
-    assert user("account", "--json").code == 0  # from the cache: the keyring is not asked
+    assert user("account", "--json", "--max-age", "3600").code == 0  # from the cache: the keyring is not asked
     lost = user("account", "--json", "--refresh")
     assert lost.code == 3
     assert "alpacli login" in lost.errors

@@ -109,7 +109,7 @@ class Client(Abrupt):
             server.ws + path, additional_headers=sent, proxy=None, ping_interval=None, max_size=1 << 26, **options
         )
 
-    async def hear(self, within_s: float = 10.0) -> Any:
+    async def hear(self, within_s: float = 30.0) -> Any:
         """Return the next frame, decoded."""
         frame = await asyncio.wait_for(self.socket.recv(), within_s)
         if self._encoding == "msgpack":
