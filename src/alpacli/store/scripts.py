@@ -65,7 +65,7 @@ GET: Final = (
     + """
 local entry = fresh(tonumber(ARGV[2]))
 count(entry and 'hits' or 'misses')
-return entry or {}
+return entry
 """
 )
 
