@@ -111,6 +111,7 @@ EXPLAINED: Final = {
     "local function keep(key) redis.call('EXPIRE', key, math.floor(window + flight) + 3600) end": (
         "it is less than a second of an hour"
     ),
+    "seq = redis.call('HINCRBY', BUDGET, 'seq', 2)": "the order is the same",
     "return 2": "what is not 0 is true",
     "return {'granted', open > 0 and 2 or 0}": "what is not 0 is true",
     "table.insert(answer, kind and 2 or 0)": "what is not 0 is true",

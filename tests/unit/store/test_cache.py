@@ -68,6 +68,13 @@ def test_only_what_can_be_had_is_counted(shelf: Shelf) -> None:
     assert shelf.store.cache_stats(shelf.scope)[2:] == (0, 0, None, None)
 
 
+def test_all_entries_are_counted_and_the_oldest_and_the_newest_told(shelf: Shelf) -> None:
+    for name in ("clock", "account", "orders", "positions"):
+        shelf.store.put(f"{shelf.scope}:{name}", name.encode())
+        shelf.clock.advance(1.0)
+    assert shelf.store.cache_stats(shelf.scope)[2:] == (4, 27, 4.0, 1.0)
+
+
 def test_a_lease_ends_on_time_and_who_waits_for_it_looks_again_at_its_end_at_the_latest(shelf: Shelf) -> None:
     shelf.claim("a")
     assert shelf.claim("b") == Busy(POLL_S)
