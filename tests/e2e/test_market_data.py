@@ -265,7 +265,7 @@ def test_prices_headlines_and_candles_of_the_offline_exchange(tmp_path: Path) ->
     flat = alpacli("quote", "AAPL", "--sim", "--fields", "symbol,bid_price,ask_price,close").text.splitlines()
     assert flat[0] == "symbol\tbid_price\task_price\tclose"
     assert alpacli("quote", "NOPE", "--sim").code == 4
-    news = json.loads(alpacli("news", "--sim", "--limit", "60", "--json").out)
+    news = json.loads(alpacli("news", "--sim", "--start", "-5d", "--limit", "60", "--json").out)
     assert len({article["id"] for article in news}) == 60
     drawn = alpacli("bars", "AAPL", "--sim", "--start", "-30min", "--chart", env={"FORCE_COLOR": "1", "COLUMNS": "100"})
     assert drawn.code == 0, drawn.errors
