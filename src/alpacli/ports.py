@@ -106,6 +106,9 @@ class SystemRandomness:
 # ------------------------------------------------------------------------------------------------- transport
 
 
+Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+
+
 class Request(NamedTuple):
     """One HTTP request, before any host or credential is attached.
 
@@ -113,7 +116,7 @@ class Request(NamedTuple):
     pairs in order; ``body`` is JSON text or ``None``.
     """
 
-    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+    method: Method
     path: str
     query: tuple[tuple[str, str], ...] = ()
     body: bytes | None = None

@@ -28,10 +28,10 @@ from alpacli.domain.tickets import amount, read_leg, read_ticket
 from alpacli.domain.ticks import Interest, instant_ns
 from alpacli.domain.values import Timestamp, exact, from_json, to_json
 from alpacli.errors import AlpacliError, ConfigError, UsageError
-from alpacli.gateway.access import Grant, from_headers, from_message, from_subprotocols
+from alpacli.gateway.access import from_headers, from_message, from_subprotocols
 from alpacli.gateway.conversations import BrokerConversation, Conversation, MarketConversation, UpdatesConversation
 from alpacli.gateway.relay import Relay
-from alpacli.gateway.tokens import SigningKeys, read_scopes, read_token
+from alpacli.gateway.tokens import Grant, SigningKeys, read_scopes, read_token
 from alpacli.ports import Request, Response
 from alpacli.settings import Flags, check_gateway_url, check_url, load, origins
 from alpacli.sim.exchange import Exchange

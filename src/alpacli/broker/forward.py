@@ -22,8 +22,6 @@ from alpacli.ports import Request, Response
 from alpacli.wire import trading
 from alpacli.wire.rest import Call, key_for
 
-Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
-
 _JSON: Final = {"content-type": "application/json; charset=UTF-8"}
 _SEGMENT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:~-]{0,127}")
 _COIN: Final = re.compile(r"[A-Z0-9]{1,8}/[A-Z]{2,5}")

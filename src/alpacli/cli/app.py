@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from alpacli.cli.failures import OutputClosed, report
-from alpacli.cli.options import Kind, Options, command, hoist
+from alpacli.cli.options import Kind, command, hoist
 
 _READ: Final = "Read"
 _TRADE: Final = "Trade"
@@ -320,6 +320,3 @@ def _finish(code: int) -> int:
         discard_stdout()
         raise OutputClosed from error
     return code
-
-
-__all__ = ["COMMANDS", "Options", "program", "run"]

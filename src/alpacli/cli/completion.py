@@ -15,7 +15,6 @@ from alpacli.cli.tree import Command, Parameter, load
 if TYPE_CHECKING:
     from alpacli.settings import Settings
 
-REQUEST: Final = "__complete"
 FILES: Final = ":files"
 """Printed alone: the shell should offer file names."""
 

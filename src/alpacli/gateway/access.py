@@ -19,17 +19,6 @@ from alpacli.ports import Clock, async_sleep
 from alpacli.settings import KeyPair
 from alpacli.store.tokens import Minted, TokenBook
 
-__all__ = [
-    "SCOPES",
-    "SUBPROTOCOL",
-    "Access",
-    "Credentials",
-    "Grant",
-    "from_headers",
-    "from_message",
-    "from_subprotocols",
-]
-
 SUBPROTOCOL: Final = "alpacli"
 """What a socket agrees on when the client offers it beside ``bearer.TOKEN``."""
 _BEARER: Final = "bearer."

@@ -8,11 +8,12 @@ from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Request, Response
 
-from alpacli.broker.forward import Method, Route, find_route, kept_call
+from alpacli.broker.forward import Route, find_route, kept_call
 from alpacli.errors import NotFound
 from alpacli.gateway.answers import Answer, answer, respond
 from alpacli.gateway.door import admit
 from alpacli.gateway.parts import Parts
+from alpacli.ports import Method
 from alpacli.ports import Request as Outgoing
 
 PREFIXES: Final = ("/v1", "/v2", "/v3", "/v1beta1", "/v1beta3")

@@ -12,9 +12,10 @@ import msgspec
 
 from alpacli.domain.ticks import Interest, instant_text
 from alpacli.errors import AlpacliError, UsageError
-from alpacli.gateway.access import Credentials, Grant, from_message
+from alpacli.gateway.access import Credentials, from_message
 from alpacli.gateway.formats import ALPACA, ARRAYS, LINES, UPDATES, frame, text_frame
 from alpacli.gateway.relay import Client, Outlet, Relay
+from alpacli.gateway.tokens import Grant
 from alpacli.ports import Clock
 from alpacli.streams.events import Gap, Lagging, Live, Reconnecting, Refused
 from alpacli.streams.feeds import FEEDS, Feed, find_feed
@@ -42,7 +43,6 @@ from alpacli.wire.serving import UPDATES as UPDATES_CHANNEL
 
 NORMAL: Final = 1000
 POLICY: Final = 1008
-SERVICE_RESTART: Final = 1012
 _OWN_ORDERS: Final = Interest({UPDATES_CHANNEL: ["*"]})
 _COME_WITH_TRADES: Final = ("corrections", "cancelErrors")
 _ALIASES: Final = {"updates": UPDATES_CHANNEL}

@@ -6,9 +6,10 @@ from collections.abc import Awaitable, Callable
 from fastapi import Request
 
 from alpacli.broker.outcomes import acting_for
-from alpacli.gateway.access import Grant, from_headers
+from alpacli.gateway.access import from_headers
 from alpacli.gateway.chronicle import CLIENT
 from alpacli.gateway.parts import Parts
+from alpacli.gateway.tokens import Grant
 
 
 async def admit(parts: Parts, request: Request, scope: str) -> Grant:

@@ -42,7 +42,6 @@ class Guard:
         self._app = app
         self._parts = parts
         self._allowed = tuple(allowed)
-        self._connections = 0
 
     async def __call__(self, scope: Event, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

@@ -14,7 +14,7 @@ from starlette.routing import WebSocketRoute
 
 from alpacli.domain.values import Model
 from alpacli.errors import AccessDenied
-from alpacli.gateway.access import SUBPROTOCOL, Credentials, Grant, from_headers, from_subprotocols
+from alpacli.gateway.access import SUBPROTOCOL, Credentials, from_headers, from_subprotocols
 from alpacli.gateway.answers import success
 from alpacli.gateway.broker_api import Envelope
 from alpacli.gateway.connection import Connection
@@ -28,6 +28,7 @@ from alpacli.gateway.conversations import (
 from alpacli.gateway.door import may
 from alpacli.gateway.parts import Parts
 from alpacli.gateway.relay import Relay
+from alpacli.gateway.tokens import Grant
 from alpacli.streams.feeds import FEEDS, Feed
 from alpacli.wire.asgi import EXTENSION
 from alpacli.wire.serving import LOGIN_WITHIN_S, TEXTS, login_in

@@ -26,7 +26,7 @@ from alpacli.domain.series import (
     missing,
 )
 from alpacli.domain.values import epoch_ns
-from alpacli.errors import AlpacaAPIError, AlpacliError, UsageError
+from alpacli.errors import AlpacaAPIError, UsageError
 from alpacli.history import kept_text, row_groups
 from alpacli.history.bar_store import BarStore, Gone
 from alpacli.history.chains import Follower, Read
@@ -347,6 +347,3 @@ def _instant_ns(name: str, value: dt.datetime | int) -> int:
         exact: Any = getattr(value, "epoch_ns", None)
         return exact if isinstance(exact, int) else epoch_ns(value)
     return value
-
-
-__all__ = ["AlpacliError", "MarketData", "Progress"]
