@@ -10,9 +10,9 @@ Alpaca rounds, and whatever is missing in the history.
 """
 
 import datetime as dt
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal, localcontext
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from alpacli.domain.values import Amount, MaybeAmount, Model, Timestamp
 from alpacli.history.archive import SECOND_NS
@@ -28,6 +28,8 @@ _FEES: Final = frozenset({"CFEE", "FEE", "PTC", "PTR"})
 _OPTION_ENDS: Final = frozenset({"OPASN", "OPEXC", "OPEXP"})
 CORPORATE: Final = frozenset({"MA", "NC", "REORG", "SPIN", "SPLIT"})
 _ALWAYS: Final = (1 << 63) - 1
+
+Key = TypeVar("Key", str, int)
 
 
 class Event(NamedTuple):
@@ -344,15 +346,8 @@ def unrealized(played: Played, snapshot: "Snapshot | None") -> dict[str, Decimal
 
 
 def _by_symbol(played: Played, gains: dict[str, Decimal | None]) -> dict[str, _Sums]:
-    sums: dict[str, _Sums] = {}
-    for trade in played.trades:
-        own = sums.setdefault(trade.symbol, _Sums())
-        for closing in trade.closings:
-            own.realized += closing.realized
-            own.orders.add(trade.order)
-    for cash in played.cash:
-        if cash.kind != "transfers":
-            sums.setdefault(cash.symbol, _Sums()).parts[cash.kind] += cash.amount
+    sums = {trade.symbol: _Sums() for trade in played.trades}
+    _book(played, sums, lambda moved: moved.symbol)
     for symbol, gain in gains.items():
         sums.setdefault(symbol, _Sums()).unrealized = gain
     return dict(sorted(sums.items()))
@@ -361,17 +356,22 @@ def _by_symbol(played: Played, gains: dict[str, Decimal | None]) -> dict[str, _S
 def _by_day(played: Played, gained: dict[int, Decimal]) -> dict[int, _Sums]:
     """Add up by day; ``gained`` is by how much equity grew from the close before, transfers taken out."""
     sums = {day: _Sums() for day in gained}
+    _book(played, sums, lambda moved: moved.day)
+    for day, own in sums.items():
+        own.unrealized = gained[day] - own.settled if day in gained else None
+    return dict(sorted(sums.items()))
+
+
+def _book(played: Played, sums: dict[Key, _Sums], key: Callable[[Traded | Cash], Key]) -> None:
+    """Add what was realized and paid where it belongs: ``key`` tells it of a trade or a payment."""
     for trade in played.trades:
         for closing in trade.closings:
-            own = sums.setdefault(trade.day, _Sums())
+            own = sums.setdefault(key(trade), _Sums())
             own.realized += closing.realized
             own.orders.add(trade.order)
     for cash in played.cash:
         if cash.kind != "transfers":
-            sums.setdefault(cash.day, _Sums()).parts[cash.kind] += cash.amount
-    for day, own in sums.items():
-        own.unrealized = gained[day] - own.settled if day in gained else None
-    return dict(sorted(sums.items()))
+            sums.setdefault(key(cash), _Sums()).parts[cash.kind] += cash.amount
 
 
 def _by_month(days: dict[int, _Sums]) -> dict[str, _Sums]:
