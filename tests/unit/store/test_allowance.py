@@ -69,7 +69,7 @@ def test_all_of_it_may_be_used_at_once_and_comes_back_one_by_one(gateways: Gatew
     assert gateways.spend() == pytest.approx(10.0, abs=0.000002)
 
 
-def test_who_waits_as_long_as_was_said_is_let_through(gateways: Gateways) -> None:
+def test_who_waits_as_long_as_was_said_is_let_through_and_counted(gateways: Gateways) -> None:
     gateways.clock.advance(0.123457)
     gateways.spend("bot", 7)
     gateways.clock.advance(1.987653)
@@ -79,6 +79,7 @@ def test_who_waits_as_long_as_was_said_is_let_through(gateways: Gateways) -> Non
     assert 6.0 < wait_s < 60 / 7
     gateways.clock.advance(wait_s)
     assert gateways.spend("bot", 7) == 0.0
+    assert gateways.spend("bot", 7) == pytest.approx(60 / 7, abs=0.000002)  # and it was counted
 
 
 def test_a_request_that_was_refused_costs_nothing(gateways: Gateways) -> None:
