@@ -1,5 +1,6 @@
 """A halt holds on every machine that shares a Redis, and outlives everything that happens to that: on real servers."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -123,6 +124,42 @@ def test_a_resume_that_cannot_reach_redis_resumes_nothing(server: valkey.Server,
         here.resume()
     assert "REDIS_URL" in refused.value.hint
     assert here.state() == STORM
+
+
+def test_a_resume_that_failed_ends_no_halt_when_redis_goes_on(server: valkey.Server, tmp_path: Path) -> None:
+    here, there = Machine(tmp_path / "a", server.url), Machine(tmp_path / "b", server.url)
+    here.halt()
+    assert there.state() == STORM
+    assert server.process is not None
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        with pytest.raises(StoreUnavailable, match="stays halted"):
+            here.resume()
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+    valkey.wait_for(server.answers)
+    assert (there.state(), here.state()) == (STORM, STORM)
+
+
+class DeafAtTheEnd(RedisStore):
+    """Carries out what it is told, and is not heard to say so."""
+
+    def set_note(self, key: str, value: bytes | None) -> int:
+        super().set_note(key, value)
+        raise StoreUnavailable("no answer")
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["kept here", "known to Redis alone"])
+def test_a_resume_whose_answer_was_lost_is_taken_back(server: valkey.Server, tmp_path: Path, known: bool) -> None:
+    here = Machine(tmp_path / "a", server.url)
+    here.halt()
+    if not known:
+        here.path.unlink()
+    deaf = HaltSwitch(str(here.path), KEY, DeafAtTheEnd(server.url), ManualClock(), here.warnings.append)
+    with pytest.raises(StoreUnavailable, match="stays halted"):
+        deaf.clear()
+    assert here.state() == STORM
+    assert Machine(tmp_path / "b", server.url).state() == STORM
 
 
 def test_without_redis_a_machine_ends_its_own_halt_and_takes_up_the_others_again(

@@ -115,7 +115,7 @@ class HaltSwitch:
         """
         if self._shared is not None:
             try:
-                self._shared.set_note(self._key, None)
+                self._end(self._shared)
             except StoreUnavailable as error:
                 raise StoreUnavailable(
                     f"trading stays halted, because Redis cannot be told: {error.message}",
@@ -125,6 +125,20 @@ class HaltSwitch:
             self._remove()
         except OSError as error:
             raise ConfigError(f"cannot remove {self._path}: {error.strerror}", "remove it by hand") from None
+
+    def _end(self, shared: Notes) -> None:
+        """Tell Redis of a resume, unless it stands still: it would carry it out when it goes on, after it was called failed.
+
+        Should it stop between the two, the file forgets that Redis knows of the halt, and the next look tells it again.
+        """
+        _, value = shared.note(self._key)
+        try:
+            shared.set_note(self._key, None)
+        except StoreUnavailable:
+            kept = self._kept() if value is None else _read(value)
+            if kept is not None:
+                self._try_to_keep(_Kept(kept.halt, None))
+            raise
 
     def _agree(self, shared: Notes, kept: _Kept | None) -> Halt | None:
         """Tell file and Redis what the other one knows, and return what holds."""
