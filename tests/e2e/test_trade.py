@@ -165,6 +165,7 @@ def test_many_orders_from_json_and_csv(sim: Alpacli) -> None:
     assert partly.code == 4
     assert [item["outcome"] for item in json.loads(partly.out)] == ["placed", "refused"]
     assert "1 of 2" in partly.errors
+    assert "placed twice" in partly.errors
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ class Desk:
 
     def place(self, ticket: OrderTicket) -> Flow[Order]:
         """Check, record and send one order; return it as the broker has it."""
-        return (yield from self._place(ticket, "place"))
+        return (yield from self._place(ticket.exact(), "place"))
 
     def place_as_written(self, fields: Mapping[str, Any]) -> Flow[Order]:
         """Place an order that a client wrote in Alpaca's own fields.
@@ -152,6 +152,7 @@ class Desk:
         Raises:
             OrderRefused: a rule is broken; the message names it and the hint says what to do.
         """
+        ticket = ticket.exact()
         facts = yield from self._judged(ticket)
         warning = market_warning(ticket, facts.clock)
         return (warning,) if warning else ()
@@ -173,6 +174,7 @@ class Desk:
         Raises:
             OrderRefused: a rule is broken; the message names it and the hint says what to do.
         """
+        ticket = ticket.exact()
         facts = yield from self._judged(ticket, holds=holds)
         yield from self._obey_own_rules(ticket, facts)
         warning = market_warning(ticket, facts.clock)

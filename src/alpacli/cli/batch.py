@@ -79,6 +79,8 @@ def submit_many(run: Run, source: str) -> None:
         worst = max(failures, key=lambda error: error.exit_code)
         placed = sum(item.outcome.startswith("placed") for item in results)
         worst.message = f"{placed} of {len(tickets)} orders were placed; {worst.message}"
+        if placed and worst.exit_code == 4:  # what one line's refusal says of itself is not true of all
+            worst.hint = "correct the lines that were refused, and run it again: what was placed is not placed twice"
         raise worst
 
 

@@ -41,6 +41,14 @@ def asset_class(symbol: str) -> AssetClass:
     return "crypto" if _COIN.fullmatch(symbol) else "us_equity"
 
 
+def _made_exact(name: str, value: object) -> Any:  # Any: a Decimal, or nothing where there was nothing
+    if value is None or isinstance(value, Decimal):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return Decimal(value)
+    raise UsageError(f"{name} is {value!r}, and amounts are exact", f'give Decimal("{value}")')
+
+
 class Leg(NamedTuple):
     """One contract of a multi-leg option order; ``ratio_qty`` per unit of the whole order."""
 
@@ -81,6 +89,16 @@ class OrderTicket(NamedTuple):
     legs: tuple[Leg, ...] = ()
     client_order_id: str | None = None
     advanced_instructions: Mapping[str, Any] | None = None
+
+    def exact(self) -> "OrderTicket":
+        """Return the ticket with whole numbers as ``Decimal``.
+
+        Raises:
+            UsageError: an amount is a float or a text: nobody can say which number was meant.
+        """
+        given = {name: _made_exact(name, getattr(self, name)) for name in (*_AMOUNTS, *_EXITS)}
+        legs = tuple(leg._replace(ratio_qty=_made_exact("ratio_qty", leg.ratio_qty)) for leg in self.legs)
+        return self._replace(**given, legs=legs)
 
     @property
     def fractional(self) -> bool:

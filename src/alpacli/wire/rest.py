@@ -96,7 +96,7 @@ def portfolio_history(
         start=_instant("start", start),
         end=_instant("end", end),
         pnl_reset=_choice("pnl_reset", pnl_reset, "per_day", "no_reset"),
-        cashflow_types=_joined("cashflow_types", cashflow_types),
+        cashflow_types=joined_names("cashflow_types", cashflow_types),
     )
     request = Request("GET", "/v2/account/portfolio/history", query)
     return Call("portfolio", request, reads_one(PortfolioHistory, "the portfolio history"), key_for("portfolio", query))
@@ -119,7 +119,7 @@ def activities(
     if activity_types and category:
         raise UsageError("activity_types and category cannot both be given", "leave one of the two away")
     filters = _query(
-        activity_types=_joined("activity_types", activity_types),
+        activity_types=joined_names("activity_types", activity_types),
         category=_choice("category", category, "trade_activity", "non_trade_activity"),
         date=None if day is None else _date("day", day),
         after=_instant_or_date("after", after),
@@ -169,7 +169,7 @@ def orders(
     filters = _query(
         status=_choice("status", status, "open", "closed", "all"),
         direction=_choice("direction", direction, "asc", "desc"),
-        symbols=_joined("symbols", symbols),
+        symbols=joined_names("symbols", symbols),
         side=_choice("side", side, "buy", "sell"),
         nested="true" if nested else None,
     )
@@ -247,7 +247,7 @@ def assets(
         status=_choice("status", status, "active", "inactive"),
         asset_class=asset_class,
         exchange=exchange,
-        attributes=_joined("attributes", attributes),
+        attributes=joined_names("attributes", attributes),
     )
     request = Request("GET", "/v2/assets", query)
     return Call("assets", request, reads_many(Asset, "assets"), key_for("assets:list", query), 3600.0)
@@ -431,7 +431,12 @@ def _choice(name: str, value: str | None, *known: str) -> str | None:
     return value
 
 
-def _joined(name: str, values: Sequence[str]) -> str | None:
+def joined_names(name: str, values: Sequence[str]) -> str | None:
+    """Return names as one query parameter has them, ``None`` without any.
+
+    Raises:
+        UsageError: a text in place of a list, an empty name, or one with a comma.
+    """
     if isinstance(values, str):
         raise UsageError(f"{name} is one text", f"give a list: [{values!r}]")
     if any(not value.strip() or "," in value for value in values):
@@ -481,7 +486,7 @@ def symbol_part(symbol: str) -> str:
 
 
 def _symbols(symbols: Sequence[str]) -> list[str]:
-    joined = _joined("symbols", symbols)
+    joined = joined_names("symbols", symbols)
     return joined.split(",") if joined else []
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alpacli.domain.order_rules import violations
-from alpacli.domain.tickets import OrderTicket, amount, asset_class, read_leg, read_ticket
+from alpacli.domain.tickets import Leg, OrderTicket, amount, asset_class, read_leg, read_ticket
 from alpacli.errors import UsageError
 
 
@@ -160,3 +160,13 @@ def test_each_rule_is_named_and_says_what_to_do(changes: dict[str, Any], rule: s
 )
 def test_what_alpaca_takes_breaks_no_rule(changes: dict[str, Any]) -> None:
     assert violations(OrderTicket(**{**GOOD, **changes})) == []
+
+
+def test_whole_numbers_are_taken_and_what_is_not_exact_is_refused() -> None:
+    legs = (Leg("AAPL280121C00250000", 2),)  # type: ignore[arg-type] # what people type
+    ticket = OrderTicket("AAPL", "buy", qty=3, limit_price=Decimal("1.5"), legs=legs).exact()  # type: ignore[arg-type]
+    assert (ticket.qty, ticket.limit_price, ticket.legs[0].ratio_qty) == (Decimal(3), Decimal("1.5"), Decimal(2))
+    assert all(type(value) is Decimal for value in (ticket.qty, ticket.legs[0].ratio_qty))
+    for wrong in (1.1, "1", True):
+        with pytest.raises(UsageError, match="amounts are exact"):
+            OrderTicket("AAPL", "buy", qty=wrong).exact()  # type: ignore[arg-type]

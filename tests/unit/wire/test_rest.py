@@ -15,7 +15,7 @@ from alpacli.domain.orders import Order
 from alpacli.domain.values import Timestamp, to_json
 from alpacli.errors import UnreadableAnswer, UsageError
 from alpacli.ports import Request
-from alpacli.wire import rest
+from alpacli.wire import market, rest
 from alpacli.wire.rest import Call
 
 NAIVE: Final = dt.datetime.fromisoformat("2026-01-31T00:00:00")
@@ -427,3 +427,14 @@ def test_an_argument_that_is_not_text_is_wrong_usage(ask: Callable[[str], object
     """A byte on the command line that is no UTF-8 arrives as half a surrogate pair, which no request can carry."""
     with pytest.raises(UsageError, match="not text"):
         ask("AA\udcff")
+
+
+@pytest.mark.parametrize("ask", [market.snapshots, market.news])
+def test_one_text_is_not_taken_for_a_list_of_symbols(ask: Any) -> None:
+    with pytest.raises(UsageError, match="symbols is one text"):
+        ask("AAPL")
+
+
+def test_snapshots_of_nothing_are_refused() -> None:
+    with pytest.raises(UsageError, match="no symbol was given"):
+        market.snapshots([])
