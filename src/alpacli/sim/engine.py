@@ -68,6 +68,14 @@ def schedule(desk: Desk, order_id: str) -> None:
     desk.book.change(order_id, _next(desk, order_row(desk, order_id)))
 
 
+def set_out(desk: Desk, order_id: str) -> None:
+    """Let an order that was just entered go to its venue: it works at once, or once it arrives there or trading begins."""
+    if order_row(desk, order_id)["arrives_ns"] == desk.now_ns:
+        release(desk, order_id)
+    else:
+        schedule(desk, order_id)
+
+
 def delay_ns(desk: Desk, order_id: str, step: str, least_ms: int = 2, most_ms: int = 40) -> int:
     """Return how long one step of an order takes: a matter of chance, but of the same chance for everybody."""
     span_us = (most_ms - least_ms) * 1000

@@ -9,15 +9,16 @@ from collections.abc import Mapping
 from decimal import ROUND_DOWN, Decimal
 from typing import Final
 
-from alpacli.sim.answers import Json, Refusal, bad_parameter, not_found
+from alpacli.sim.answers import Json, Refusal, bad_parameter
 from alpacli.sim.book import Order
 from alpacli.sim.checks import Stand, admit, check_own_id
 from alpacli.sim.desk import Desk
-from alpacli.sim.engine import delay_ns, finish, release, schedule, swap
+from alpacli.sim.engine import delay_ns, finish, schedule, set_out, swap
 from alpacli.sim.ledger import ZERO, holdings
-from alpacli.sim.listing import LISTINGS, find
+from alpacli.sim.listing import LISTINGS
 from alpacli.sim.orders import CLOSED, Snapshot, amend, enter, named_order, new_order, order_row, snapshot
 from alpacli.sim.packages import Package, changed_package, submit_package
+from alpacli.sim.reports import held_position
 from alpacli.sim.terms import expiry, opening
 from alpacli.sim.tickets import Ticket, amount, check, one_time_in_force, own_id, read, unfit
 
@@ -135,12 +136,7 @@ def cancel_all(desk: Desk) -> list[Json]:
 
 def close(desk: Desk, symbol_or_id: str, qty: str | None, percentage: str | None) -> Snapshot:
     """Sell a position, or buy a short one back, at the market: all of it, a quantity, or a percentage."""
-    listing = find(symbol_or_id, desk.market.listings)
-    if listing is None:
-        raise not_found(f"symbol not found: {symbol_or_id}")
-    holding = holdings(desk.book).get(listing.symbol)
-    if holding is None:
-        raise not_found("position does not exist")
+    listing, holding = held_position(desk, symbol_or_id)
     if qty is not None and percentage is not None:
         raise bad_parameter("only one of qty or percentage is accepted")
     size = abs(holding.qty)
@@ -209,10 +205,7 @@ def _place(desk: Desk, ticket: Ticket, stand: Stand) -> Snapshot:
     )
     order_id = enter(desk, order, _legs(ticket, order))
     arrived = snapshot(desk, order_id)
-    if opens and not latency_ns:
-        release(desk, order_id)
-    else:
-        schedule(desk, order_id)
+    set_out(desk, order_id)
     return arrived
 
 

@@ -14,7 +14,7 @@ from alpacli.sim.book import Order
 from alpacli.sim.checks import check_own_id, forbidden, opening_orders, opens_both_ways
 from alpacli.sim.contracts import MULTIPLIER, Contract
 from alpacli.sim.desk import Desk
-from alpacli.sim.engine import release, schedule
+from alpacli.sim.engine import set_out
 from alpacli.sim.ledger import ZERO, holdings
 from alpacli.sim.listing import LISTINGS, find, underlying_of
 from alpacli.sim.option_checks import Trade, check_backing, check_contracts, check_free
@@ -126,10 +126,7 @@ def submit_package(desk: Desk, body: Mapping[str, object]) -> Snapshot:
     ]
     order_id = enter(desk, parent, legs)
     arrived = snapshot(desk, order_id)
-    if opens and not latency_ns:
-        release(desk, order_id)
-    else:
-        schedule(desk, order_id)
+    set_out(desk, order_id)
     return arrived
 
 

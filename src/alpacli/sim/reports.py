@@ -16,7 +16,7 @@ from alpacli.sim.book import Position
 from alpacli.sim.desk import Account, Desk
 from alpacli.sim.hours import new_york_date
 from alpacli.sim.ledger import ZERO, Worth, average_entry, cents, holdings, market_value, rewind, worth
-from alpacli.sim.listing import LISTINGS, find
+from alpacli.sim.listing import LISTINGS, Listing, find
 from alpacli.sim.reserves import held_for_orders, reserved
 
 _CONFIGURATION: Final[Mapping[str, Json]] = {
@@ -195,13 +195,19 @@ def position_answers(desk: Desk) -> list[Json]:
 
 
 def one_position(desk: Desk, symbol_or_id: str) -> dict[str, Json]:
+    listing, holding = held_position(desk, symbol_or_id)
+    return _position(desk, listing.symbol, holding)
+
+
+def held_position(desk: Desk, symbol_or_id: str) -> tuple[Listing, Position]:
+    """Return what a client names, and how much of it the account holds; refused when there is no such position."""
     listing = find(symbol_or_id, desk.market.listings)
     if listing is None:
         raise not_found(f"symbol not found: {symbol_or_id}")
     holding = holdings(desk.book).get(listing.symbol)
     if holding is None:
         raise not_found("position does not exist")
-    return _position(desk, listing.symbol, holding)
+    return listing, holding
 
 
 def _position(desk: Desk, symbol: str, holding: Position) -> dict[str, Json]:
