@@ -7,7 +7,7 @@ Only ``typing`` is imported: the cached path loads this module.
 import os
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import Literal, NamedTuple, ParamSpec, Protocol, TypeVar
+from typing import Final, Literal, NamedTuple, ParamSpec, Protocol, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -107,6 +107,9 @@ class SystemRandomness:
 
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+Host = Literal["trading", "data"]
+"""Which of Alpaca's servers: the one that keeps the account, or the one for market data. One may fail without the other."""
+HOSTS: Final[tuple[Host, ...]] = ("trading", "data")
 
 
 class Request(NamedTuple):
@@ -120,7 +123,7 @@ class Request(NamedTuple):
     path: str
     query: tuple[tuple[str, str], ...] = ()
     body: bytes | None = None
-    host: Literal["trading", "data"] = "trading"
+    host: Host = "trading"
 
 
 class Response(NamedTuple):
@@ -204,7 +207,7 @@ class Busy(NamedTuple):
 
 
 class BudgetRules(NamedTuple):
-    """How many requests one account may send, and when its breaker opens.
+    """How many requests one account may send, and when the breakers of the hosts open.
 
     ``scope`` is the store's key prefix of the account (``alpaca:{FP}``). In any window of ``window_s`` at most ``limit``
     requests are granted; the last ``reserve`` of them only to ``urgent`` callers (placing, cancelling, closing).
@@ -219,11 +222,15 @@ class BudgetRules(NamedTuple):
 
 
 class Ticket(NamedTuple):
-    """A place in the queue for one request: unique ``id``, and ``label`` for people (``alpacli orders, pid 4711``)."""
+    """A place in the queue for one request: unique ``id``, and ``label`` for people (``alpacli orders, pid 4711``).
+
+    The queue is one for all hosts, since Alpaca counts them together; ``host`` says whose breaker is asked.
+    """
 
     id: str
     label: str
     urgent: bool = False
+    host: Host = "trading"
 
 
 class Granted(NamedTuple):
@@ -244,7 +251,7 @@ class Wait(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """The breaker is open; the next probe is allowed in ``retry_in_s``."""
+    """The host's breaker is open; the next probe is allowed in ``retry_in_s``."""
 
     retry_in_s: float
 
@@ -279,11 +286,24 @@ class Waiting(NamedTuple):
     urgent: bool
 
 
+BreakerState = Literal["closed", "open", "half-open"]
+
+
+class Breaker(NamedTuple):
+    """Whether a host is asked: ``open`` not before ``retry_in_s`` have passed, ``half-open`` by one probe."""
+
+    host: Host
+    state: BreakerState
+    retry_in_s: float
+
+
 class LimitsReport(NamedTuple):
     """The shared budget as it stands: counts of requests, times in seconds from now.
 
     ``used`` counts ours within the window plus ``foreign`` ones that the server's headers told of. ``utilisation`` is the
     share (0..1) of the last hour's allowance that was used. ``reset_s`` is when the next slot frees (0 when one is free).
+    ``left`` is what of the limit is free. There is a breaker for each host, and ``breaker`` is the state of the one that is
+    furthest from closed.
     """
 
     limit: int
@@ -291,12 +311,26 @@ class LimitsReport(NamedTuple):
     window_s: float
     used: int
     foreign: int
-    left: int
     utilisation: float
     reset_s: float
     waiting: tuple[Waiting, ...]
-    breaker: Literal["closed", "open", "half-open"]
-    breaker_retry_in_s: float
+    breakers: tuple[Breaker, ...]
+
+    @property
+    def left(self) -> int:
+        return max(0, self.limit - self.used)
+
+    @property
+    def worst(self) -> Breaker:
+        return max(self.breakers, key=lambda breaker: ("closed", "half-open", "open").index(breaker.state))
+
+    @property
+    def breaker(self) -> BreakerState:
+        return self.worst.state
+
+    @property
+    def breaker_retry_in_s(self) -> float:
+        return self.worst.retry_in_s
 
 
 class Store(Protocol):

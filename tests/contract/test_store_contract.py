@@ -19,6 +19,7 @@ from alpacli.ports import (
     Clock,
     Entry,
     Granted,
+    Host,
     Lead,
     Outcome,
     Refused,
@@ -84,14 +85,22 @@ class Bench:
     def rules(self, limit: int = 5, reserve: int = 2, window_s: float = 4 * U) -> BudgetRules:
         return BudgetRules(self.scope, limit, reserve, window_s, breaker_failures=3, breaker_open_s=3 * U)
 
-    def ticket(self, *, urgent: bool = False) -> Ticket:
+    def ticket(self, *, urgent: bool = False, host: Host = "trading") -> Ticket:
         self._tickets += 1
-        return Ticket(f"t{self._tickets}", f"job {self._tickets}", urgent)
+        return Ticket(f"t{self._tickets}", f"job {self._tickets}", urgent, host)
 
-    def send(self, rules: BudgetRules, count: int = 1, outcome: Outcome = OK, *, urgent: bool = False) -> None:
+    def send(
+        self,
+        rules: BudgetRules,
+        count: int = 1,
+        outcome: Outcome = OK,
+        *,
+        urgent: bool = False,
+        host: Host = "trading",
+    ) -> None:
         """Send whole requests, each of which must be granted."""
         for _ in range(count):
-            ticket = self.ticket(urgent=urgent)
+            ticket = self.ticket(urgent=urgent, host=host)
             assert isinstance(self.store.admit(rules, ticket), Granted)
             self.store.settle(rules, ticket, outcome)
 
@@ -561,6 +570,30 @@ def test_the_breaker_opens_for_everybody_after_failures_in_a_row_and_one_probe_c
     assert 0 < held.retry_in_s <= 1
     other.settle(rules, probe, OK)
     assert bench.store.admit(rules, bench.ticket()) == Granted(probe=False)
+    assert bench.store.limits(rules).breaker == "closed"
+
+
+@pytest.mark.parametrize(("failing", "healthy"), [("data", "trading"), ("trading", "data")])
+def test_a_host_that_fails_holds_up_no_request_to_the_other(bench: Bench, failing: Host, healthy: Host) -> None:
+    """Who cannot read quotes can still cancel: the two are different servers."""
+    rules = bench.rules(limit=100, reserve=0, window_s=60)
+    bench.send(rules, 2, FAILED, host=failing)
+    bench.send(rules, 2, FAILED, host=healthy)
+    bench.send(rules, 1, OK, host=healthy)  # it proves nothing of the one that fails
+    bench.send(rules, 1, FAILED, host=failing)
+    other = bench.another()
+    assert isinstance(other.admit(rules, bench.ticket(host=failing)), Refused)
+    bench.send(rules, 2, FAILED, host=healthy)
+    assert other.admit(rules, bench.ticket(host=healthy)) == Granted(probe=False)
+    report = other.limits(rules)
+    assert {breaker.host: breaker.state for breaker in report.breakers} == {failing: "open", healthy: "closed"}
+    assert (report.breaker, report.breaker_retry_in_s > 0) == ("open", True)
+    bench.sleep(3.1 * U)
+    probe = bench.ticket(host=failing)
+    assert probes(other.admit(rules, probe))
+    assert other.limits(rules).breaker == "half-open"
+    assert other.admit(rules, bench.ticket(host=healthy)) == Granted(probe=False)
+    other.settle(rules, probe, OK)
     assert bench.store.limits(rules).breaker == "closed"
 
 

@@ -175,7 +175,8 @@ def test_metrics_need_a_token_and_count_what_happened(user: Alpacli, gateway: Ga
     assert float(lines['alpacli_http_requests_total{method="GET",status="200"}']) == 2
     assert float(lines['alpacli_http_requests_total{method="GET",status="401"}']) == 1
     assert float(lines['alpacli_upstream_seconds_count{host="trading",method="GET",status="200"}']) == 2
-    assert float(lines['alpacli_breaker{state="closed"}']) == 1
+    assert float(lines['alpacli_breaker{host="trading",state="closed"}']) == 1
+    assert float(lines['alpacli_breaker{host="data",state="open"}']) == 0
     assert float(lines["alpacli_budget_used"]) >= 2
     assert float(lines["alpacli_halted"]) == 0
     assert float(lines["alpacli_tasks"]) > 0

@@ -318,7 +318,8 @@ def test_the_page_that_describes_the_api_comes_from_here_alone(gateway: Gateway,
 def test_it_is_well_and_ready(gateway: Gateway) -> None:
     assert gateway.get("/healthz").json() == {"status": "ok"}
     ready = gateway.get("/readyz")
-    assert (ready.status_code, ready.json()["checks"]) == (200, {"keys": "ok", "upstream": "ok", "store": "ok"})
+    checks = {"keys": "ok", "upstream": "ok", "market_data": "ok", "store": "ok"}
+    assert (ready.status_code, ready.json()["checks"]) == (200, checks)
 
 
 def test_it_is_ready_without_redis_and_says_what_stands_in(tmp_path: Path, exchange: SimServer) -> None:

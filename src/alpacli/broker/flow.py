@@ -47,6 +47,7 @@ from alpacli.wire.rest import Call
 T = TypeVar("T")
 
 REQUESTS_AT_MOST: Final = 3
+_SERVER: Final = {"trading": "Alpaca", "data": "Alpaca's market data"}
 GONE: Final = Response(204, {}, b"")
 """Stands in for the lost answer to a DELETE when its repetition finds nothing."""
 
@@ -267,11 +268,11 @@ class Pipeline:
         doubtful = False
         failure: AlpacliError | None = None
         while True:
-            ticket = Ticket(self._rng.token(), self._label, urgent)
+            ticket = Ticket(self._rng.token(), self._label, urgent, request.host)
             refused: Refused | None = yield from self._wait_for_turn(ticket, patience)
             if refused is not None:
                 raise failure or CircuitOpen(
-                    "Alpaca failed several times in a row, so nothing was sent",
+                    f"{_SERVER[request.host]} failed several times in a row, so nothing was sent",
                     f"the next try is allowed in {_seconds(refused.retry_in_s)}; cached data: add --max-age 3600",
                     retry_after=round(refused.retry_in_s, 3),
                 )

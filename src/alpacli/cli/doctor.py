@@ -207,9 +207,12 @@ def _store(settings: Settings, clock: Clock) -> _Found:
         where = "REDIS_URL and the server it names" if settings.redis_url else "the state directory"
         return _Found("warn", warnings[0], f"commands still answer, but share less: check {where}")
     used = f"{report.used} of {report.limit} requests used in {report.window_s:g} s"
-    if report.breaker != "closed":
+    breaker = report.worst
+    if breaker.state != "closed":
         return _Found(
-            "warn", f"{kind}: the circuit breaker is {report.breaker}", f"wait {report.breaker_retry_in_s:.0f} s"
+            "warn",
+            f"{kind}: the circuit breaker of the {breaker.host} host is {breaker.state}",
+            f"wait {breaker.retry_in_s:.0f} s",
         )
     if report.waiting:
         used += f", {len(report.waiting)} waiting"

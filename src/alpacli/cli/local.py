@@ -40,8 +40,19 @@ class WaitingCaller(Model):
     urgent: bool
 
 
+class HostBreaker(Model):
+    """The circuit breaker of ``trading`` or ``data``: closed, open or half-open, and seconds until a request may go."""
+
+    host: str
+    state: str
+    retry_in_s: Amount
+
+
 class Limits(Model):
-    """What ``limits`` answers; counts of requests, times in seconds from now, ``utilisation`` a fraction of the last hour."""
+    """What ``limits`` answers; counts of requests, times in seconds from now, ``utilisation`` a fraction of the last hour.
+
+    Each host has a breaker; ``breaker`` is the one that is furthest from closed.
+    """
 
     limit: int
     reserve: int
@@ -54,6 +65,7 @@ class Limits(Model):
     waiting: list[WaitingCaller]
     breaker: str
     breaker_retry_in_s: Amount
+    breakers: list[HostBreaker]
 
 
 class Cleared(Model):
@@ -127,6 +139,9 @@ def limits(run: Run) -> None:
             waiting=[WaitingCaller(label=w.label, since_s=_rounded(w.since_s), urgent=w.urgent) for w in state.waiting],
             breaker=state.breaker,
             breaker_retry_in_s=_rounded(state.breaker_retry_in_s),
+            breakers=[
+                HostBreaker(host=b.host, state=b.state, retry_in_s=_rounded(b.retry_in_s)) for b in state.breakers
+            ],
         )
         return _reading(state, report)
 

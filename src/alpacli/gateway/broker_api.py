@@ -80,7 +80,10 @@ class HaltState(Model):
 
 
 class LimitsState(Model):
-    """The request budget that everybody shares: counts of requests, seconds, ``breaker`` closed, open or half-open."""
+    """The request budget that everybody shares: counts of requests, seconds, breakers closed, open or half-open.
+
+    Each host, ``trading`` and ``data``, has a circuit breaker; ``breaker`` is the one that is furthest from closed.
+    """
 
     limit: int
     reserve: int
@@ -89,6 +92,7 @@ class LimitsState(Model):
     left: int
     waiting: int
     breaker: str
+    breakers: dict[str, str]
 
 
 class CacheState(Model):
@@ -356,8 +360,9 @@ def _service(routes: APIRouter, parts: Parts) -> None:
     async def limits() -> Response:
         """The request budget that everybody shares. Sends nothing."""
         state = await asyncio.to_thread(client.limits)
-        fields = {name: getattr(state, name) for name in ("limit", "reserve", "used", "foreign", "left", "breaker")}
-        return success(LimitsState(**fields, waiting=len(state.waiting)))
+        counts = {name: getattr(state, name) for name in ("limit", "reserve", "used", "foreign", "left")}
+        breakers = {one.host: one.state for one in state.breakers}
+        return success(LimitsState(**counts, waiting=len(state.waiting), breaker=state.breaker, breakers=breakers))
 
     @routes.get("/halt", response_model=Envelope[HaltState], dependencies=reader, tags=["service"])
     async def halted() -> Response:

@@ -8,11 +8,14 @@ they say little.
 """
 
 import asyncio
+from typing import Final
 
 from fastapi import APIRouter, Response
 
 from alpacli.domain.values import to_json
 from alpacli.gateway.parts import Parts
+
+_CHECK: Final = {"trading": "upstream", "data": "market_data"}
 
 
 def router(parts: Parts) -> APIRouter:
@@ -29,7 +32,7 @@ def router(parts: Parts) -> APIRouter:
         refused = parts.tally.keys_refused
         checks = {
             "keys": "refused" if refused else "ok",
-            "upstream": "not asked" if limits.breaker == "open" else "ok",
+            **{_CHECK[one.host]: "not asked" if one.state == "open" else "ok" for one in limits.breakers},
             "store": "degraded" if is_degraded(parts) else "ok",
         }
         body = to_json({"status": "not ready" if refused else "ready", "checks": checks})

@@ -71,10 +71,11 @@ class _Known(Collector):
     def _budget(self) -> list[Metric]:
         limits = self._parts.client.limits()
         breaker = GaugeMetricFamily(
-            "alpacli_breaker", "1 for the state that the circuit breaker is in.", labels=["state"]
+            "alpacli_breaker", "1 for the state that the host's circuit breaker is in.", labels=["host", "state"]
         )
-        for state in ("closed", "open", "half-open"):
-            breaker.add_metric([state], float(limits.breaker == state))
+        for one in limits.breakers:
+            for state in ("closed", "open", "half-open"):
+                breaker.add_metric([one.host, state], float(one.state == state))
         degraded, refused = float(is_degraded(self._parts)), float(self._parts.tally.keys_refused)
         return [
             _gauge("alpacli_store_degraded", "1 while another store stands in for the one that was set up.", degraded),

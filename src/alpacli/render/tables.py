@@ -9,7 +9,7 @@ from rich.text import Text
 from alpacli.domain.account import Account, Activity, Position, Watchlist
 from alpacli.domain.market import Asset, CalendarDay, MarketClock
 from alpacli.domain.orders import Order
-from alpacli.ports import CacheStats, LimitsReport
+from alpacli.ports import Breaker, CacheStats, LimitsReport
 from alpacli.render.grid import Cell, Column, facts, grid, number, page
 from alpacli.render.machine import Tree, cell
 from alpacli.render.text import (
@@ -395,13 +395,14 @@ def cache_stats(value: CacheStats, frame: Frame) -> RenderableType:
 
 
 def limits(value: LimitsReport, frame: Frame) -> RenderableType:
-    breaker = Text(value.breaker, style="green" if value.breaker == "closed" else "bold red")
-    if value.breaker == "open":
-        breaker.append(f", next probe in {ago(value.breaker_retry_in_s)}")
+    breaker = Text("closed", style="green")
+    not_closed = [one for one in value.breakers if one.state != "closed"]
+    if not_closed:
+        breaker = Text("; ", style="bold red").join(_breaker(one) for one in not_closed)
     others = f"  ({value.foreign:,} by other programs)" if value.foreign else ""
     pairs: list[tuple[str, Cell]] = [
         ("Limit", f"{value.limit:,} requests in {value.window_s:g} s, the last {value.reserve:,} kept for trading"),
-        ("Used", f"{value.used + value.foreign:,}{others}"),
+        ("Used", f"{value.used:,}{others}"),
         ("Left", Text(f"{value.left:,}", style="bold")),
         ("Utilisation", f"{100 * value.utilisation:.1f}% of the last hour"),
         ("Reset", "a request can go now" if value.reset_s <= 0 else f"in {ago(value.reset_s)}"),
@@ -415,6 +416,14 @@ def limits(value: LimitsReport, frame: Frame) -> RenderableType:
         [words(w.label), ago(w.since_s), "trading" if w.urgent else "reading"] for w in value.waiting
     ]
     return page(Group(facts(pairs), Text(), grid(columns, rows, frame)), frame)
+
+
+def _breaker(breaker: Breaker) -> Text:
+    what = {"trading": "trading", "data": "market data"}[breaker.host]
+    text = Text(f"{breaker.state} for {what}", style="bold red")
+    if breaker.state == "open":
+        text.append(f", next probe in {ago(breaker.retry_in_s)}")
+    return text
 
 
 def plain(tree: Tree, frame: Frame) -> RenderableType:

@@ -11,6 +11,8 @@ looks at, the request granted last in it was granted while all the others still 
 
 from typing import Final
 
+from alpacli.ports import BudgetRules
+
 KEEP_S: Final = 86400.0
 """How long an entry is kept: ``--max-age`` can ask for one much older than its usual lifetime."""
 
@@ -63,6 +65,11 @@ def share(limit: int, reserve: int, cap: int | None) -> tuple[int, int]:
     if cap is None or cap >= limit:
         return limit, reserve
     return cap, reserve * cap // limit
+
+
+def utilisation(sent: float, rules: BudgetRules) -> float:
+    """Return the share (0..1) of an hour's allowance that these requests were."""
+    return min(1.0, sent / (rules.limit * 3600.0 / rules.window_s))
 
 
 def foreign_until(reset_at: float | None, now: float, window_s: float) -> float:

@@ -20,6 +20,8 @@ from redis.sentinel import Sentinel
 
 from alpacli.errors import ConfigError, StoreUnavailable
 from alpacli.ports import (
+    HOSTS,
+    Breaker,
     BudgetRules,
     Busy,
     CacheStats,
@@ -45,6 +47,7 @@ from alpacli.store.policy import (
     POLL_S,
     TURN_S,
     scope_of,
+    utilisation,
 )
 
 SOCKET_TIMEOUT_S: Final = 1.0
@@ -195,24 +198,18 @@ class RedisStore:
         self._budget(scripts.LEAVE, rules, ticket)
 
     def limits(self, rules: BudgetRules) -> LimitsReport:
-        answer = self._budget(scripts.LIMITS, rules, Ticket("", ""))
-        limit, reserve, used, foreign, hour, reset_s, breaker, retry_in_s = answer[:8]
-        rest = answer[8:]
+        limit, reserve, used, foreign, hour, reset_s, states, places = self._budget(
+            scripts.LIMITS, rules, Ticket("", ""), *HOSTS
+        )
+        waiting = tuple(
+            Waiting(label.decode(errors="replace"), float(since), bool(urgent)) for label, since, urgent in places
+        )
+        breakers = tuple(
+            Breaker(host, state.decode(), float(retry_in_s))
+            for host, (state, retry_in_s) in zip(HOSTS, states, strict=True)
+        )
         return LimitsReport(
-            limit=limit,
-            reserve=reserve,
-            window_s=rules.window_s,
-            used=used,
-            foreign=foreign,
-            left=max(0, limit - used),
-            utilisation=min(1.0, hour / (rules.limit * 3600.0 / rules.window_s)),
-            reset_s=float(reset_s),
-            waiting=tuple(
-                Waiting(label.decode(errors="replace"), float(since), bool(urgent))
-                for label, since, urgent in zip(rest[::3], rest[1::3], rest[2::3], strict=True)
-            ),
-            breaker=breaker.decode(),
-            breaker_retry_in_s=float(retry_in_s),
+            limit, reserve, rules.window_s, used, foreign, utilisation(hour, rules), float(reset_s), waiting, breakers
         )
 
     def close(self) -> None:
@@ -248,6 +245,7 @@ class RedisStore:
             ticket.id,
             ticket.label,
             _flag(ticket.urgent),
+            ticket.host,
             *arguments,
         )
 

@@ -171,17 +171,25 @@ local SENT, FLYING, WAITING, BUDGET, USAGE = KEYS[1], KEYS[2], KEYS[3], KEYS[4],
 local limit, reserve, window = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local breaker_failures, breaker_open = tonumber(ARGV[4]), tonumber(ARGV[5])
 local flight, liveness, longest_wait, margin = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
-local id, label, urgent = ARGV[10], ARGV[11], ARGV[12] == '1'
+local id, label, urgent, host = ARGV[10], ARGV[11], ARGV[12] == '1', ARGV[13]
 
-local row = redis.call('HMGET', BUDGET, 'foreign', 'until', 'cap', 'failures', 'open', 'probe', 'probe_until')
-local foreign, foreign_until = tonumber(row[1] or 0), tonumber(row[2] or 0)
-local cap, failures = tonumber(row[3] or 0), tonumber(row[4] or 0)
-local open, probe, probe_until = tonumber(row[5] or 0), row[6] or '', tonumber(row[7] or 0)
+local row = redis.call('HMGET', BUDGET, 'foreign', 'until', 'cap')
+local foreign, foreign_until, cap = tonumber(row[1] or 0), tonumber(row[2] or 0), tonumber(row[3] or 0)
 
 local function keep(key) redis.call('EXPIRE', key, math.ceil(window + flight) + 3600) end
 local function set(...)
   redis.call('HSET', BUDGET, ...)
   redis.call('EXPIRE', BUDGET, 86400)
+end
+local function breaker_of(one)
+  local found = redis.call('HMGET', BUDGET, one .. ' failures', one .. ' open', one .. ' probe', one .. ' probe_until')
+  return {failures = tonumber(found[1] or 0), open = tonumber(found[2] or 0), probe = found[3] or '',
+          probe_until = tonumber(found[4] or 0)}
+end
+local function set_breaker(...)
+  local fields = {...}
+  for i = 1, #fields, 2 do fields[i] = host .. ' ' .. fields[i] end
+  set(unpack(fields))
 end
 local function share(cap)
   if cap == 0 or cap >= limit then return limit, reserve end
@@ -209,8 +217,9 @@ local function sent(member, at)
   while redis.call('ZADD', SENT, 'NX', text(at), name) == 0 do name = name .. '+' end
   keep(SENT)
 end
-local function breaker_wait(ticket)
-  if now < open then return math.min(open - now, breaker_open) end
+local function breaker_wait(breaker, ticket)
+  if now < breaker.open then return math.min(breaker.open - now, breaker_open) end
+  local probe, probe_until = breaker.probe, breaker.probe_until
   if probe ~= '' and probe ~= ticket and now < probe_until and probe_until <= now + flight + 1 then
     return math.min(probe_until - now, longest_wait)
   end
@@ -262,13 +271,14 @@ end
 """
 )
 
-# ARGV 13..14: grace, turn_s
+# ARGV 14..15: grace, turn_s
 ADMIT: Final = (
     _BUDGET
     + """
-local grace, turn_s = tonumber(ARGV[13]), tonumber(ARGV[14])
-if open > now + breaker_open then set('open', text(now + breaker_open)) end
-local retry = breaker_wait(id)
+local grace, turn_s = tonumber(ARGV[14]), tonumber(ARGV[15])
+local breaker = breaker_of(host)
+if breaker.open > now + breaker_open then set_breaker('open', text(now + breaker_open)) end
+local retry = breaker_wait(breaker, id)
 if retry > 0 then
   redis.call('HDEL', WAITING, id)
   return {'refused', text(retry)}
@@ -305,8 +315,8 @@ if used + ahead < slots and turn == 0 then
       if tonumber(field) < minute - 60 then redis.call('HDEL', USAGE, field) end
     end
   end
-  if open > 0 then set('probe', id, 'probe_until', text(now + flight)) end
-  return {'granted', open > 0 and 1 or 0}
+  if breaker.open > 0 then set_breaker('probe', id, 'probe_until', text(now + flight)) end
+  return {'granted', breaker.open > 0 and 1 or 0}
 end
 
 local seq, since = mine and mine.seq, mine and mine.since or now
@@ -322,33 +332,33 @@ return {'wait', text(pause), ahead, text(earliest)}
 """
 )
 
-# ARGV 13..18: failed, remaining, limit, reset_at (each '' when not known), skew, doubtful
+# ARGV 14..19: failed, remaining, limit, reset_at (each '' when not known), skew, doubtful
 SETTLE: Final = (
     _BUDGET
     + """
-local failed, unknown, remaining, told = ARGV[13] == '1', ARGV[13] == '', tonumber(ARGV[14]), tonumber(ARGV[15])
-local reset, skew = tonumber(ARGV[16]), tonumber(ARGV[17])
+local failed, unknown, remaining, told = ARGV[14] == '1', ARGV[14] == '', tonumber(ARGV[15]), tonumber(ARGV[16])
+local reset, skew = tonumber(ARGV[17]), tonumber(ARGV[18])
 local seen_by = now
-if ARGV[18] == '1' then
+if ARGV[19] == '1' then
   seen_by = math.max(now, math.min(tonumber(redis.call('ZSCORE', FLYING, id) or now), now) + flight)
 end
 redis.call('ZREM', FLYING, id)
 sent(id, seen_by)
 
-if open > 0 then
-  if probe == id and unknown then
-    set('probe', '')
-  elseif probe == id then
-    set('failures', 0, 'probe', '', 'open', failed and text(now + breaker_open) or 0)
+local breaker = breaker_of(host)
+if breaker.open > 0 then
+  if breaker.probe == id and unknown then
+    set_breaker('probe', '')
+  elseif breaker.probe == id then
+    set_breaker('failures', 0, 'probe', '', 'open', failed and text(now + breaker_open) or 0)
   end
 elseif unknown then
   -- Nobody waited for the end: the breaker learns nothing.
 elseif not failed then
-  if failures > 0 then set('failures', 0) end
+  if breaker.failures > 0 then set_breaker('failures', 0) end
 else
-  failures = failures + 1
-  set('failures', failures)
-  if failures >= breaker_failures then set('open', text(now + breaker_open)) end
+  set_breaker('failures', breaker.failures + 1)
+  if breaker.failures + 1 >= breaker_failures then set_breaker('open', text(now + breaker_open)) end
 end
 
 local known_cap, known_foreign, known_until = cap, foreign, foreign_until
@@ -377,10 +387,11 @@ LEAVE: Final = (
     + """
 redis.call('HDEL', WAITING, id)
 redis.call('ZREM', FLYING, id)
-if probe == id then set('probe', '') end
+if breaker_of(host).probe == id then set_breaker('probe', '') end
 """
 )
 
+# ARGV 14 and on: the hosts whose breakers are asked for
 LIMITS: Final = (
     _BUDGET
     + """
@@ -397,23 +408,21 @@ local reset = 0
 if used >= limit_now then
   reset = math.max(0, free_at(free_times(foreign_now), used - limit_now, limit_now) - now)
 end
-local breaker, retry = 'closed', 0
-if open > 0 then
-  breaker = now < open and 'open' or 'half-open'
-  retry = breaker_wait('')
+local breakers = {}
+for place = 14, #ARGV do
+  local breaker = breaker_of(ARGV[place])
+  local state = breaker.open == 0 and 'closed' or now < breaker.open and 'open' or 'half-open'
+  table.insert(breakers, {state, text(breaker.open == 0 and 0 or breaker_wait(breaker, ''))})
 end
-local answer = {limit_now, reserve_now, used, foreign_now, hour, text(reset), breaker, text(retry)}
-local living = queue()
+local living, waiting = queue(), {}
 for _, kind in ipairs({true, false}) do
   for _, other in ipairs(living) do
     if other.urgent == kind then
-      table.insert(answer, other.label)
-      table.insert(answer, text(math.max(0, now - other.since)))
-      table.insert(answer, kind and 1 or 0)
+      table.insert(waiting, {other.label, text(math.max(0, now - other.since)), kind and 1 or 0})
     end
   end
 end
-return answer
+return {limit_now, reserve_now, used, foreign_now, hour, text(reset), breakers, waiting}
 """
 )
 

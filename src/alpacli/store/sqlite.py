@@ -41,11 +41,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-VERSION: Final = 2
+VERSION: Final = 3
 _PURGE_EVERY_S: Final = 600.0
 _COUNT_PATIENCE_MS: Final = 20
 _CORRUPT: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-_TABLES: Final = ("entry", "lease", "hits", "sent", "flying", "waiting", "budget", "usage")
+_TABLES: Final = ("entry", "lease", "hits", "sent", "flying", "waiting", "budget", "breaker", "usage")
 
 # ``at`` stands before ``value``: reading it never touches the pages of a long value.
 _SCHEMA: Final = """
@@ -59,8 +59,9 @@ CREATE TABLE waiting (seq INTEGER PRIMARY KEY, scope TEXT NOT NULL, id TEXT NOT 
                       urgent INTEGER NOT NULL, since REAL NOT NULL, expires REAL NOT NULL, wakes REAL NOT NULL,
                       UNIQUE (scope, id));
 CREATE TABLE budget (scope TEXT PRIMARY KEY, foreign_n INTEGER NOT NULL DEFAULT 0, foreign_until REAL NOT NULL DEFAULT 0,
-                     cap INTEGER, failures INTEGER NOT NULL DEFAULT 0, open_until REAL NOT NULL DEFAULT 0,
-                     probe TEXT NOT NULL DEFAULT '', probe_until REAL NOT NULL DEFAULT 0) WITHOUT ROWID;
+                     cap INTEGER) WITHOUT ROWID;
+CREATE TABLE breaker (scope TEXT, host TEXT, failures INTEGER NOT NULL, open_until REAL NOT NULL, probe TEXT NOT NULL,
+                      probe_until REAL NOT NULL, PRIMARY KEY (scope, host)) WITHOUT ROWID;
 CREATE TABLE usage (scope TEXT, minute INTEGER, n INTEGER NOT NULL, PRIMARY KEY (scope, minute)) WITHOUT ROWID;
 """
 _COUNT: Final = """

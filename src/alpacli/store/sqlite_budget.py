@@ -1,20 +1,34 @@
-"""The embedded store's budget: who may send now, who waits and in which order, and the breaker. Rows of SQLite, no file.
+"""The embedded store's budget: who may send now, who waits and in which order, and the breakers. Rows of SQLite, no file.
 
 Every function is one look or one step inside a transaction that ``sqlite`` has begun, at the time that was read in it. The
 rules themselves stand in ``policy``. It is a module of its own so that a cached answer does not load it.
 """
 
 import sqlite3
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from alpacli.ports import BudgetRules, Granted, LimitsReport, Outcome, Refused, Ticket, Wait, Waiting
-from alpacli.store.policy import LONGEST_WAIT_S, MARGIN_S, TURN_S, foreign_until, free_at, seen_by, share
-
-_SELECT_BUDGET: Final = (
-    "SELECT foreign_n, foreign_until, cap, failures, open_until, probe, probe_until FROM budget WHERE scope = ?"
+from alpacli.ports import (
+    HOSTS,
+    Breaker,
+    BudgetRules,
+    Granted,
+    Host,
+    LimitsReport,
+    Outcome,
+    Refused,
+    Ticket,
+    Wait,
+    Waiting,
 )
-_NEW: Final[tuple[Any, ...]] = (0, 0.0, None, 0, 0.0, "", 0.0)
+from alpacli.store.policy import LONGEST_WAIT_S, MARGIN_S, TURN_S, foreign_until, free_at, seen_by, share, utilisation
+
+_SELECT_BUDGET: Final = "SELECT foreign_n, foreign_until, cap FROM budget WHERE scope = ?"
+_NEW: Final[tuple[Any, ...]] = (0, 0.0, None)
 """The budget row of an account that has none yet."""
+
+_SELECT_BREAKER: Final = "SELECT failures, open_until, probe, probe_until FROM breaker WHERE scope = ? AND host = ?"
+_CLOSED: Final[tuple[Any, ...]] = (0, 0.0, "", 0.0)
+"""The breaker row of a host that has none yet."""
 
 
 class SqliteBudget(NamedTuple):
@@ -26,15 +40,20 @@ class SqliteBudget(NamedTuple):
 
     def admit(self, db: sqlite3.Connection, now: float, rules: BudgetRules, ticket: Ticket) -> Granted | Wait | Refused:
         scope = rules.scope
-        foreign, until, cap, _, open_until, probe, probe_until = db.execute(_SELECT_BUDGET, (scope,)).fetchone() or _NEW
+        host = (scope, ticket.host)
+        _, open_until, probe, probe_until = db.execute(_SELECT_BREAKER, host).fetchone() or _CLOSED
         if open_until:
             if open_until > now + rules.breaker_open_s:  # the clock was set back
-                db.execute("UPDATE budget SET open_until = ? WHERE scope = ?", (now + rules.breaker_open_s, scope))
+                db.execute(
+                    "UPDATE breaker SET open_until = ? WHERE scope = ? AND host = ?",
+                    (now + rules.breaker_open_s, *host),
+                )
             retry_in_s = self._breaker_wait(now, rules, open_until, "" if probe == ticket.id else probe, probe_until)
             if retry_in_s > 0:
                 db.execute("DELETE FROM waiting WHERE scope = ? AND id = ?", (scope, ticket.id))
                 return Refused(retry_in_s)
 
+        foreign, until, cap = db.execute(_SELECT_BUDGET, (scope,)).fetchone() or _NEW
         foreign = foreign if now < until <= now + rules.window_s + 1 else 0
         used = foreign + self._occupied(db, now, rules)
         limit, reserve = share(rules.limit, rules.reserve, cap)
@@ -57,8 +76,8 @@ class SqliteBudget(NamedTuple):
             )
             if open_until:
                 db.execute(
-                    "UPDATE budget SET probe = ?, probe_until = ? WHERE scope = ?",
-                    (ticket.id, now + self.flight_s, scope),
+                    "UPDATE breaker SET probe = ?, probe_until = ? WHERE scope = ? AND host = ?",
+                    (ticket.id, now + self.flight_s, *host),
                 )
             return Granted(probe=bool(open_until))
 
@@ -123,21 +142,9 @@ class SqliteBudget(NamedTuple):
             at = seen_by(granted_at, now, self.flight_s)
         db.execute("DELETE FROM flying WHERE scope = ? AND id = ?", (scope, ticket.id))
         db.execute("INSERT INTO sent VALUES (?, ?)", (scope, at))
+        self._learn(db, now, rules, ticket, failed=outcome.failed)
         row = tuple(db.execute(_SELECT_BUDGET, (scope,)).fetchone() or _NEW)
-        foreign, until, cap, failures, open_until, probe, probe_until = row
-
-        if open_until:
-            if probe == ticket.id:
-                probe, probe_until = "", 0.0
-                if outcome.failed is not None:
-                    failures, open_until = 0, now + rules.breaker_open_s if outcome.failed else 0.0
-        elif outcome.failed is False:
-            failures = 0
-        elif outcome.failed:
-            failures += 1
-            if failures >= rules.breaker_failures:
-                open_until = now + rules.breaker_open_s
-
+        foreign, until, cap = row
         if outcome.limit is not None and outcome.limit > 0:
             cap = outcome.limit  # as told: the next caller's own limit may be another one
         if outcome.remaining is not None:
@@ -148,19 +155,41 @@ class SqliteBudget(NamedTuple):
                 max(0, seen - self._occupied(db, now, rules)),
                 foreign_until(outcome.reset_at, now, rules.window_s),
             )
-        changed = (foreign, until, cap, failures, open_until, probe, probe_until)
+        changed = (foreign, until, cap)
         if changed != row:
-            db.execute("INSERT OR REPLACE INTO budget VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (scope, *changed))
+            db.execute("INSERT OR REPLACE INTO budget VALUES (?, ?, ?, ?)", (scope, *changed))
+
+    def _learn(
+        self, db: sqlite3.Connection, now: float, rules: BudgetRules, ticket: Ticket, *, failed: bool | None
+    ) -> None:
+        """Tell the breaker of the ticket's host how its request ended."""
+        host = (rules.scope, ticket.host)
+        row = tuple(db.execute(_SELECT_BREAKER, host).fetchone() or _CLOSED)
+        failures, open_until, probe, probe_until = row
+        if open_until:
+            if probe == ticket.id:
+                probe, probe_until = "", 0.0
+                if failed is not None:
+                    failures, open_until = 0, now + rules.breaker_open_s if failed else 0.0
+        elif failed is False:
+            failures = 0
+        elif failed:
+            failures += 1
+            if failures >= rules.breaker_failures:
+                open_until = now + rules.breaker_open_s
+        changed = (failures, open_until, probe, probe_until)
+        if changed != row:
+            db.execute("INSERT OR REPLACE INTO breaker VALUES (?, ?, ?, ?, ?, ?)", (*host, *changed))
 
     def leave(self, db: sqlite3.Connection, rules: BudgetRules, ticket: Ticket) -> None:
         mine = (rules.scope, ticket.id)
         db.execute("DELETE FROM waiting WHERE scope = ? AND id = ?", mine)
         db.execute("DELETE FROM flying WHERE scope = ? AND id = ?", mine)
-        db.execute("UPDATE budget SET probe = '', probe_until = 0 WHERE scope = ? AND probe = ?", mine)
+        db.execute("UPDATE breaker SET probe = '', probe_until = 0 WHERE scope = ? AND probe = ?", mine)
 
     def limits(self, db: sqlite3.Connection, now: float, rules: BudgetRules) -> LimitsReport:
         scope = rules.scope
-        foreign, until, cap, _, open_until, probe, probe_until = db.execute(_SELECT_BUDGET, (scope,)).fetchone() or _NEW
+        foreign, until, cap = db.execute(_SELECT_BUDGET, (scope,)).fetchone() or _NEW
         foreign = foreign if now < until <= now + rules.window_s + 1 else 0
         used = foreign + self._occupied(db, now, rules)
         limit, reserve = share(rules.limit, rules.reserve, cap)
@@ -179,24 +208,18 @@ class SqliteBudget(NamedTuple):
         if used >= limit:
             times = self._free_times(db, now, rules, foreign, until)
             reset_s = max(0.0, free_at(times, used - limit, limit, now, rules.window_s) - now)
-        breaker: Literal["closed", "open", "half-open"] = "closed"
-        retry_in_s = 0.0
-        if open_until:
-            breaker = "open" if now < open_until else "half-open"
-            retry_in_s = self._breaker_wait(now, rules, open_until, probe, probe_until)
+        breakers = tuple(self._breaker(db, now, rules, host) for host in HOSTS)
         return LimitsReport(
-            limit=limit,
-            reserve=reserve,
-            window_s=rules.window_s,
-            used=used,
-            foreign=foreign,
-            left=max(0, limit - used),
-            utilisation=min(1.0, sent / (rules.limit * 3600.0 / rules.window_s)),
-            reset_s=reset_s,
-            waiting=waiting,
-            breaker=breaker,
-            breaker_retry_in_s=retry_in_s,
+            limit, reserve, rules.window_s, used, foreign, utilisation(sent, rules), reset_s, waiting, breakers
         )
+
+    def _breaker(self, db: sqlite3.Connection, now: float, rules: BudgetRules, host: Host) -> Breaker:
+        row = db.execute(_SELECT_BREAKER, (rules.scope, host)).fetchone() or _CLOSED
+        _, open_until, probe, probe_until = row
+        if not open_until:
+            return Breaker(host, "closed", 0.0)
+        retry_in_s = self._breaker_wait(now, rules, open_until, probe, probe_until)
+        return Breaker(host, "open" if now < open_until else "half-open", retry_in_s)
 
 
 def _counted(db: sqlite3.Connection, table: str, scope: str, oldest: float, now: float, latest: float) -> int:

@@ -294,6 +294,17 @@ def test_an_open_breaker_sends_nothing_and_says_when_to_come_back(make: Make, st
     assert sent(client) == []
 
 
+def test_market_data_that_fails_stops_nobody_from_seeing_and_closing_positions(make: Make) -> None:
+    client = make(*[DOWN] * 5, GOOD)
+    for _ in range(2):
+        with pytest.raises(ServerError):
+            client.get_snapshots(["AAPL"])
+    with pytest.raises(CircuitOpen, match="Alpaca's market data failed"):
+        client.get_snapshots(["AAPL"])
+    client.get_account()
+    assert len(sent(client)) == 6
+
+
 def test_five_failures_open_the_breaker_and_one_probe_closes_it(make: Make, clock: ManualClock) -> None:
     client = make(*[DOWN] * 5, GOOD)
     for _ in range(2):

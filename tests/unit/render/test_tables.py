@@ -14,7 +14,7 @@ from rich.console import Console, RenderableType
 from alpacli.domain.account import Account, Activity, PortfolioHistory, Position, Watchlist
 from alpacli.domain.market import Asset, CalendarDay, MarketClock
 from alpacli.domain.orders import Order
-from alpacli.ports import CacheStats, LimitsReport, Waiting
+from alpacli.ports import Breaker, CacheStats, LimitsReport, Waiting
 from alpacli.render import charts, machine, tables
 from alpacli.render.text import Frame
 
@@ -156,7 +156,15 @@ WATCHLIST = Watchlist.model_validate(
     }
 )
 LIMITS = LimitsReport(
-    200, 20, 60.0, 170, 5, 25, 0.4321, 3.2, (Waiting("alpacli orders (pid 7)", 1.5, False),), "open", 9.0
+    limit=200,
+    reserve=20,
+    window_s=60.0,
+    used=175,
+    foreign=5,
+    utilisation=0.4321,
+    reset_s=3.2,
+    waiting=(Waiting("alpacli orders (pid 7)", 1.5, False),),
+    breakers=(Breaker("trading", "half-open", 0.0), Breaker("data", "open", 9.0)),
 )
 CASES: dict[str, Any] = {
     "account": (tables.account, ACCOUNT),

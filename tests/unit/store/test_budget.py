@@ -218,7 +218,8 @@ def test_a_spent_budget_says_when_there_is_room_again_also_behind_requests_of_ot
     at = other.clock.time()
     other.send(OK._replace(limit=2, remaining=0, reset_at=at + 5.0))  # one is somebody else's
     other.clock.advance(1.0)
-    assert other.store.limits(other.rules)[3:6] == (2, 1, 0)
+    report = other.store.limits(other.rules)
+    assert (report.used, report.foreign, report.left) == (2, 1, 0)
     assert other.store.limits(other.rules).reset_s == pytest.approx(4.0)
 
 
@@ -276,21 +277,24 @@ def test_a_limit_that_makes_no_sense_is_not_believed(desk: Desk) -> None:
 
 def test_a_limit_of_one_is_a_limit(desk: Desk) -> None:
     desk.send(OK._replace(limit=1, remaining=0))
-    assert desk.store.limits(desk.rules)[0] == 1
-    assert desk.store.limits(desk.rules)[3:6] == (1, 0, 0)  # it was ours
+    assert desk.store.limits(desk.rules).limit == 1
+    report = desk.store.limits(desk.rules)
+    assert (report.used, report.foreign, report.left) == (1, 0, 0)  # it was ours
     assert isinstance(desk.ask(), Wait)
 
 
 def test_of_a_smaller_limit_the_same_part_is_reserved_rounded_down(a_desk: Callable[..., Desk]) -> None:
     desk = a_desk(limit=10, reserve=3)
     desk.send(OK._replace(limit=5))
-    assert desk.store.limits(desk.rules)[:2] == (5, 1)
+    report = desk.store.limits(desk.rules)
+    assert (report.limit, report.reserve) == (5, 1)
 
 
 def test_less_than_nothing_remaining_is_nothing(a_desk: Callable[..., Desk]) -> None:
     desk = a_desk(limit=10)
     desk.send(OK._replace(limit=10, remaining=-3))
-    assert desk.store.limits(desk.rules)[3:6] == (10, 9, 0)
+    report = desk.store.limits(desk.rules)
+    assert (report.used, report.foreign, report.left) == (10, 9, 0)
 
 
 def test_one_that_overslept_is_passed_and_its_slot_is_kept(a_desk: Callable[..., Desk]) -> None:

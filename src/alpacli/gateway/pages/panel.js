@@ -82,7 +82,8 @@ async function refreshGateway() {
   $("budget").max = limits.limit;
   $("budget").value = limits.used;
   $("budget-said").textContent = `${limits.used} of ${limits.limit} used${limits.waiting ? `, ${limits.waiting} waiting` : ""}`;
-  $("breaker").textContent = limits.breaker === "closed" ? "" : `The circuit breaker is ${limits.breaker}: Alpaca is not asked.`;
+  const failing = Object.keys(limits.breakers).filter((host) => limits.breakers[host] !== "closed");
+  $("breaker").textContent = failing.map((host) => `The circuit breaker for ${host} is ${limits.breakers[host]}.`).join(" ");
   const cache = await ask("/cache/stats");
   const asked = cache.hits + cache.misses;
   $("cache").value = asked ? cache.hits / asked : 0;
