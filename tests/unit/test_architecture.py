@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.support.imports import loaded_by
 
 import alpacli
 
@@ -24,40 +25,33 @@ HEAVY = (
 SOURCE = Path(alpacli.__file__).parent
 
 
-def _loaded_by(statement: str) -> set[str]:
-    """Return the modules that a fresh interpreter has loaded after the statement."""
-    code = f"import sys\n{statement}\nprint(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return set(done.stdout.split())
-
-
 @pytest.mark.parametrize(
     "module", ["alpacli", "alpacli.errors", "alpacli.ports", "alpacli.settings", "alpacli.cli.entry"]
 )
 def test_a_module_of_the_short_way_in_loads_no_heavy_library(module: str) -> None:
-    assert not _loaded_by(f"import {module}") & set(HEAVY)
+    assert not loaded_by(f"import {module}") & set(HEAVY)
 
 
 def test_help_loads_neither_the_sdk_nor_pandas_nor_redis() -> None:
-    loaded = _loaded_by("from alpacli.cli import app")
+    loaded = loaded_by("from alpacli.cli import app")
     assert not loaded & {"pandas", "numpy", "alpaca", "redis", "websockets", "uvicorn", "plotext"}
 
 
 def test_the_client_and_its_transport_load_neither_pandas_nor_the_trading_client() -> None:
     """alpaca.trading and alpaca.data load pandas, which costs half a second and 50 MB."""
-    loaded = _loaded_by("import alpacli.wire.alpaca, alpacli.broker.client")
+    loaded = loaded_by("import alpacli.wire.alpaca, alpacli.broker.client")
     assert not loaded & {"pandas", "numpy", "alpaca.trading", "alpaca.data"}
 
 
 def test_the_domain_loads_no_transport_and_no_pandas() -> None:
-    loaded = _loaded_by("import alpacli.domain.account, alpacli.domain.orders")
+    loaded = loaded_by("import alpacli.domain.account, alpacli.domain.orders")
     assert not loaded & {"alpaca", "pandas", "requests", "redis", "typer", "rich"}
 
 
 def test_only_a_running_gateway_loads_the_web_framework() -> None:
     web = {"fastapi", "starlette", "uvicorn", "prometheus_client"}
-    assert not _loaded_by("import alpacli.cli.gateway, alpacli.gateway.keeping, alpacli.gateway.tokens") & web
-    assert not _loaded_by("import alpacli.cli.read, alpacli.runtime, alpacli.broker.client") & {
+    assert not loaded_by("import alpacli.cli.gateway, alpacli.gateway.keeping, alpacli.gateway.tokens") & web
+    assert not loaded_by("import alpacli.cli.read, alpacli.runtime, alpacli.broker.client") & {
         *web,
         "jwt",
         "cryptography",

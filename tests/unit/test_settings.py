@@ -18,6 +18,7 @@ import platformdirs
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from tests.support.imports import A_NAMED_TUPLE, loaded_by
 
 from alpacli.errors import ConfigError, UsageError
 from alpacli.settings import PAPER_URLS, Flags, KeyPair, Secret, Settings, UrlKind, check_url, load
@@ -803,13 +804,6 @@ def test_settings_show_neither_keys_nor_passwords(place: Place) -> None:
 
 
 def test_loading_settings_imports_nothing_heavier_than_typing() -> None:
-    code = (
-        "import sys, typing\n"
-        "class _(typing.NamedTuple): a: int\n"  # what a first one loads is Python's: more of it from 3.14 on
-        "before = set(sys.modules)\n"
-        "import alpacli.settings\n"
-        "alpacli.settings.load(env={'HOME': '/nowhere'}, cwd='/')\n"
-        "print(' '.join(sorted(set(sys.modules) - before)))"
-    )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert set(out.split()) == {"_blake2", "alpacli", "alpacli.errors", "alpacli.settings"}
+    loading = "import alpacli.settings\nalpacli.settings.load(env={'HOME': '/nowhere'}, cwd='/')"
+    ours = {"_blake2", "alpacli", "alpacli.errors", "alpacli.settings"}
+    assert loaded_by(loading, after=A_NAMED_TUPLE) == ours

@@ -18,6 +18,7 @@ _MINUTE_NS: Final = 60 * SECOND_NS
 
 NOT_FOUND: Final = 40410000
 BAD_PARAMETER: Final = 40010001
+_FORBIDDEN: Final = 40310000
 
 
 class Refusal(Exception):
@@ -37,6 +38,10 @@ def not_found(message: str) -> Refusal:
 
 def bad_parameter(message: str) -> Refusal:
     return Refusal(422, BAD_PARAMETER, message)
+
+
+def forbidden(message: str, **extra: Json) -> Refusal:
+    return Refusal(403, _FORBIDDEN, message, **extra)
 
 
 def decimal_text(value: Decimal) -> str:

@@ -8,18 +8,17 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Final
 
-from alpacli.sim.answers import Refusal, bad_parameter, decimal_text
+from alpacli.sim.answers import Refusal, bad_parameter, decimal_text, forbidden
 from alpacli.sim.book import Order
 from alpacli.sim.contracts import Contract
 from alpacli.sim.desk import Desk
 from alpacli.sim.ledger import ZERO, cents
-from alpacli.sim.option_checks import Trade, check_backing, check_contracts
+from alpacli.sim.option_checks import Trade, check_backing, check_contracts, check_free
 from alpacli.sim.reports import cash_covers, configuration, spendable
-from alpacli.sim.reserves import held_for_orders, unit_cost
+from alpacli.sim.reserves import unit_cost
 from alpacli.sim.terms import AUCTIONS, auction_shut
 from alpacli.sim.tickets import Ticket, check_base, unfit
 
-FORBIDDEN: Final = 40310000
 _EXEMPT: Final = ("bracket", "oco", "mleg")  # whose members exclude each other by themselves, or trade together
 _LEAST_COIN_COST: Final = Decimal(1)
 _AUCTION_TIMES: Final = {"opg": "9:28am", "cls": "3:50pm"}
@@ -36,10 +35,6 @@ class Stand:
 
     def intent(self, side: str) -> str:
         return f"{side}_to_{'close' if self.closes else 'open'}"
-
-
-def forbidden(message: str, **extra: str) -> Refusal:
-    return Refusal(403, FORBIDDEN, message, **extra)
 
 
 def admit(desk: Desk, ticket: Ticket, *, instead_of: Order | None = None) -> Stand:
@@ -159,24 +154,13 @@ def opens_both_ways(side: str) -> Refusal:
 
 def _check_available(desk: Desk, ticket: Ticket, stand: Stand, instead_of: Order | None) -> None:
     but = () if instead_of is None else (instead_of["id"],)
-    symbol, size = ticket.listing.symbol, abs(stand.held)
-    on_hold = held_for_orders(desk, symbol, ticket.side, but=but)
-    available = max(size - on_hold, ZERO)
-    requested = ticket.qty
+    symbol, requested = ticket.listing.symbol, ticket.qty
     if requested is None:
         bid = desk.market.tape.nbbo(symbol, desk.now_ns).bid
         requested = ((ticket.notional or ZERO) / bid).quantize(Decimal("1e-9"))
     elif instead_of is not None:
         requested -= instead_of["filled_qty"]
-    if requested > available:
-        raise forbidden(
-            "insufficient qty available for order"
-            f" (requested: {decimal_text(requested)}, available: {decimal_text(available)})",
-            available=decimal_text(available),
-            existing_qty=decimal_text(size),
-            held_for_orders=decimal_text(on_hold),
-            symbol=symbol,
-        )
+    check_free(desk, symbol, ticket.side, requested, stand.held, but=but)
 
 
 def _check_option(desk: Desk, ticket: Ticket, contract: Contract, stand: Stand, instead_of: Order | None) -> None:

@@ -6,9 +6,9 @@ nothing stands behind. Texts, codes and further fields are Alpaca's (wire refere
 
 from collections.abc import Collection, Sequence
 from decimal import Decimal
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
-from alpacli.sim.answers import Refusal, decimal_text
+from alpacli.sim.answers import decimal_text, forbidden
 from alpacli.sim.chains import is_listed, tradable
 from alpacli.sim.contracts import MULTIPLIER, Contract
 from alpacli.sim.desk import Desk
@@ -17,8 +17,6 @@ from alpacli.sim.listing import underlying_of
 from alpacli.sim.reports import options_level, spendable
 from alpacli.sim.reserves import backing, held_for_orders
 from alpacli.sim.tickets import unfit
-
-FORBIDDEN: Final = 40310000
 
 _SELLS, _BUYS, _SPREADS = 1, 2, 3
 
@@ -55,22 +53,22 @@ def check_backing(desk: Desk, trades: Sequence[Trade], cost: Decimal, *, but: Co
     level = options_level(desk.account)
     needed = _level(trades)
     if level < needed:
-        raise _forbidden(f"account not eligible for level {needed} options trading")
+        raise forbidden(f"account not eligible for level {needed} options trading")
     stock = underlying_of(trades[0].contract)
     together = len(trades) > 1
     counted = {trade.contract: trade.change for trade in trades if together or trade.change < 0}
     before, after = backing(desk, stock, but=but), backing(desk, stock, but=but, more=counted)
     if after.uncovered > before.uncovered:
         if level < _SPREADS:
-            raise _forbidden(
+            raise forbidden(
                 "insufficient underlying qty available for covered call",
                 available_qty=decimal_text(_shares(desk, stock, but)),
                 required_qty=str((after.uncovered - before.uncovered) * MULTIPLIER),
                 underlying_asset_id=desk.market.listings[stock].asset_id,
             )
-        raise _forbidden("account not eligible to trade uncovered option contracts")
+        raise forbidden("account not eligible to trade uncovered option contracts")
     if after.spreads and not before.spreads and level < _SPREADS:
-        raise _forbidden(f"account not eligible for level {_SPREADS} options trading")
+        raise forbidden(f"account not eligible for level {_SPREADS} options trading")
     behind = max(after.money - before.money, ZERO)
     if not behind and all(trade.closes for trade in trades):
         return
@@ -78,27 +76,29 @@ def check_backing(desk: Desk, trades: Sequence[Trade], cost: Decimal, *, but: Co
     if cents(cost) + behind <= power:
         return
     if behind and not together:
-        raise _forbidden(
+        raise forbidden(
             "insufficient options buying power for cash-secured put",
             required_options_buying_power=decimal_text(behind),
             options_buying_power=decimal_text(power),
         )
-    raise _forbidden(
+    raise forbidden(
         "insufficient options buying power",
         options_buying_power=decimal_text(power),
         cost_basis=decimal_text(cents(cost) + behind),
     )
 
 
-def check_free(desk: Desk, trade: Trade, held: Decimal, *, but: Collection[str] = ()) -> None:
+def check_free(
+    desk: Desk, symbol: str, side: str, requested: Decimal, held: Decimal, *, but: Collection[str] = ()
+) -> None:
     """Refuse to close more of a position than other orders leave of it."""
-    symbol, size = trade.contract.symbol, abs(held)
-    on_hold = held_for_orders(desk, symbol, trade.side, but=but)
+    size = abs(held)
+    on_hold = held_for_orders(desk, symbol, side, but=but)
     available = max(size - on_hold, ZERO)
-    if abs(trade.change) > available:
-        raise _forbidden(
+    if requested > available:
+        raise forbidden(
             "insufficient qty available for order"
-            f" (requested: {abs(trade.change)}, available: {decimal_text(available)})",
+            f" (requested: {decimal_text(requested)}, available: {decimal_text(available)})",
             available=decimal_text(available),
             existing_qty=decimal_text(size),
             held_for_orders=decimal_text(on_hold),
@@ -118,7 +118,3 @@ def _level(trades: Sequence[Trade]) -> int:
 def _shares(desk: Desk, stock: str, but: Collection[str]) -> Decimal:
     held = holdings(desk.book).get(stock)
     return max(held.qty - held_for_orders(desk, stock, "sell", but=but), ZERO) if held is not None else ZERO
-
-
-def _forbidden(message: str, **extra: str) -> Refusal:
-    return Refusal(403, FORBIDDEN, message, **extra)

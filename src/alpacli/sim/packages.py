@@ -9,9 +9,9 @@ from decimal import Decimal
 from math import gcd
 from typing import Final, NamedTuple
 
-from alpacli.sim.answers import bad_parameter
+from alpacli.sim.answers import bad_parameter, forbidden
 from alpacli.sim.book import Order
-from alpacli.sim.checks import check_own_id, forbidden, opening_orders, opens_both_ways
+from alpacli.sim.checks import check_own_id, opening_orders, opens_both_ways
 from alpacli.sim.contracts import MULTIPLIER, Contract
 from alpacli.sim.desk import Desk
 from alpacli.sim.engine import set_out
@@ -190,7 +190,7 @@ def _admit(desk: Desk, package: Package, *, instead_of: Order | None = None) -> 
         if leg.position_intent != inferred:
             raise unfit(f"position intent mismatch, inferred {inferred}, specified {leg.position_intent}")
         if trade.closes:
-            check_free(desk, trade, qty, but=but)
+            check_free(desk, trade.contract.symbol, trade.side, Decimal(abs(trade.change)), qty, but=but)
         elif opening_orders(
             row for row in desk.book.open_in(leg.contract.symbol) if row["side"] != leg.side and row["id"] not in but
         ):

@@ -88,14 +88,21 @@ def reserved(desk: Desk, quantities: Mapping[str, Decimal], *, but: Collection[s
     )
 
 
-def backing(desk: Desk, stock: str, *, but: Collection[str] = (), more: Mapping[Contract, int] | None = None) -> Cover:
+def backing(
+    desk: Desk,
+    stock: str,
+    *,
+    but: Collection[str] = (),
+    more: Mapping[Contract, int] | None = None,
+    more_shares: Decimal = ZERO,
+) -> Cover:
     """Return what stands behind the short options on a stock, those on order included; ``more`` is what is traded besides.
 
     Where it makes a difference whether an order of several legs is filled, the worse is assumed of all of them.
     """
     if more is None and not desk.book.has_options:
         return _NOTHING_BEHIND
-    held, free = _options_held(desk, stock), _free_lots(desk, stock, but)
+    held, free = _options_held(desk, stock), _free_lots(desk, stock, but, more_shares)
     singles, packages = _options_on_order(desk, stock, but)
     if not (held or singles or packages or more):
         return _NOTHING_BEHIND
@@ -173,9 +180,9 @@ def _options_on_order(desk: Desk, stock: str, but: Collection[str]) -> tuple[dic
     return sold, packages
 
 
-def _free_lots(desk: Desk, stock: str, but: Collection[str]) -> int:
+def _free_lots(desk: Desk, stock: str, but: Collection[str], more: Decimal) -> int:
     position = desk.book.positions.get(stock)
-    shares = ZERO if position is None else position.qty
+    shares = more if position is None else position.qty + more
     return max(int(shares - _wanted(desk, stock, "sell", but)), 0) // MULTIPLIER
 
 

@@ -8,7 +8,7 @@ and all others end. An exercised or assigned option leaves at no price, and shar
 from decimal import Decimal
 from typing import Final
 
-from alpacli.sim.answers import Refusal, identifier
+from alpacli.sim.answers import Refusal, decimal_text, forbidden, identifier
 from alpacli.sim.contracts import MULTIPLIER, Contract
 from alpacli.sim.desk import Desk
 from alpacli.sim.hours import new_york_date
@@ -19,7 +19,6 @@ from alpacli.sim.reports import configuration, spendable
 from alpacli.sim.reserves import backing, held_for_orders
 from alpacli.sim.tickets import unfit
 
-FORBIDDEN: Final = 40310000
 SHORT: Final = 40310001
 
 _IN_THE_MONEY: Final = Decimal("0.01")
@@ -45,10 +44,10 @@ def exercise(desk: Desk, symbol_or_id: str) -> None:
     """Exercise all that is free of a position, at once."""
     contract, qty = _owned(desk, symbol_or_id, "cannot exercise short position")
     if _is_evening(desk):
-        raise Refusal(403, FORBIDDEN, "exercise requests are not accepted between market close and midnight")
+        raise forbidden("exercise requests are not accepted between market close and midnight")
     free = qty - held_for_orders(desk, contract.symbol, "sell")
     if free <= 0:
-        raise Refusal(403, FORBIDDEN, "no available position for the specified contract")
+        raise forbidden("no available position for the specified contract")
     refusal = _why_not(desk, contract, free)
     if refusal is not None:
         raise refusal
@@ -67,7 +66,7 @@ def _owned(desk: Desk, symbol_or_id: str, short: str) -> tuple[Contract, Decimal
         raise unfit("invalid symbol")
     holding = holdings(desk.book).get(listing.symbol)
     if holding is None:
-        raise Refusal(403, FORBIDDEN, "no available position for the specified contract")
+        raise forbidden("no available position for the specified contract")
     if holding.qty < 0:
         raise Refusal(403, SHORT, short)
     return listing.contract, holding.qty
@@ -86,24 +85,20 @@ def _why_not(desk: Desk, contract: Contract, qty: Decimal) -> Refusal | None:
     power = spendable(desk)[0]
     if contract.type == "call":
         cost = max(units + min(shares, ZERO), ZERO) * contract.strike
-        lots = int(qty)
     else:
         free = max(shares - held_for_orders(desk, stock, "sell"), ZERO)
         short = max(units - free, ZERO)
         cost = short * desk.market.tape.last(stock, desk.now_ns)
-        lots = 0
         rules = configuration(desk.account)
         barred = rules["no_shorting"] or rules["max_margin_multiplier"] == "1"
         if short and (barred or not desk.market.listings[stock].shortable or shares > free):
-            return Refusal(403, FORBIDDEN, "account is not allowed to short")
+            return forbidden("account is not allowed to short")
     if cost > power:
-        return Refusal(
-            403, FORBIDDEN, "insufficient buying power", buying_power=f"{power:f}", cost_basis=f"{cost.normalize():f}"
-        )
-    before = backing(desk, stock)
-    after = backing(desk, stock, more={contract: -int(qty)})
-    if after.uncovered - lots > before.uncovered:
-        return Refusal(403, FORBIDDEN, "account not eligible to trade uncovered option contracts")
+        return forbidden("insufficient buying power", buying_power=decimal_text(power), cost_basis=decimal_text(cost))
+    gains = units if contract.type == "call" else -units
+    after = backing(desk, stock, more={contract: -int(qty)}, more_shares=gains)
+    if after.uncovered > backing(desk, stock).uncovered:
+        return forbidden("account not eligible to trade uncovered option contracts")
     return None
 
 

@@ -543,6 +543,20 @@ def test_exercise_brings_the_shares_at_once(trader: Trader) -> None:
     assert abs(trader.money()["equity"] - (equity - lost)) <= Decimal("0.02")
 
 
+def test_shares_that_only_make_good_a_short_sale_cover_no_call(trader: Trader) -> None:
+    """The long call that stands behind a short one is not exercised away while its shares go to somebody else."""
+    low, high = trader.contract("call", -2), trader.contract("call", 2)
+    trader.trade(low, "buy")
+    trader.trade(high, "sell")
+    trader.trade("AAPL", "sell", 100)
+    refused = trader.send("POST", f"/v2/positions/{low}/exercise")
+    assert refused.status == 403
+    assert json.loads(refused.body)["message"] == "account not eligible to trade uncovered option contracts"
+    trader.trade("AAPL", "buy", 100)
+    assert trader.send("POST", f"/v2/positions/{low}/exercise").status == 200
+    assert trader.held() == {high: Decimal(-1), "AAPL": Decimal(100)}
+
+
 def test_a_put_sells_the_shares_that_are_there(trader: Trader) -> None:
     trader.trade("AAPL", "buy", 100)
     put = trader.contract("put", 2)

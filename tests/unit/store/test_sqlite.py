@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.fakes import SetClock
+from tests.support.imports import A_NAMED_TUPLE, loaded_by
 
 from alpacli.errors import StoreUnavailable
 from alpacli.ports import BudgetRules, Entry, Granted, Outcome, Refused, SystemClock, Ticket, Wait
@@ -309,13 +310,5 @@ def test_foreign_requests_from_the_future_hold_for_one_window_at_most(store: Sql
 
 
 def test_loading_the_module_loads_nothing_heavy() -> None:
-    program = (
-        "import sys, typing\n"
-        "class _(typing.NamedTuple): a: int\n"  # what a first one loads is Python's: more of it from 3.14 on
-        "before = set(sys.modules)\n"
-        "import alpacli.store.sqlite\n"
-        "print(*sorted({'dataclasses', 'enum', 'json', 're', 'pathlib', 'logging', 'redis', 'threading'}"
-        " & (set(sys.modules) - before)))"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.split() == []
+    heavy = {"dataclasses", "enum", "json", "re", "pathlib", "logging", "redis", "threading"}
+    assert not heavy & loaded_by("import alpacli.store.sqlite", after=A_NAMED_TUPLE)
