@@ -183,7 +183,7 @@ class Settings(NamedTuple):
         if os.path.isfile(os.path.join(self.config_dir, "config.toml")):
             from alpacli.profiles import read_all
 
-            known, _ = read_all(self.config_dir)
+            known = read_all(self.config_dir).values
             if known:
                 return ConfigError(
                     "no profile is chosen, and no Alpaca key pair is set",
@@ -283,7 +283,7 @@ def _look_around(
 ) -> "tuple[list[tuple[str, Mapping[str, str]]], str, str | None, Mapping[str, float]]":
     """Return the places that settings come from, the first wins; where profiles are; the profile and its cache lifetimes.
 
-    Without ``chosen`` a profile is read only when the flags name it.
+    Without ``chosen`` a profile is read only when the flags name it, and its keys do not matter.
     """
     places: list[tuple[str, Mapping[str, str]]] = [("environment", env)]
     if cwd is not None:
@@ -294,7 +294,7 @@ def _look_around(
     if not (chosen or flags.profile):
         return places, config_dir, None, DEFAULT_CACHE_TTL_S
     profile_name = flags.profile or _first(places, "ALPACLI_PROFILE")
-    profile_name, profile, cache_ttl_s = _read_profile(config_dir, profile_name)
+    profile_name, profile, cache_ttl_s = _read_profile(config_dir, profile_name, with_keys=chosen)
     if profile:
         place = (f"profile {profile_name}", profile)
         if flags.profile:
@@ -583,7 +583,9 @@ def _read_dotenv(path: str) -> Mapping[str, str]:
     return {name: value for name, value in values.items() if value}
 
 
-def _read_profile(config_dir: str, name: str | None) -> tuple[str | None, Mapping[str, str], Mapping[str, float]]:
+def _read_profile(
+    config_dir: str, name: str | None, *, with_keys: bool
+) -> tuple[str | None, Mapping[str, str], Mapping[str, float]]:
     """Return the profile's name, its values under their environment names, and the cache lifetimes."""
     path = os.path.join(config_dir, "config.toml")
     if not os.path.isfile(path):
@@ -592,4 +594,4 @@ def _read_profile(config_dir: str, name: str | None) -> tuple[str | None, Mappin
         return None, {}, DEFAULT_CACHE_TTL_S
     from alpacli.profiles import read_profile
 
-    return read_profile(path, name)
+    return read_profile(path, name, with_keys=with_keys)

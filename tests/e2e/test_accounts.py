@@ -262,6 +262,64 @@ def test_profiles_are_chosen_shown_renamed_and_deleted(user: Alpacli, keyring: P
     assert user("profile", "rename", "slow", "slow").code == 2
 
 
+BROKEN = """profile = "main"
+
+# for every day
+[profiles.main]
+api_key = "PKMAIN1234"
+secret_key = "hunter2"
+
+[profiles.bad]
+api_key = 5 # a key is text
+secret_key = ["hunter3"]
+
+# behind a gateway
+[profiles.far]
+gateway = "http://127.0.0.1:9"
+token = "hunter4"
+"""
+
+
+def _broken(user: Alpacli) -> Path:
+    path = _config(user)
+    path.parent.mkdir(parents=True)
+    path.write_text(BROKEN, encoding="utf-8")
+    return path
+
+
+def test_a_profile_with_a_mistake_is_shown_as_such_and_stops_no_other(user: Alpacli) -> None:
+    path = _broken(user)
+    rows = json.loads(user("profile", "list", "--json").out)
+    assert [(row["name"], row["mistake"] is None) for row in rows] == [("main", True), ("bad", False), ("far", True)]
+    assert "profiles.bad.api_key" in rows[1]["mistake"]
+    shown = user("profile", "show", "bad")
+    assert shown.code == 0
+    assert "profiles.bad.api_key" in shown.errors
+    assert "hunter" not in shown.text + shown.errors
+    refused = user("profile", "use", "bad")
+    assert refused.code == 3
+    assert "profiles.bad.api_key" in refused.errors
+    assert "alpacli profile delete bad" in refused.errors
+    assert path.read_text(encoding="utf-8") == BROKEN
+    assert user("profile", "use", "far").code == 0
+    assert user("profile", "rename", "far", "desk").code == 0
+    assert user("logout", "--profile", "main").code == 0
+    assert user("profile", "delete", "main", "--yes").code == 0
+    left = path.read_text(encoding="utf-8")
+    assert left.startswith('profile = "desk"\n\n# for every day\n\n[profiles.bad]\napi_key = 5 # a key is text\n')
+    assert left.endswith('# behind a gateway\n[profiles.desk]\ngateway = "http://127.0.0.1:9"\ntoken = "hunter4"\n')
+
+
+def test_a_profile_with_a_mistake_can_be_deleted_or_mended_by_a_login(user: Alpacli) -> None:
+    path = _broken(user)
+    _login(user, "PKTEST1234", "--profile", "bad")
+    assert [row["mistake"] for row in json.loads(user("profile", "list", "--json").out)] == [None, None, None]
+    path.write_text(BROKEN, encoding="utf-8")
+    assert user("profile", "delete", "bad", "--yes").code == 0
+    before, after = BROKEN.split("[profiles.bad]", maxsplit=1)[0], BROKEN[BROKEN.index("# behind") :]
+    assert path.read_text(encoding="utf-8") == before + after
+
+
 def test_many_logins_at_once_lose_no_profile(user: Alpacli) -> None:
     running = [
         user.start(

@@ -1,11 +1,12 @@
 """The profile file: what it may say, and how it says no."""
 
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from alpacli.errors import ConfigError
-from alpacli.profiles import read_all, read_profile
+from alpacli.profiles import edited, read_all, read_profile
 from alpacli.settings import Flags, load
 
 FILE = """
@@ -169,5 +170,150 @@ def test_a_mistake_in_another_profile_stops_nobody(tmp_path: Path) -> None:
     assert (name, values["ALPACA_API_KEY"]) == ("good", "PKGOOD")
     with pytest.raises(ConfigError, match="api_kye is no setting"):
         read_profile(_write(tmp_path, text), "bad")
-    with pytest.raises(ConfigError, match="api_kye is no setting"):
-        read_all(str(tmp_path))
+    found = read_all(str(tmp_path))
+    assert [*found.values] == ["good", "bad"]
+    assert "api_kye is no setting" in found.mistakes["bad"].message
+    assert "good" not in found.mistakes
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("[profiles.bad]\napi_key = 5\n", "profiles.bad.api_key"),
+        ("[profiles.bad]\nmax_wait = {a = nan}\n", "profiles.bad.max_wait"),
+        ("[profiles.bad]\napi_key = 'PK'\nsecret_key = 's'\nsecret_store = 'keyring'\n", "has secret_key"),
+        ("[profiles.bad]\ngateway = 'http://localhost:1'\napi_key = 'PK'\n", "has a gateway and keys"),
+        ("[profiles]\nbad = 5\n", "profiles.bad: "),
+    ],
+)
+def test_a_profile_that_cannot_be_used_is_listed_with_the_reason_and_can_be_deleted(
+    tmp_path: Path, wrong: str, said: str
+) -> None:
+    path = Path(_write(tmp_path, wrong + "[profiles.good]\nrate_limit = 50 # mine\n"))
+    found = read_all(str(tmp_path))
+    assert [*found.mistakes] == ["bad"]
+    assert said in found.mistakes["bad"].message
+    with edited(str(tmp_path)) as draft:
+        draft.choose("good")
+    assert path.read_text(encoding="utf-8").count("bad") == wrong.count("bad")
+    with edited(str(tmp_path)) as draft:
+        draft.delete("bad")
+    assert read_all(str(tmp_path)) == ({"good": {"rate_limit": 50}}, "good", {})
+    assert "rate_limit = 50 # mine" in path.read_text(encoding="utf-8")
+
+
+def test_a_change_makes_no_profile_worse(tmp_path: Path) -> None:
+    text = "[profiles.good]\nrate_limit = 50\n[profiles.bad]\nrate_limit = 'many'\n"
+    path = Path(_write(tmp_path, text))
+    with pytest.raises(ConfigError, match=r"profiles\.good\.rate_limit"), edited(str(tmp_path)) as draft:
+        draft.table("good")["rate_limit"] = "few"
+    assert path.read_text(encoding="utf-8") == text
+
+
+def test_a_login_cares_for_no_mistake_in_the_keys_that_it_replaces(tmp_path: Path) -> None:
+    path = _write(tmp_path, "[profiles.a]\napi_key = 5\nsecret_key = 's'\nsecret_store = 'keyring'\nmax_wait = 3\n")
+    assert read_profile(path, "a", with_keys=False)[1] == {"ALPACLI_MAX_WAIT": "3.0"}
+    with pytest.raises(ConfigError, match=r"profiles\.a: "):
+        read_profile(_write(tmp_path, "[profiles]\na = 5\n"), "a", with_keys=False)
+
+
+COMMENTED = """# mine
+profile = "main" # the one for every day
+
+# the main account
+[profiles.main] # keep
+api_key = "PK1" # here
+secret_command = [
+  "pass",
+  # [profiles.main] is no table here
+  "alpaca",
+]
+
+# about swing
+[profiles.swing]
+api_key = 5
+# tail of swing
+
+# a word in between
+
+# lifetimes
+[profiles.swing.cache]
+account = 5 # five
+
+# last words
+[profiles."th.ird"]
+rate_limit = 50
+"""
+
+
+def test_what_is_said_of_other_profiles_stays_when_one_is_deleted(tmp_path: Path) -> None:
+    path = Path(_write(tmp_path, COMMENTED))
+    with edited(str(tmp_path)) as draft:
+        draft.delete("swing")
+    before, after = COMMENTED.split("[profiles.swing]", maxsplit=1)[0], COMMENTED[COMMENTED.index("# last words") :]
+    assert path.read_text(encoding="utf-8") == before + "\n" + after
+    with edited(str(tmp_path)) as draft:
+        draft.delete("th.ird")
+    assert path.read_text(encoding="utf-8") == before + "\n# last words\n"
+    with edited(str(tmp_path)) as draft:
+        draft.delete("main")
+    assert read_all(str(tmp_path)).values == {}
+    kept = path.read_text(encoding="utf-8")
+    assert [line for line in kept.splitlines() if line] == [
+        "# mine",
+        'profile = "main" # the one for every day',
+        "# the main account",
+        "# about swing",
+        "# last words",
+    ]
+
+
+def test_a_comment_right_below_a_profile_goes_with_it_unless_it_stands_above_the_next(tmp_path: Path) -> None:
+    tight = "[profiles.a]\nrate_limit = 1\n# about b\n[profiles.b]\nrate_limit = 2\n# of b\n"
+    path = Path(_write(tmp_path, tight))
+    with edited(str(tmp_path)) as draft:
+        draft.delete("a")
+    assert path.read_text(encoding="utf-8") == "# about b\n[profiles.b]\nrate_limit = 2\n# of b\n"
+    with edited(str(tmp_path)) as draft:
+        draft.delete("b")
+    assert path.read_text(encoding="utf-8") == "# about b\n"
+
+
+def test_a_profile_gets_another_name_where_it_stands(tmp_path: Path) -> None:
+    path = Path(_write(tmp_path, COMMENTED))
+    with edited(str(tmp_path)) as draft:
+        draft.rename("swing", "a b")
+        draft.rename("th.ird", "third")
+    wanted = COMMENTED.replace("[profiles.swing", '[profiles."a b"').replace('"th.ird"', "third")
+    assert path.read_text(encoding="utf-8") == wanted
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "profiles = {a = {rate_limit = 1}, b = {max_wait = 'nan'}, c = {rate_limit = 3}}\n",
+        "profiles.a.rate_limit = 1\nprofiles.b.max_wait = 'nan'\nprofiles.c.rate_limit = 3\n",
+        "[profiles]\na = {rate_limit = 1}\n[profiles.b]\nmax_wait = nan\n[profiles.c]\nrate_limit = 3\n",
+        "[profiles.a]\nrate_limit = 1\n[profiles.b]\n[profiles.c]\nrate_limit = 3\n[profiles.a.cache]\naccount = 1\n",
+        "[profiles.a]\nstate_dir = '''\n[profiles.b]\n'''\n[profiles.b]\nrate_limit = 2\n[profiles.c]\nrate_limit = 3",
+        "[ profiles . 'a' ]\nrate_limit = 1\n[profiles.\"b\"]#b\n  [profiles.b.cache]\n[profiles.c]\nrate_limit = 3\n",
+    ],
+)
+@pytest.mark.parametrize("name", ["a", "b", "c"])
+@pytest.mark.parametrize("change", ["delete", "rename"])
+def test_however_profiles_are_written_a_change_of_one_is_right_or_is_refused(
+    tmp_path: Path, text: str, name: str, change: str
+) -> None:
+    path = Path(_write(tmp_path, text))
+    wanted = tomllib.loads(text, parse_float=str)["profiles"]
+    fields = wanted.pop(name)
+    if change == "rename":
+        wanted["new"] = fields
+    if change == "rename" and text.startswith("profiles.a"):  # which tomlkit moves above others' lines
+        with pytest.raises(ConfigError, match="without harm"), edited(str(tmp_path)) as draft:
+            draft.rename(name, "new")
+        assert path.read_text(encoding="utf-8") == text
+        return
+    with edited(str(tmp_path)) as draft:
+        draft.delete(name) if change == "delete" else draft.rename(name, "new")
+    assert tomllib.loads(path.read_text(encoding="utf-8"), parse_float=str)["profiles"] == wanted

@@ -157,9 +157,11 @@ def _files(settings: Settings) -> _Found:
     except AlpacliError as error:
         return _Found("fail", error.message, error.hint)
     try:
-        read_all(settings.config_dir)
-    except ConfigError as error:  # in another profile: one in the chosen one is told with the settings
-        return _Found("warn", error.message, error.hint)
+        mistakes = [*read_all(settings.config_dir).mistakes.values()]
+    except ConfigError as error:
+        mistakes = [error]
+    if mistakes:  # in another profile: one in the chosen one is told with the settings
+        return _Found("warn", "; ".join(mistake.message for mistake in mistakes), mistakes[0].hint)
     return _Found(
         "ok", ", ".join(seen) if seen else f"none (they would be {settings.config_dir}/config.toml and .env here)"
     )

@@ -9,7 +9,7 @@ import typer
 
 from alpacli.cli.options import option
 from alpacli.cli.output import View
-from alpacli.cli.profiles import FIRST_PROFILE, KEYRING, Name, config_dir_of, must_exist, table_of
+from alpacli.cli.profiles import FIRST_PROFILE, KEYRING, Name, config_dir_of, must_exist
 from alpacli.cli.run import Run
 from alpacli.domain.values import Model
 from alpacli.errors import AlpacliError, AuthenticationError, ConfigError, UsageError
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from alpacli.render.text import Frame
 
-_KEYS: Final = ("api_key", "secret_key", "secret_store", "secret_command", "gateway", "token")
 _URLS: Final = ("base_url", "data_url", "stream_url")
 
 
@@ -57,11 +56,11 @@ def login(
     config_dir = config_dir_of(run)
     from alpacli.profiles import read_all
 
-    known, chosen = read_all(config_dir)
-    profile = run.options.profile or chosen or FIRST_PROFILE
+    kept = read_all(config_dir)
+    profile = run.options.profile or kept.chosen or FIRST_PROFILE
     pair = paper_pair(KeyPair(key_id or _asked("Key ID: "), Secret(_secret(secret_file)), "login"), "the key ID")
     _overruled(run)
-    account, urls = _checked(run, pair, profile if profile in known else None) if check else (None, None)
+    account, urls = _checked(run, pair, profile if profile in kept.values else None) if check else (None, None)
     if run.options.dry_run:
         run.printer.notice("the pair is good; nothing was stored" if check else "nothing was checked or stored")
         return
@@ -160,7 +159,7 @@ def _keep(config_dir: str, profile: str, pair: KeyPair, store: str, urls: Mappin
     ``urls`` are where the pair was found to be good; without them the profile goes on to ask where it asked.
     """
     from alpacli import credentials
-    from alpacli.profiles import edited
+    from alpacli.profiles import KEY_FIELDS, edited
 
     secret = pair.secret.reveal()
     in_keyring = store != "file" and credentials.to_keyring(pair.key_id, secret)
@@ -168,10 +167,10 @@ def _keep(config_dir: str, profile: str, pair: KeyPair, store: str, urls: Mappin
         raise ConfigError(
             "there is no keyring that works here", "--store file keeps the secret in a file that only you can read"
         )
-    with edited(config_dir) as document:
-        table = table_of(document, profile, make=True)
+    with edited(config_dir) as draft:
+        table = draft.table(profile, make=True)
         before = table.get("api_key")
-        for field in _KEYS:
+        for field in KEY_FIELDS:
             table.pop(field, None)
         table["api_key"] = pair.key_id
         if in_keyring:
@@ -182,8 +181,8 @@ def _keep(config_dir: str, profile: str, pair: KeyPair, store: str, urls: Mappin
             for field in _URLS:
                 table.pop(field, None)
             table.update(urls)
-        if "profile" not in document:
-            document["profile"] = profile  # tomlkit puts a plain key before the tables
+        if "profile" not in draft.document:
+            draft.choose(profile)
     if before is not None and before != pair.key_id:
         credentials.forget_in_keyring(str(before))
     path = os.path.join(config_dir, "config.toml")
@@ -194,10 +193,10 @@ def logout(run: Run) -> None:
     """Remove a profile's key pair from the keyring and the profile file."""
     view = run.promised(View(LoggedOut, _logged_out))
     from alpacli import credentials
-    from alpacli.profiles import edited, read_all
+    from alpacli.profiles import KEY_FIELDS, edited, read_all
 
     config_dir = config_dir_of(run)
-    known, chosen = read_all(config_dir)
+    known, chosen, _ = read_all(config_dir)
     profile = run.options.profile or chosen or (FIRST_PROFILE if len(known) < 2 else None)
     if profile is None:
         raise UsageError("no profile is chosen", f"--profile NAME says whose keys to remove: {', '.join(known)}")
@@ -205,11 +204,11 @@ def logout(run: Run) -> None:
     if run.options.dry_run:
         run.show_value(view, LoggedOut(profile=profile, removed=False))
         return
-    with edited(config_dir) as document:
-        table = table_of(document, profile)
-        held = {field: table.pop(field, None) for field in _KEYS}
-        if held["secret_store"] == KEYRING and held["api_key"]:
-            credentials.forget_in_keyring(str(held["api_key"]))
+    with edited(config_dir) as draft:
+        table = draft.table(profile)
+        held = {field: table.pop(field, None) for field in KEY_FIELDS}
+    if held["secret_store"] == KEYRING and held["api_key"]:
+        credentials.forget_in_keyring(str(held["api_key"]))
     run.show_value(view, LoggedOut(profile=profile, removed=any(value is not None for value in held.values())))
 
 
@@ -230,7 +229,7 @@ def profile_add(
     """
     view = run.promised(View(LoggedIn, _logged_in))
     _not_offline(run)
-    from alpacli.profiles import edited
+    from alpacli.profiles import KEY_FIELDS, edited
 
     url = check_gateway_url(gateway.removesuffix("/"), "--gateway")
     token = _secret(token_file, "Token (not shown): ", "`alpacli serve token` prints one, on the gateway's machine")
@@ -239,13 +238,13 @@ def profile_add(
     if run.options.dry_run:
         run.printer.notice("the token is good; nothing was stored" if check else "nothing was checked or stored")
         return
-    with edited(config_dir) as document:
-        table = table_of(document, name, make=True)
-        for field in _KEYS:
+    with edited(config_dir) as draft:
+        table = draft.table(name, make=True)
+        for field in KEY_FIELDS:
             table.pop(field, None)
         table["gateway"], table["token"] = url, token
-        if "profile" not in document:
-            document["profile"] = name
+        if "profile" not in draft.document:
+            draft.choose(name)
     path = os.path.join(config_dir, "config.toml")
     run.show_value(
         view,

@@ -16,6 +16,7 @@ from alpacli.settings import Settings, origins
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from alpacli.profiles import Draft, Profiles
     from alpacli.render.text import Frame
 
 FIRST_PROFILE: Final = "main"
@@ -31,13 +32,17 @@ Name = Annotated[str, typer.Argument(metavar="PROFILE", help="A profile's name."
 
 
 class ProfileShown(Model):
-    """One profile; ``key`` is the beginning of the key ID, ``secret_in`` where its secret is kept."""
+    """One profile; ``key`` is the beginning of the key ID, ``secret_in`` where its secret is kept.
+
+    ``mistake`` says why it cannot be used, ``null`` when it can.
+    """
 
     name: str
     chosen: bool
     key: str | None
     secret_in: str | None
     base_url: str | None
+    mistake: str | None
 
 
 class SettingShown(Model):
@@ -55,18 +60,6 @@ def config_dir_of(run: Run) -> str:
     return config_directory(run.environment(), run.directory())
 
 
-def table_of(document: Any, profile: str, *, make: bool = False) -> Any:
-    """Return a profile's table in the file, a new one when it is to be made."""
-    import tomlkit
-
-    if make:
-        if "profiles" not in document:
-            document["profiles"] = tomlkit.table(is_super_table=True)
-        if profile not in document["profiles"]:
-            document["profiles"][profile] = tomlkit.table()
-    return document["profiles"][profile]
-
-
 def must_exist(name: str, profiles: Mapping[str, Any], config_dir: str) -> None:
     if name not in profiles:
         known = ", ".join(sorted(profiles)) or "none"
@@ -80,8 +73,7 @@ def profile_list(run: Run) -> None:
     view = run.promised(View(list[ProfileShown], _profiles_table))
     from alpacli.profiles import read_all
 
-    profiles, chosen = read_all(config_dir_of(run))
-    run.show_value(view, [_shown(name, fields, chosen) for name, fields in profiles.items()])
+    run.show_value(view, _rows(read_all(config_dir_of(run))))
 
 
 def profile_show(
@@ -92,14 +84,16 @@ def profile_show(
 ) -> None:
     """Show one profile with everything that it sets; secrets are masked."""
     view = run.promised(View(list[SettingShown], _settings_table))
-    from alpacli.profiles import read_all
+    from alpacli.profiles import SETTINGS, read_all
 
     config_dir = config_dir_of(run)
-    profiles, chosen = read_all(config_dir)
+    profiles, chosen, mistakes = read_all(config_dir)
     wanted = name or run.options.profile or chosen or FIRST_PROFILE
     must_exist(wanted, profiles, config_dir)
+    if wanted in mistakes:
+        run.printer.notice(f"it cannot be used: {mistakes[wanted].message}")
     rows = [
-        SettingShown(name=field, value=_masked(field, value), origin=f"profile {wanted}")
+        SettingShown(name=field, value=_masked(field, value, SETTINGS), origin=f"profile {wanted}")
         for field, value in _flat(profiles[wanted])
     ]
     run.show_value(view, rows)
@@ -108,74 +102,81 @@ def profile_show(
 def profile_use(run: Run, name: Name) -> None:
     """Choose the profile that is used when neither --profile nor ALPACLI_PROFILE names one."""
 
-    def use(document: Any, profiles: Mapping[str, Any], config_dir: str) -> str:
-        must_exist(name, profiles, config_dir)
-        document["profile"] = name
-        return name
+    def use(draft: "Draft", kept: "Profiles") -> None:
+        if name in kept.mistakes:
+            raise kept.mistakes[name]
+        draft.choose(name)
 
-    _change(run, use)
+    _change(run, name, use)
 
 
 def profile_rename(run: Run, name: Name, new_name: Annotated[str, typer.Argument(metavar="NEW_NAME")]) -> None:
     """Give a profile another name."""
 
-    def rename(document: Any, profiles: Mapping[str, Any], config_dir: str) -> str:
-        must_exist(name, profiles, config_dir)
-        if new_name in profiles:
+    def rename(draft: "Draft", kept: "Profiles") -> None:
+        if new_name in kept.values:
             raise UsageError(f"profile {new_name!r} exists already", "choose another name")
         if not new_name.strip():
             raise UsageError("the new name is empty", "choose another name")
-        tables = document["profiles"]
-        tables[new_name] = tables.pop(name)
-        if document.get("profile") == name:
-            document["profile"] = new_name
-        return new_name
+        draft.rename(name, new_name)
+        if kept.chosen == name:
+            draft.choose(new_name)
 
-    _change(run, rename)
+    _change(run, name, rename)
 
 
 def profile_delete(run: Run, name: Name) -> None:
     """Delete a profile and its secret."""
 
-    def delete(document: Any, profiles: Mapping[str, Any], config_dir: str) -> str:
-        from alpacli import credentials
-
-        must_exist(name, profiles, config_dir)
+    def delete(draft: "Draft", kept: "Profiles") -> None:
         if not run.options.dry_run:
             run.confirm([f"delete profile {name} and its key pair"])
-        fields = document["profiles"].pop(name)
-        if document.get("profile") == name:
-            del document["profile"]
-        if fields.get("secret_store") == KEYRING and not run.options.dry_run:
-            credentials.forget_in_keyring(str(fields["api_key"]))
-        return ""
+        draft.delete(name)
+        if kept.chosen == name:
+            draft.choose(None)
 
-    _change(run, delete)
+    from alpacli import credentials
+
+    fields = _change(run, name, delete)
+    if fields.get("secret_store") == KEYRING and "api_key" in fields and not run.options.dry_run:
+        credentials.forget_in_keyring(str(fields["api_key"]))
 
 
-def _change(run: Run, change: Callable[[Any, Mapping[str, Any], str], str]) -> None:
-    """Change the profile file and show the profiles as they are then; with --dry-run nothing is written."""
+def _change(run: Run, name: str, change: "Callable[[Draft, Profiles], None]") -> Mapping[str, Any]:
+    """Change the profile file for the sake of one profile, and show all as they are then; return that one as it was.
+
+    With --dry-run nothing is written.
+    """
     view = run.promised(View(list[ProfileShown], _profiles_table))
-    from alpacli.profiles import edited, read_all
+    from alpacli.profiles import edited
 
     config_dir = config_dir_of(run)
-    profiles, _ = read_all(config_dir)
-    with edited(config_dir, keep=not run.options.dry_run) as document:
-        change(document, profiles, config_dir)
-        after = document.unwrap()
-    rows = [_shown(name, fields, after.get("profile")) for name, fields in after.get("profiles", {}).items()]
-    run.show_value(view, rows)
+    with edited(config_dir, keep=not run.options.dry_run) as draft:
+        kept = draft.profiles
+        must_exist(name, kept.values, config_dir)
+        change(draft, kept)
+        after = draft.profiles
+    run.show_value(view, _rows(after))
+    return kept.values[name]
 
 
-def _shown(name: str, fields: Mapping[str, Any], chosen: str | None) -> ProfileShown:
+def _rows(profiles: "Profiles") -> list[ProfileShown]:
+    return [
+        _shown(name, fields, profiles.chosen, profiles.mistakes.get(name)) for name, fields in profiles.values.items()
+    ]
+
+
+def _shown(name: str, fields: Mapping[str, Any], chosen: str | None, mistake: ConfigError | None) -> ProfileShown:
     key = fields.get("api_key")
     kept = next((place for field, place in _PLACES.items() if fields.get(field)), None)
+    url = fields.get("gateway") or fields.get("base_url")
     return ProfileShown(
         name=name,
         chosen=name == chosen,
-        key=f"{key[:4]}…" if key else None,
+        key=f"{key[:4]}…" if key and isinstance(key, str) else None,
         secret_in=kept,
-        base_url=fields.get("gateway") or fields.get("base_url"),
+        base_url=url if isinstance(url, str) else None,
+        mistake=mistake.message if mistake else None,
     )
 
 
@@ -186,8 +187,10 @@ def _flat(fields: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:
     return rows
 
 
-def _masked(field: str, value: Any) -> str:
-    if field in _SECRET:
+def _masked(field: str, value: Any, known: Sequence[str]) -> str:
+    """Return a value as anybody may see it; nobody knows what a name that is not ``known`` was meant for."""
+    name = field.partition(".")[0]
+    if name in _SECRET or name not in known:
         return "***"
     return f"{str(value)[:4]}…" if field == "api_key" else str(value)
 
@@ -247,6 +250,7 @@ def _in_use(settings: Settings) -> dict[str, str]:
 
 
 def _profiles_table(profiles: Sequence[ProfileShown], frame: "Frame") -> "RenderableType":
+    from rich.console import Group
     from rich.text import Text
 
     from alpacli.render.grid import Column, grid, page
@@ -258,7 +262,8 @@ def _profiles_table(profiles: Sequence[ProfileShown], frame: "Frame") -> "Render
         ("*" if one.chosen else "", one.name, one.key or "", one.secret_in or "", one.base_url or "")
         for one in profiles
     ]
-    return page(grid(columns, rows, frame), frame)
+    wrong = [Text(f"{one.name} cannot be used. {one.mistake}", style="red") for one in profiles if one.mistake]
+    return page(Group(grid(columns, rows, frame), *wrong), frame)
 
 
 def _settings_table(settings: Sequence[SettingShown], frame: "Frame") -> "RenderableType":
