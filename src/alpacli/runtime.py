@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from alpacli.broker.async_client import AsyncAlpacaClient
     from alpacli.broker.client import AlpacaClient
     from alpacli.broker.desk import Desk
-    from alpacli.broker.drivers import OnWait
+    from alpacli.broker.drivers import OnWait, OpenMarketData
     from alpacli.broker.flow import Pipeline
     from alpacli.broker.outcomes import Who
     from alpacli.domain.account import Account
@@ -214,9 +214,14 @@ def market_folder(settings: Settings) -> str:
 
 
 def open_market_data(
-    settings: Settings, read: "Callable[[Call[Any]], Any]", warn: Warn, *, keep: bool = True
+    settings: Settings,
+    read: "Callable[[Call[Any]], Any]",
+    warn: Warn,
+    *,
+    keep: bool = True,
+    begin: Callable[[], None] = lambda: None,
 ) -> "MarketData":
-    """Put together what reads market history, given what carries out one call.
+    """Put together what reads market history, given what carries out one call; ``begin`` is ``MarketData``'s.
 
     The in-process exchange computes its history on this machine, so nothing of it is kept.
     """
@@ -248,7 +253,7 @@ def open_market_data(
             return False  # a host that serves market data alone
 
     days = NyseDays(os.path.join(settings.state_dir, "market", "nyse.json"), today, never_closes)
-    return MarketData(read, clock, store, FeedChoice(read, plan), days, warn)
+    return MarketData(read, clock, store, FeedChoice(read, plan), days, warn, begin=begin)
 
 
 def live_feed(settings: Settings, read: "Callable[[Call[Any]], Any]", symbol: str) -> str:
@@ -259,11 +264,11 @@ def live_feed(settings: Settings, read: "Callable[[Call[Any]], Any]", symbol: st
     return FeedChoice(read, plan).live(symbol, int(SystemClock().time()) * 10**9)
 
 
-def _async_market_data(settings: Settings, warn: Warn) -> "Callable[[Any], AsyncMarketData]":
-    def make(read: Any) -> "AsyncMarketData":
+def _async_market_data(settings: Settings, warn: Warn) -> "OpenMarketData":
+    def make(read: Any, begin: Callable[[], None]) -> "AsyncMarketData":
         from alpacli.history.market_async import AsyncMarketData
 
-        return AsyncMarketData(lambda sync_read: open_market_data(settings, sync_read, warn), read)
+        return AsyncMarketData(lambda sync_read: open_market_data(settings, sync_read, warn, begin=begin), read)
 
     return make
 
@@ -290,7 +295,7 @@ def open_client(
         read_timeout_s=settings.read_timeout_s,
         on_wait=on_wait,
         open_desk=lambda: open_desk(settings, pipeline, label, warn),
-        open_market_data=lambda read: open_market_data(settings, read, warn),
+        open_market_data=lambda read, begin: open_market_data(settings, read, warn, begin=begin),
     )
 
 

@@ -36,6 +36,7 @@ class AsyncAlpacaClient(AsyncDriver):
     """
 
     async def _run(self, flow: Flow[T]) -> T:
+        self._must_be_open()
         try:
             step = next(flow)
             while True:
@@ -59,7 +60,7 @@ class AsyncAlpacaClient(AsyncDriver):
     @functools.cached_property
     def market_data(self) -> "AsyncMarketDataProvider":
         """Bars, trades and quotes as batches, from what is kept on this machine and else from Alpaca."""
-        provider: AsyncMarketDataProvider = self._need_market_data()(self.fetch)
+        provider: AsyncMarketDataProvider = self._make_market_data(self.fetch)
         return provider
 
     async def read(self, call: Call[T], *, use_cache: bool = True, max_age: float | None = None) -> Reading[T]:

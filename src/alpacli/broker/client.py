@@ -31,6 +31,7 @@ class AlpacaClient(Driver):
     """
 
     def _run(self, flow: Flow[T]) -> T:
+        self._must_be_open()
         try:
             step = next(flow)
             while True:
@@ -54,7 +55,7 @@ class AlpacaClient(Driver):
     @functools.cached_property
     def market_data(self) -> "MarketDataProvider":
         """Bars, trades and quotes as batches, from what is kept on this machine and else from Alpaca."""
-        provider: MarketDataProvider = self._need_market_data()(self.fetch)
+        provider: MarketDataProvider = self._make_market_data(self.fetch)
         return provider
 
     def read(self, call: Call[T], *, use_cache: bool = True, max_age: float | None = None) -> Reading[T]:

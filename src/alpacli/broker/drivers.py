@@ -7,7 +7,7 @@ client is made from them (docs/adr/0022).
 import functools
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, Self, TypeVar
 
 from alpacli.broker.flow import Do, Flow, Pause, Pipeline, Send, Step, T
 from alpacli.errors import ConfigError, UsageError
@@ -17,11 +17,17 @@ from alpacli.wire.rest import Call
 if TYPE_CHECKING:
     from alpacli.broker.desk import Desk
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 CACHED: Final = ("account", "positions", "orders")
 """What ``invalidate_cache`` and ``alpacli cache clear`` can name."""
 
 OnWait = Callable[[float, str], None]
 """Told before every pause: its length in seconds and its reason."""
+
+OpenMarketData = Callable[[Callable[[Call[Any]], Any], Callable[[], None]], Any]
+"""Makes what reads market history, given what carries out one call and what raises once the client is closed."""
 
 
 class Run(Protocol):
@@ -54,12 +60,11 @@ class _Parts:
         read_timeout_s: float = 10.0,
         on_wait: OnWait | None = None,
         open_desk: "Callable[[], Desk] | None" = None,
-        open_market_data: "Callable[[Callable[[Call[Any]], Any]], Any] | None" = None,
+        open_market_data: OpenMarketData | None = None,
     ) -> None:
         """Take the parts; ``runtime.connect`` puts them together for the usual case.
 
-        ``open_desk`` makes what orders need, once one is placed; without it the client only reads. ``open_market_data``
-        makes what reads market history, given what carries out one call.
+        ``open_desk`` makes what orders need, once one is placed; without it the client only reads.
         """
         self._pipeline = pipeline
         self._transport = transport
@@ -68,7 +73,27 @@ class _Parts:
         self._on_wait = on_wait
         self._open_desk = open_desk
         self._open_market_data = open_market_data
-        self.cached = pipeline.functions.cached
+        self._closed = False
+
+    def _must_be_open(self) -> None:
+        """Raise ``UsageError`` once the client is closed: an answer from the cache would hide the mistake until it is old.
+
+        A call that another thread is in at that moment ends as it would have. Properties do not ask: debuggers read them.
+        """
+        if self._closed:
+            raise UsageError("the client is closed", "use it while its `with` block lasts, or make another one")
+
+    def cached(self, ttl: float, *, key: str | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
+        """Return a decorator that keeps a function's results for ``ttl`` seconds, for every process of this account.
+
+        One entry per combination of arguments; ``key`` names the entries, by default after the function's module and name.
+        Plain and ``async`` functions both work, any number of callers at once run the function once, and one that raises
+        keeps nothing. ``wrapped.invalidate()`` forgets all its results.
+
+        Raises:
+            UsageError: from the call, when arguments or result have no JSON form, or the client is closed.
+        """
+        return self._pipeline.functions.cached(ttl, key=key, begin=self._must_be_open)
 
     def _send(self, request: Request) -> Response:
         return self._transport.send(
@@ -90,10 +115,10 @@ class _Parts:
             raise ConfigError("this client only reads", "`connect()` makes one that trades")
         return self._open_desk()
 
-    def _need_market_data(self) -> "Callable[[Callable[[Call[Any]], Any]], Any]":
+    def _make_market_data(self, fetch: Callable[[Call[Any]], Any]) -> Any:
         if self._open_market_data is None:
             raise ConfigError("this client was made without market history", "`connect()` makes one that has it")
-        return self._open_market_data
+        return self._open_market_data(fetch, self._must_be_open)
 
     def _drop(self, names: tuple[str, ...]) -> Flow[int]:
         _check_cached(names)
@@ -104,12 +129,14 @@ class _Parts:
 
     def cache_stats(self, name: str | None = None) -> CacheStats:
         """Count this account's cache: hits, misses, entries, bytes, ages in seconds; of one name, or of all."""
+        self._must_be_open()
         _check_cached((name,) if name else ())
         scope = self._pipeline.rules.scope
         return self._pipeline.store.cache_stats(f"{scope}:{name}" if name else scope)
 
     def lifetime_s(self, call: Call[Any]) -> float:
         """Return for how long an answer to this call is kept, in seconds."""
+        self._must_be_open()
         return self._pipeline.lifetime_s(call)
 
     @property
@@ -119,6 +146,7 @@ class _Parts:
 
     def limits(self) -> LimitsReport:
         """Tell how much of the request budget that all processes share is used, and who waits. Sends nothing."""
+        self._must_be_open()
         return self._pipeline.store.limits(self._pipeline.rules)
 
 
@@ -130,6 +158,7 @@ class Driver(_Parts):
         self._clock = clock
 
     def __enter__(self) -> Self:
+        self._must_be_open()
         return self
 
     def __exit__(
@@ -138,7 +167,13 @@ class Driver(_Parts):
         self.close()
 
     def close(self) -> None:
-        """Close the connections; cached data and budget stay, they belong to all processes."""
+        """Close the connections, once; every other method raises ``UsageError`` from then on.
+
+        Cached data and budget stay: they belong to all processes.
+        """
+        if self._closed:
+            return
+        self._closed = True
         self._transport.close()
         self._pipeline.store.close()
 
@@ -169,6 +204,7 @@ class AsyncDriver(_Parts):
         self._sleep = sleep
 
     async def __aenter__(self) -> Self:
+        self._must_be_open()
         return self
 
     async def __aexit__(
@@ -177,9 +213,15 @@ class AsyncDriver(_Parts):
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections; cached data and budget stay, they belong to all processes."""
+        """Close the connections, once; every other method raises ``UsageError`` from then on.
+
+        Cached data and budget stay: they belong to all processes.
+        """
         import asyncio
 
+        if self._closed:
+            return
+        self._closed = True
         self._transport.close()
         await asyncio.to_thread(self._pipeline.store.close)
 

@@ -31,33 +31,35 @@ class FunctionCache:
         self._clock = clock
         self._rng = rng
 
-    def cached(self, ttl: float, *, key: str | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
-        """Return a decorator that keeps results for ``ttl`` seconds, one entry per combination of arguments.
-
-        ``key`` names the entries; by default it is the function's module and name. Sync and async functions both work.
-        A function that raises caches nothing. ``wrapped.invalidate()`` forgets all its results.
-
-        Raises:
-            UsageError: from the call, when arguments or result have no JSON form.
-        """
+    def cached(
+        self, ttl: float, *, key: str | None = None, begin: Callable[[], None] = lambda: None
+    ) -> Callable[[Callable[P, R]], Callable[P, R]]:
+        """Return the decorator that ``AlpacaClient.cached`` tells of; ``begin`` is called first, and may refuse the call."""
 
         def decorate(function: Callable[P, R]) -> Callable[P, R]:
             name = f"{self._scope}:fn:{key or f'{function.__module__}.{function.__qualname__}'}"
             entry = _Entry(self._store, self._clock, self._rng, name, ttl, function)
+
+            def invalidate() -> int:
+                begin()
+                return self._store.drop(name)
+
             wrapper: Any
             if inspect.iscoroutinefunction(function):
 
                 @functools.wraps(function)
                 async def wrapper(*args: P.args, **kwargs: P.kwargs) -> Any:
+                    begin()
                     return await entry.call_async(args, kwargs)
 
             else:
 
                 @functools.wraps(function)
                 def wrapper(*args: P.args, **kwargs: P.kwargs) -> Any:
+                    begin()
                     return entry.call(args, kwargs)
 
-            wrapper.invalidate = lambda: self._store.drop(name)
+            wrapper.invalidate = invalidate
             return cast("Callable[P, R]", wrapper)
 
         return decorate

@@ -58,14 +58,20 @@ class MarketData:
         feeds: FeedChoice,
         hours: Hours,
         warn: Callable[[str], None],
+        *,
+        begin: Callable[[], None] = lambda: None,
     ) -> None:
-        """Take the parts. ``read`` carries out one ``Call``; without ``store`` nothing is kept."""
+        """Take the parts. ``read`` carries out one ``Call``; without ``store`` nothing is kept.
+
+        ``begin`` is called before anything is planned or given, kept rows too, and may refuse: a closed client does.
+        """
         self._read = read
         self._clock = clock
         self._store = store
         self._feeds = feeds
         self._hours = hours
         self._warn = warn
+        self._begin = begin
         self.patient = True
         self.on_progress: Callable[[Progress], None] | None = None
         self.use_kept = True
@@ -115,6 +121,7 @@ class MarketData:
         timeframe: str = "",
         adjustment: str = "raw",
     ) -> Batches:
+        self._begin()
         wanted = _symbols(symbols)
         _check(kind, wanted, feed, limit)
         now_ns = self._now_ns()
@@ -143,6 +150,7 @@ class MarketData:
         self, plan: list[tuple[str, Series, Span]], limit: int | None, text: kept_text.Writer | None
     ) -> Copy | None:
         """Bring in what is missing, then copy the kept files if they hold just what is wanted."""
+        self._begin()
         now_ns = self._now_ns()
         open_ended = [(series, (max(final_until(series, now_ns), span[0]), span[1])) for _, series, span in plan]
         final = not any(rest[0] < rest[1] and narrowed(series, rest, self._hours) for series, rest in set(open_ended))
@@ -201,6 +209,7 @@ class MarketData:
             for symbol, series, parts in lanes:
                 left = limit
                 for table in self._lane(download, symbol, series, parts):
+                    self._begin()
                     if only_keep and not download.keeps:
                         return
                     shown = table if left is None else table.slice(0, left)

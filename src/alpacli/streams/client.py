@@ -293,6 +293,7 @@ class Stream:
         self._ticks: deque[AnyTick] = deque()
         self._arrived = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
+        self._closed = False
         self._callbacks: dict[str, list[Callable[[AnyTick], object]]] = {}
         self._listeners: list[Callable[[Event], object]] = []
         self.unreadable = 0
@@ -302,7 +303,11 @@ class Stream:
 
         Raises:
             AlpacliError: refused, or not to be had within the allowed attempts.
+            UsageError: it was closed, or is open already.
         """
+        self._must_not_be_closed()
+        if self._running is not None and not self._running.done():
+            raise UsageError("the stream is open already", "`open_stream` makes another one")
         self._running = asyncio.ensure_future(self._reception.run())
         self._running.add_done_callback(lambda _: self._arrived.set())
         confirmed = asyncio.ensure_future(self._reception.live.wait())
@@ -323,16 +328,33 @@ class Stream:
         await self.close()
 
     async def close(self) -> None:
-        """End the stream; the connection, when it is shared, stays with the others."""
+        """End the stream at once: what has come and was not read is dropped. Closing twice does no harm.
+
+        The connection, when it is shared, stays with the others.
+        """
+        self._closed = True
+        self._ticks.clear()
+        self._batches.clear()
+        self._arrived.set()
         if self._running is not None and not self._running.done():
             self._running.cancel()
             await asyncio.wait([self._running], timeout=3.0)
 
+    def _must_not_be_closed(self) -> None:
+        if self._closed:
+            raise UsageError("the stream is closed", "`open_stream` makes another one")
+
     def __aiter__(self) -> AsyncIterator[AnyTick]:
+        """Begin to read. A loop that is in progress when the stream is closed ends; one that begins then is a mistake.
+
+        Raises:
+            UsageError: the stream is closed.
+        """
+        self._must_not_be_closed()
         return self
 
     async def __anext__(self) -> AnyTick:
-        while True:
+        while not self._closed:
             if self._ticks:
                 return self._ticks.popleft()
             if self._batches:
@@ -346,6 +368,7 @@ class Stream:
                 raise StopAsyncIteration
             self._arrived.clear()
             await self._arrived.wait()
+        raise StopAsyncIteration
 
     def on(self, kind: str, callback: Callable[[AnyTick], object]) -> None:
         """Call back for each tick of a ``type`` (``trade``, ``quote`` …; ``*`` is all) while ``run`` runs.
@@ -359,7 +382,12 @@ class Stream:
         self._listeners.append(callback)
 
     async def run(self) -> None:
-        """Serve the callbacks until the stream ends or ``close`` is called."""
+        """Serve the callbacks until the stream ends or ``close`` is called.
+
+        Raises:
+            AlpacliError: the stream is over: refused, or lost more often in a row than allowed.
+            UsageError: the stream is closed, or not open yet.
+        """
         async for tick in self:
             for callback in (*self._callbacks.get(tick.type, ()), *self._callbacks.get("*", ())):
                 try:
@@ -371,12 +399,14 @@ class Stream:
 
     async def subscribe(self, channels: dict[str, Sequence[str]]) -> None:
         """Add symbols without reconnecting."""
+        self._must_not_be_closed()
         interest = Interest(channels)
         self.interest |= interest
         await self._source.change("subscribe", interest)
 
     async def unsubscribe(self, channels: dict[str, Sequence[str]]) -> None:
         """Remove symbols without reconnecting."""
+        self._must_not_be_closed()
         interest = Interest(channels)
         self.interest -= interest
         await self._source.change("unsubscribe", interest)

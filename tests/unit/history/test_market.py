@@ -81,6 +81,28 @@ def test_what_was_downloaded_is_never_asked_for_again(desk: Desk) -> None:
     assert len(desk.host.asked) == asked
 
 
+def test_rows_that_are_kept_are_not_given_after_the_client_was_closed(desk: Desk) -> None:
+    closed = [False]
+
+    def begin() -> None:
+        if closed[0]:
+            raise UsageError("the client is closed")
+
+    desk.host.put("AAPL", ROWS)
+    desk.rows(**JANUARY)
+    feeds = FeedChoice(desk.host.read, "")
+    data = MarketData(desk.host.read, desk.clock, desk.store, feeds, Weekdays(), desk.said.append, begin=begin)
+    planned = data.bars("AAPL", start=ns(JANUARY["start"]), end=ns(JANUARY["end"]))
+    assert [len(batch) for batch in planned] == [len(ROWS)]
+    closed[0] = True
+    with pytest.raises(UsageError, match="closed"):
+        list(planned)
+    with pytest.raises(UsageError, match="closed"):
+        planned.copy()
+    with pytest.raises(UsageError, match="closed"):
+        data.bars("AAPL", start=ns(JANUARY["start"]))
+
+
 def test_only_the_holes_are_asked_for(desk: Desk) -> None:
     desk.host.put("AAPL", ROWS)
     desk.rows(start="2026-01-07T00:00:00Z", end="2026-01-09T00:00:00Z")
