@@ -4,7 +4,9 @@
 >>> with connect() as paper:
 ...     paper.get_account().buying_power
 
-Everything behind this door loads on first use, so that importing the package costs nothing.
+Everything behind this door loads on first use, so that importing the package costs nothing. ``__all__`` is what is promised;
+the few names beside it are what the signatures of the promised ones mention and only alpacli itself has a use for, so that
+every hint can be resolved: those that a module does not load are written ``"alpacli.Name"``.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -15,15 +17,39 @@ if TYPE_CHECKING:
     from alpacli.broker.async_client import AsyncAlpacaClient
     from alpacli.broker.async_trading import AsyncTrading
     from alpacli.broker.client import AlpacaClient
+    from alpacli.broker.desk import Desk as Desk
     from alpacli.broker.flow import Reading
-    from alpacli.broker.outcomes import OrderExecutor, Preview, Unresolved
+    from alpacli.broker.forward import Forwarded as Forwarded
+    from alpacli.broker.forward import Route as Route
+    from alpacli.broker.outcomes import Closing, OrderExecutor, Preview, Unresolved
     from alpacli.broker.trading import Trading
-    from alpacli.domain.account import Account, Activity, PortfolioHistory, Position, Watchlist
+    from alpacli.domain.account import Account, Activity, HistoryPoint, PortfolioHistory, Position, Watchlist
     from alpacli.domain.batches import AsyncBatches, AsyncMarketDataProvider, Batch, Batches, MarketDataProvider
-    from alpacli.domain.market import Asset, CalendarDay, MarketClock
+    from alpacli.domain.batches import Copy as Copy
+    from alpacli.domain.market import Asset, CalendarDay, MarketClock, NewsArticle, Snapshot
     from alpacli.domain.orders import Order
     from alpacli.domain.tickets import Leg, OrderTicket
+    from alpacli.domain.ticks import (
+        AnyTick,
+        Bar,
+        Cancel,
+        Correction,
+        DailyBar,
+        Imbalance,
+        Interest,
+        Level,
+        Luld,
+        News,
+        OrderBook,
+        Quote,
+        Status,
+        Trade,
+        TradeUpdate,
+        UpdatedBar,
+    )
+    from alpacli.domain.values import Timestamp
     from alpacli.errors import (
+        AccessDenied,
         AlpacaAPIError,
         AlpacliError,
         AuthenticationError,
@@ -36,27 +62,100 @@ if TYPE_CHECKING:
         OrderRefused,
         OrderRejected,
         RateLimited,
+        RedirectRefused,
         RequestTimeout,
         ServerError,
+        StreamLost,
+        StreamRefused,
         Unavailable,
         UnreadableAnswer,
         UsageError,
     )
+    from alpacli.ports import Breaker, CacheStats, LimitsReport, Waiting
+    from alpacli.ports import Request as Request
     from alpacli.runtime import cached, connect, connect_async, open_stream
+    from alpacli.streams.client import Stream
+    from alpacli.streams.events import (
+        Conflated,
+        Connecting,
+        Event,
+        Gap,
+        GapFilled,
+        Health,
+        Lagging,
+        Live,
+        Reconnecting,
+        Refused,
+    )
+    from alpacli.wire.rest import Call
+    from alpacli.wire.trading import Cancellation
 
 _HOMES = {
     "alpacli.broker.async_client": ("AsyncAlpacaClient",),
     "alpacli.broker.async_trading": ("AsyncTrading",),
     "alpacli.broker.client": ("AlpacaClient",),
+    "alpacli.broker.desk": ("Desk",),
     "alpacli.broker.flow": ("Reading",),
-    "alpacli.domain.batches": ("AsyncBatches", "AsyncMarketDataProvider", "Batch", "Batches", "MarketDataProvider"),
-    "alpacli.domain.account": ("Account", "Activity", "PortfolioHistory", "Position", "Watchlist"),
-    "alpacli.domain.market": ("Asset", "CalendarDay", "MarketClock"),
-    "alpacli.broker.outcomes": ("OrderExecutor", "Preview", "Unresolved"),
+    "alpacli.broker.forward": (
+        "Forwarded",
+        "Route",
+    ),
+    "alpacli.broker.outcomes": (
+        "Closing",
+        "OrderExecutor",
+        "Preview",
+        "Unresolved",
+    ),
     "alpacli.broker.trading": ("Trading",),
+    "alpacli.domain.account": (
+        "Account",
+        "Activity",
+        "HistoryPoint",
+        "PortfolioHistory",
+        "Position",
+        "Watchlist",
+    ),
+    "alpacli.domain.batches": (
+        "AsyncBatches",
+        "AsyncMarketDataProvider",
+        "Batch",
+        "Batches",
+        "Copy",
+        "MarketDataProvider",
+    ),
+    "alpacli.domain.market": (
+        "Asset",
+        "CalendarDay",
+        "MarketClock",
+        "NewsArticle",
+        "Snapshot",
+    ),
     "alpacli.domain.orders": ("Order",),
-    "alpacli.domain.tickets": ("Leg", "OrderTicket"),
+    "alpacli.domain.tickets": (
+        "Leg",
+        "OrderTicket",
+    ),
+    "alpacli.domain.ticks": (
+        "AnyTick",
+        "Bar",
+        "Cancel",
+        "Correction",
+        "DailyBar",
+        "Imbalance",
+        "Interest",
+        "Level",
+        "Luld",
+        "News",
+        "OrderBook",
+        "Quote",
+        "Status",
+        "Trade",
+        "TradeUpdate",
+        "UpdatedBar",
+    ),
+    "alpacli.domain.values": ("Timestamp",),
     "alpacli.errors": (
+        "AccessDenied",
         "AlpacaAPIError",
         "AlpacliError",
         "AuthenticationError",
@@ -69,41 +168,98 @@ _HOMES = {
         "OrderRefused",
         "OrderRejected",
         "RateLimited",
+        "RedirectRefused",
         "RequestTimeout",
         "ServerError",
+        "StreamLost",
+        "StreamRefused",
         "Unavailable",
         "UnreadableAnswer",
         "UsageError",
     ),
-    "alpacli.runtime": ("cached", "connect", "connect_async", "open_stream"),
+    "alpacli.ports": (
+        "Breaker",
+        "CacheStats",
+        "LimitsReport",
+        "Request",
+        "Waiting",
+    ),
+    "alpacli.runtime": (
+        "cached",
+        "connect",
+        "connect_async",
+        "open_stream",
+    ),
+    "alpacli.streams.client": ("Stream",),
+    "alpacli.streams.events": (
+        "Conflated",
+        "Connecting",
+        "Event",
+        "Gap",
+        "GapFilled",
+        "Health",
+        "Lagging",
+        "Live",
+        "Reconnecting",
+        "Refused",
+    ),
+    "alpacli.wire.rest": ("Call",),
+    "alpacli.wire.trading": ("Cancellation",),
 }
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "AccessDenied",
     "Account",
     "Activity",
     "AlpacaAPIError",
     "AlpacaClient",
     "AlpacliError",
+    "AnyTick",
     "Asset",
     "AsyncAlpacaClient",
     "AsyncBatches",
     "AsyncMarketDataProvider",
     "AsyncTrading",
     "AuthenticationError",
+    "Bar",
     "Batch",
     "Batches",
+    "Breaker",
     "BudgetExhausted",
+    "CacheStats",
     "CalendarDay",
+    "Call",
+    "Cancel",
+    "Cancellation",
     "CircuitOpen",
+    "Closing",
     "ConfigError",
+    "Conflated",
+    "Connecting",
     "ConnectionLost",
+    "Correction",
+    "DailyBar",
+    "Event",
     "FateUnknown",
+    "Gap",
+    "GapFilled",
+    "Health",
+    "HistoryPoint",
+    "Imbalance",
+    "Interest",
+    "Lagging",
     "Leg",
+    "Level",
+    "LimitsReport",
+    "Live",
+    "Luld",
     "MarketClock",
     "MarketDataProvider",
+    "News",
+    "NewsArticle",
     "NotFound",
     "Order",
+    "OrderBook",
     "OrderExecutor",
     "OrderRefused",
     "OrderRejected",
@@ -111,15 +267,29 @@ __all__ = [
     "PortfolioHistory",
     "Position",
     "Preview",
+    "Quote",
     "RateLimited",
     "Reading",
+    "Reconnecting",
+    "RedirectRefused",
+    "Refused",
     "RequestTimeout",
     "ServerError",
+    "Snapshot",
+    "Status",
+    "Stream",
+    "StreamLost",
+    "StreamRefused",
+    "Timestamp",
+    "Trade",
+    "TradeUpdate",
     "Trading",
     "Unavailable",
     "UnreadableAnswer",
     "Unresolved",
+    "UpdatedBar",
     "UsageError",
+    "Waiting",
     "Watchlist",
     "cached",
     "connect",
@@ -129,12 +299,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        msg = f"module 'alpacli' has no attribute {name!r}"
-        raise AttributeError(msg)
-    from importlib import import_module
+    for home, names in _HOMES.items():
+        if name in names:
+            from importlib import import_module
 
-    return getattr(import_module(_HOME_OF[name]), name)
+            return getattr(import_module(home), name)
+    msg = f"module 'alpacli' has no attribute {name!r}"
+    raise AttributeError(msg)
 
 
 def __dir__() -> list[str]:

@@ -72,10 +72,14 @@ class AlpacliError(Exception):
 
 
 class UsageError(AlpacliError):
+    """The call itself is wrong: an argument that makes no sense, a client that is closed. Nothing was sent."""
+
     exit_code = 2
 
 
 class ConfigError(AlpacliError):
+    """What was set up cannot work: no keys or live ones, a URL that is refused, an unreadable file. Nothing was sent."""
+
     exit_code = 3
 
 
@@ -110,15 +114,20 @@ class AlpacaAPIError(AlpacliError):
 
 
 class AuthenticationError(AlpacaAPIError):
+    """The key pair is wrong, revoked or of another account: 401, or 403 without a code of the business rules."""
+
     exit_code = 3
 
 
 class NotFound(AlpacaAPIError):
-    pass
+    """The broker knows no such order, position, asset or watchlist: 404, or a position that is not among those held."""
 
 
 class OrderRejected(AlpacaAPIError):
-    pass
+    """The broker refused an order, its change or its cancellation: 403 with a code, 409, 422.
+
+    ``message`` is Alpaca's own; ``details`` often tell the numbers (``buying_power``, ``held_for_orders``). Nothing was done.
+    """
 
 
 class StreamRefused(AlpacaAPIError):
@@ -126,11 +135,18 @@ class StreamRefused(AlpacaAPIError):
 
 
 class RateLimited(AlpacaAPIError):
+    """The broker counted too many requests of this account: 429, again and again, or for longer than may be waited.
+
+    ``retry_after`` is in seconds when the broker said so. Nothing was done, so that an order may be sent again.
+    """
+
     exit_code = 5
     retryable = True
 
 
 class ServerError(AlpacaAPIError):
+    """The broker failed: 5xx, three times in a row for what may be repeated. Whether a change was made is not known."""
+
     exit_code = 6
     retryable = True
 
@@ -173,16 +189,18 @@ class BudgetExhausted(AlpacliError):
 
 
 class Unavailable(AlpacliError):
+    """No usable answer came: the network, a timeout, the breaker. Catch this one to try again later."""
+
     exit_code = 6
     retryable = True
 
 
 class RequestTimeout(Unavailable):
-    pass
+    """No connection, or no whole answer, within the timeout; what was sent may have arrived unless ``nothing_sent``."""
 
 
 class ConnectionLost(Unavailable):
-    pass
+    """The connection was refused, reset or cut off; what was sent may have arrived unless ``nothing_sent``."""
 
 
 class StreamLost(Unavailable):

@@ -272,6 +272,11 @@ class Outcome(NamedTuple):
 
 
 class CacheStats(NamedTuple):
+    """What a part of the cache did and holds: ``hits`` and ``misses`` are counts of questions, ages are in seconds.
+
+    The ages are ``None`` while there are no entries.
+    """
+
     hits: int
     misses: int
     entries: int
@@ -281,6 +286,8 @@ class CacheStats(NamedTuple):
 
 
 class Waiting(NamedTuple):
+    """Somebody in the queue for the request budget: ``label`` for people, ``since_s`` seconds ago; orders are ``urgent``."""
+
     label: str
     since_s: float
     urgent: bool
@@ -318,18 +325,22 @@ class LimitsReport(NamedTuple):
 
     @property
     def left(self) -> int:
+        """Return how many requests can be sent at once, never negative; the last ``reserve`` of them are for orders."""
         return max(0, self.limit - self.used)
 
     @property
     def worst(self) -> Breaker:
+        """Return the breaker that is furthest from closed, of the hosts that have one."""
         return max(self.breakers, key=lambda breaker: ("closed", "half-open", "open").index(breaker.state))
 
     @property
     def breaker(self) -> BreakerState:
+        """Return the state of ``worst``: ``closed`` while requests pass everywhere, else ``open`` or ``half-open``."""
         return self.worst.state
 
     @property
     def breaker_retry_in_s(self) -> float:
+        """Return in how many seconds a request is allowed again at the host of ``worst``; 0 while all are closed."""
         return self.worst.retry_in_s
 
 

@@ -7,10 +7,11 @@ its hub, which send no requests, load nothing of those.
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+import alpacli
 from alpacli.errors import UsageError
 from alpacli.ports import (
     BudgetRules,
@@ -26,8 +27,6 @@ from alpacli.ports import (
 from alpacli.settings import Flags, Settings, load
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from alpacli.broker.async_client import AsyncAlpacaClient
     from alpacli.broker.client import AlpacaClient
     from alpacli.broker.desk import Desk
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
     from alpacli.history.market_async import AsyncMarketData
     from alpacli.store.halt import HaltSwitch
     from alpacli.store.journal import Journal
-    from alpacli.streams.client import Backfill, Stream
+    from alpacli.streams.client import Backfill
     from alpacli.streams.feeds import Feed
     from alpacli.streams.local import Upstream
     from alpacli.streams.supervisor import Shareable, Source, Supervisor
@@ -328,7 +327,7 @@ def connect(
     sim: bool = False,
     max_wait: float | None = None,
     timeout: float | None = None,
-) -> "AlpacaClient":
+) -> "alpacli.AlpacaClient":
     """Connect to the paper account that flags, environment, ``.env`` and profile file name, as ``alpacli`` itself does.
 
     ``sim=True`` is the offline exchange on this machine. ``max_wait`` and ``timeout`` are in seconds. Nothing is sent yet.
@@ -345,7 +344,7 @@ def connect_async(
     sim: bool = False,
     max_wait: float | None = None,
     timeout: float | None = None,
-) -> "AsyncAlpacaClient":
+) -> "alpacli.AsyncAlpacaClient":
     """Connect for use in an event loop; see ``connect``."""
     return open_async_client(_load(Flags(profile, sim, max_wait, timeout)))
 
@@ -500,7 +499,7 @@ def _upstream_of_hub(upstream: "Upstream", wanted: "Interest") -> "Shareable":
 
 
 def open_stream(
-    channels: "Mapping[str, Sequence[str]]",
+    channels: Mapping[str, Sequence[str]],
     *,
     feed: str = "iex",
     profile: str | None = None,
@@ -509,7 +508,7 @@ def open_stream(
     reconnect: int | None = 5,
     stale_after: float = 30.0,
     backfill: bool = False,
-) -> "Stream":
+) -> "alpacli.Stream":
     """Prepare a stream of live data: ``open_stream({"quotes": ["AAPL"], "trades": ["AAPL", "MSFT"]})``.
 
     ``channels`` are Alpaca's lists: trades, quotes, bars, updatedBars, dailyBars, statuses, lulds, imbalances, orderbooks,
@@ -556,7 +555,7 @@ def open_backfill(settings: Settings, feed: "Feed", *, warn: Warn = _warn_on_std
 
 
 async def _all_pages(
-    client: "AsyncAlpacaClient", channel: str, symbols: "Sequence[str]", from_ns: int, until_ns: int, feed: str
+    client: "AsyncAlpacaClient", channel: str, symbols: Sequence[str], from_ns: int, until_ns: int, feed: str
 ) -> "list[dict[str, object]]":
     from alpacli.wire import market
 
@@ -573,7 +572,7 @@ async def _all_pages(
 
 
 async def fetch_days(
-    settings: Settings, feed: "Feed", symbols: "Sequence[str]", *, warn: Warn = _warn_on_stderr
+    settings: Settings, feed: "Feed", symbols: Sequence[str], *, warn: Warn = _warn_on_stderr
 ) -> "Mapping[str, DaySoFar]":
     """Return what changes are measured against, and what has traded today, for the symbols of which it is known.
 

@@ -6,8 +6,8 @@
 import functools
 from collections.abc import Sequence
 from datetime import date, datetime
-from typing import TYPE_CHECKING
 
+import alpacli
 from alpacli.broker.drivers import AsyncDriver
 from alpacli.broker.flow import Flow, Reading, T
 from alpacli.domain.account import Account, Activity, PortfolioHistory, Position, Watchlist
@@ -16,11 +16,6 @@ from alpacli.domain.orders import Order
 from alpacli.ports import Request
 from alpacli.wire import rest
 from alpacli.wire.rest import Call
-
-if TYPE_CHECKING:
-    from alpacli.broker.async_trading import AsyncTrading
-    from alpacli.broker.forward import Forwarded, Route
-    from alpacli.domain.batches import AsyncMarketDataProvider
 
 
 class AsyncAlpacaClient(AsyncDriver):
@@ -51,16 +46,16 @@ class AsyncAlpacaClient(AsyncDriver):
             return value
 
     @functools.cached_property
-    def trading(self) -> "AsyncTrading":
+    def trading(self) -> "alpacli.AsyncTrading":
         """Order entry: place, replace, cancel, close."""
         from alpacli.broker.async_trading import AsyncTrading
 
         return AsyncTrading(self.desk, self._run)
 
     @functools.cached_property
-    def market_data(self) -> "AsyncMarketDataProvider":
+    def market_data(self) -> "alpacli.AsyncMarketDataProvider":
         """Bars, trades and quotes as batches, from what is kept on this machine and else from Alpaca."""
-        provider: AsyncMarketDataProvider = self._make_market_data(self.fetch)
+        provider: alpacli.AsyncMarketDataProvider = self._make_market_data(self.fetch)
         return provider
 
     async def read(self, call: Call[T], *, use_cache: bool = True, max_age: float | None = None) -> Reading[T]:
@@ -75,7 +70,7 @@ class AsyncAlpacaClient(AsyncDriver):
         """Send any changing endpoint of ``alpacli.wire.rest``."""
         return await self._run(self._pipeline.change(call))
 
-    async def forward(self, route: "Route", request: Request, *, use_cache: bool = True) -> "Forwarded":
+    async def forward(self, route: "alpacli.Route", request: Request, *, use_cache: bool = True) -> "alpacli.Forwarded":
         """Pass on a request that is written in Alpaca's own protocol; see ``alpacli.broker.forward``."""
         from alpacli.broker.forward import forward
 
@@ -276,7 +271,7 @@ class AsyncAlpacaClient(AsyncDriver):
     async def get_watchlist_by_name(
         self, name: str, *, use_cache: bool = True, max_age: float | None = None
     ) -> Watchlist:
-        """Return one watchlist by its name. Source: GET /v2/watchlists:by_name."""
+        """Return the watchlist of that name, with its assets in order. Source: GET /v2/watchlists:by_name."""
         return (await self.read(rest.watchlist_by_name(name), use_cache=use_cache, max_age=max_age)).value
 
     async def create_watchlist(self, name: str, symbols: Sequence[str] = ()) -> Watchlist:
@@ -296,5 +291,5 @@ class AsyncAlpacaClient(AsyncDriver):
         return await self.change(rest.remove_from_watchlist(watchlist_id, symbol))
 
     async def delete_watchlist(self, watchlist_id: str) -> None:
-        """Delete a watchlist. Source: DELETE /v2/watchlists/{watchlist_id}."""
+        """Delete a whole watchlist, for good. Source: DELETE /v2/watchlists/{watchlist_id}."""
         await self.change(rest.delete_watchlist(watchlist_id))

@@ -3,8 +3,8 @@
 import functools
 from collections.abc import Sequence
 from datetime import date, datetime
-from typing import TYPE_CHECKING
 
+import alpacli
 from alpacli.broker.drivers import Driver
 from alpacli.broker.flow import Flow, Reading, T
 from alpacli.domain.account import Account, Activity, PortfolioHistory, Position, Watchlist
@@ -13,11 +13,6 @@ from alpacli.domain.orders import Order
 from alpacli.ports import Request
 from alpacli.wire import rest
 from alpacli.wire.rest import Call
-
-if TYPE_CHECKING:
-    from alpacli.broker.forward import Forwarded, Route
-    from alpacli.broker.trading import Trading
-    from alpacli.domain.batches import MarketDataProvider
 
 
 class AlpacaClient(Driver):
@@ -46,16 +41,16 @@ class AlpacaClient(Driver):
             return value
 
     @functools.cached_property
-    def trading(self) -> "Trading":
+    def trading(self) -> "alpacli.Trading":
         """Order entry: place, replace, cancel, close."""
         from alpacli.broker.trading import Trading
 
         return Trading(self.desk, self._run)
 
     @functools.cached_property
-    def market_data(self) -> "MarketDataProvider":
+    def market_data(self) -> "alpacli.MarketDataProvider":
         """Bars, trades and quotes as batches, from what is kept on this machine and else from Alpaca."""
-        provider: MarketDataProvider = self._make_market_data(self.fetch)
+        provider: alpacli.MarketDataProvider = self._make_market_data(self.fetch)
         return provider
 
     def read(self, call: Call[T], *, use_cache: bool = True, max_age: float | None = None) -> Reading[T]:
@@ -70,7 +65,7 @@ class AlpacaClient(Driver):
         """Send any changing endpoint of ``alpacli.wire.rest``."""
         return self._run(self._pipeline.change(call))
 
-    def forward(self, route: "Route", request: Request, *, use_cache: bool = True) -> "Forwarded":
+    def forward(self, route: "alpacli.Route", request: Request, *, use_cache: bool = True) -> "alpacli.Forwarded":
         """Pass on a request that is written in Alpaca's own protocol; see ``alpacli.broker.forward``."""
         from alpacli.broker.forward import forward
 
@@ -265,7 +260,7 @@ class AlpacaClient(Driver):
         return (self.read(rest.watchlist(watchlist_id), use_cache=use_cache, max_age=max_age)).value
 
     def get_watchlist_by_name(self, name: str, *, use_cache: bool = True, max_age: float | None = None) -> Watchlist:
-        """Return one watchlist by its name. Source: GET /v2/watchlists:by_name."""
+        """Return the watchlist of that name, with its assets in order. Source: GET /v2/watchlists:by_name."""
         return (self.read(rest.watchlist_by_name(name), use_cache=use_cache, max_age=max_age)).value
 
     def create_watchlist(self, name: str, symbols: Sequence[str] = ()) -> Watchlist:
@@ -285,5 +280,5 @@ class AlpacaClient(Driver):
         return self.change(rest.remove_from_watchlist(watchlist_id, symbol))
 
     def delete_watchlist(self, watchlist_id: str) -> None:
-        """Delete a watchlist. Source: DELETE /v2/watchlists/{watchlist_id}."""
+        """Delete a whole watchlist, for good. Source: DELETE /v2/watchlists/{watchlist_id}."""
         self.change(rest.delete_watchlist(watchlist_id))

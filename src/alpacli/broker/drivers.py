@@ -7,15 +7,13 @@ client is made from them (docs/adr/0022).
 import functools
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, Self, TypeVar
+from typing import Any, Final, ParamSpec, Protocol, Self, TypeVar
 
+import alpacli
 from alpacli.broker.flow import Do, Flow, Pause, Pipeline, Send, Step, T
 from alpacli.errors import ConfigError, UsageError
 from alpacli.ports import CacheStats, Clock, LimitsReport, Request, Response, Transport, async_sleep
 from alpacli.wire.rest import Call
-
-if TYPE_CHECKING:
-    from alpacli.broker.desk import Desk
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -59,7 +57,7 @@ class _Parts:
         connect_timeout_s: float = 5.0,
         read_timeout_s: float = 10.0,
         on_wait: OnWait | None = None,
-        open_desk: "Callable[[], Desk] | None" = None,
+        open_desk: "Callable[[], alpacli.Desk] | None" = None,
         open_market_data: OpenMarketData | None = None,
     ) -> None:
         """Take the parts; ``runtime.connect`` puts them together for the usual case.
@@ -105,7 +103,7 @@ class _Parts:
             self._on_wait(pause.seconds, pause.reason)
 
     @functools.cached_property
-    def desk(self) -> "Desk":
+    def desk(self) -> "alpacli.Desk":
         """What orders go through: their checks, the journal, the rules.
 
         Raises:

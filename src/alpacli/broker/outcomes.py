@@ -14,13 +14,17 @@ from alpacli.errors import AlpacliError, OrderRejected
 class OrderExecutor(Protocol):
     """Whoever can carry out orders. Errors: ``OrderRefused`` and ``FateUnknown``, and what every request can raise."""
 
-    def place(self, ticket: OrderTicket) -> Order: ...
+    def place(self, ticket: OrderTicket) -> Order:
+        """Send an order once, and return it as the broker has it."""
 
-    def replace(self, order_id: str, changes: Mapping[str, Any]) -> Order: ...
+    def replace(self, order_id: str, changes: Mapping[str, Any]) -> Order:
+        """Change fields of an open order by Alpaca's names; return the new order that takes its place."""
 
-    def cancel(self, order_id: str) -> None: ...
+    def cancel(self, order_id: str) -> None:
+        """Ask for the cancellation of one order; it may still fill before that is done."""
 
-    def close(self, symbol: str, *, qty: Decimal | None = None, percent: Decimal | None = None) -> Order: ...
+    def close(self, symbol: str, *, qty: Decimal | None = None, percent: Decimal | None = None) -> Order:
+        """Close a position at the market, or ``qty`` shares or ``percent`` (more than 0, at most 100) of it."""
 
 
 class Halted(Protocol):

@@ -25,8 +25,8 @@ from alpacli.streams.events import (
     Conflated,
     Connecting,
     Event,
-    Filled,
     Gap,
+    GapFilled,
     Health,
     Lagging,
     Live,
@@ -402,7 +402,7 @@ class _Streaming:
                 f"gap: what happened from {instant_text(event.from_ns)} to {instant_text(event.until_ns)}"
                 f" ({lasted_s:.1f} s) was not received"
             )
-        elif isinstance(event, Filled):
+        elif isinstance(event, GapFilled):
             self._notice(
                 f"the gap could not be filled: {event.error}"
                 if event.error

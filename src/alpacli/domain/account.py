@@ -104,6 +104,7 @@ class Position(Model):
 
     @property
     def is_short(self) -> bool:
+        """Tell whether shares are owed: ``qty`` and ``market_value`` are negative then."""
         return self.side == "short"
 
     @property
@@ -183,6 +184,7 @@ class Activity(Model):
 
     @property
     def is_fill(self) -> bool:
+        """Tell whether it is a trade of one's own: with ``price``, ``side`` and ``order_id``."""
         return self.activity_type == "FILL"
 
 

@@ -18,6 +18,23 @@ if TYPE_CHECKING:
     import pandas
     import polars
     import pyarrow
+else:
+
+    class _Later:
+        """A library that is loaded when somebody resolves a hint that names it; all of it is ``Any`` where it is missing."""
+
+        def __init__(self, name: str) -> None:
+            self._name = name
+
+        def __getattr__(self, attribute: str) -> Any:
+            from importlib import import_module
+
+            try:
+                return getattr(import_module(self._name), attribute)
+            except ImportError:
+                return Any
+
+    pandas, polars, pyarrow = map(_Later, ("pandas", "polars", "pyarrow"))
 
 Answer_co = TypeVar("Answer_co", covariant=True)
 
@@ -80,9 +97,19 @@ class Batch(NamedTuple):
             yield dict(zip(names, row, strict=True))
 
     def to_pandas(self) -> "pandas.DataFrame":
+        """Return these rows as a frame indexed by symbol and timestamp, like the official SDK's ``.df``.
+
+        Raises:
+            UsageError: pandas is not installed.
+        """
         return frame_of_pandas(self.table)
 
     def to_polars(self) -> "polars.DataFrame":
+        """Return these rows as a frame with the table's columns, numbers as they are in it.
+
+        Raises:
+            UsageError: polars is not installed.
+        """
         return frame_of_polars(self.table)
 
 
@@ -132,10 +159,21 @@ class Batches:
         return joined([empty(self.kind), *(batch.table for batch in self)])
 
     def to_pandas(self) -> "pandas.DataFrame":
-        """Return everything as a frame indexed by symbol and timestamp, like the official SDK's ``.df``."""
+        """Return everything as a frame indexed by symbol and timestamp, like the official SDK's ``.df``.
+
+        Raises:
+            AlpacliError: as reading the batches does.
+            UsageError: pandas is not installed.
+        """
         return frame_of_pandas(self.to_arrow())
 
     def to_polars(self) -> "polars.DataFrame":
+        """Return everything as a frame with the columns of ``to_arrow``, in its order.
+
+        Raises:
+            AlpacliError: as reading the batches does.
+            UsageError: polars is not installed.
+        """
         return frame_of_polars(self.to_arrow())
 
 
@@ -155,10 +193,21 @@ class AsyncBatches:
         return joined([empty(self.kind), *[batch.table async for batch in self]])
 
     async def to_pandas(self) -> "pandas.DataFrame":
-        """Return everything as a frame indexed by symbol and timestamp, like the official SDK's ``.df``."""
+        """Return everything as a frame indexed by symbol and timestamp, like the official SDK's ``.df``.
+
+        Raises:
+            AlpacliError: as reading the batches does.
+            UsageError: pandas is not installed.
+        """
         return frame_of_pandas(await self.to_arrow())
 
     async def to_polars(self) -> "polars.DataFrame":
+        """Return everything as a frame with the columns of ``to_arrow``, in its order.
+
+        Raises:
+            AlpacliError: as reading the batches does.
+            UsageError: polars is not installed.
+        """
         return frame_of_polars(await self.to_arrow())
 
 
@@ -175,15 +224,33 @@ class _Provider(Protocol[Answer_co]):
         feed: str | None = None,
         adjustment: str = "raw",
         limit: int | None = None,
-    ) -> Answer_co: ...
+    ) -> Answer_co:
+        """Return bars of one symbol or several, oldest first, symbol after symbol; prices in USD, sizes in shares or coins.
+
+        ``timeframe`` is 1Min to 59Min, 1Hour to 23Hour, 1Day, 1Week or 1, 2, 3, 4, 6, 12Month; ``feed`` a stock feed (sip,
+        iex, otc, boats …), ``None`` the best that the plan has; ``adjustment`` raw, split, dividend, spin-off or all.
+
+        Raises:
+            UsageError: Alpaca has no such bars.
+        """
 
     def trades(
         self, symbols: Names, *, start: When = None, end: When = None, feed: str | None = None, limit: int | None = None
-    ) -> Answer_co: ...
+    ) -> Answer_co:
+        """Return trades as they were reported, oldest first, symbol after symbol; see ``bars`` for the arguments.
+
+        Raises:
+            UsageError: Alpaca has no such trades.
+        """
 
     def quotes(
         self, symbols: Names, *, start: When = None, end: When = None, feed: str | None = None, limit: int | None = None
-    ) -> Answer_co: ...
+    ) -> Answer_co:
+        """Return best bids and offers as they changed, oldest first; a price of 0 is an empty side. See ``bars``.
+
+        Raises:
+            UsageError: Alpaca has no such quotes: it keeps none of options.
+        """
 
 
 class MarketDataProvider(_Provider[Batches], Protocol):

@@ -87,14 +87,17 @@ class Order(Model):
         return self._wire
 
     def remember(self, wire: bytes) -> None:
+        """Keep the bytes that the broker answered with, for ``wire``."""
         self._wire = wire
 
     @property
     def is_open(self) -> bool:
+        """Tell whether the order can still fill or change; false for a status that nobody has heard of."""
         return self.status in OPEN
 
     @property
     def is_terminal(self) -> bool:
+        """Tell whether the order has ended for good, filled or not; false for a status that nobody has heard of."""
         return self.status in TERMINAL
 
     @property

@@ -58,6 +58,7 @@ class Leg(NamedTuple):
     side: str | None = None
 
     def body(self) -> dict[str, str]:
+        """Return the leg as an element of ``legs`` in what ``POST /v2/orders`` is sent."""
         named = {"side": self.side, "position_intent": self.position_intent}
         chosen = {name: value for name, value in named.items() if value is not None}
         return {"symbol": self.symbol, "ratio_qty": format(self.ratio_qty, "f"), **chosen}
@@ -102,10 +103,12 @@ class OrderTicket(NamedTuple):
 
     @property
     def fractional(self) -> bool:
+        """Tell whether it asks for a part of a share: for USD (``notional``), or for a quantity that is not whole."""
         return self.notional is not None or (self.qty is not None and self.qty != self.qty.to_integral_value())
 
     @property
     def asset_class(self) -> AssetClass:
+        """Return what is traded, by the form of the symbol; ``us_option`` for several legs."""
         return "us_option" if self.symbol is None else asset_class(self.symbol)
 
     def body(self, client_order_id: str) -> dict[str, Any]:

@@ -150,6 +150,7 @@ class Bar(Tick, tag_field="type", tag="bar", gc=False):
 
     @property
     def trade_count(self) -> int | None:
+        """Return how many trades made this bar; ``None`` where the feed did not send it."""
         return None if self.trade_count_json is UNSET else int(decimal(self.trade_count_json))
 
     vwap = MaybeNumber()
@@ -367,6 +368,7 @@ class Interest:
         return frozenset[str]().union(*self.channels.values())
 
     def as_dict(self) -> dict[str, list[str]]:
+        """Return the symbols by channel as plain lists, both in alphabetical order."""
         return {name: sorted(symbols) for name, symbols in sorted(self.channels.items())}
 
 

@@ -5,6 +5,7 @@ A module of its own, because asyncio costs a command that does not need it 12 ms
 
 import asyncio
 import functools
+import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Concatenate, ParamSpec
 
@@ -23,6 +24,8 @@ def _awaited(
     async def plan(self: "AsyncMarketData", /, *args: P.args, **options: P.kwargs) -> AsyncBatches:
         return await self._plan(lambda data: method(data, *args, **options))
 
+    plan.__annotations__ = {**method.__annotations__, "return": AsyncBatches}
+    plan.__signature__ = inspect.signature(method).replace(return_annotation=AsyncBatches)  # type: ignore[attr-defined]
     return plan
 
 

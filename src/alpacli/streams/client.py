@@ -6,7 +6,7 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 import msgspec
 
@@ -14,7 +14,7 @@ from alpacli.domain.ticks import AnyTick, Bar, Interest, Trade
 from alpacli.errors import AlpacliError, StreamLost, UsageError
 from alpacli.ports import Clock
 from alpacli.streams.batch import Batch, without_older_quotes
-from alpacli.streams.events import Conflated, Event, Filled, Gap, Live, Reconnecting
+from alpacli.streams.events import Conflated, Event, Gap, GapFilled, Live, Reconnecting
 from alpacli.streams.supervisor import Sink, Source
 from alpacli.wire.frames import Message
 
@@ -185,12 +185,12 @@ class Reception:
             from_ns = max(gap.from_ns - _OVERLAP_NS, self._began_ns)
             missed = await backfill(self._wanted(), from_ns, gap.until_ns)
         except AlpacliError as error:
-            filled = Filled(gap.from_ns, gap.until_ns, 0, error.message)
+            filled = GapFilled(gap.from_ns, gap.until_ns, 0, error.message)
         else:
             found = self._without_doubles(Batch.of_ticks(missed))
             if found.count:
                 self._sink.batch(found)
-            filled = Filled(gap.from_ns, gap.until_ns, found.count)
+            filled = GapFilled(gap.from_ns, gap.until_ns, found.count)
         self._sink.event(filled)
         self._seen_until = self._clock.monotonic() + _REMEMBER_S
 
@@ -254,6 +254,13 @@ def _keys(batch: Batch) -> Iterable[object]:
     return (key for line in batch.lines.splitlines() if (key := _key(line)) is not None)
 
 
+class _Arrivals(NamedTuple):
+    """A stream's own side as a sink."""
+
+    batch: Callable[[Batch], None]
+    event: Callable[[Event], None]
+
+
 class Stream:
     """Live data for programs: ``async with`` waits for the confirmation, ``async for`` gives ticks, ``on`` calls back.
 
@@ -281,7 +288,7 @@ class Stream:
         self._buffer = buffer
         self._reception = Reception(
             source,
-            self,
+            _Arrivals(self._take, self._tell),
             clock=clock,
             reconnect=reconnect,
             backfill=backfill,
@@ -411,16 +418,16 @@ class Stream:
         self.interest -= interest
         await self._source.change("unsubscribe", interest)
 
-    # ------------------------------------------------------------------------------------------- as the sink
+    # -------------------------------------------------------------------------------------------- what arrives
 
-    def batch(self, batch: Batch) -> None:
+    def _take(self, batch: Batch) -> None:
         self._batches.append(batch)
         self._waiting += batch.count
         if self._waiting > self._buffer:
             self._reception.pause("reader")
         self._arrived.set()
 
-    def event(self, event: Event) -> None:
+    def _tell(self, event: Event) -> None:
         for listener in self._listeners:
             try:
                 listener(event)

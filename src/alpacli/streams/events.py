@@ -37,7 +37,7 @@ class Gap(NamedTuple):
     until_ns: int
 
 
-class Filled(NamedTuple):
+class GapFilled(NamedTuple):
     """A gap was filled with ``messages`` messages that had not come, or not: ``error`` says why."""
 
     from_ns: int
@@ -74,7 +74,7 @@ class Health(NamedTuple):
     bad_frames: int
 
 
-Event = Connecting | Live | Reconnecting | Gap | Refused | Lagging | Health | Filled | Conflated
+Event = Connecting | Live | Reconnecting | Gap | Refused | Lagging | Health | GapFilled | Conflated
 
 
 class Status(NamedTuple):

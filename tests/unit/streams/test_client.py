@@ -11,7 +11,7 @@ from alpacli.domain.ticks import Interest, Trade
 from alpacli.errors import StreamLost, Unavailable
 from alpacli.streams.batch import Batch
 from alpacli.streams.client import Reception
-from alpacli.streams.events import Conflated, Event, Filled, Gap, Live, Reconnecting
+from alpacli.streams.events import Conflated, Event, Gap, GapFilled, Live, Reconnecting
 from alpacli.streams.session import Action
 from alpacli.streams.supervisor import Sink
 from alpacli.wire.frames import Message
@@ -140,7 +140,7 @@ def test_a_second_gap_while_the_first_is_filled_is_filled_in_its_place() -> None
 
     collected = receive(play, fetch)
     assert numbers_in(collected) == [1, 2, 3, 4, 5]
-    assert [thing for thing in collected.all if isinstance(thing, Filled)] == [Filled(*gap, 1) for gap in gaps]
+    assert [thing for thing in collected.all if isinstance(thing, GapFilled)] == [GapFilled(*gap, 1) for gap in gaps]
 
 
 def test_a_gap_that_cannot_be_filled_is_told_and_the_stream_goes_on() -> None:
@@ -155,7 +155,7 @@ def test_a_gap_that_cannot_be_filled_is_told_and_the_stream_goes_on() -> None:
 
     collected = receive(play, refuse)
     assert numbers_in(collected) == [1]
-    assert Filled(0, SECOND, 0, "no answer") in collected.all
+    assert GapFilled(0, SECOND, 0, "no answer") in collected.all
 
 
 def quote(number: int, symbol: str = "A") -> bytes:
@@ -190,7 +190,7 @@ class Fills:
 
     def event(self, event: Event) -> None:
         self.events.append(event)
-        if isinstance(event, Filled):
+        if isinstance(event, GapFilled):
             self._filled.set()
 
     async def filled(self) -> None:
