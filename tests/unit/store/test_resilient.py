@@ -381,11 +381,11 @@ def test_a_shared_store_without_another_counts_alone() -> None:
     assert shared.limits(RULES).used == 1
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "memory"])
-def test_without_a_shared_store_a_request_is_counted_once_and_by_whoever_works(kind: str) -> None:
+@pytest.mark.parametrize("path", ["store.db", ":memory:"])
+def test_without_a_shared_store_a_request_is_counted_once_and_by_whoever_works(tmp_path: Path, path: str) -> None:
     clock = ManualClock()
-    file, memory = FlakyStore(":memory:", clock), SqliteStore(":memory:", clock)
-    file.kind = kind
+    file = FlakyStore(path if path == ":memory:" else str(tmp_path / path), clock)
+    memory = SqliteStore(":memory:", clock)
     store = ResilientStore([file, memory], clock, FixedRandomness(), print)
     assert request(store, 1)
     assert (file.limits(RULES).used, memory.limits(RULES).used) == (1, 0)
