@@ -174,7 +174,8 @@ local flight, liveness, longest_wait, margin = tonumber(ARGV[6]), tonumber(ARGV[
 local id, label, urgent, host = ARGV[10], ARGV[11], ARGV[12] == '1', ARGV[13]
 
 local row = redis.call('HMGET', BUDGET, 'foreign', 'until', 'cap')
-local foreign, foreign_until, cap = tonumber(row[1] or 0), tonumber(row[2] or 0), tonumber(row[3] or 0)
+local foreign, foreign_until = tonumber(row[1] or 0), tonumber(row[2] or 0)
+local cap = tonumber(row[3] or 0)
 
 local function keep(key) redis.call('EXPIRE', key, math.ceil(window + flight) + 3600) end
 local function set(...)
@@ -412,13 +413,14 @@ local breakers = {}
 for place = 14, #ARGV do
   local breaker = breaker_of(ARGV[place])
   local state = breaker.open == 0 and 'closed' or now < breaker.open and 'open' or 'half-open'
-  table.insert(breakers, {state, text(breaker.open == 0 and 0 or breaker_wait(breaker, ''))})
+  table.insert(breakers, {state, text(breaker_wait(breaker, ''))})
 end
 local living, waiting = queue(), {}
 for _, kind in ipairs({true, false}) do
   for _, other in ipairs(living) do
     if other.urgent == kind then
-      table.insert(waiting, {other.label, text(math.max(0, now - other.since)), kind and 1 or 0})
+      local since = text(math.max(0, now - other.since))
+      table.insert(waiting, {other.label, since, kind and 1 or 0})
     end
   end
 end
