@@ -205,6 +205,6 @@ def test_a_file_of_orders_that_is_sent_again_places_only_what_is_missing(tmp_pat
         assert [item["outcome"] for item in json.loads(again.out)] == ["placed before", "placed before"]
         assert len(broker.orders()) == 2
         wrong = paper("submit", "--from", "-", stdin=b'[{"symbol":"F","side":"buy","qty":1},{"symbol":"F","qty":1}]')
-        assert wrong.code == 4
+        assert wrong.code == 2
         assert "order 2" in wrong.errors
         assert len(broker.orders()) == 2

@@ -79,7 +79,7 @@ def test_a_dry_run_of_several_option_legs_at_the_market_costs_what_their_quotes_
 @pytest.mark.parametrize(
     ("args", "code", "says"),
     [
-        (("buy", "AAPL"), 4, "quantity"),
+        (("buy", "AAPL"), 2, "quantity"),
         (("buy", "AAPL", "ten"), 2, "ten"),
         (("buy", "AAPL", "1.5", "--tif", "gtc"), 4, "--tif day"),
         (("buy", "AAPL", "1", "--limit", "100.005"), 4, "100.0"),
@@ -92,7 +92,7 @@ def test_a_dry_run_of_several_option_legs_at_the_market_costs_what_their_quotes_
         (("close", "AAPL", "--yes"), 4, "no open position"),
         (("close", "AAPL"), 4, "no open position"),
         (("submit", "--from", "nowhere.csv"), 2, "nowhere.csv"),
-        (("submit", "--symbol", "AAPL", "--qty", "1"), 4, "side"),
+        (("submit", "--symbol", "AAPL", "--qty", "1"), 2, "side"),
     ],
 )
 def test_what_is_wrong_is_said_with_the_fix_and_nothing_is_sent(
@@ -155,6 +155,61 @@ def test_own_rules_hold_for_every_command_and_a_typo_in_them_stops_everything(si
     assert "max_order_quantity" in broken.errors
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("buy KO", "either a quantity or a notional"),
+        ("buy KO 1 --notional 5", "either a quantity or a notional"),
+        ("buy KO nan", "qty is 'nan'"),
+        ("buy KO 1 --tif soon", "time_in_force cannot be 'soon'"),
+        ("submit --symbol KO --side hold --qty 1", "side cannot be 'hold'"),
+        ("submit --symbol KO --qty 1", "needs a side"),
+        ("submit --side buy --qty 1", "needs a symbol"),
+        ("submit --symbol KO --side buy --qty 1 --type lim", "type cannot be 'lim'"),
+        ("submit --symbol KO --side buy --qty 1 --type limit", "needs a limit price"),
+        ("submit --symbol KO --side buy --qty 1 --type trailing_stop", "either a trail price or a trail percent"),
+        ("submit --symbol KO --side buy --qty 1 --order-class pair", "order_class cannot be 'pair'"),
+        ("submit --symbol KO --side buy --qty 1 --position-intent open", "position_intent cannot be 'open'"),
+    ],
+)
+def test_what_is_no_order_yet_is_wrong_usage_and_needs_no_account_to_be_told(
+    sim: Alpacli, arguments: str, says: str
+) -> None:
+    for extra in (["--sim"], ["--dry-run"], ["--json"]):
+        ended = sim(*arguments.split(), *extra)
+        assert (ended.code, ended.out) == (2, b""), ended.errors
+        assert says in ended.errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("buy KO 0", "not above zero"),
+        ("submit --symbol KO --side buy --qty -5", "the side says buy or sell"),
+        ("buy KO 1 --limit 9.999", "at most 2 decimal places"),
+        ("buy BTC/USD 1 --tif day", "gtc or ioc"),
+        ("buy KO 1 --tif opg --trail-percent 5", "market or limit orders"),
+        ("buy NOSUCH 1", "no asset NOSUCH"),
+        ("buy KO 1000000", "can be spent"),
+    ],
+)
+def test_an_order_that_a_rule_refuses_is_no_wrong_usage(sim: Alpacli, arguments: str, says: str) -> None:
+    ended = sim(*arguments.split(), "--sim")
+    assert (ended.code, ended.out) == (4, b""), ended.errors
+    assert says in ended.errors
+
+
+@pytest.mark.parametrize(("side", "other"), [("buy", "sell"), ("sell", "buy")])
+@pytest.mark.parametrize("qty", ["-5", "-.5"])
+def test_a_quantity_below_zero_is_told_the_command_that_does_that(
+    sim: Alpacli, side: str, other: str, qty: str
+) -> None:
+    ended = sim(side, "AAPL", qty, "--sim")
+    assert (ended.code, ended.out) == (2, b"")
+    assert "a quantity is above zero" in ended.errors
+    assert f"`alpacli {other}`" in ended.errors
+
+
 def test_many_orders_from_json_and_csv(sim: Alpacli) -> None:
     rows = [{"symbol": "AAPL", "side": "buy", "qty": 1}, {"symbol": "BTC/USD", "side": "buy", "notional": "50"}]
     done = sim("submit", "--from", "-", "--sim", "--json", stdin=json.dumps(rows).encode())
@@ -176,7 +231,8 @@ def test_many_orders_from_json_and_csv(sim: Alpacli) -> None:
         (b"[]", 2, "holds no orders"),
         (b"symbol,side,qty\nF,buy,1\nF,buy,x\n", 2, "order 2: qty is 'x'"),
         (b"symbol,side,qty\nF,buy,1,9\n", 2, "order 1 has not the shape"),
-        (b"symbol,side,qty\nF,buy\n", 4, "order 1: an order has either"),
+        (b"symbol,side,qty\nF,buy\n", 2, "order 1: an order has either"),
+        (b"symbol,side,qty\nF,buy,1\nF,buy,0\n", 4, "order 2: qty is 0, which is not above zero"),
         (b"symbol;side;qty\nF;buy;1\n", 2, "no field"),
         (b"symbol,symbol,side,qty\nF,AAPL,buy,1\n", 2, "two columns 'symbol'"),
         (b"symbol,side,qty,client_order_id\nF,buy,1,a\nF,buy,2,a\n", 2, "orders 1 and 2 have the same"),
@@ -256,7 +312,6 @@ def test_every_dry_run_prints_what_would_be_sent_and_sends_nothing(sim: Alpacli)
         (("--qty", "0"), "0 are filled already"),
         (("--qty", "1.5"), "whole shares"),
         (("--limit", "-1"), "not above zero"),
-        (("--tif", "gtd"), "cannot be 'gtd'"),
     ],
 )
 def test_a_change_that_cannot_be_made_is_refused_before_it_is_sent(
@@ -268,6 +323,13 @@ def test_a_change_that_cannot_be_made_is_refused_before_it_is_sent(
         assert (ended.code, ended.out) == (4, b""), ended.errors
         assert says in ended.errors
         assert "hint: " in ended.errors
+
+
+def test_a_change_to_a_word_that_orders_do_not_have_is_wrong_usage(sim: Alpacli) -> None:
+    for order_id in ("nope", "00000000-0000-0000-0000-000000000000"):
+        ended = sim("replace", order_id, "--tif", "gtd", "--sim")
+        assert (ended.code, ended.out) == (2, b"")
+        assert "cannot be 'gtd'" in ended.errors
 
 
 def test_a_filled_order_can_be_neither_changed_nor_canceled_and_both_say_why(sim: Alpacli) -> None:

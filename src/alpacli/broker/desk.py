@@ -29,7 +29,7 @@ from alpacli.domain.order_rules import (
     violations,
 )
 from alpacli.domain.orders import Order
-from alpacli.domain.replacing import as_ticket, replacement_violations, without_hold
+from alpacli.domain.replacing import as_ticket, check_changes, replacement_violations, without_hold
 from alpacli.domain.tickets import OrderTicket, read_ticket
 from alpacli.errors import (
     AlpacaAPIError,
@@ -150,6 +150,7 @@ class Desk:
         """Hold an order against Alpaca's rules, the account and the market; return what is worth a warning.
 
         Raises:
+            UsageError: it is no order yet: it lacks something, or says a word that orders do not have.
             OrderRefused: a rule is broken; the message names it and the hint says what to do.
         """
         ticket = ticket.exact()
@@ -172,6 +173,7 @@ class Desk:
         ``holds=False`` takes open orders as canceled: they hold no shares then.
 
         Raises:
+            UsageError: it is no order yet: it lacks something, or says a word that orders do not have.
             OrderRefused: a rule is broken; the message names it and the hint says what to do.
         """
         ticket = ticket.exact()
@@ -314,8 +316,10 @@ class Desk:
         """Hold a change of an open order against Alpaca's rules; return what is worth a warning.
 
         Raises:
+            UsageError: nothing is to be changed, or to a word that orders do not have.
             OrderRefused: a rule is broken; the message names it and the hint says what to do.
         """
+        check_changes(changes)
         order = (yield from self._pipeline.read(rest.order(order_id), use_cache=False, max_age=None)).value
         refuse(replacement_violations(order, changes))
         warning = market_warning(as_ticket(order, changes), (yield from self._maybe(rest.clock(), _CLOCK_AGE_S)))

@@ -29,6 +29,7 @@ from alpacli.errors import (
     ServerError,
     Unavailable,
     UnreadableAnswer,
+    UsageError,
 )
 from alpacli.ports import BudgetRules, Granted, Outcome, Randomness, Ticket
 from alpacli.wire import rest
@@ -204,10 +205,19 @@ def refused(rule: str, message: str, fix: str) -> OrderRefused:
 
 
 def refuse(found: Sequence[Violation]) -> None:
-    if found:
-        first, more = found[0], len(found) - 1
-        others = f" (and {more} more: {', '.join(item.rule for item in found[1:])})" if more else ""
-        raise refused(first.rule, f"{first.message}{others}", first.fix)
+    """Raise what the first of some broken rules says, if there is one: the line between wrong usage and an order refused.
+
+    Raises:
+        UsageError: it is no order yet.
+        OrderRefused: it is one, and a rule refuses it.
+    """
+    if not found:
+        return
+    first, *others = sorted(found, key=lambda item: not item.unfinished)
+    more = f" (and {len(others)} more: {', '.join(item.rule for item in others)})" if others else ""
+    if first.unfinished:
+        raise UsageError(f"{first.message}{more}", first.fix)
+    raise refused(first.rule, f"{first.message}{more}", first.fix)
 
 
 def _of_ours(order: Order, client_order_id: str) -> Order:

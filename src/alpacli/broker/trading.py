@@ -23,6 +23,7 @@ class Trading:
         """Check an order, record it, send it exactly once, and return it as the broker has it.
 
         Raises:
+            UsageError: it is no order yet: it lacks something, or says a word that orders do not have; nothing was sent.
             OrderRefused: a rule says no; nothing was sent.
             FateUnknown: it was sent, and nobody can say what became of it; ``unresolved`` finds out later.
         """

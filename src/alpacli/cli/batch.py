@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alpacli.broker.outcomes import Preview
+from alpacli.broker.sending import refuse
 from alpacli.cli.output import View
 from alpacli.cli.run import Run
 from alpacli.domain.order_rules import violations
@@ -123,13 +124,12 @@ def _tickets(content: bytes, base: str) -> Iterator[tuple[int, OrderTicket]]:
     for line, fields in _rows(content):
         try:
             ticket = read_ticket(fields)
-        except UsageError as error:
-            raise UsageError(f"order {line}: {error.message}", f"{error.hint}; nothing was sent") from None
-        if ticket.client_order_id is None:
-            ticket = ticket._replace(client_order_id=f"{base}-{line}")
-        found = violations(ticket)
-        if found:
-            raise OrderRefused(f"order {line}: {found[0].message}", f"{found[0].fix}; nothing was sent")
+            if ticket.client_order_id is None:
+                ticket = ticket._replace(client_order_id=f"{base}-{line}")
+            refuse(violations(ticket))
+        except (UsageError, OrderRefused) as error:
+            error.message, error.hint = f"order {line}: {error.message}", f"{error.hint}; nothing was sent"
+            raise
         name = ticket.client_order_id or ""
         if name in seen:
             raise UsageError(

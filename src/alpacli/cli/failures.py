@@ -5,6 +5,7 @@ stdout stays empty. A traceback appears only with ``--verbose``, and without loc
 
 import json
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ from typer.exceptions import TyperException
 from alpacli.errors import AlpacliError, UsageError
 
 INTERRUPTED: Final = 130
+_OTHER_SIDE: Final = {"buy": "sell", "sell": "buy"}
+_NEGATIVE: Final = re.compile(r"-[0-9.]")
 _DEFECT_HINT: Final = "run it again with --verbose and report what it prints"
 
 
@@ -54,6 +57,12 @@ def explain(error: BaseException) -> AlpacliError:
         path = context.command_path if context is not None else "alpacli"
         group = context is not None and isinstance(context.command, TyperGroup)
         what = "lists the commands" if group else "shows what it takes"
+        other = _OTHER_SIDE.get(context.info_name or "") if context is not None else None
+        if other is not None and _NEGATIVE.match(getattr(error, "option_name", "")):
+            return UsageError(
+                "a quantity is above zero, and what begins with a - is taken for an option",
+                f"to {other} is another command: `alpacli {other}`",
+            )
         return UsageError(error.format_message(), f"{path} --help {what}")
     if isinstance(error, MemoryError):
         return AlpacliError("out of memory", "ask for fewer rows, for example with --limit")

@@ -14,14 +14,15 @@ _EXIT_CODES: Final = """\
       (| head -1).
 1     a defect in alpacli, or an output that cannot be written.
       --verbose shows where.
-2     wrong usage: the command line itself, or a question that nobody
-      answered with yes.
+2     wrong usage: the command line itself, an order that lacks its
+      quantity, side or price or says a word that orders do not have,
+      or a question that nobody answered with yes.
 3     configuration or authentication: no keys, keys that the server
       refuses, live keys, a refused URL, a redirect, a stream that the
       plan does not include (402).
-4     the broker or one of your own rules said no: not found, rejected,
-      insufficient buying power, a wrong symbol, a halt, a stream's 405
-      and 409.
+4     the broker, or a rule of Alpaca's or your own, said no: not found,
+      rejected, insufficient buying power, a wrong symbol, a price off
+      its tick, a halt, a stream's 405 and 409.
 5     rate limited, and waiting longer than --max-wait was not allowed.
 6     unavailable: network, timeout, 5xx, an unreadable answer, circuit
       breaker open, a stream lost for good (406 too).

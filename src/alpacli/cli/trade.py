@@ -172,6 +172,10 @@ def _json(text: str) -> Any:
 def _enter(run: Run, ticket: OrderTicket) -> None:
     """Check everything, warn, place, print."""
     run.promised(View(Preview, _preview) if run.options.dry_run else _ORDER)
+    from alpacli.broker.sending import refuse
+    from alpacli.domain.order_rules import violations
+
+    refuse(violations(ticket))  # what no account could order is told without keys or a network
     with run.client() as client:
         if run.options.dry_run:
             preview = client.trading.preview(ticket, run.settings().base_url)
@@ -201,7 +205,7 @@ def replace(
     changes = {name: format(amount(name, text), "f") for name, text in amounts.items() if text is not None}
     changes |= {name: text for name, text in (("time_in_force", tif), ("client_order_id", client_order_id)) if text}
     run.promised(View(Preview, _preview) if run.options.dry_run else _ORDER)
-    trading.replace_order("unknown", changes)  # refuses an empty change before anything is asked
+    trading.replace_order("unknown", changes)  # refuses what changes nothing before anything is asked
     with run.client() as client:
         found = _order_id(client, order_id)
         if run.options.dry_run:

@@ -30,11 +30,20 @@ _PRICES: Final = {
 
 
 class Violation(NamedTuple):
-    """One rule that an order breaks; ``rule`` is its short name, ``fix`` what to do."""
+    """One rule that an order breaks; ``rule`` is its short name, ``fix`` what to do.
+
+    ``unfinished``: it is no order yet, wherever it would be sent. It lacks its symbol, side, quantity, or a price that its
+    type needs, or says a word that orders do not have: wrong usage, where all else is an order that a rule refuses.
+    """
 
     rule: str
     message: str
     fix: str
+    unfinished: bool = False
+
+
+def _unfinished(rule: str, message: str, fix: str) -> Violation:
+    return Violation(rule, message, fix, unfinished=True)
 
 
 class Quote(NamedTuple):
@@ -66,11 +75,11 @@ def violations(ticket: OrderTicket) -> list[Violation]:
 def _words(t: OrderTicket) -> Iterator[Violation]:
     if t.order_class != "mleg":
         if not t.symbol:
-            yield Violation("symbol", "an order needs a symbol", "name what to trade, like AAPL or BTC/USD")
+            yield _unfinished("symbol", "an order needs a symbol", "name what to trade, like AAPL or BTC/USD")
         elif not t.symbol.isprintable() or " " in t.symbol:
             yield Violation("symbol", f"{t.symbol!r} is no symbol", "name what to trade, like AAPL or BTC/USD")
         if t.side is None:
-            yield Violation("side", "an order needs a side", "say buy or sell")
+            yield _unfinished("side", "an order needs a side", "say buy or sell")
     for name, value, known in (
         ("side", t.side, SIDES),
         ("type", t.type, TYPES),
@@ -79,14 +88,14 @@ def _words(t: OrderTicket) -> Iterator[Violation]:
         ("position_intent", t.position_intent, INTENTS),
     ):
         if value is not None and value not in known:
-            yield Violation(name, f"{name} cannot be {value!r}", f"choose among {', '.join(known)}")
+            yield _unfinished(name, f"{name} cannot be {value!r}", f"choose among {', '.join(known)}")
     if t.client_order_id is not None and not 0 < len(t.client_order_id) <= _LONGEST_ID:
         yield Violation("client_order_id", "a client order ID has 1 to 128 characters", "shorten it")
 
 
 def _size(t: OrderTicket) -> Iterator[Violation]:
     if (t.qty is None) == (t.notional is None):
-        yield Violation(
+        yield _unfinished(
             "quantity", "an order has either a quantity or a notional amount", "give exactly one of the two"
         )
         return
@@ -94,7 +103,10 @@ def _size(t: OrderTicket) -> Iterator[Violation]:
         if value is None:
             continue
         if value <= 0:
-            yield Violation("quantity", f"{name} is {value}, which is not above zero", f"give a larger {name}")
+            sign = "; the side says buy or sell, not a sign" if value < 0 else ""
+            yield Violation(
+                "quantity", f"{name} is {value}, which is not above zero", f"give a {name} above zero{sign}"
+            )
         elif -_places(value) > _MOST_PLACES:
             yield Violation("quantity", f"{name} has more than {_MOST_PLACES} decimal places", "round it")
     if t.notional is not None and 0 < t.notional < _LEAST_NOTIONAL:
@@ -110,14 +122,18 @@ def _prices(t: OrderTicket) -> Iterator[Violation]:
             and value is None
             and not (t.order_class == "oco" and name == "limit_price" and t.take_profit)
         ):
-            yield Violation("prices", f"a {_spaced(t.type)} order needs a {_spaced(name)}", f"add --{name[:-6]} PRICE")
+            yield _unfinished(
+                "prices",
+                f"a {_spaced(t.type)} order needs a {_spaced(name)}",
+                f"give one: --{name[:-6]} PRICE, or --{name.replace('_', '-')} PRICE with submit",
+            )
         if name not in needed and value is not None:
             yield Violation(
                 "prices", f"a {_spaced(t.type)} order has no {_spaced(name)}", "leave it away, or choose another type"
             )
     trails = [value for value in (t.trail_price, t.trail_percent) if value is not None]
     if t.type == "trailing_stop" and len(trails) != 1:
-        yield Violation(
+        yield _unfinished(
             "trail",
             "a trailing stop order needs either a trail price or a trail percent",
             "give exactly one of the two",

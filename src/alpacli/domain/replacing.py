@@ -11,6 +11,7 @@ from alpacli.domain.account import Position
 from alpacli.domain.order_rules import Violation, held, off_tick
 from alpacli.domain.orders import Order
 from alpacli.domain.tickets import TIMES_IN_FORCE, OrderTicket
+from alpacli.errors import UsageError
 
 _PRICED: Final = {
     "limit_price": ("limit", "stop_limit"),
@@ -18,6 +19,19 @@ _PRICED: Final = {
     "trail": ("trailing_stop",),
 }
 """Which types have what can be changed."""
+
+
+def check_changes(changes: Mapping[str, Any]) -> None:
+    """Refuse what changes no order, whichever it is.
+
+    Raises:
+        UsageError: nothing is to be changed, or to a word that orders do not have.
+    """
+    if not changes.keys() - {"client_order_id"}:
+        raise UsageError("nothing is to be changed", "give a quantity, a price, a trail or a time in force")
+    tif = changes.get("time_in_force")
+    if tif is not None and tif not in TIMES_IN_FORCE:
+        raise UsageError(f"time_in_force cannot be {tif!r}", f"choose among {', '.join(TIMES_IN_FORCE)}")
 
 
 def replacement_violations(order: Order, changes: Mapping[str, Any]) -> list[Violation]:
@@ -65,11 +79,6 @@ def _prices(order: Order, changes: Mapping[str, Any]) -> Iterator[Violation]:
             yield Violation("prices", f"{name} is {price}, which is not above zero", "give a price in USD")
         elif name != "trail":
             yield from off_tick(as_ticket(order, changes), name, price)
-    tif = changes.get("time_in_force")
-    if tif is not None and tif not in TIMES_IN_FORCE:
-        yield Violation(
-            "time_in_force", f"time_in_force cannot be {tif!r}", f"choose among {', '.join(TIMES_IN_FORCE)}"
-        )
 
 
 def _difference(order: Order, changes: Mapping[str, Any]) -> Iterator[Violation]:

@@ -17,7 +17,7 @@ from alpacli.broker.outcomes import Closing, Preview
 from alpacli.domain.account import Account, Activity, PortfolioHistory, Position
 from alpacli.domain.market import MarketClock
 from alpacli.domain.orders import Order
-from alpacli.domain.tickets import TIMES_IN_FORCE, amount, read_ticket
+from alpacli.domain.tickets import amount, read_ticket
 from alpacli.domain.values import Model, epoch_ns, from_json
 from alpacli.errors import UsageError
 from alpacli.gateway.answers import Answer, answer, enveloped, respond, success
@@ -408,8 +408,6 @@ def _changes(fields: Mapping[str, Any]) -> dict[str, str]:
             changes[name] = str(value)
         else:
             changes[name] = format(amount(name, value), "f")
-    if changes.get("time_in_force", "day") not in TIMES_IN_FORCE:
-        raise UsageError("there is no such time_in_force", f"choose among {', '.join(TIMES_IN_FORCE)}")
     return changes
 
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from alpacli.domain.orders import Order
+from alpacli.domain.replacing import check_changes
 from alpacli.domain.values import Model, to_json
-from alpacli.errors import UsageError
 from alpacli.ports import Request
 from alpacli.wire.rest import Call, path_part, reads_many, reads_nothing, reads_order
 
@@ -34,8 +34,7 @@ def submit_order(body: Mapping[str, Any]) -> Call[Order]:
 
 def replace_order(order_id: str, changes: Mapping[str, Any]) -> Call[Order]:
     """Change quantity, prices, trail or time in force of an open order: the answer is a new one that ``replaces`` it."""
-    if not changes.keys() - {"client_order_id"}:
-        raise UsageError("nothing is to be changed", "give a quantity, a price, a trail or a time in force")
+    check_changes(changes)
     request = Request("PATCH", f"/v2/orders/{path_part('order ID', order_id)}", body=to_json(dict(changes)))
     return Call("orders", request, reads_order, urgent=True, changes=CHANGES)
 

@@ -23,6 +23,7 @@ from alpacli.errors import (
     OrderRefused,
     OrderRejected,
     RequestTimeout,
+    UsageError,
 )
 from alpacli.ports import BudgetRules, Granted, Refused, Request, Response, Ticket, Wait
 from alpacli.store.halt import Halt
@@ -569,6 +570,16 @@ def test_without_rules_that_count_others_nothing_waits_for_them(tmp_path: Path) 
     bench = Bench(tmp_path, rules=RiskRules(max_orders_per_minute=5), store=bench.store)
     with pytest.raises(BudgetExhausted, match="one after the other"):
         bench.client.trading.place(BUY)
+
+
+def test_what_is_no_order_yet_is_wrong_usage_whatever_else_is_wrong_with_it(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, placed())
+    for change in ({"qty": None}, {"side": None}, {"symbol": None}, {"type": "stop"}, {"time_in_force": "soon"}):
+        with pytest.raises(UsageError):
+            bench.client.trading.place(BUY._replace(**change))
+        with pytest.raises(UsageError):
+            bench.client.trading.check(BUY._replace(**change, extended_hours=True))
+    assert bench.methods == ""
 
 
 def test_a_broken_rule_is_found_before_anything_is_sent(tmp_path: Path) -> None:
