@@ -6,8 +6,8 @@ AlpacliError
 │   └── RedirectRefused           the server pointed somewhere else; nothing was sent there
 ├── AlpacaAPIError                the broker answered, and the answer is no                  exit 4
 │   ├── AuthenticationError       401, or 403 without a business code                        exit 3
-│   ├── NotFound                  404
-│   ├── OrderRejected             403 with a business code, 409, 422
+│   ├── NotFound                  404, or an ID that nothing can have
+│   ├── OrderRejected             403 with a business code, 409, 422, to a change
 │   ├── StreamRefused             a stream's 400, 405, 409 … : asking again would not help
 │   ├── RateLimited               429                                                        exit 5
 │   └── ServerError               5xx                                                        exit 6

@@ -142,6 +142,60 @@ def test_a_halt_holds_on_both_faces_and_lets_cancels_pass(gateway: Gateway, toke
     assert gateway.send("POST", "/v2/orders", token, json=order).status_code == 200
 
 
+def test_the_reason_of_a_halt_may_come_in_a_body(gateway: Gateway, token: str) -> None:
+    def halted() -> dict[str, Any]:
+        state: dict[str, Any] = gateway.get(f"{V1}/halt", token).json()["data"]
+        return state
+
+    for refused in (
+        {"json": {"why": "drill"}},
+        {"json": {"reason": 5}},
+        {"json": {"reason": "x" * 201}},
+        {"json": ["drill"]},
+        {"data": b"reason=drill"},
+        {"json": {"reason": "drill"}, "params": {"reason": "storm"}},
+        {"params": {"resaon": "drill"}},
+    ):
+        told = gateway.send("POST", f"{V1}/halt", token, **refused)
+        assert (told.status_code, told.json()["error"]["type"]) == (422, "UsageError"), refused
+        assert halted() == {"halted": False}
+    try:
+        assert gateway.send("POST", f"{V1}/halt", token, json={"reason": "drill"}).status_code == 200
+        assert halted()["reason"] == "drill"
+    finally:
+        gateway.send("DELETE", f"{V1}/halt", token)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("DELETE", "positions/AAPL?percent=50", None),
+        ("DELETE", "positions/AAPL", {"percentage": 50}),
+        ("DELETE", "positions?symbols=AAPL", None),
+        ("DELETE", "orders?symbols=AAPL", None),
+        ("DELETE", "orders", {"status": "open"}),
+        ("POST", "orders?dryrun=true", {"symbol": "AAPL", "side": "buy", "qty": 1}),
+        ("POST", "cache/invalidate", {"names": ["account"]}),
+        ("DELETE", "halt", {"for": "bot1"}),
+    ],
+)
+def test_a_change_that_says_what_nobody_would_read_is_refused(
+    gateway: Gateway, token: str, method: str, path: str, body: dict[str, Any] | None
+) -> None:
+    before = gateway.get(f"{V1}/orders?status=all", token).json()["count"]
+    refused = gateway.send(method, f"{V1}/{path}", token, json=body)
+    assert (refused.status_code, refused.json()["error"]["type"]) == (422, "UsageError")
+    assert gateway.send(method, f"{V1}/{path}", "", json=body).status_code == 401
+    assert gateway.get(f"{V1}/orders?status=all", token).json()["count"] == before
+
+
+def test_an_id_that_no_order_can_have_is_not_found(gateway: Gateway, token: str) -> None:
+    for method in ("GET", "DELETE"):
+        missing = gateway.send(method, f"{V1}/orders/nope", token)
+        assert (missing.status_code, missing.json()["error"]["type"]) == (404, "NotFound"), missing.text
+    assert gateway.get("/v2/orders/nope", token).status_code == 422, "Alpaca's paths answer as Alpaca does"
+
+
 @pytest.mark.parametrize(
     "path", ["/v2/clock", "/v2/account", "/v2/orders?status=all&limit=3", "/v2/assets/AAPL", "/v2/watchlists"]
 )

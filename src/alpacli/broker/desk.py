@@ -285,11 +285,15 @@ class Desk:
         net = net_price(ticket.legs, {symbol: Quote(*sides) for symbol, sides in prices.items()})
         return None if net is None else Quote(net, net)
 
-    def _maybe(self, call: Call[T], max_age: float | None = None, *, fresh: bool = False) -> Flow[T | None]:
+    def _maybe(
+        self, call: Call[T], max_age: float | None = None, *, fresh: bool = False, must_exist: bool = False
+    ) -> Flow[T | None]:
         """Read what helps to judge an order; what cannot be learned is left to the broker to judge."""
         try:
             return (yield from self._pipeline.read(call, use_cache=not fresh, max_age=max_age)).value
         except AlpacliError as error:
+            if must_exist and isinstance(error, NotFound):
+                raise
             self._pass(error)
             return None
 
@@ -359,7 +363,11 @@ class Desk:
         try:
             yield from self._pipeline.change(call)
         except (OrderRejected, *DOUBTFUL) as error:
-            order = None if error.nothing_sent else (yield from self._maybe(rest.order(order_id)))
+            try:
+                order = None if error.nothing_sent else (yield from self._maybe(rest.order(order_id), must_exist=True))
+            except NotFound as gone:
+                note(outcome="refused", error=gone)
+                raise gone from None
             if order is not None and order.status in ("canceled", "pending_cancel"):
                 note(outcome="done", order=order)
                 return

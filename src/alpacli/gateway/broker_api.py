@@ -120,6 +120,34 @@ _OBJECT_BODY: Final = {
     "requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}, "required": True}
 }
 
+_LONGEST_REASON: Final = 200
+_REASON_BODY: Final = {
+    "requestBody": {
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "properties": {"reason": {"type": "string", "maxLength": _LONGEST_REASON}},
+                    "additionalProperties": False,
+                }
+            }
+        },
+        "required": False,
+    }
+}
+
+
+async def _read_in_full(request: Request) -> None:
+    """Refuse what a change would not look at: without a misspelt ``percentage`` all of a position would be closed."""
+    route = request.scope["route"]
+    known = [parameter.alias for parameter in route.dependant.query_params]
+    unknown = sorted(request.query_params.keys() - set(known))
+    if unknown:
+        hint = f"there is {', '.join(known)}" if known else "there is none"
+        raise UsageError(f"there is no parameter {unknown[0][:40]!r} here", hint)
+    if route.openapi_extra is None and (await request.body()).strip() not in (b"", b"{}"):
+        raise UsageError("no body is read here", "what can be said is said in the URL: see /docs")
+
 
 def router(parts: Parts) -> APIRouter:
     routes = APIRouter(prefix=PREFIX, responses=_ERRORS, dependencies=[Depends(HTTPBearer(auto_error=False))])
@@ -281,7 +309,7 @@ def _ns(name: str, at: datetime | None, otherwise: int) -> int:
 
 
 def _trades(routes: APIRouter, parts: Parts) -> None:
-    trader = [Depends(may(parts, "trade"))]
+    trader = [Depends(may(parts, "trade")), Depends(_read_in_full)]
     client = parts.client
 
     async def done(work: Awaitable[T]) -> T:
@@ -337,10 +365,12 @@ def _trades(routes: APIRouter, parts: Parts) -> None:
 
 
 def _service(routes: APIRouter, parts: Parts) -> None:
-    reader, trader = [Depends(may(parts, "read"))], [Depends(may(parts, "trade"))]
+    reader = [Depends(may(parts, "read"))]
+    trader = [Depends(may(parts, "trade")), Depends(_read_in_full)]
     client, halt = parts.client, parts.halt
 
-    @routes.post("/cache/invalidate", response_model=Envelope[Forgotten], dependencies=reader, tags=["service"])
+    @routes.post("/cache/invalidate", response_model=Envelope[Forgotten],
+                 dependencies=[*reader, Depends(_read_in_full)], tags=["service"])  # fmt: skip
     async def invalidate(
         *, names: Annotated[str | None, Query(description="account, positions, orders; without it everything.")] = None
     ) -> Response:
@@ -369,13 +399,17 @@ def _service(routes: APIRouter, parts: Parts) -> None:
         """Whether trading is halted."""
         return success(_halt_state(await asyncio.to_thread(halt.state)))
 
-    @routes.post("/halt", response_model=Envelope[HaltState], dependencies=trader, tags=["service"])
-    async def set_halt(*, reason: Annotated[str, Query(max_length=200)] = "") -> Response:
-        """Refuse new risk from now on, everywhere; cancels and closes pass."""
+    @routes.post("/halt", response_model=Envelope[HaltState], dependencies=trader, tags=["service"],
+                 openapi_extra=_REASON_BODY)  # fmt: skip
+    async def set_halt(
+        request: Request, *, reason: Annotated[str | None, Query(max_length=_LONGEST_REASON)] = None
+    ) -> Response:
+        """Refuse new risk from now on, everywhere; cancels and closes pass. The reason is a parameter, or in a JSON body."""
+        told = _reason(await _fields(request) if await request.body() else {}, reason)
         who = whoami("gateway")
-        state = Halt(parts.clock.time(), reason, f"{who.user}@{who.host}")
+        state = Halt(parts.clock.time(), told, f"{who.user}@{who.host}")
         holds = await asyncio.to_thread(halt.set, state)
-        await asyncio.to_thread(client.desk.note_halt, "halt", reason)
+        await asyncio.to_thread(client.desk.note_halt, "halt", told)
         return success(_halt_state(holds))
 
     @routes.delete("/halt", response_model=Envelope[HaltState], dependencies=trader, tags=["service"])
@@ -397,6 +431,18 @@ async def _fields(request: Request) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise UsageError("the body is no object", "send a JSON object")
     return fields
+
+
+def _reason(fields: Mapping[str, Any], parameter: str | None) -> str:
+    unknown = sorted(fields.keys() - {"reason"})
+    if unknown:
+        raise UsageError(f"a halt has no {unknown[0][:40]!r}", 'send {"reason": "…"}, or no body')
+    reason = fields.get("reason", parameter or "")
+    if not isinstance(reason, str) or len(reason) > _LONGEST_REASON:
+        raise UsageError("the reason is no short text", f"give a string of up to {_LONGEST_REASON} characters")
+    if fields and parameter is not None:
+        raise UsageError("the reason is given twice", "give it in the body or as a parameter")
+    return reason
 
 
 def _changes(fields: Mapping[str, Any]) -> dict[str, str]:

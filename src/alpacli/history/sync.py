@@ -24,7 +24,6 @@ from alpacli.errors import (
     BudgetExhausted,
     ConfigError,
     NotFound,
-    OrderRejected,
     RateLimited,
     UnreadableAnswer,
 )
@@ -181,8 +180,8 @@ class Sync:
         begin = self._archive.order_before(int(reached), _ORDERS_AGAIN) if reached else None
         try:
             self._walk_orders(pages.orders_after(begin[0] if begin else None), advance=True)
-        except (NotFound, OrderRejected):
-            if begin is None:
+        except AlpacaAPIError as error:
+            if begin is None or not _is_of_no_place(error):
                 raise
             self._walk_orders(pages.orders_after(None, since=_instant(begin[1] - SECOND_NS)), advance=True)
 
@@ -255,8 +254,8 @@ class Sync:
         while True:
             try:
                 page = self._page(pages.activities_after(chain.cursor, category=category, since=chain.since), used)
-            except (NotFound, OrderRejected, AlpacaAPIError) as error:
-                if chain.cursor is None or error.retryable or error.status not in (400, 404, 410, 422):
+            except AlpacaAPIError as error:
+                if chain.cursor is None or not _is_of_no_place(error):
                     raise
                 chain = chain._replace(
                     cursor=None
@@ -394,6 +393,11 @@ def _booked_ns(activity: "ActivityHead", day: int) -> int:
     if booked_ns is not None and begin_ns <= booked_ns < begin_ns + _BOOKED_LATE_NS:
         return booked_ns
     return begin_ns if kind in TRANSFERS else end_ns
+
+
+def _is_of_no_place(error: AlpacaAPIError) -> bool:
+    """Tell whether the server refuses the place to read on from: it does not know the order, or the token has run out."""
+    return not error.retryable and error.status in (400, 404, 410, 422)
 
 
 def _instant(at_ns: int) -> dt.datetime:

@@ -30,6 +30,9 @@ _KEYS_HINT: Final = (
     " `alpacli account --sim` needs none"
 )
 _PLAN_HINT: Final = "the plan does not have this data: end 15 minutes ago (--end -16min), or take --feed iex"
+_BY_NAME: Final = ("/v2/orders/", "/v2/positions/", "/v2/assets/", "/v2/watchlists/")
+"""What is read by an ID or a symbol alone: of one that is refused (422) there can be nothing."""
+
 _NOT_FOUND_HINTS: Final = (
     ("/v2/orders", "`alpacli orders --status all` lists the orders of this account"),
     ("/v2/positions", "`alpacli positions` lists what is held"),
@@ -48,9 +51,9 @@ class _Body(NamedTuple):
 def refusal(request: Request, response: Response, now: float) -> AlpacaAPIError | RedirectRefused:
     """Return the error that a non-2xx answer stands for; ``now`` is Unix time in seconds, for ``X-RateLimit-Reset``.
 
-    401, and 403 without a code: ``AuthenticationError``, but for the data host's about the subscription. 404: ``NotFound``.
-    403 with a code, 409 and 422 on orders and positions: ``OrderRejected``. 429: ``RateLimited`` with ``retry_after`` when
-    the server said. 5xx: ``ServerError``. 3xx:
+    401, and 403 without a code: ``AuthenticationError``, but for the data host's about the subscription. 404, and 422 to what
+    names one thing by its ID: ``NotFound``. 403 with a code, 409 and 422 to a change of orders and positions:
+    ``OrderRejected``. 429: ``RateLimited`` with ``retry_after`` when the server said. 5xx: ``ServerError``. 3xx:
     ``RedirectRefused``. Anything else: ``AlpacaAPIError``.
     """
     status = response.status
@@ -81,9 +84,10 @@ def _kind(request: Request, status: int, body: _Body) -> tuple[type[AlpacaAPIErr
     if status == 401 or (status == 403 and body.code is None):
         of_plan = request.host == "data" and "subscription" in body.message.lower()
         return (AlpacaAPIError, _PLAN_HINT) if of_plan else (AuthenticationError, _KEYS_HINT)
-    if status == 404:
+    reads = request.method == "GET"
+    if status == 404 or (status == 422 and reads and request.path.startswith(_BY_NAME)):
         return NotFound, next(hint for prefix, hint in _NOT_FOUND_HINTS if request.path.startswith(prefix))
-    if status in (403, 409, 422) and request.path.startswith(("/v2/orders", "/v2/positions")):
+    if status in (403, 409, 422) and not reads and request.path.startswith(("/v2/orders", "/v2/positions")):
         return OrderRejected, _rejection_hint(body)
     if status == 429:
         return RateLimited, ""

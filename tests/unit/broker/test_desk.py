@@ -349,6 +349,16 @@ def test_a_cancel_that_nobody_answers_and_that_did_not_happen_yet_is_unknown(
     assert bench.outcomes == ["sent", "unknown"]
 
 
+@pytest.mark.parametrize("gone", [NOT_FOUND, answer({"code": 40010001, "message": "invalid order id a1"}, 422)])
+def test_an_order_that_never_was_is_not_found_and_no_more_is_said_of_it(tmp_path: Path, gone: Response) -> None:
+    bench = Bench(tmp_path, answer({"code": 40010001, "message": "invalid order id a1"}, 422), gone)
+    with pytest.raises(NotFound):
+        bench.client.trading.cancel("a1")
+    assert bench.methods == "DELETE GET"
+    assert bench.outcomes == ["sent", "refused"]
+    assert bench.warnings == []
+
+
 def test_an_order_that_never_was_is_not_canceled_by_a_lost_answer(tmp_path: Path) -> None:
     bench = Bench(tmp_path, LATE, NOT_FOUND)
     with pytest.raises(NotFound):

@@ -57,6 +57,14 @@ def refused(
         (ORDER, 422, {"code": 40010001, "message": "qty must be > 0"}, OrderRejected, 4),
         (Request("DELETE", "/v2/positions/AAPL"), 403, {"code": 40310000}, OrderRejected, 4),
         (Request("GET", "/v2/orders/x"), 404, {"code": 40410000}, NotFound, 4),
+        (Request("GET", "/v2/orders/x"), 422, {"code": 40010001, "message": "invalid order id x"}, NotFound, 4),
+        (Request("GET", "/v2/positions/A B"), 422, {"code": 40010001, "message": "invalid symbol"}, NotFound, 4),
+        (Request("GET", "/v2/orders"), 422, {"code": 40010001, "message": "invalid limit"}, AlpacaAPIError, 4),
+        (Request("GET", "/v2/orders"), 403, {"code": 40310000, "message": "no"}, AlpacaAPIError, 4),
+        # Whoever looks a lost order up must not take a question that was refused for an order that is not there.
+        (Request("GET", "/v2/orders:by_client_order_id"), 422, {"code": 40010001}, AlpacaAPIError, 4),
+        (Request("DELETE", "/v2/orders/x"), 422, {"code": 42210000}, OrderRejected, 4),
+        (Request("PATCH", "/v2/orders/x"), 422, {"code": 40010001}, OrderRejected, 4),
     ],
 )
 def test_status_and_code_decide(
