@@ -521,12 +521,11 @@ def open_stream(
         UsageError: no such feed, or the feed has no such channel.
         ConfigError: as ``connect``.
     """
-    from alpacli.domain.ticks import Interest
     from alpacli.streams.client import Stream
-    from alpacli.streams.feeds import check_interest, find_feed
+    from alpacli.streams.feeds import check_interest, find_feed, interest_in
 
     found = find_feed(feed)
-    wanted = Interest({"trade_updates": ["*"]} if found.host == "trading" else channels)
+    wanted = interest_in({"trade_updates": ["*"]} if found.host == "trading" else channels)
     check_interest(found, wanted)
     settings = _load(Flags(profile, sim))
     source = open_source(settings, found, wanted, hub=hub, stale_after_s=stale_after)

@@ -30,6 +30,7 @@ from alpacli.domain.order_rules import (
 )
 from alpacli.domain.orders import Order
 from alpacli.domain.replacing import as_ticket, check_changes, replacement_violations, without_hold
+from alpacli.domain.symbols import spelled
 from alpacli.domain.tickets import OrderTicket, read_ticket
 from alpacli.errors import (
     AlpacaAPIError,
@@ -86,7 +87,7 @@ class Desk:
 
     def place(self, ticket: OrderTicket) -> Flow[Order]:
         """Check, record and send one order; return it as the broker has it."""
-        return (yield from self._place(ticket.exact(), "place"))
+        return (yield from self._place(ticket.checked(), "place"))
 
     def place_as_written(self, fields: Mapping[str, Any]) -> Flow[Order]:
         """Place an order that a client wrote in Alpaca's own fields.
@@ -153,7 +154,7 @@ class Desk:
             UsageError: it is no order yet: it lacks something, or says a word that orders do not have.
             OrderRefused: a rule is broken; the message names it and the hint says what to do.
         """
-        ticket = ticket.exact()
+        ticket = ticket.checked()
         facts = yield from self._judged(ticket)
         warning = market_warning(ticket, facts.clock)
         return (warning,) if warning else ()
@@ -176,7 +177,7 @@ class Desk:
             UsageError: it is no order yet: it lacks something, or says a word that orders do not have.
             OrderRefused: a rule is broken; the message names it and the hint says what to do.
         """
-        ticket = ticket.exact()
+        ticket = ticket.checked()
         facts = yield from self._judged(ticket, holds=holds)
         yield from self._obey_own_rules(ticket, facts)
         warning = market_warning(ticket, facts.clock)
@@ -406,7 +407,7 @@ class Desk:
         if percent is not None and not 0 < percent <= _LARGEST_SHARE:
             raise UsageError(f"{percent} is not a percentage to close", "give more than 0 and at most 100")
         reading = yield from self._pipeline.read(rest.positions(), use_cache=False, max_age=None)
-        position = held(reading.value, symbol)
+        position = held(reading.value, spelled(symbol))
         if position is None:
             names = ", ".join(sorted(item.symbol for item in reading.value))
             raise NotFound(f"there is no open position in {symbol}", f"held: {names}" if names else "nothing is held")

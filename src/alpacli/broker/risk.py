@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from alpacli.domain.order_rules import Facts, Violation, estimated_value, held, reduces, reference_price
 from alpacli.domain.orders import Order
+from alpacli.domain.symbols import spelled
 from alpacli.domain.tickets import OrderTicket
 from alpacli.errors import ConfigError
 
@@ -116,9 +117,9 @@ def _symbols(rules: RiskRules, ticket: OrderTicket) -> Iterator[Violation]:
     symbols = [ticket.symbol] if ticket.symbol else [leg.symbol for leg in ticket.legs]
     for symbol in symbols:
         names = {symbol, symbol.replace("/", "")}
-        if names & {name.upper() for name in rules.blocked_symbols}:
+        if names & set(map(spelled, rules.blocked_symbols)):
             yield _broken("blocked_symbols", f"{symbol} is blocked")
-        if rules.allowed_symbols is not None and not names & {name.upper() for name in rules.allowed_symbols}:
+        if rules.allowed_symbols is not None and not names & set(map(spelled, rules.allowed_symbols)):
             yield _broken("allowed_symbols", f"{symbol} is not among the allowed symbols")
 
 

@@ -13,6 +13,7 @@ from alpacli.cli.run import Run
 from alpacli.domain.account import Account, Activity, PortfolioHistory, Position
 from alpacli.domain.market import Asset, CalendarDay, MarketClock
 from alpacli.domain.orders import Order
+from alpacli.domain.symbols import spelled
 from alpacli.domain.values import Timestamp, to_json
 from alpacli.errors import NotFound, UsageError
 from alpacli.wire import rest
@@ -73,7 +74,7 @@ def orders(
         after=instant(run, after),
         until=instant(run, until),
         direction=direction,
-        symbols=[symbol.upper() for symbol in split(symbols)],
+        symbols=split(symbols),
         side=side,
         nested=nested,
     )
@@ -138,7 +139,7 @@ def assets(
     def fetch(client: Any) -> Any:
         if not symbols:
             return run.read(client, call)
-        readings = [run.read(client, rest.asset(_symbol(symbol))) for symbol in symbols]
+        readings = [run.read(client, rest.asset(symbol)) for symbol in symbols]
         chosen = [reading.value for reading in readings]
         ages = [reading.age_s for reading in readings if reading.age_s is not None]
         return Reading(chosen, to_json(chosen), max(ages, default=None))
@@ -207,7 +208,7 @@ def _points(tree: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _symbol(text: str) -> str:
-    return text.strip().upper().replace("/", "")
+    return spelled(text).replace("/", "")
 
 
 def split(text: str | None) -> list[str]:

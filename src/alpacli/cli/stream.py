@@ -155,7 +155,9 @@ def stream(
 
 def split_symbols(texts: Iterable[str]) -> list[str]:
     """Return the symbols in their order, each once; ``AAPL,MSFT`` is two."""
-    symbols = (symbol.strip().upper() for text in texts for symbol in text.split(","))
+    from alpacli.domain.symbols import spelled
+
+    symbols = (spelled(symbol) for text in texts for symbol in text.split(","))
     return list(dict.fromkeys(symbol for symbol in symbols if symbol))
 
 

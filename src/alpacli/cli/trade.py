@@ -12,6 +12,7 @@ from alpacli.cli.options import option
 from alpacli.cli.output import View
 from alpacli.cli.run import Run
 from alpacli.domain.orders import Order
+from alpacli.domain.symbols import spelled
 from alpacli.domain.tickets import OrderTicket, amount, read_leg, read_ticket
 from alpacli.errors import AlpacliError, OrderRefused, UsageError
 from alpacli.wire import rest, trading
@@ -301,7 +302,7 @@ def close(
         if symbol is None:
             _close_all(run, client, cancel_orders=cancel_orders)
             return
-        name = symbol.strip().upper()
+        name = spelled(symbol)
         ticket = client.trading.closing_ticket(name, *parts)
         if run.options.dry_run:
             run.show_value(View(Preview, _preview), client.trading.preview(ticket, run.settings().base_url))

@@ -8,6 +8,7 @@ import typer
 from alpacli.cli.output import View
 from alpacli.cli.run import Run
 from alpacli.domain.account import Watchlist
+from alpacli.domain.symbols import spelled
 from alpacli.domain.values import Model
 from alpacli.errors import AlpacliError, NotFound
 from alpacli.wire import rest
@@ -51,7 +52,7 @@ def create(
 ) -> None:
     """Create a watchlist."""
     run.promised(_ONE)
-    call = rest.create_watchlist(name, [_symbol(symbol) for symbol in symbols or ()])
+    call = rest.create_watchlist(name, symbols or ())
     if run.options.dry_run:
         run.preview(call)
         return
@@ -61,12 +62,12 @@ def create(
 
 def add(run: Run, name: Name, symbols: Symbols) -> None:
     """Add symbols to a watchlist."""
-    _change(run, name, [(rest.add_to_watchlist, _symbol(symbol)) for symbol in symbols])
+    _change(run, name, [(rest.add_to_watchlist, symbol) for symbol in symbols])
 
 
 def remove(run: Run, name: Name, symbols: Symbols) -> None:
     """Remove symbols from a watchlist."""
-    _change(run, name, [(rest.remove_from_watchlist, _symbol(symbol)) for symbol in symbols])
+    _change(run, name, [(rest.remove_from_watchlist, symbol) for symbol in symbols])
 
 
 def _change(run: Run, name: str, steps: list[tuple["_Step", str]]) -> None:
@@ -85,7 +86,7 @@ def _change(run: Run, name: str, steps: list[tuple["_Step", str]]) -> None:
                 if done:
                     run.printer.notice(f"the change is made for {', '.join(done)} only")
                 raise
-            done.append(symbol)
+            done.append(spelled(symbol))
         if not run.options.dry_run:
             run.show_value(_ONE, watchlist)
 
@@ -102,10 +103,6 @@ def delete(run: Run, name: Name) -> None:
         run.confirm([f"delete the watchlist {watchlist.name!r} with {len(watchlist.assets or ())} assets"])
         client.change(call)
         run.show_value(view, Deleted(id=watchlist.id, name=watchlist.name, deleted=True))
-
-
-def _symbol(text: str) -> str:
-    return text.strip().upper()
 
 
 def _changed(client: "AlpacaClient", call: "Call[Watchlist]") -> Watchlist:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Final, Literal, NamedTuple
 
+from alpacli.domain.symbols import spelled
 from alpacli.errors import UsageError
 
 Kind = Literal["bars", "trades", "quotes"]
@@ -118,7 +119,7 @@ def check_symbol(text: str) -> str:
     Raises:
         UsageError: it cannot be one.
     """
-    symbol = text.strip().upper()
+    symbol = spelled(text)
     if not _SYMBOL.fullmatch(symbol):
         raise UsageError(f"{text!r} is not a symbol", "write it like AAPL, BRK.B, BTC/USD or AAPL260116C00150000")
     return symbol

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final, Literal, NamedTuple
 
+from alpacli.domain.symbols import spelled
 from alpacli.domain.values import exact
 from alpacli.errors import UsageError
 
@@ -91,15 +92,18 @@ class OrderTicket(NamedTuple):
     client_order_id: str | None = None
     advanced_instructions: Mapping[str, Any] | None = None
 
-    def exact(self) -> "OrderTicket":
-        """Return the ticket with whole numbers as ``Decimal``.
+    def checked(self) -> "OrderTicket":
+        """Return the ticket as it is sent: symbols in capitals, whole numbers as ``Decimal``.
 
         Raises:
             UsageError: an amount is a float or a text: nobody can say which number was meant.
         """
         given = {name: _made_exact(name, getattr(self, name)) for name in (*_AMOUNTS, *_EXITS)}
-        legs = tuple(leg._replace(ratio_qty=_made_exact("ratio_qty", leg.ratio_qty)) for leg in self.legs)
-        return self._replace(**given, legs=legs)
+        legs = tuple(
+            leg._replace(symbol=spelled(leg.symbol), ratio_qty=_made_exact("ratio_qty", leg.ratio_qty))
+            for leg in self.legs
+        )
+        return self._replace(**given, symbol=_symbol(self.symbol), legs=legs)
 
     @property
     def fractional(self) -> bool:
@@ -293,7 +297,7 @@ def _flag(name: str, value: Any) -> bool:
 
 
 def _symbol(value: Any) -> str | None:
-    return None if value is None else str(value).strip().upper()
+    return None if value is None else spelled(str(value))
 
 
 def _lower(value: Any) -> str | None:

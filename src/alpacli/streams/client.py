@@ -4,7 +4,7 @@ import asyncio
 import inspect
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
@@ -15,6 +15,7 @@ from alpacli.errors import AlpacliError, StreamLost, UsageError
 from alpacli.ports import Clock
 from alpacli.streams.batch import Batch, without_older_quotes
 from alpacli.streams.events import Conflated, Event, Gap, GapFilled, Live, Reconnecting
+from alpacli.streams.feeds import interest_in
 from alpacli.streams.supervisor import Sink, Source
 from alpacli.wire.frames import Message
 
@@ -404,17 +405,25 @@ class Stream:
                 except Exception:  # noqa: BLE001 # somebody else's code; it is logged, and the others are still called
                     _log.exception("a callback for %s failed", tick.type)
 
-    async def subscribe(self, channels: dict[str, Sequence[str]]) -> None:
-        """Add symbols without reconnecting."""
+    async def subscribe(self, channels: Mapping[str, Sequence[str]]) -> None:
+        """Add symbols without reconnecting.
+
+        Raises:
+            UsageError: one text in place of a list of symbols, or the stream is closed.
+        """
         self._must_not_be_closed()
-        interest = Interest(channels)
+        interest = interest_in(channels)
         self.interest |= interest
         await self._source.change("subscribe", interest)
 
-    async def unsubscribe(self, channels: dict[str, Sequence[str]]) -> None:
-        """Remove symbols without reconnecting."""
+    async def unsubscribe(self, channels: Mapping[str, Sequence[str]]) -> None:
+        """Remove symbols without reconnecting.
+
+        Raises:
+            UsageError: one text in place of a list of symbols, or the stream is closed.
+        """
         self._must_not_be_closed()
-        interest = Interest(channels)
+        interest = interest_in(channels)
         self.interest -= interest
         await self._source.change("unsubscribe", interest)
 

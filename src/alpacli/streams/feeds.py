@@ -1,7 +1,9 @@
 """The streams that Alpaca has, by the names that people use for them."""
 
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
+from alpacli.domain.symbols import spelled
 from alpacli.domain.ticks import Interest
 from alpacli.errors import UsageError
 
@@ -58,6 +60,20 @@ def find_feed(name: str) -> Feed:
     if feed is None:
         raise UsageError(f"there is no feed {name!r}", f"choose one of {', '.join(FEEDS)}")
     return feed
+
+
+def interest_in(channels: Mapping[str, Sequence[str]]) -> Interest:
+    """Return the interest that a program's lists of symbols mean, whichever letters they are written in.
+
+    Raises:
+        UsageError: one text in place of a list, which would be a symbol for each of its letters; or an empty symbol.
+    """
+    for channel, symbols in channels.items():
+        if isinstance(symbols, str):
+            raise UsageError(f"{channel} is one text", f"give a list: [{symbols!r}]")
+        if any(not symbol.strip() for symbol in symbols):
+            raise UsageError(f"{channel} holds an empty symbol", "give one symbol per item")
+    return Interest({channel: list(map(spelled, symbols)) for channel, symbols in channels.items()})
 
 
 def check_interest(feed: Feed, interest: Interest) -> None:

@@ -16,7 +16,7 @@ from alpacli.domain.values import epoch_ns, from_json
 from alpacli.errors import UnreadableAnswer, UsageError
 from alpacli.ports import Request
 from alpacli.wire.frames import Loose, nine_digits, tick_from_element
-from alpacli.wire.rest import Call, joined_names
+from alpacli.wire.rest import Call, joined_symbols
 
 _MOST_PER_PAGE: Final = 10_000
 _STOCKS: Final = "/v2/stocks"
@@ -122,10 +122,11 @@ def snapshots(symbols: Sequence[str], *, feed: str | None = None) -> Call[list[S
     Symbols that are not known are left out. ``feed`` matters for stocks (sip, iex, delayed_sip, overnight …) and options.
     Source: GET /v2/stocks/snapshots, /v1beta3/crypto/us/snapshots, /v1beta1/options/snapshots.
     """
-    joined = joined_names("symbols", symbols)
+    joined = joined_symbols(symbols)
     if joined is None:
         raise UsageError("no symbol was given", "name at least one, like AAPL or BTC/USD")
-    market = market_of(symbols[0])
+    wanted = joined.split(",")
+    market = market_of(wanted[0])
     path = {"stocks": _STOCKS, "crypto": _CRYPTO, "options": "/v1beta1/options"}[market]
     query = [("symbols", joined)]
     if feed is not None and market != "crypto":
@@ -139,7 +140,7 @@ def snapshots(symbols: Sequence[str], *, feed: str | None = None) -> Call[list[S
         try:
             return [
                 Snapshot.model_validate({"symbol": symbol, **found[symbol]})
-                for symbol in symbols
+                for symbol in wanted
                 if isinstance(found.get(symbol), Mapping)
             ]
         except ValueError as error:
@@ -164,7 +165,7 @@ def news(
     if limit is not None and limit < 1:
         raise UsageError(f"limit is {limit}", "give a number of articles of at least 1")
     query = [("sort", "desc" if newest_first else "asc"), ("include_content", "true" if content else "false")]
-    about = joined_names("symbols", symbols)
+    about = joined_symbols(symbols)
     if about is not None:
         query.append(("symbols", about.replace("/", "")))
     for name, value in (("start", start), ("end", end)):

@@ -15,6 +15,7 @@ from urllib.parse import quote
 from alpacli.domain.account import Account, Activity, PortfolioHistory, Position, Watchlist
 from alpacli.domain.market import Asset, CalendarDay, MarketClock
 from alpacli.domain.orders import Order
+from alpacli.domain.symbols import spelled
 from alpacli.domain.values import Model, Timestamp, epoch_ns, from_json, to_json
 from alpacli.errors import UnreadableAnswer, UsageError
 from alpacli.ports import Request
@@ -169,7 +170,7 @@ def orders(
     filters = _query(
         status=_choice("status", status, "open", "closed", "all"),
         direction=_choice("direction", direction, "asc", "desc"),
-        symbols=joined_names("symbols", symbols),
+        symbols=joined_symbols(symbols),
         side=_choice("side", side, "buy", "sell"),
         nested="true" if nested else None,
     )
@@ -444,6 +445,11 @@ def joined_names(name: str, values: Sequence[str]) -> str | None:
     return ",".join(_text(name, value.strip()) for value in values) or None
 
 
+def joined_symbols(symbols: Sequence[str]) -> str | None:
+    """Return symbols as one query parameter has them, in capitals; see ``joined_names``."""
+    return joined_names("symbols", symbols if isinstance(symbols, str) else list(map(spelled, symbols)))
+
+
 def _instant(name: str, value: dt.datetime | None) -> str | None:
     if value is None:
         return None
@@ -482,11 +488,11 @@ def _text(name: str, value: str) -> str:
 
 
 def symbol_part(symbol: str) -> str:
-    return path_part("symbol", symbol.replace("/", ""))
+    return path_part("symbol", spelled(symbol).replace("/", ""))
 
 
 def _symbols(symbols: Sequence[str]) -> list[str]:
-    joined = joined_names("symbols", symbols)
+    joined = joined_symbols(symbols)
     return joined.split(",") if joined else []
 
 

@@ -225,7 +225,7 @@ def test_activities_that_repeat_end_in_an_error() -> None:
         (rest.positions(), "GET", "/v2/positions"),
         (rest.position("BTC/USD"), "GET", "/v2/positions/BTCUSD"),
         (rest.asset("BRK.B"), "GET", "/v2/assets/BRK.B"),
-        (rest.asset(" a?b#c "), "GET", "/v2/assets/a%3Fb%23c"),
+        (rest.asset(" a?b#c "), "GET", "/v2/assets/A%3FB%23C"),
         (rest.order("x/../y"), "GET", "/v2/orders/x%2F..%2Fy"),
         (rest.order_by_client_order_id("a b"), "GET", "/v2/orders:by_client_order_id"),
         (rest.clock(), "GET", "/v2/clock"),
