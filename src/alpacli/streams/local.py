@@ -14,6 +14,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 from contextlib import suppress
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
@@ -145,6 +146,8 @@ def start_hub(upstream: Upstream, place: Meeting) -> bool:
             os.close(log)
         if process.stdin is None:
             raise AssertionError("a pipe was asked for")
+        # Waited for aside, so that a program that lives longer has no zombie, and no warning of a process that still runs.
+        threading.Thread(target=process.wait, name="alpacli hub", daemon=True).start()
         try:
             with process.stdin as instructions:
                 instructions.write(msgspec.json.encode(upstream._asdict()))
