@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -36,6 +37,22 @@ class Halted(Protocol):
     def reason(self) -> str: ...
     @property
     def by(self) -> str: ...
+
+
+class HaltState(Model):
+    """Whether trading is halted, since when (RFC 3339, UTC), why, and by whom."""
+
+    halted: bool
+    since: str | None = None
+    reason: str | None = None
+    by: str | None = None
+
+
+def halt_state(halt: Halted | None) -> HaltState:
+    if halt is None:
+        return HaltState(halted=False)
+    since = datetime.fromtimestamp(halt.at, UTC).isoformat().replace("+00:00", "Z")
+    return HaltState(halted=True, since=since, reason=halt.reason or None, by=halt.by or None)
 
 
 class Record(Protocol):

@@ -1,10 +1,10 @@
 """The commands that stop trading and that prove what was done: halt, resume, audit."""
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from alpacli.broker.outcomes import HaltState, halt_state
 from alpacli.cli.output import View
 from alpacli.cli.run import Run
 from alpacli.domain.values import Model
@@ -14,15 +14,6 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from alpacli.render.text import Frame
-
-
-class HaltState(Model):
-    """Whether trading is halted, since when (RFC 3339), why, and by whom."""
-
-    halted: bool
-    since: str | None = None
-    reason: str | None = None
-    by: str | None = None
 
 
 class AuditLine(Model):
@@ -79,7 +70,7 @@ def halt(
             run.printer.notice("trading was halted already")
         with run.client() as client:
             client.desk.note_halt("halt", reason)
-    run.show_value(view, _state(state))
+    run.show_value(view, halt_state(state))
 
 
 def resume(run: Run) -> None:
@@ -94,13 +85,13 @@ def resume(run: Run) -> None:
     if before is None:
         run.printer.notice("trading was not halted")
     elif run.options.dry_run:
-        run.show_value(view, _state(before))
+        run.show_value(view, halt_state(before))
         return
     else:
         switch.clear()
         with run.client() as client:
             client.desk.note_halt("resume", before.reason)
-    run.show_value(view, HaltState(halted=False))
+    run.show_value(view, halt_state(None))
 
 
 def audit_list(
@@ -137,11 +128,6 @@ def audit_verify(run: Run) -> None:
     if faults:
         first = faults[0]
         raise OrderRefused(f"line {first.line} of {journal.path}: {first.problem}", "compare it with a backup")
-
-
-def _state(halt: Any) -> HaltState:
-    since = datetime.fromtimestamp(halt.at, UTC).isoformat().replace("+00:00", "Z")
-    return HaltState(halted=True, since=since, reason=halt.reason or None, by=halt.by or None)
 
 
 def _halt_table(value: HaltState, frame: "Frame") -> "RenderableType":

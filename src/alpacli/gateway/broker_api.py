@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ConfigDict
 
-from alpacli.broker.outcomes import Closing, Preview
+from alpacli.broker.outcomes import Closing, HaltState, Preview, halt_state
 from alpacli.domain.account import Account, Activity, PortfolioHistory, Position
 from alpacli.domain.market import MarketClock
 from alpacli.domain.orders import Order
@@ -68,15 +68,6 @@ class ErrorEnvelope(BaseModel):
 
 class Forgotten(Model):
     forgotten: int
-
-
-class HaltState(Model):
-    """Whether trading is halted, since when (Unix seconds), why and by whom."""
-
-    halted: bool
-    since: int | None = None
-    reason: str | None = None
-    by: str | None = None
 
 
 class LimitsState(Model):
@@ -397,7 +388,7 @@ def _service(routes: APIRouter, parts: Parts) -> None:
     @routes.get("/halt", response_model=Envelope[HaltState], dependencies=reader, tags=["service"])
     async def halted() -> Response:
         """Whether trading is halted."""
-        return success(_halt_state(await asyncio.to_thread(halt.state)))
+        return success(halt_state(await asyncio.to_thread(halt.state)))
 
     @routes.post("/halt", response_model=Envelope[HaltState], dependencies=trader, tags=["service"],
                  openapi_extra=_REASON_BODY)  # fmt: skip
@@ -410,7 +401,7 @@ def _service(routes: APIRouter, parts: Parts) -> None:
         state = Halt(parts.clock.time(), told, f"{who.user}@{who.host}")
         holds = await asyncio.to_thread(halt.set, state)
         await asyncio.to_thread(client.desk.note_halt, "halt", told)
-        return success(_halt_state(holds))
+        return success(halt_state(holds))
 
     @routes.delete("/halt", response_model=Envelope[HaltState], dependencies=trader, tags=["service"])
     async def end_halt() -> Response:
@@ -419,7 +410,7 @@ def _service(routes: APIRouter, parts: Parts) -> None:
         if before is not None:
             await asyncio.to_thread(halt.clear)
             await asyncio.to_thread(client.desk.note_halt, "resume", before.reason)
-        return success(HaltState(halted=False))
+        return success(halt_state(None))
 
 
 async def _fields(request: Request) -> dict[str, Any]:
@@ -459,9 +450,3 @@ def _changes(fields: Mapping[str, Any]) -> dict[str, str]:
 
 def _maybe_amount(name: str, text: str | None) -> Decimal | None:
     return None if text is None else amount(name, text)
-
-
-def _halt_state(halt: Halt | None) -> HaltState:
-    if halt is None:
-        return HaltState(halted=False)
-    return HaltState(halted=True, since=int(halt.at), reason=halt.reason or None, by=halt.by or None)
