@@ -37,6 +37,7 @@ else:
     pandas, polars, pyarrow = map(_Later, ("pandas", "polars", "pyarrow"))
 
 Answer_co = TypeVar("Answer_co", covariant=True)
+Made = TypeVar("Made")
 
 COLUMNS: Final[Mapping[Kind, Mapping[str, str]]] = {
     "bars": {
@@ -178,7 +179,7 @@ class Batches:
 
 
 class AsyncBatches:
-    """``Batches`` for an event loop: ``async for batch in …``, or await a whole table or frame."""
+    """``Batches`` for an event loop: ``async for batch in …``, or await a whole table or frame, made in a thread."""
 
     def __init__(self, kind: Kind, make: Callable[[], AsyncIterator[Batch]], notes: Sequence[str] = ()) -> None:
         self.kind: Kind = kind
@@ -190,7 +191,8 @@ class AsyncBatches:
 
     async def to_arrow(self) -> "pyarrow.Table":
         """Return everything as one table, by symbol as asked for and then by time."""
-        return joined([empty(self.kind), *[batch.table async for batch in self]])
+        tables = [batch.table async for batch in self]
+        return await self._aside(lambda: joined([empty(self.kind), *tables]))
 
     async def to_pandas(self) -> "pandas.DataFrame":
         """Return everything as a frame indexed by symbol and timestamp, like the official SDK's ``.df``.
@@ -199,7 +201,8 @@ class AsyncBatches:
             AlpacliError: as reading the batches does.
             UsageError: pandas is not installed.
         """
-        return frame_of_pandas(await self.to_arrow())
+        table = await self.to_arrow()
+        return await self._aside(lambda: frame_of_pandas(table))
 
     async def to_polars(self) -> "polars.DataFrame":
         """Return everything as a frame with the columns of ``to_arrow``, in its order.
@@ -208,7 +211,14 @@ class AsyncBatches:
             AlpacliError: as reading the batches does.
             UsageError: polars is not installed.
         """
-        return frame_of_polars(await self.to_arrow())
+        table = await self.to_arrow()
+        return await self._aside(lambda: frame_of_polars(table))
+
+    async def _aside(self, make: Callable[[], Made]) -> Made:
+        """Do in a thread what would stop the loop: pandas alone takes half a second to load."""
+        import asyncio
+
+        return await asyncio.to_thread(make)
 
 
 class _Provider(Protocol[Answer_co]):
