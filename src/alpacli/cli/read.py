@@ -159,7 +159,7 @@ def activities(
 ) -> None:
     """Show fills, dividends, fees and transfers."""
     call = rest.activities(
-        activity_types=[name.upper() for name in split(types)],
+        activity_types=split(types),
         category=category,
         day=_day(date),
         after=instant(run, after),

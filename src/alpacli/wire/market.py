@@ -12,11 +12,11 @@ from alpacli.domain.board import DaySoFar
 from alpacli.domain.market import NewsArticle, Snapshot
 from alpacli.domain.series import market_of
 from alpacli.domain.ticks import instant_ns, instant_text
-from alpacli.domain.values import epoch_ns, from_json
+from alpacli.domain.values import from_json
 from alpacli.errors import UnreadableAnswer, UsageError
 from alpacli.ports import Request
 from alpacli.wire.frames import Loose, nine_digits, tick_from_element
-from alpacli.wire.rest import Call, joined_symbols
+from alpacli.wire.rest import Call, instant, joined_symbols
 
 _MOST_PER_PAGE: Final = 10_000
 _STOCKS: Final = "/v2/stocks"
@@ -169,8 +169,8 @@ def news(
     if about is not None:
         query.append(("symbols", about.replace("/", "")))
     for name, value in (("start", start), ("end", end)):
-        if value is not None:
-            query.append((name, instant_text(epoch_ns(value))))
+        if (text := instant(name, value)) is not None:
+            query.append((name, text))
     first = Request("GET", "/v1beta1/news", (*query, ("limit", str(min(limit or 50, 50)))), host="data")
 
     def decode(body: bytes) -> list[NewsArticle]:

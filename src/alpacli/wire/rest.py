@@ -94,8 +94,8 @@ def portfolio_history(
         intraday_reporting=_choice(
             "intraday_reporting", intraday_reporting, "market_hours", "extended_hours", "continuous"
         ),
-        start=_instant("start", start),
-        end=_instant("end", end),
+        start=instant("start", start),
+        end=instant("end", end),
         pnl_reset=_choice("pnl_reset", pnl_reset, "per_day", "no_reset"),
         cashflow_types=joined_names("cashflow_types", cashflow_types),
     )
@@ -119,6 +119,8 @@ def activities(
     """
     if activity_types and category:
         raise UsageError("activity_types and category cannot both be given", "leave one of the two away")
+    if not isinstance(activity_types, str):
+        activity_types = [name.upper() for name in activity_types]  # fill would be none of Alpaca's
     filters = _query(
         activity_types=joined_names("activity_types", activity_types),
         category=_choice("category", category, "trade_activity", "non_trade_activity"),
@@ -174,7 +176,7 @@ def orders(
         side=_choice("side", side, "buy", "sell"),
         nested="true" if nested else None,
     )
-    bounds = _query(after=_instant("after", after), until=_instant("until", until))
+    bounds = _query(after=instant("after", after), until=instant("until", until))
     first = (("limit", str(_page_size(limit, ORDERS_PER_PAGE))),)
     cursor = "before_order_id" if direction == "desc" else "after_order_id"
     after_ns, until_ns = _ns(after), _ns(until)
@@ -450,7 +452,12 @@ def joined_symbols(symbols: Sequence[str]) -> str | None:
     return joined_names("symbols", symbols if isinstance(symbols, str) else list(map(spelled, symbols)))
 
 
-def _instant(name: str, value: dt.datetime | None) -> str | None:
+def instant(name: str, value: dt.datetime | None) -> str | None:
+    """Return a time as it is sent, in RFC 3339.
+
+    Raises:
+        UsageError: it has no zone, and nobody can say which was meant.
+    """
     if value is None:
         return None
     if value.tzinfo is None:
@@ -462,7 +469,7 @@ def _instant(name: str, value: dt.datetime | None) -> str | None:
 
 def _instant_or_date(name: str, value: dt.datetime | dt.date | None) -> str | None:
     if value is None or isinstance(value, dt.datetime):
-        return _instant(name, value)
+        return instant(name, value)
     return value.isoformat()
 
 

@@ -246,6 +246,10 @@ def test_times_are_sent_aware_and_with_their_own_digits() -> None:
     assert query["until"] == "2026-06-24T14:30:00.123456789Z"
 
 
+def test_kinds_of_activities_are_sent_in_capitals_as_alpaca_knows_them() -> None:
+    assert dict(rest.activities(activity_types=["fill", "Div"]).request.query)["activity_types"] == "FILL,DIV"
+
+
 def test_optional_filters_are_left_out() -> None:
     assert dict(rest.assets(status=None).request.query) == {}
     assert dict(rest.calendar().request.query) == {}
@@ -295,6 +299,9 @@ def test_only_changes_make_the_cache_stale() -> None:
         lambda: rest.activities(limit=0),
         lambda: rest.activities(after=NAIVE),
         lambda: rest.activities(day=NOON),
+        lambda: rest.activities(activity_types="FILL"),
+        lambda: market.news(start=NAIVE),
+        lambda: market.news(end=NAIVE),
         lambda: rest.portfolio_history(period="1Y"),
         lambda: rest.portfolio_history(period="0D"),
         lambda: rest.portfolio_history(timeframe="2Min"),
