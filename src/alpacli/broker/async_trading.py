@@ -8,6 +8,7 @@ from alpacli.broker.desk import Desk
 from alpacli.broker.drivers import AsyncRun
 from alpacli.broker.outcomes import Closing, Preview, Unresolved
 from alpacli.domain.orders import Order
+from alpacli.domain.replacing import read_changes
 from alpacli.domain.tickets import OrderTicket
 from alpacli.wire.trading import Cancellation
 
@@ -41,16 +42,28 @@ class AsyncTrading:
         return await self._run(self._desk.preview(ticket, base_url, holds=holds))
 
     async def check_replacement(self, order_id: str, changes: Mapping[str, Any]) -> tuple[str, ...]:
-        """Hold a change of an open order against Alpaca's rules; return warnings, or raise ``OrderRefused``."""
-        return await self._run(self._desk.check_replacement(order_id, changes))
+        """Hold a change of an open order against Alpaca's rules; return warnings, or raise ``OrderRefused``.
+
+        ``changes`` are those of ``replace``.
+        """
+        return await self._run(self._desk.check_replacement(order_id, read_changes(changes)))
 
     async def preview_replacement(self, order_id: str, changes: Mapping[str, Any], base_url: str = "") -> Preview:
-        """Check a change of an open order against every rule; send nothing."""
-        return await self._run(self._desk.preview_replacement(order_id, changes, base_url))
+        """Check a change of an open order against every rule; send nothing. ``changes`` are those of ``replace``."""
+        return await self._run(self._desk.preview_replacement(order_id, read_changes(changes), base_url))
 
     async def replace(self, order_id: str, changes: Mapping[str, Any]) -> Order:
-        """Change ``qty``, ``limit_price``, ``stop_price``, ``trail`` or ``time_in_force`` of an open order."""
-        return await self._run(self._desk.replace(order_id, changes))
+        """Change an open order; return the new one, which takes its place.
+
+        ``changes`` may have ``qty`` (what is filled included), ``limit_price``, ``stop_price``, ``trail`` (USD or percent as
+        before), ``time_in_force`` and ``client_order_id``; amounts are whole numbers, ``Decimal`` or text.
+
+        Raises:
+            UsageError: another field, an amount that is a float or no number, or nothing to change; nothing was sent.
+            OrderRefused: a rule of your own says no; nothing was sent.
+            FateUnknown: it was sent, and nobody can say what became of it; ``unresolved`` finds out later.
+        """
+        return await self._run(self._desk.replace(order_id, read_changes(changes)))
 
     async def cancel(self, order_id: str) -> None:
         """Ask for the cancellation of one order; it may still fill before that is done."""

@@ -10,7 +10,7 @@ from typing import Any, Final
 from alpacli.domain.account import Position
 from alpacli.domain.order_rules import Violation, held, off_tick
 from alpacli.domain.orders import Order
-from alpacli.domain.tickets import TIMES_IN_FORCE, OrderTicket
+from alpacli.domain.tickets import TIMES_IN_FORCE, OrderTicket, amount
 from alpacli.errors import UsageError
 
 _PRICED: Final = {
@@ -19,6 +19,25 @@ _PRICED: Final = {
     "trail": ("trailing_stop",),
 }
 """Which types have what can be changed."""
+
+
+_WORDS: Final = ("time_in_force", "client_order_id")
+_CHANGEABLE: Final = ("qty", "limit_price", "stop_price", "trail", *_WORDS)
+
+
+def read_changes(fields: Mapping[str, Any]) -> dict[str, str]:
+    """Return what is to be changed as it is sent, each amount with the digits that were given; ``None`` changes nothing.
+
+    Raises:
+        UsageError: a field that cannot be changed, which Alpaca would not look at; or an amount that is no number.
+    """
+    changes: dict[str, str] = {}
+    for name, value in fields.items():
+        if name not in _CHANGEABLE:
+            raise UsageError(f"{name[:40]!r} of an order cannot be changed", f"what can: {', '.join(_CHANGEABLE)}")
+        if value is not None:
+            changes[name] = str(value) if name in _WORDS else format(amount(name, value), "f")
+    return changes
 
 
 def check_changes(changes: Mapping[str, Any]) -> None:

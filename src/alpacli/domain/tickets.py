@@ -231,13 +231,13 @@ def read_leg(text: str) -> Leg:
     return _leg({"symbol": parts[0], "ratio_qty": parts[1], "position_intent": parts[2]})
 
 
-def amount(name: str, text: str) -> Decimal:
-    """Read a number that a person wrote: digits, a point, and commas between thousands.
+def amount(name: str, value: object) -> Decimal:
+    """Read a number, or what a person wrote for one: digits, a point, and commas between thousands.
 
     Raises:
-        UsageError: it is something else.
+        UsageError: it is something else; a float too, since its digits need not be those that were meant.
     """
-    return _amount(name, text)
+    return _amount(name, value)
 
 
 def _flat(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -278,7 +278,7 @@ def _amount(name: str, value: Any) -> Decimal:
         if isinstance(value, str):
             text = value.strip()
             return exact(text.replace(",", "") if _THOUSANDS.fullmatch(text) else text)
-        return exact(value)
+        return exact(_made_exact(name, value) if isinstance(value, float) else value)
     except ValueError:
         hint = "give a number, like 10 or 182.50"
         if isinstance(value, str) and "," in value:

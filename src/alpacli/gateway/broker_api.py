@@ -34,7 +34,6 @@ from alpacli.wire.trading import Cancellation
 
 PREFIX: Final = "/api/v1/broker"
 T = TypeVar("T")
-_CHANGEABLE: Final = ("qty", "limit_price", "stop_price", "trail", "time_in_force", "client_order_id")
 
 
 class Envelope(BaseModel, Generic[T]):
@@ -327,8 +326,7 @@ def _trades(routes: APIRouter, parts: Parts) -> None:
                   openapi_extra=_OBJECT_BODY)  # fmt: skip
     async def replace(request: Request, order_id: str) -> Response:
         """Change an open order: qty, limit_price, stop_price, trail, time_in_force; the answer is the new one."""
-        changes = _changes(await _fields(request))
-        return success(await done(client.trading.replace(order_id, changes)), {"order_id": order_id})
+        return success(await done(client.trading.replace(order_id, await _fields(request))), {"order_id": order_id})
 
     @routes.delete("/orders/{order_id}", response_model=Envelope[None], dependencies=trader, tags=["orders"])
     async def cancel(order_id: str) -> Response:
@@ -434,18 +432,6 @@ def _reason(fields: Mapping[str, Any], parameter: str | None) -> str:
     if fields and parameter is not None:
         raise UsageError("the reason is given twice", "give it in the body or as a parameter")
     return reason
-
-
-def _changes(fields: Mapping[str, Any]) -> dict[str, str]:
-    changes: dict[str, str] = {}
-    for name, value in fields.items():
-        if name not in _CHANGEABLE:
-            raise UsageError(f"{name[:40]!r} of an order cannot be changed", f"what can: {', '.join(_CHANGEABLE)}")
-        if name in ("time_in_force", "client_order_id"):
-            changes[name] = str(value)
-        else:
-            changes[name] = format(amount(name, value), "f")
-    return changes
 
 
 def _maybe_amount(name: str, text: str | None) -> Decimal | None:
