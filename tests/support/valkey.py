@@ -138,6 +138,28 @@ class OnClock:
         self._server.close()
 
 
+class AsyncOnClock:
+    """The same for asyncio; what waits in the server is waited for."""
+
+    def __init__(self, url: str, clock: Clock) -> None:
+        self.closed = 0
+        self._server = Redis.from_url(url)
+        self._client = OnClock(self._server, clock)
+
+    async def evalsha(self, sha: str, numkeys: int, *keys_and_args: str | bytes) -> Any:
+        return self._client.evalsha(sha, numkeys, *keys_and_args)
+
+    async def eval(self, script: str, numkeys: int, *keys_and_args: str | bytes) -> Any:
+        return self._client.eval(script, numkeys, *keys_and_args)
+
+    async def execute_command(self, *words: str | bytes | int) -> Any:
+        return self._server.execute_command(*words)  # type: ignore[no-untyped-call] # redis-py's
+
+    async def aclose(self) -> None:
+        self._client.close()
+        self.closed += 1
+
+
 class Way:
     """A way to a server that can be cut, for whoever goes it and nobody else: what is sent then gets lost."""
 

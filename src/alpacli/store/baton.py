@@ -10,7 +10,7 @@ It knows bytes, not what they mean. Every key carries the baton's name in braces
 expires when nobody has been there for an hour.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from redis.backoff import NoBackoff
@@ -25,83 +25,97 @@ LEASE_S: Final = 3.0
 MEMBER_S: Final = 10.0
 """What a member wants is forgotten when it has not been there for this long."""
 
-_MOST_PARCELS: Final = 2000
-_MOST_ASKED: Final = 100
-
-_BEGIN: Final = """
-local stamp = redis.call('TIME')
-local now = tonumber(stamp[1]) * 1000000 + tonumber(stamp[2])
-local function text(number) return string.format('%.0f', number) end
-local KEPT = 3600
+_KEEP: Final = """
+local function keep()
+  for _, key in ipairs(KEYS) do redis.call('EXPIRE', key, 3600) end
+end
+local function say(stream, fence, number, kind, content)
+  redis.call('XADD', stream, 'MAXLEN', '~', 2000, '*', 'f', fence, 'n', number, 'k', kind, 'b', content)
+end
 """
 
 # KEYS: baton, seen, wants, said, asked. ARGV: member, take, known version, wants given, wants, lease us, member us
 _ATTEND: Final = (
-    _BEGIN
+    _KEEP
     + """
-local held = redis.call('HMGET', KEYS[1], 'holder', 'fence', 'until', 'state')
-local holder, fence, ends = held[1] or '', held[2] or '0', tonumber(held[3] or '0')
-if ARGV[2] == '1' and holder ~= ARGV[1] and (holder == '' or ends < now) then
-  fence = text(math.max(now, tonumber(fence) + 1))
-  redis.call('HSET', KEYS[1], 'holder', ARGV[1], 'fence', fence)
-  holder = ARGV[1]
+local stamp = redis.call('TIME')
+local now = tonumber(stamp[1]) * 1000000 + tonumber(stamp[2])
+local function text(number) return string.format('%.0f', number) end
+local held = redis.call('HMGET', KEYS[1], 'holder', 'fence', 'until', 'lease', 'state')
+local holder, fence, state = held[1] or '', held[2] or '0', held[5] or ''
+local left, length = tonumber(held[3] or '0') - now, tonumber(held[4] or ARGV[6])
+if left > length then
+  -- The clock was set back: it lasts as long as a new one.
+  left = length
+  redis.call('HSET', KEYS[1], 'until', text(now + left))
+end
+if ARGV[2] == '1' and holder ~= ARGV[1] and left <= 0 then
+  holder, fence, state = ARGV[1], text(math.max(now, tonumber(fence) + 1)), ''
+  redis.call('HSET', KEYS[1], 'holder', holder, 'fence', fence)
+  redis.call('HDEL', KEYS[1], 'state')
 end
 if holder == ARGV[1] then
-  ends = now + tonumber(ARGV[6])
-  redis.call('HSET', KEYS[1], 'until', text(ends))
+  left = tonumber(ARGV[6])
+  redis.call('HSET', KEYS[1], 'until', text(now + left), 'lease', text(left))
 end
-redis.call('HSET', KEYS[2], ARGV[1], text(now + tonumber(ARGV[7])))
-if ARGV[4] == '1' then
-  if redis.call('HGET', KEYS[3], ARGV[1]) ~= ARGV[5] then
-    redis.call('HSET', KEYS[3], ARGV[1], ARGV[5])
-    redis.call('HINCRBY', KEYS[1], 'version', 1)
-    if holder ~= ARGV[1] then redis.call('XADD', KEYS[5], 'MAXLEN', '~', 100, '*', 'm', ARGV[1]) end
-  end
-end
+local gone = now + tonumber(ARGV[7])
+redis.call('HSET', KEYS[2], ARGV[1], text(gone))
 local seen = redis.call('HGETALL', KEYS[2])
 for i = 1, #seen, 2 do
-  if tonumber(seen[i + 1]) < now then
+  local ends = tonumber(seen[i + 1])
+  if ends < now then
     redis.call('HDEL', KEYS[2], seen[i])
     redis.call('HDEL', KEYS[3], seen[i])
     redis.call('HINCRBY', KEYS[1], 'version', 1)
+  elseif ends > gone then
+    redis.call('HSET', KEYS[2], seen[i], text(gone))
   end
 end
-local version = redis.call('HGET', KEYS[1], 'version') or '0'
-local last = redis.call('XREVRANGE', KEYS[4], '+', '-', 'COUNT', 1)
-local asked = redis.call('XREVRANGE', KEYS[5], '+', '-', 'COUNT', 1)
-for i = 1, #KEYS do redis.call('EXPIRE', KEYS[i], KEPT) end
-local known = redis.call('HEXISTS', KEYS[3], ARGV[1])
-local answer = {holder, fence, text(math.max(ends - now, 0)), version, known, held[4] or '',
-  last[1] and last[1][1] or '0-0', asked[1] and asked[1][1] or '0-0', redis.call('HLEN', KEYS[2])}
-if holder == ARGV[1] and version ~= ARGV[3] then
-  for _, want in ipairs(redis.call('HVALS', KEYS[3])) do answer[#answer + 1] = want end
+if ARGV[4] == '1' and redis.call('HGET', KEYS[3], ARGV[1]) ~= ARGV[5] then
+  redis.call('HSET', KEYS[3], ARGV[1], ARGV[5])
+  redis.call('HINCRBY', KEYS[1], 'version', 1)
+  if holder ~= ARGV[1] then redis.call('XADD', KEYS[5], 'MAXLEN', '~', 100, '*', 'm', ARGV[1]) end
 end
-return answer
+local version = redis.call('HGET', KEYS[1], 'version') or '0'
+local last = redis.call('XREVRANGE', KEYS[4], '+', '-', 'COUNT', 1)[1]
+local asked = redis.call('XREVRANGE', KEYS[5], '+', '-', 'COUNT', 1)[1]
+keep()
+return {holder, fence, text(math.max(left, 0)), version, redis.call('HEXISTS', KEYS[3], ARGV[1]), state,
+  last and last[1] or '0-0', asked and asked[1] or '0-0', redis.call('HLEN', KEYS[2]),
+  holder == ARGV[1] and version ~= ARGV[3] and redis.call('HVALS', KEYS[3])}
 """
 )
 
-# KEYS: baton, said. ARGV: member, fence, most parcels, (number, kind, content)...
-_TELL: Final = """
+# KEYS: baton, said. ARGV: member, fence, (number, kind, content)...
+_TELL: Final = (
+    _KEEP
+    + """
 local held = redis.call('HMGET', KEYS[1], 'holder', 'fence')
 if held[1] ~= ARGV[1] or held[2] ~= ARGV[2] then return 0 end
-for i = 4, #ARGV, 3 do
-  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], '*', 'f', ARGV[2], 'n', ARGV[i], 'k', ARGV[i + 1], 'b', ARGV[i + 2])
+for i = 3, #ARGV, 3 do
+  say(KEYS[2], ARGV[2], ARGV[i], ARGV[i + 1], ARGV[i + 2])
   if ARGV[i + 1] == 'S' then redis.call('HSET', KEYS[1], 'state', ARGV[i + 2]) end
 end
+-- The first of a stream; later on, attending does it, and the replicas are spared.
+if redis.call('TTL', KEYS[2]) == -1 then keep() end
 return 1
 """
+)
 
 # KEYS: baton, seen, wants, said. ARGV: member
-_LEAVE: Final = """
+_LEAVE: Final = (
+    _KEEP
+    + """
 if redis.call('HDEL', KEYS[3], ARGV[1]) == 1 then redis.call('HINCRBY', KEYS[1], 'version', 1) end
 redis.call('HDEL', KEYS[2], ARGV[1])
 local held = redis.call('HMGET', KEYS[1], 'holder', 'fence')
 if held[1] == ARGV[1] then
-  redis.call('HDEL', KEYS[1], 'holder', 'until', 'state')
-  redis.call('XADD', KEYS[4], 'MAXLEN', '~', 2000, '*', 'f', held[2], 'n', '0', 'k', 'R', 'b', '')
+  redis.call('HDEL', KEYS[1], 'holder', 'until', 'lease', 'state')
+  say(KEYS[4], held[2], '0', 'R', '')
 end
-return 1
+keep()
 """
+)
 
 LINES: Final = "L"
 EVENT: Final = "E"
@@ -123,7 +137,8 @@ class Parcel(NamedTuple):
 class Attendance(NamedTuple):
     """How things stand. ``wants`` is what all want when this is the holder's and that has changed, else ``None``.
 
-    ``said_id`` and ``asked_id`` are where the streams end now; ``state`` is what was last said as one.
+    ``left_s`` is what is left of the holder's lease, 0 when it is over; ``known`` says that one's wants are known. ``state``
+    is what this holder last said as one, ``said_id`` and ``asked_id`` are where the streams end now.
     """
 
     holder: str
@@ -141,12 +156,15 @@ class Attendance(NamedTuple):
 class Baton:
     """One baton of this ``name`` on the server that ``url`` names. Connecting is lazy; nothing here waits longer than 2 s.
 
+    ``connect`` opens an asyncio client that waits for so many seconds, by default redis-py's for that topology.
+
     Raises:
         ConfigError: the URL cannot be read.
     """
 
-    def __init__(self, url: str, name: str) -> None:
+    def __init__(self, url: str, name: str, *, connect: Callable[[float], Any] | None = None) -> None:
         self._address = parse_url(url)
+        self._connect = connect or (lambda timeout_s: open_async_client(self._address, timeout_s))
         keys = [f"alpaca:{{{name}}}:~{part}" for part in ("baton", "seen", "wants", "said", "asked")]
         self._baton, self._seen, self._wants, self._said, self._asked = keys
         self._client: Any = None
@@ -171,8 +189,7 @@ class Baton:
             str(int(lease_s * 1_000_000)),
             str(int(MEMBER_S * 1_000_000)),
         )
-        holder, fence, left_us, version, known, state, said_id, asked_id, members = answer[:9]
-        mine = holder.decode() == member
+        holder, fence, left_us, version, known, state, said_id, asked_id, members, all_want = answer
         return Attendance(
             holder.decode(),
             int(fence),
@@ -183,7 +200,7 @@ class Baton:
             said_id.decode(),
             asked_id.decode(),
             int(members),
-            list(answer[9:]) if mine and int(version) != known_version else None,
+            all_want,
         )
 
     async def tell(self, member: str, fence: int, parcels: Sequence[Parcel]) -> bool:
@@ -192,10 +209,10 @@ class Baton:
         Raises:
             StoreUnavailable: as ``attend``.
         """
-        flat: list[str | bytes] = []
+        flat = list[str | bytes]()
         for parcel in parcels:
             flat += (str(parcel.number), parcel.kind, parcel.content)
-        return bool(await self._run(_TELL, (self._baton, self._said), member, str(fence), str(_MOST_PARCELS), *flat))
+        return bool(await self._run(_TELL, (self._baton, self._said), member, str(fence), *flat))
 
     async def hear(self, after: str, block_s: float) -> tuple[str, list[Parcel]]:
         """Return what was said after an ID, and the ID to go on from; waits up to ``block_s`` for something.
@@ -235,25 +252,28 @@ class Baton:
     async def _run(self, script: str, keys: Sequence[str], *arguments: str | bytes) -> Any:
         try:
             if self._client is None:
-                self._client = open_async_client(self._address, SOCKET_TIMEOUT_S)
+                self._client = self._connect(SOCKET_TIMEOUT_S)
+            client = self._client  # while this waits, a failure elsewhere may take it away
             try:
-                return await self._client.evalsha(script_hash(script), len(keys), *keys, *arguments)
+                return await client.evalsha(script_hash(script), len(keys), *keys, *arguments)
             except NoScriptError:
-                return await self._client.eval(script, len(keys), *keys, *arguments)
+                return await client.eval(script, len(keys), *keys, *arguments)
         except (RedisError, RedisClusterException, OSError) as error:
             raise await self._failed(error) from None  # the cause may carry the credentials in its arguments
 
     async def _read(self, key: str, after: str, block_s: float) -> tuple[str, list[dict[bytes, bytes]]]:
         try:
             if self._reader is None:
-                self._reader = open_async_client(self._address, SOCKET_TIMEOUT_S + 1.0)
-            words = ("XREAD", "COUNT", 200, "BLOCK", int(block_s * 1000), "STREAMS", key, after)
+                self._reader = self._connect(SOCKET_TIMEOUT_S + 1.0)
+            reader = self._reader
+            block_ms = max(1, int(block_s * 1000))  # 0 would be for ever
+            words = ("XREAD", "COUNT", 200, "BLOCK", block_ms, "STREAMS", key, after)
             if self._address.kind == "cluster":
-                await self._reader.initialize()
-                node = self._reader.get_node_from_key(key)  # else redis-py asks the server where the key is, each time
-                answer = await self._reader.execute_command(*words, target_nodes=node)
+                await reader.initialize()
+                node = reader.get_node_from_key(key)  # else redis-py asks the server where the key is, each time
+                answer = await reader.execute_command(*words, target_nodes=node)
             else:
-                answer = await self._reader.execute_command(*words)
+                answer = await reader.execute_command(*words)
         except (RedisError, RedisClusterException, OSError) as error:
             raise await self._failed(error) from None
         entries = _entries(answer)
@@ -283,8 +303,8 @@ def _entries(answer: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
     if not answer:
         return []
     entries = next(iter(answer.values())) if isinstance(answer, dict) else answer[0][1]
-    if entries and isinstance(entries[0], list) and entries[0] and isinstance(entries[0][0], list | tuple):
-        entries = entries[0]
+    if entries and not (entries[0] and isinstance(entries[0][0], bytes)):
+        entries = entries[0]  # an entry begins with its ID: these are entries in one more list
     return [
         (entry_id, fields if isinstance(fields, dict) else dict(zip(fields[::2], fields[1::2], strict=True)))
         for entry_id, fields in entries

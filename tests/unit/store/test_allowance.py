@@ -4,7 +4,6 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from redis import Redis
@@ -15,35 +14,17 @@ from alpacli.errors import ConfigError, StoreUnavailable
 from alpacli.store.allowance import SharedAllowance
 
 
-class AsyncOnClock:
-    """A client of asyncio's whose scripts take the time from a test's clock."""
-
-    def __init__(self, url: str, clock: SetClock) -> None:
-        self.closed = 0
-        self._client = valkey.OnClock(Redis.from_url(url), clock)
-
-    async def evalsha(self, sha: str, numkeys: int, *keys_and_args: str) -> Any:
-        return self._client.evalsha(sha, numkeys, *keys_and_args)
-
-    async def eval(self, script: str, numkeys: int, *keys_and_args: str) -> Any:
-        return self._client.eval(script, numkeys, *keys_and_args)
-
-    async def aclose(self) -> None:
-        self._client.close()
-        self.closed += 1
-
-
 class Gateways:
     """The gateways of one account, at one Redis."""
 
     def __init__(self, url: str) -> None:
         self.clock = SetClock()
-        self.client = AsyncOnClock(url, self.clock)
+        self.client = valkey.AsyncOnClock(url, self.clock)
         self.scope = f"alpaca:{{{os.urandom(6).hex()}}}"
         self.opened = 0
         self.shared = SharedAllowance(url, self.scope, connect=self.connect)
 
-    def connect(self) -> AsyncOnClock:
+    def connect(self) -> valkey.AsyncOnClock:
         self.opened += 1
         return self.client
 

@@ -58,7 +58,7 @@ class Counter:
     async def attend(self, member: str, wants: bytes | None, *, take: bool, known_version: int = -1) -> Attendance:
         office = self._reach()
         if take and office.holder != member and (not office.holder or office.expired):
-            office.holder, office.expired = member, False
+            office.holder, office.expired, office.state = member, False, b""
             office.fence += 1
         if wants is not None and office.wants.get(member) != wants:
             office.wants[member] = wants
@@ -124,9 +124,11 @@ class Counter:
 
 
 class Connection:
-    """An upstream connection that confirms at once what it is asked for; with ``one_only`` when no other is open."""
+    """An upstream connection that confirms at once what it is asked for, if it may; with ``one_only`` if no other is open."""
 
-    def __init__(self, wanted: Interest, all_of_them: "list[Connection]", *, one_only: bool = False) -> None:
+    def __init__(
+        self, wanted: Interest, all_of_them: "list[Connection]", may_open: asyncio.Event, *, one_only: bool = False
+    ) -> None:
         self.wanted = wanted
         self.settled = False
         self.open = False
@@ -134,6 +136,7 @@ class Connection:
         self.ended: asyncio.Future[StreamRefused] = asyncio.get_running_loop().create_future()
         self.sink: Sink
         self._all = all_of_them
+        self._may_open = may_open
         self._one_only = one_only
         all_of_them.append(self)
 
@@ -143,6 +146,7 @@ class Connection:
             attempt += 1
             sink.event(Reconnecting(attempt, 0.05, "connection limit exceeded", "end it", 406))
             await asyncio.sleep(0.05)
+        await self._may_open.wait()
         self.open = True
         self._confirm()
         try:
@@ -217,9 +221,11 @@ class Stage:
         self.connections: list[Connection] = []
         self.machines: list[Machine] = []
         self.one_only = False
+        self.may_open = asyncio.Event()
+        self.may_open.set()
 
     def connect(self, wanted: Interest) -> Connection:
-        return Connection(wanted, self.connections, one_only=self.one_only)
+        return Connection(wanted, self.connections, self.may_open, one_only=self.one_only)
 
     def machine(self, name: str, wanted: Interest = A) -> Machine:
         self.machines.append(Machine(self, name, wanted))
@@ -313,6 +319,23 @@ async def test_when_the_holder_hands_over_the_next_one_goes_on_and_tells_the_gap
     gap = two.events[-1]
     assert isinstance(gap, Gap)
     assert gap.from_ns < gap.until_ns
+
+
+@staged
+async def test_while_who_took_over_is_not_connected_yet_nobody_says_that_it_is_live(stage: Stage) -> None:
+    one, two, three = (stage.machine(name) for name in ("one", "two", "three"))
+    for machine in (one, two, three):
+        await machine.live()
+    stage.may_open.clear()
+    one.post.cut = True
+    stage.office.expired = True
+    await until(lambda: "holder" in (two.fleet.role, three.fleet.role))
+    taker, other = (two, three) if two.fleet.role == "holder" else (three, two)
+    already = other.post.attended
+    await until(lambda: other.post.attended >= already + 3)
+    assert other.kinds()[-1] == "Reconnecting"
+    stage.may_open.set()
+    await until(lambda: taker.kinds()[-1] == other.kinds()[-1] == "Gap")
 
 
 @staged
