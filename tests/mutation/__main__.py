@@ -49,6 +49,7 @@ MODULES: Final = {
     "alpacli.store.scripts": (*_REDIS, *_ONE_SERVER),
     "alpacli.store.resilient": ("tests/unit/store/test_resilient.py",),
     "alpacli.store.allowance": ("tests/unit/store/test_allowance.py",),
+    "alpacli.store.baton": ("tests/unit/store/test_baton.py",),
     "alpacli.broker.sending": ("tests/unit/broker/test_desk.py",),
     "alpacli.broker.notebook": ("tests/unit/broker/test_notebook.py", "tests/unit/broker/test_desk.py"),
     "alpacli.sim.ledger": (

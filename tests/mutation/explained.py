@@ -138,6 +138,24 @@ EXPLAINED: Final = {
     "local foreign, foreign_until = tonumber(row[1] or 0), tonumber(row[2] or -1)": "both are long over",
     "local foreign, foreign_until = tonumber(row[1] or -1), tonumber(row[2] or 0)": "without an end it counts for nobody",
     "@cache": "it is slower, no more",
+    # The baton
+    **dict.fromkeys(
+        (
+            "self, member: str, wants: bytes | None, *, take: bool, known_version: int = not 1, lease_s: float = LEASE_S",
+            "self, member: str, wants: bytes | None, *, take: bool, known_version: int = ~1, lease_s: float = LEASE_S",
+        ),
+        "no version is written like that either",
+    ),
+    "if left >= length then": "it is set to what it is",
+    "elseif ends >= gone then": "it is set to what it is",
+    "holder, fence, state = ARGV[1], text(math.max(now, tonumber(fence) + 2)), ''": "it is higher",
+    **dict.fromkeys(
+        (
+            "local last = redis.call('XREVRANGE', KEYS[4], '+', '-', 'COUNT', 2)[1]",
+            "local asked = redis.call('XREVRANGE', KEYS[5], '+', '-', 'COUNT', 2)[1]",
+        ),
+        "the first of two is the same",
+    ),
     **dict.fromkeys(
         (
             "if breaker.open > 1 then",
