@@ -72,6 +72,24 @@ class LazyTransport:
             self._made.close()
 
 
+class _TellingTransport:
+    """A transport that says once, before the first question to the data host, what there is to know about that."""
+
+    def __init__(self, inner: Transport, warning: str, warn: Warn) -> None:
+        self._inner = inner
+        self._warning: str | None = warning
+        self._warn = warn
+
+    def send(self, request: Request, *, connect_timeout_s: float, read_timeout_s: float) -> Response:
+        if request.host == "data" and self._warning is not None:
+            warning, self._warning = self._warning, None
+            self._warn(warning)
+        return self._inner.send(request, connect_timeout_s=connect_timeout_s, read_timeout_s=read_timeout_s)
+
+    def close(self) -> None:
+        self._inner.close()
+
+
 def _warn_on_stderr(text: str) -> None:
     sys.stderr.write(f"alpacli: {text}\n")
 
@@ -115,7 +133,9 @@ def _parts(settings: Settings, label: str, warn: Warn) -> "tuple[Pipeline, Trans
         patience_s=settings.connect_timeout_s + settings.read_timeout_s,
         label=f"{label} (pid {os.getpid()})",
     )
-    return pipeline, LazyTransport(lambda: _transport(settings))
+    transport: Transport = LazyTransport(lambda: _transport(settings))
+    warning = settings.warning_apart("ALPACA_DATA_URL")
+    return pipeline, transport if warning is None else _TellingTransport(transport, warning, warn)
 
 
 def open_journal(settings: Settings) -> "Journal":
@@ -350,17 +370,27 @@ def connect_async(
 
 
 def open_source(
-    settings: Settings, feed: "Feed", wanted: "Interest", *, hub: bool = True, stale_after_s: float = 30.0
+    settings: Settings,
+    feed: "Feed",
+    wanted: "Interest",
+    *,
+    hub: bool = True,
+    stale_after_s: float = 30.0,
+    warn: Warn = _warn_on_stderr,
 ) -> "Source":
     """Return where the ticks of a feed come from: the connection that all processes share, or one of our own.
 
-    ``hub=False`` and the in-process exchange have one of their own. Nothing is connected yet.
+    ``hub=False`` and the in-process exchange have one of their own. ``warn`` is told when they are Alpaca's and orders go to
+    a server on this machine. Nothing is connected yet.
 
     Raises:
         ConfigError: there is no key pair.
         UsageError: the in-process exchange does not have this feed.
     """
     clock = SystemClock()
+    warning = settings.warning_apart("ALPACA_STREAM_URL") if feed.host != "trading" else None
+    if warning is not None:
+        warn(warning)
     if settings.sim:
         from alpacli.sim.sockets import PATHS
         from alpacli.streams.feeds import FEEDS

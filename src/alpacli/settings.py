@@ -148,6 +148,8 @@ class Settings(NamedTuple):
     read_timeout_s: float
     cache_ttl_s: Mapping[str, float]
     sim: bool
+    apart: frozenset[str] = frozenset()
+    """Which URLs nobody set, so that they are Alpaca's, although ``ALPACA_BASE_URL`` is a server on this machine."""
 
     @property
     def fingerprint(self) -> str:
@@ -163,6 +165,13 @@ class Settings(NamedTuple):
     def scope(self) -> str:
         """Return the store's key prefix of this account, braces included: they keep it on one Redis Cluster slot."""
         return f"alpaca:{{{self.fingerprint}}}"
+
+    def warning_apart(self, name: Literal["ALPACA_DATA_URL", "ALPACA_STREAM_URL"]) -> str | None:
+        """Return what to say before Alpaca is asked for market data, when orders go to a server on this machine."""
+        if name not in self.apart:
+            return None
+        url = PAPER_URLS[_URL_VARIABLES[name]]
+        return f"market data comes from {url}, and ALPACA_BASE_URL is a server on this machine: set {name} too"
 
     def require_keys(self) -> KeyPair:
         """Return the key pair.
@@ -211,16 +220,18 @@ def load(
     _check_flag("--max-wait", flags.max_wait_s, least=0.0)
     _check_flag("--timeout", flags.read_timeout_s, least=0.001)
     places, config_dir, profile_name, cache_ttl_s = _look_around(flags, env, cwd, chosen=pair is None)
+    apart: frozenset[str] = frozenset()
     if flags.sim:
         key_pair: KeyPair | None = KeyPair("SIM", Secret("SIM"), "--sim")
         urls: dict[str, str] = dict.fromkeys(_URL_VARIABLES, SIM_URL)
     else:
         key_pair, gateway = _credentials(places) if pair is None else (pair, "")
-        urls = (
-            _gateway_urls(gateway)
-            if gateway
-            else {name: _url(places, name, kind) for name, kind in _URL_VARIABLES.items()}
-        )
+        if gateway:
+            urls = _gateway_urls(gateway)
+        else:
+            urls = {name: _url(places, name, kind) for name, kind in _URL_VARIABLES.items()}
+            if urls["ALPACA_BASE_URL"] != PAPER_URLS["trading"]:
+                apart = frozenset(name for name in urls if _first(places, name) is None)
     limit = int(_number(places, "ALPACLI_RATE_LIMIT", 200, least=1, whole=True))
     redis_url = _first(places, "REDIS_URL")
     max_wait_s = _number(places, "ALPACLI_MAX_WAIT", 10.0)
@@ -243,6 +254,7 @@ def load(
         read_timeout_s=10.0 if flags.read_timeout_s is None else flags.read_timeout_s,
         cache_ttl_s=cache_ttl_s,
         sim=flags.sim,
+        apart=apart,
     )
 
 

@@ -519,6 +519,51 @@ def test_the_served_exchange_answers_the_same_program_and_ends_with_exit_0(alpac
     assert process.returncode == 0
 
 
+def test_the_lines_that_a_served_exchange_prints_point_a_shell_at_all_of_it(alpacli: Alpacli) -> None:
+    process = alpacli.start(["sim", "serve", "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        url = process.stdout.readline().decode().strip()
+        said = [process.stderr.readline().decode() for _ in range(5)]
+        lines = [line.strip() for line in said if line.startswith("  export ")]
+        commands = ("account --json", "quote AAPL --json", "stream AAPL --count 1 --no-hub", "config show --json")
+        ended = alpacli.shell("\n".join([*lines, *(f"$ALPACLI {command} || exit" for command in commands)]))
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=DEADLINE_S)
+    assert ended.code == 0, ended.errors
+    assert "market data" not in ended.errors
+    account, quote, _, config = (json.loads(line) for line in ended.text.splitlines())
+    assert account["status"] == "ACTIVE"
+    assert quote[0]["symbol"] == "AAPL"
+    urls = {row["name"]: row["value"] for row in config if row["name"].endswith("_URL")}
+    assert urls == {
+        "ALPACA_BASE_URL": url,
+        "ALPACA_DATA_URL": url,
+        "ALPACA_STREAM_URL": url.replace("http", "ws"),
+        "REDIS_URL": "",
+    }
+    assert all(len(line) < 80 for line in said[1:])
+
+
+def test_market_data_of_alpaca_beside_a_broker_of_this_machine_is_told_before_it_is_asked(alpacli: Alpacli) -> None:
+    nobody = "http://127.0.0.1:9"  # what would reach Alpaca ends here
+    with Origin() as origin:
+        env = {**on(origin), "ALPACA_DATA_URL": None, "ALPACA_STREAM_URL": None, "HTTPS_PROXY": nobody}
+        origin.reply("/v2/clock", Reply(body={"timestamp": "2026-01-05T10:00:00Z", "is_open": False}))
+        assert "market data" not in alpacli("clock", env=env).errors
+        asked = alpacli("quote", "AAPL", "--timeout", "1", env=env)
+        assert asked.errors.count("market data comes from https://data.alpaca.markets") == 1
+        assert "set ALPACA_DATA_URL too" in asked.errors
+        meant = alpacli(
+            "quote", "AAPL", "--timeout", "1", env={**env, "ALPACA_DATA_URL": "https://data.alpaca.markets"}
+        )
+        assert "set ALPACA_DATA_URL" not in meant.errors
+        found = {line["check"]: line for line in json.loads(alpacli("doctor", "--json", env=env).out)}
+        assert found["settings"]["status"] == "warn"
+        assert "ALPACA_DATA_URL and ALPACA_STREAM_URL" in found["settings"]["fix"]
+
+
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e999"])
 def test_a_number_that_is_none_is_wrong_usage_or_harmless(alpacli: Alpacli, value: str) -> None:
     for option in ("--max-age", "--max-wait", "--timeout", "--watch"):

@@ -55,6 +55,28 @@ class Place:
 # ------------------------------------------------------------------------------------------------ who wins
 
 
+@pytest.mark.parametrize(
+    ("urls", "apart"),
+    [
+        ({}, set()),
+        ({"ALPACA_BASE_URL": "https://paper-api.alpaca.markets"}, set()),
+        ({"ALPACA_BASE_URL": "http://localhost:1"}, {"ALPACA_DATA_URL", "ALPACA_STREAM_URL"}),
+        ({"ALPACA_BASE_URL": "http://localhost:1", "ALPACA_DATA_URL": "http://localhost:1"}, {"ALPACA_STREAM_URL"}),
+        ({"ALPACA_BASE_URL": "http://localhost:1", "ALPACA_DATA_URL": PAPER_URLS["data"]}, {"ALPACA_STREAM_URL"}),
+        ({"ALPACA_DATA_URL": "http://localhost:1"}, set()),
+    ],
+)
+def test_market_data_that_nobody_sent_after_a_broker_of_this_machine_is_known(
+    place: Place, urls: dict[str, str], apart: set[str]
+) -> None:
+    settings = place.load(**PAIR, **urls)
+    assert settings.apart == apart
+    assert (settings.warning_apart("ALPACA_STREAM_URL") is not None) == ("ALPACA_STREAM_URL" in apart)
+    assert place.load(Flags(sim=True), **PAIR, **urls).apart == frozenset()
+    place.profiles("profile = 'desk'\n[profiles.desk]\ngateway = 'http://localhost:1'\ntoken = 't'\n")
+    assert place.load().apart == frozenset()
+
+
 def test_without_anything_the_documented_defaults_hold_and_there_is_no_key(place: Place) -> None:
     settings = place.load()
     assert (settings.base_url, settings.data_url, settings.stream_url) == (

@@ -134,7 +134,14 @@ def _configuration(settings: Settings, broken: ConfigError | None) -> _Found:
     except ConfigError as error:
         return _Found("fail", error.message, error.hint)
     profile = f"profile {settings.profile}, " if settings.profile else ""
-    return _Found("ok", f"{profile}key {pair.key_id[:4]}… from {pair.origin}, {settings.base_url}")
+    found = f"{profile}key {pair.key_id[:4]}… from {pair.origin}, {settings.base_url}"
+    if settings.apart:
+        return _Found(
+            "warn",
+            f"{found}, and market data from Alpaca's hosts",
+            f"set {' and '.join(sorted(settings.apart))} to the same server, or to Alpaca's to mean it",
+        )
+    return _Found("ok", found)
 
 
 def _files(settings: Settings) -> _Found:

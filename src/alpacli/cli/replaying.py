@@ -9,6 +9,7 @@ from alpacli.cli.failures import say
 from alpacli.cli.options import option, read_speed
 from alpacli.cli.output import View
 from alpacli.cli.run import Run
+from alpacli.cli.simulate import exports
 from alpacli.domain.values import Amount, Model
 from alpacli.errors import UsageError
 
@@ -115,8 +116,8 @@ def replay(
 
             span = f"{timestamp(recording.begin_ns)} to {timestamp(recording.end_ns)}"
             say(
-                f"alpacli: {span} is replayed at {url}: {recording.rows:,} rows of {len(recording.market.listings)} symbols;"
-                f" try ALPACA_BASE_URL={url} ALPACA_DATA_URL={url} ALPACA_STREAM_URL={url.replace('http', 'ws', 1)}\n"
+                f"alpacli: {span} is replayed at {url}: {recording.rows:,} rows of {len(recording.market.listings)} symbols."
+                f" For another shell:\n{exports(url)}"
             )
 
     serve_replay(

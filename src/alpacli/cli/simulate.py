@@ -175,8 +175,7 @@ def serve(
         run.printer.write(f"{url}\n".encode())
         if not run.options.quiet:
             say(
-                f"alpacli: the offline exchange answers at {url}, with any key pair; try"
-                f" ALPACA_API_KEY=any ALPACA_SECRET_KEY=any ALPACA_BASE_URL={url}\n"
+                f"alpacli: the offline exchange answers at {url}, with any key pair. For another shell:\n{exports(url)}"
             )
 
     serve_http(
@@ -190,6 +189,13 @@ def serve(
         faults=[fault_from_words(words) for words in fault or ()],
         stepped=clock,
     )
+
+
+def exports(url: str) -> str:
+    """Return the lines that point whatever a shell starts at a server: trading, market data and streams alike."""
+    urls = {"BASE": url, "DATA": url, "STREAM": url.replace("http", "ws", 1)}
+    lines = "".join(f"  export ALPACA_{name}_URL={address}\n" for name, address in urls.items())
+    return f"{lines}  export ALPACA_API_KEY=any ALPACA_SECRET_KEY=any\n"
 
 
 def _settings(run: Run) -> "Settings":

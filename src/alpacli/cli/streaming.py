@@ -176,12 +176,16 @@ class _Streaming:
         plan = self._plan
         if plan.replay is not None:
             return Replay(plan.replay, plan.interest, speed=plan.speed, clock=self._clock)
-        settings = self._run.settings()
+        settings, tell = self._run.settings(), self._run.printer.notice
         try:
-            return open_source(settings, plan.feed, plan.interest, hub=plan.hub, stale_after_s=plan.stale_after_s)
+            return open_source(
+                settings, plan.feed, plan.interest, hub=plan.hub, stale_after_s=plan.stale_after_s, warn=tell
+            )
         except OSError as error:
-            self._run.printer.notice(f"no connection can be shared ({error}); this stream opens its own")
-            return open_source(settings, plan.feed, plan.interest, hub=False, stale_after_s=plan.stale_after_s)
+            tell(f"no connection can be shared ({error}); this stream opens its own")
+            return open_source(
+                settings, plan.feed, plan.interest, hub=False, stale_after_s=plan.stale_after_s, warn=lambda _: None
+            )
 
     def _open_hands(self, words: list[str]) -> "Hands":
         from alpacli.cli.stream_exec import Hands

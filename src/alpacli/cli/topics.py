@@ -53,7 +53,8 @@ APCA_API_KEY_ID, APCA_API_SECRET_KEY   the same, under the names of
                                        older tools
 ALPACA_BASE_URL       https://paper-api.alpaca.markets, or a server on
                       this machine; nothing else is accepted
-ALPACA_DATA_URL       https://data.alpaca.markets, likewise
+ALPACA_DATA_URL       https://data.alpaca.markets, likewise; set all
+                      three for a server on this machine
 ALPACA_STREAM_URL     wss://stream.data.alpaca.markets, likewise
 REDIS_URL             share cache, budget, breaker and halt with other
                       machines: redis://, rediss://,

@@ -54,7 +54,7 @@ def open_gateway(
     store = open_store(settings, clock, rng, warn)
 
     def source(feed: str, wanted: Interest) -> Source:
-        return open_source(settings, find_feed(feed), wanted)
+        return open_source(settings, find_feed(feed), wanted, warn=warn)
 
     tally = Tally()
     client = open_async_client(
