@@ -32,6 +32,7 @@ from alpacli.domain.orders import Order
 from alpacli.domain.replacing import as_ticket, check_changes, replacement_violations, without_hold
 from alpacli.domain.symbols import spelled
 from alpacli.domain.tickets import OrderTicket, read_ticket
+from alpacli.domain.values import plain
 from alpacli.errors import (
     AlpacaAPIError,
     AlpacliError,
@@ -55,6 +56,7 @@ _CLOCK_AGE_S: Final = 60.0
 _MADE_WHEN_SENT: Final = "(made when it is sent)"
 _HELD_PATIENCE_S: Final = 5.0
 _LOOK_AGAIN_S: Final = 0.5
+_SAID_AGAIN_S: Final = 60.0
 _LARGEST_SHARE: Final = Decimal(100)
 _SHARE_STEP: Final = Decimal("0.000000001")
 
@@ -80,6 +82,7 @@ class Desk:
         self._rules = rules
         self._halted = halted
         self._warn = warn
+        self._said: dict[str, float] = {}
         self._notebook = Notebook(journal, clock, who, warn)
         self._sender = Sender(pipeline, rng, self._notebook)
 
@@ -301,7 +304,11 @@ class Desk:
     def _pass(self, error: AlpacliError) -> None:
         if isinstance(error, AuthenticationError | ConfigError | UsageError | BudgetExhausted):
             raise error
-        self._warn(f"not checked: {error.message}")
+        now = self._clock.monotonic()
+        self._said = {message: at for message, at in self._said.items() if now - at < _SAID_AGAIN_S}
+        if error.message not in self._said:  # an order is judged by many reads, which fail alike
+            self._said[error.message] = now
+            self._warn(f"not checked: {error.message}")
 
     # ------------------------------------------------------------------------------------ replacing, cancelling
 
@@ -417,19 +424,20 @@ class Desk:
         size = abs(position.qty)
         amount = qty if qty is not None else size
         if percent is not None and percent != _LARGEST_SHARE:
-            share = (size * percent / 100).quantize(_SHARE_STEP, ROUND_DOWN)
-            amount = Decimal(f"{share.normalize():f}")  # 20, where normalize alone says 2E+1 to whoever is asked
+            amount = (size * percent / 100).quantize(_SHARE_STEP, ROUND_DOWN)
             if amount != amount.to_integral_value() and not (yield from self._divisible(position)):
                 amount = amount.to_integral_value(ROUND_DOWN)
         if not 0 < amount <= size:
             raise refused(
-                "position", f"{amount} of a position of {size} {position.symbol} cannot be closed", f"give up to {size}"
+                "position",
+                f"{plain(amount)} of a position of {plain(size)} {position.symbol} cannot be closed",
+                f"give up to {plain(size)}",
             )
         coin = position.asset_class == "crypto"
         return OrderTicket(
             symbol=position.symbol,
             side="sell" if position.qty > 0 else "buy",
-            qty=amount,
+            qty=Decimal(plain(amount)),  # whoever is asked, and the order, have 20: not 20.000000000
             time_in_force="gtc" if coin else "day",
         )
 

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from alpacli.domain.orders import Order
 from alpacli.domain.tickets import OrderTicket
-from alpacli.domain.values import MaybeAmount, Model
+from alpacli.domain.values import MaybeAmount, Model, plain
 from alpacli.errors import AlpacliError, OrderRejected
 
 
@@ -124,7 +124,7 @@ def not_canceled(order: Order, error: AlpacliError) -> AlpacliError:
             f"`alpacli order {order.id} --refresh` shows it; canceling once more does no harm",
             **told,  # type: ignore[arg-type] # each of its own type
         )
-    filled = f", {order.filled_qty} filled" if order.filled_qty else ""
+    filled = f", {plain(order.filled_qty)} filled" if order.filled_qty else ""
     price = f" at {order.filled_avg_price}" if filled and order.filled_avg_price is not None else ""
     if order.status == "filled":
         message = f"the order was filled before it could be canceled{filled}{price}"

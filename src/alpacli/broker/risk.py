@@ -25,6 +25,7 @@ from alpacli.domain.order_rules import Facts, Violation, estimated_value, held, 
 from alpacli.domain.orders import Order
 from alpacli.domain.symbols import spelled
 from alpacli.domain.tickets import OrderTicket
+from alpacli.domain.values import plain
 from alpacli.errors import ConfigError
 
 FILE_NAME: Final = "risk.toml"
@@ -125,7 +126,7 @@ def _symbols(rules: RiskRules, ticket: OrderTicket) -> Iterator[Violation]:
 
 def _sizes(rules: RiskRules, ticket: OrderTicket, facts: Facts) -> Iterator[Violation]:
     if rules.max_order_qty is not None and ticket.qty is not None and ticket.qty > rules.max_order_qty:
-        yield _broken("max_order_qty", f"{ticket.qty} is more than the largest order, {rules.max_order_qty}")
+        yield _broken("max_order_qty", f"{plain(ticket.qty)} is more than the largest order, {rules.max_order_qty}")
     if not rules.needs_price:
         return
     value = estimated_value(ticket, facts.quote)

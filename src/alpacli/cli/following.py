@@ -2,6 +2,7 @@
 
 import threading
 from contextlib import closing
+from decimal import Decimal
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
@@ -9,7 +10,7 @@ from alpacli.broker.outcomes import Unresolved
 from alpacli.cli.output import View
 from alpacli.cli.run import Run
 from alpacli.domain.orders import Order
-from alpacli.domain.values import from_json, to_json
+from alpacli.domain.values import from_json, plain, to_json
 from alpacli.errors import AlpacliError, BudgetExhausted, CircuitOpen, FateUnknown, OrderEnded
 from alpacli.wire import rest
 
@@ -96,7 +97,8 @@ class _States:
 
 
 def _filled(order: Order) -> str:
-    return f"{order.filled_qty or 0}{f' of {order.qty}' if order.qty is not None else ''} filled"
+    asked = "" if order.qty is None else f" of {plain(order.qty)}"
+    return f"{plain(order.filled_qty or Decimal(0))}{asked} filled"
 
 
 class _Updates:

@@ -14,6 +14,7 @@ from alpacli.cli.run import Run
 from alpacli.domain.orders import Order
 from alpacli.domain.symbols import spelled
 from alpacli.domain.tickets import OrderTicket, amount, read_leg, read_ticket
+from alpacli.domain.values import plain
 from alpacli.errors import AlpacliError, OrderRefused, UsageError
 from alpacli.wire import rest, trading
 from alpacli.wire.trading import Cancellation
@@ -316,7 +317,7 @@ def close(
 def _close_all(run: Run, client: "AlpacaClient", *, cancel_orders: bool) -> None:
     view = View(list[Closing], _closings)
     found = client.get_positions(use_cache=False)
-    plan = [f"{'sell' if item.qty > 0 else 'buy'} {abs(item.qty)} {item.symbol} at the market" for item in found]
+    plan = [f"{'sell' if item.qty > 0 else 'buy'} {plain(abs(item.qty))} {item.symbol} at the market" for item in found]
     if cancel_orders:
         waiting = client.get_orders(status="open", limit=500, use_cache=False)
         plan = [*(f"cancel {_told(order)}" for order in waiting), *plan]
@@ -352,7 +353,7 @@ def _order_id(client: "AlpacaClient", text: str) -> str:
 
 
 def _told(order: Order) -> str:
-    size = f"{order.qty}" if order.qty is not None else f"{order.notional} USD of"
+    size = plain(order.qty) if order.qty is not None else f"{order.notional} USD of"
     at = f" at {order.limit_price}" if order.limit_price is not None else ""
     return f"{order.side} {size} {order.symbol or order.order_class}{at}, {order.status} ({order.id})"
 

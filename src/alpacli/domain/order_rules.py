@@ -12,6 +12,7 @@ from alpacli.domain.account import Account, Position
 from alpacli.domain.market import Asset, MarketClock
 from alpacli.domain.orders import Order
 from alpacli.domain.tickets import CLASSES, INTENTS, SIDES, TIMES_IN_FORCE, TYPES, Leg, OrderTicket
+from alpacli.domain.values import plain
 
 _MOST_PLACES: Final = 9
 _LONGEST_ID: Final = 128
@@ -420,7 +421,7 @@ def _asset_rules(t: OrderTicket, facts: Facts) -> Iterator[Violation]:
     if t.fractional and t.asset_class == "us_equity" and not asset.fractionable:
         yield Violation("asset", f"{asset.symbol} trades in whole shares only", "give a whole quantity")
     if asset.min_order_size is not None and t.qty is not None and t.qty < asset.min_order_size:
-        yield Violation("asset", f"the smallest order of {asset.symbol} is {asset.min_order_size}", "order more")
+        yield Violation("asset", f"the smallest order of {asset.symbol} is {plain(asset.min_order_size)}", "order more")
     for name, step, value in (
         ("quantity", asset.min_trade_increment, t.qty),
         ("limit price", asset.price_increment, t.limit_price),
@@ -428,7 +429,9 @@ def _asset_rules(t: OrderTicket, facts: Facts) -> Iterator[Violation]:
     ):
         if t.asset_class == "crypto" and step and value is not None and value % step:
             up = (value / step).to_integral_value(ROUND_CEILING) * step
-            yield Violation("asset", f"the {name} of {asset.symbol} goes in steps of {step}", f"{up} would do")
+            yield Violation(
+                "asset", f"the {name} of {asset.symbol} goes in steps of {plain(step)}", f"{plain(up)} would do"
+            )
 
 
 def _position_rules(t: OrderTicket, facts: Facts) -> Iterator[Violation]:
@@ -453,13 +456,14 @@ def _position_rules(t: OrderTicket, facts: Facts) -> Iterator[Violation]:
         if t.qty > holds:
             yield Violation(
                 "position",
-                f"the position in {t.symbol} is {holds}, and one order cannot turn it around",
-                f"close it with {holds} first",
+                f"the position in {t.symbol} is {plain(holds)}, and one order cannot turn it around",
+                f"close it with {plain(holds)} first",
             )
         else:
+            free = abs(available)
             yield Violation(
                 "position",
-                f"of {holds} {t.symbol}, open orders hold {holds - abs(available)}, so {abs(available)} are left",
+                f"of {plain(holds)} {t.symbol}, open orders hold {plain(holds - free)}, so {plain(free)} are left",
                 f"cancel an order first: `alpacli orders --status open --symbols {t.symbol}`",
             )
 

@@ -11,6 +11,7 @@ from alpacli.domain.account import Position
 from alpacli.domain.order_rules import Violation, held, off_tick
 from alpacli.domain.orders import Order
 from alpacli.domain.tickets import TIMES_IN_FORCE, OrderTicket, amount
+from alpacli.domain.values import plain
 from alpacli.errors import UsageError
 
 _PRICED: Final = {
@@ -78,7 +79,7 @@ def _size(order: Order, changes: Mapping[str, Any]) -> Iterator[Violation]:
     if qty <= filled:
         yield Violation(
             "quantity",
-            f"qty is {qty}, and {filled} are filled already",
+            f"qty is {qty}, and {plain(filled)} are filled already",
             "give more: the quantity counts what is filled",
         )
     elif qty != qty.to_integral_value() and order.asset_class != "crypto":

@@ -294,6 +294,12 @@ def _members(model: BaseModel) -> list[tuple[str, Any]]:
 _ALIASES: Final[dict[type, dict[str, str]]] = {}
 
 
+def plain(value: Decimal) -> str:
+    """Write a number for people: all its digits, no exponent, no zeros at its end. ``normalize`` would round to 28 digits."""
+    written = format(value, "f")
+    return written.rstrip("0").rstrip(".") if "." in written else written
+
+
 def _number_text(value: Decimal) -> str:
     if not value.is_finite():
         msg = f"{value} has no JSON form"

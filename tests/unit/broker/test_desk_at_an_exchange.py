@@ -143,6 +143,17 @@ def test_what_cannot_be_bought_is_refused_before_it_is_sent(bench: Bench) -> Non
     assert "closed" in warning
 
 
+def test_why_an_order_is_not_checked_is_said_once_a_minute_however_many_reads_fail(bench: Bench) -> None:
+    bench.transport.failures["/v"] = ConnectionLost("reset")
+    for _ in range(2):
+        bench.trading.check(BUY)
+    said = list(bench.warnings)
+    assert len(said) == len(set(said))
+    bench.clock.advance(61)
+    bench.trading.check(BUY)
+    assert bench.warnings[len(said) :]
+
+
 def test_what_cannot_be_learned_is_left_to_the_broker_and_that_is_said(bench: Bench) -> None:
     bench.transport.failures["/v2/"] = ConnectionLost("reset")
     assert bench.trading.check(BUY) == ()

@@ -294,6 +294,21 @@ def test_several_legs_at_the_market_cost_offers_bought_less_bids_sold(
     assert net_price(made.legs, quotes | {sold: Quote(None, Decimal(1))}) is None, "nobody bids for what is sold"
 
 
+@pytest.mark.parametrize(
+    ("qty", "text"),
+    [
+        ("30", "of 45 AAPL, open orders hold 44.5, so 0.5 are left"),
+        ("50", "the position in AAPL is 45, and one order cannot turn it around"),
+    ],
+)
+def test_a_refusal_counts_without_zeros_that_say_nothing(qty: str, text: str) -> None:
+    held_back = position("45.000000000").model_copy(update={"qty_available": Decimal("0.500000000")})
+    made = read_ticket({"symbol": SHARE, "side": "sell", "qty": qty})
+    (found,) = account_violations(made, Facts(positions=[held_back]))
+    assert found.message == text
+    assert "00" not in found.fix
+
+
 def position(qty: str) -> Position:
     return Position.model_validate(
         {"symbol": SHARE, "asset_id": "a", "asset_class": "us_equity", "exchange": "NASDAQ", "qty": qty,
