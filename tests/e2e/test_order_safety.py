@@ -204,7 +204,13 @@ def test_a_file_of_orders_that_is_sent_again_places_only_what_is_missing(tmp_pat
         again = paper("submit", "--from", "-", "--json", stdin=rows.encode())
         assert [item["outcome"] for item in json.loads(again.out)] == ["placed before", "placed before"]
         assert len(broker.orders()) == 2
+        assert "2 of 2 orders were placed before today" in again.errors
+        corrected = b"side,symbol,qty,limit_price\r\nbuy,AAPL,2,1.00\r\nbuy,MSFT,3,1\r\nbuy,AAPL,2,1\r\nbuy,F,1,1\r\n"
+        mended = paper("submit", "--from", "-", "--json", stdin=corrected)
+        outcomes = ["placed before", "placed", "placed", "placed before"]  # two equal lines are two orders
+        assert [item["outcome"] for item in json.loads(mended.out)] == outcomes
+        assert len(broker.orders()) == 4
         wrong = paper("submit", "--from", "-", stdin=b'[{"symbol":"F","side":"buy","qty":1},{"symbol":"F","qty":1}]')
         assert wrong.code == 2
         assert "order 2" in wrong.errors
-        assert len(broker.orders()) == 2
+        assert len(broker.orders()) == 4

@@ -5,10 +5,13 @@ import hashlib
 import io
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+from zoneinfo import ZoneInfo
 
 from alpacli.broker.outcomes import Preview
 from alpacli.broker.sending import refuse
@@ -25,7 +28,8 @@ if TYPE_CHECKING:
 
     from alpacli.render.text import Frame
 
-_TAKEN = 40010001
+NEW_YORK: Final = ZoneInfo("America/New_York")
+_TAKEN: Final = 40010001
 
 
 class Placed(Model):
@@ -44,8 +48,9 @@ class Placed(Model):
 def submit_many(run: Run, source: str) -> None:
     """Place every order of a JSON array, JSON lines or CSV file; nothing is sent when one of them cannot be right.
 
-    An order without a client order ID gets one made of the file, its line and the day, so that the same file sent again on
-    the same day places only what is missing.
+    An order without a client order ID gets one made of what it says, how often that was said before it, and the day in New
+    York. So a file that is sent again on the same day places only what is missing, also when lines of it were corrected,
+    added or moved.
 
     Raises:
         UsageError, OrderRefused: the file or an order in it is wrong; nothing was sent.
@@ -54,8 +59,7 @@ def submit_many(run: Run, source: str) -> None:
     view = View(list[Placed], _table)
     run.promised(View(list[Preview], "") if run.options.dry_run else view)
     content = _content(source)
-    base = f"alpacli-{datetime.fromtimestamp(run.clock.time(), UTC):%Y%m%d}-{hashlib.sha256(content).hexdigest()[:12]}"
-    tickets = list(_tickets(content, base))
+    tickets = list(_tickets(content, f"alpacli-{datetime.fromtimestamp(run.clock.time(), NEW_YORK):%Y%m%d}"))
     if not tickets:
         name = "standard input" if source == "-" else source
         raise UsageError(f"{name} holds no orders", "a JSON array, JSON lines, or CSV with a header")
@@ -76,6 +80,12 @@ def submit_many(run: Run, source: str) -> None:
                 if failure.exit_code not in (4, 7):
                     break  # no keys, no network: the rest would fail alike
     run.show_value(view, results)
+    before = sum(item.outcome == "placed before" for item in results)
+    if before:
+        run.printer.notice(
+            f"{before} of {len(tickets)} orders were placed before today and are left as they are; to place one once more,"
+            " give it a client_order_id of its own"
+        )
     if failures:
         worst = max(failures, key=lambda error: error.exit_code)
         placed = sum(item.outcome.startswith("placed") for item in results)
@@ -119,13 +129,16 @@ def _content(source: str) -> bytes:
         ) from None
 
 
-def _tickets(content: bytes, base: str) -> Iterator[tuple[int, OrderTicket]]:
+def _tickets(content: bytes, day: str) -> Iterator[tuple[int, OrderTicket]]:
     seen: dict[str, int] = {}
+    alike: Counter[str] = Counter()
     for line, fields in _rows(content):
         try:
             ticket = read_ticket(fields)
             if ticket.client_order_id is None:
-                ticket = ticket._replace(client_order_id=f"{base}-{line}")
+                same = _digest(ticket)
+                alike[same] += 1
+                ticket = ticket._replace(client_order_id=f"{day}-{same}-{alike[same]}")
             refuse(violations(ticket))
         except (UsageError, OrderRefused) as error:
             error.message, error.hint = f"order {line}: {error.message}", f"{error.hint}; nothing was sent"
@@ -138,6 +151,16 @@ def _tickets(content: bytes, base: str) -> Iterator[tuple[int, OrderTicket]]:
             )
         seen[name] = line
         yield line, ticket
+
+
+def _digest(ticket: OrderTicket) -> str:
+    """Return a short name of what an order says; ``1.00`` says the same as ``1``."""
+    shortest: dict[str, Any] = {
+        name: value.normalize() for name, value in ticket._asdict().items() if isinstance(value, Decimal)
+    }
+    legs = tuple(leg._replace(ratio_qty=leg.ratio_qty.normalize()) for leg in ticket.legs)
+    said = json.dumps(ticket._replace(**shortest, legs=legs).body(""), sort_keys=True)
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
 def _rows(content: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
