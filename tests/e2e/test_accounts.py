@@ -262,6 +262,25 @@ def test_profiles_are_chosen_shown_renamed_and_deleted(user: Alpacli, keyring: P
     assert user("profile", "rename", "slow", "slow").code == 2
 
 
+def test_a_secret_stays_in_the_keyring_until_no_profile_has_its_key(user: Alpacli, keyring: Path) -> None:
+    def kept() -> list[str]:
+        return sorted(json.loads(keyring.read_text(encoding="utf-8")))
+
+    for profile in ("main", "swing", "third"):
+        _login(user, "PKSAME1234", "--profile", profile)
+    user("profile", "delete", "swing", "--yes")
+    _login(user, "PKOTHER123", "--profile", "third")
+    assert kept() == ["alpacli/PKOTHER123", "alpacli/PKSAME1234"]
+    assert user("account", "--jq", ".account_number").code == 0
+    user("logout", "--profile", "third")
+    assert kept() == ["alpacli/PKSAME1234"]
+    added = user(
+        *("profile", "add", "main", "--gateway", "http://127.0.0.1:9", "--token-file", "-", "--no-check"), stdin=b"t"
+    )
+    assert added.code == 0, added.errors
+    assert kept() == []
+
+
 BROKEN = """profile = "main"
 
 # for every day

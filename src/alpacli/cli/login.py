@@ -9,7 +9,7 @@ import typer
 
 from alpacli.cli.options import option
 from alpacli.cli.output import View
-from alpacli.cli.profiles import FIRST_PROFILE, KEYRING, Name, config_dir_of, must_exist
+from alpacli.cli.profiles import FIRST_PROFILE, KEYRING, Name, config_dir_of, forget_secrets, must_exist
 from alpacli.cli.run import Run
 from alpacli.domain.values import Model
 from alpacli.errors import AlpacliError, AuthenticationError, ConfigError, UsageError
@@ -168,8 +168,8 @@ def _keep(config_dir: str, profile: str, pair: KeyPair, store: str, urls: Mappin
             "there is no keyring that works here", "--store file keeps the secret in a file that only you can read"
         )
     with edited(config_dir) as draft:
+        before = draft.profiles
         table = draft.table(profile, make=True)
-        before = table.get("api_key")
         for field in KEY_FIELDS:
             table.pop(field, None)
         table["api_key"] = pair.key_id
@@ -183,8 +183,8 @@ def _keep(config_dir: str, profile: str, pair: KeyPair, store: str, urls: Mappin
             table.update(urls)
         if "profile" not in draft.document:
             draft.choose(profile)
-    if before is not None and before != pair.key_id:
-        credentials.forget_in_keyring(str(before))
+        after = draft.profiles
+    forget_secrets(before, after)
     path = os.path.join(config_dir, "config.toml")
     return ("keyring", path) if in_keyring else ("profile file, readable by you alone", path)
 
@@ -192,7 +192,6 @@ def _keep(config_dir: str, profile: str, pair: KeyPair, store: str, urls: Mappin
 def logout(run: Run) -> None:
     """Remove a profile's key pair from the keyring and the profile file."""
     view = run.promised(View(LoggedOut, _logged_out))
-    from alpacli import credentials
     from alpacli.profiles import KEY_FIELDS, edited, read_all
 
     config_dir = config_dir_of(run)
@@ -205,10 +204,11 @@ def logout(run: Run) -> None:
         run.show_value(view, LoggedOut(profile=profile, removed=False))
         return
     with edited(config_dir) as draft:
+        before = draft.profiles
         table = draft.table(profile)
         held = {field: table.pop(field, None) for field in KEY_FIELDS}
-    if held["secret_store"] == KEYRING and held["api_key"]:
-        credentials.forget_in_keyring(str(held["api_key"]))
+        after = draft.profiles
+    forget_secrets(before, after)
     run.show_value(view, LoggedOut(profile=profile, removed=any(value is not None for value in held.values())))
 
 
@@ -239,12 +239,15 @@ def profile_add(
         run.printer.notice("the token is good; nothing was stored" if check else "nothing was checked or stored")
         return
     with edited(config_dir) as draft:
+        before = draft.profiles
         table = draft.table(name, make=True)
         for field in KEY_FIELDS:
             table.pop(field, None)
         table["gateway"], table["token"] = url, token
         if "profile" not in draft.document:
             draft.choose(name)
+        after = draft.profiles
+    forget_secrets(before, after)
     path = os.path.join(config_dir, "config.toml")
     run.show_value(
         view,

@@ -91,7 +91,7 @@ def profile_show(
     wanted = name or run.options.profile or chosen or FIRST_PROFILE
     must_exist(wanted, profiles, config_dir)
     if wanted in mistakes:
-        run.printer.notice(f"it cannot be used: {mistakes[wanted].message}")
+        run.printer.notice(f"profile {wanted} cannot be used: {mistakes[wanted].message}")
     rows = [
         SettingShown(name=field, value=_masked(field, value, SETTINGS), origin=f"profile {wanted}")
         for field, value in _flat(profiles[wanted])
@@ -135,15 +135,24 @@ def profile_delete(run: Run, name: Name) -> None:
         if kept.chosen == name:
             draft.choose(None)
 
+    _change(run, name, delete)
+
+
+def forget_secrets(before: "Profiles", after: "Profiles") -> None:
+    """Remove from the keyring what no profile has there any more; a key may be that of several."""
     from alpacli import credentials
 
-    fields = _change(run, name, delete)
-    if fields.get("secret_store") == KEYRING and "api_key" in fields and not run.options.dry_run:
-        credentials.forget_in_keyring(str(fields["api_key"]))
+    for key_id in _in_keyring(before) - _in_keyring(after):
+        credentials.forget_in_keyring(key_id)
 
 
-def _change(run: Run, name: str, change: "Callable[[Draft, Profiles], None]") -> Mapping[str, Any]:
-    """Change the profile file for the sake of one profile, and show all as they are then; return that one as it was.
+def _in_keyring(profiles: "Profiles") -> set[str]:
+    found = profiles.values.values()
+    return {str(fields["api_key"]) for fields in found if fields.get("secret_store") == KEYRING and "api_key" in fields}
+
+
+def _change(run: Run, name: str, change: "Callable[[Draft, Profiles], None]") -> None:
+    """Change the profile file for the sake of one profile, and show all as they are then.
 
     With --dry-run nothing is written.
     """
@@ -156,8 +165,9 @@ def _change(run: Run, name: str, change: "Callable[[Draft, Profiles], None]") ->
         must_exist(name, kept.values, config_dir)
         change(draft, kept)
         after = draft.profiles
+    if not run.options.dry_run:
+        forget_secrets(kept, after)
     run.show_value(view, _rows(after))
-    return kept.values[name]
 
 
 def _rows(profiles: "Profiles") -> list[ProfileShown]:
