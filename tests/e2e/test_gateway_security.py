@@ -109,7 +109,9 @@ def test_a_revoked_token_ends_within_a_second_also_where_its_answer_is_remembere
     done = gateway.alpacli("serve", "tokens", "--revoke", token_id, "--json")
     assert json.loads(done.out) == {"revoked": [token_id]}
     assert done.errors == ""
-    assert "nothing that stands was minted as leekd" in gateway.alpacli("serve", "tokens", "--revoke", "leekd").errors
+    mistyped = gateway.alpacli("serve", "tokens", "--revoke", token_id, "--revoke", "leekd", "--json")
+    assert (mistyped.code, mistyped.out) == (4, b"")
+    assert "minted as leekd, and nothing was revoked" in mistyped.errors
     assert within_a_second(lambda: gateway.get(f"{V1}/account", token).status_code == 401)
     assert "revoked" in gateway.get("/v2/account", token).text
     listed = json.loads(gateway.alpacli("serve", "tokens", "--json").out)
@@ -214,7 +216,7 @@ def test_tokens_of_ones_own_issuer_are_taken_and_nobody_elses(tmp_path: Path, ex
             f"{first}.{body}.",
         ]
         assert [gateway.get("/v2/account", token).status_code for token in bad] == [401] * len(bad)
-        gateway.alpacli("serve", "tokens", "--revoke", "t1")
+        gateway.alpacli("serve", "tokens", "--revoke", "t1", "--foreign")
         assert within_a_second(lambda: gateway.get("/v2/account", signed()).status_code == 401)
 
 

@@ -184,6 +184,10 @@ def test_an_order_whose_fate_is_unknown_ends_with_7_and_says_what_to_do(tmp_path
         found = paper("orders", "--unresolved", "--json")
         assert found.code == 7
         assert json.loads(found.out)[0]["outcome"] == "unknown"
+    gone = paper("orders", "--unresolved", "--json")  # the journal still knows what the question is
+    (row,) = json.loads(gone.out)
+    assert (row["client_order_id"], row["outcome"], row["error"]["type"]) == ("lost", "unknown", "ConnectionLost")
+    assert (gone.code, "nobody could be asked" in gone.errors) == (7, True)
 
 
 @pytest.mark.slow

@@ -94,7 +94,8 @@ class Preview(Model):
 class Unresolved(Model):
     """An order whose answer got lost, and what the broker says of it now.
 
-    ``outcome`` is ``placed`` (``order`` shows it), ``not placed``, ``in flight`` (its process still runs) or ``unknown``.
+    ``outcome`` is ``placed`` (``order`` shows it), ``not placed``, ``in flight`` (its process still runs) or ``unknown``;
+    ``error`` says why the broker could not be asked.
     """
 
     client_order_id: str
@@ -103,6 +104,7 @@ class Unresolved(Model):
     outcome: str
     request: dict[str, Any]
     order: Order | None = None
+    error: dict[str, Any] | None = None
 
 
 class Closing(Model):

@@ -8,7 +8,7 @@ journal keeps the question.
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from alpacli.broker.flow import REQUESTS_AT_MOST, Do, Flow, Patience, Pause, Pipeline
 from alpacli.broker.notebook import MINUTE_S, Notebook
@@ -155,29 +155,24 @@ class Sender:
     def unresolved(self) -> Flow[list[Unresolved]]:
         """Find out what became of every order whose answer was lost, also to processes that were killed.
 
-        One that cannot be asked for just now stays unknown, and the others are told all the same.
-
-        Raises:
-            AlpacliError: not one of them could be asked for.
+        One that cannot be asked for just now stays unknown, with the reason, and the others are told all the same.
         """
         waiting = yield Do(self._notebook.unanswered)
         results: list[Unresolved] = []
-        failure: AlpacliError | None = None
-        answered = False
         for client_order_id, line in waiting.items():
             order: Order | None = None
+            problem: dict[str, Any] | None = None
             outcome = "in flight" if self._notebook.in_flight(line) else "unknown"
             if outcome == "unknown":
                 call = rest.order_by_client_order_id(client_order_id)
                 try:
                     order = (yield from self._pipeline.read(call, use_cache=False, max_age=None)).value
-                    outcome, answered = "placed", True
+                    outcome = "placed"
                 except NotFound:
-                    answered = True
                     if self._notebook.is_settled(line):
                         outcome = "not placed"
                 except (Unavailable, ServerError) as error:
-                    failure = error
+                    problem = error.as_dict()
             if outcome in ("placed", "not placed"):
                 note = {"outcome": outcome, "order_id": order.id if order else None}
                 self._notebook.append(
@@ -191,10 +186,9 @@ class Sender:
                     outcome=outcome,
                     request=found if isinstance(found := line.get("request"), dict) else {},
                     order=order,
+                    error=problem,
                 )
             )
-        if failure is not None and not answered:
-            raise failure
         return results
 
 

@@ -211,6 +211,12 @@ def show_unresolved(run: Run) -> None:
         found = client.trading.unresolved()
     run.show_value(view, found)
     open_ones = [item for item in found if item.outcome == "unknown"]
+    unasked = [item.error for item in open_ones if item.error]
+    if unasked:
+        raise FateUnknown(
+            f"of {len(unasked)} order{'s' * (len(unasked) > 1)} nobody could be asked: {unasked[-1]['message']}",
+            f"{unasked[-1]['hint']}; then ask again: nothing is lost",
+        )
     if open_ones:
         raise FateUnknown(
             f"of {len(open_ones)} order{'s' * (len(open_ones) > 1)} it is not certain yet that they will not arrive",

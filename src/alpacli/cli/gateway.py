@@ -13,7 +13,7 @@ from alpacli.cli.options import option
 from alpacli.cli.output import View
 from alpacli.cli.run import Run
 from alpacli.domain.values import Model
-from alpacli.errors import UsageError
+from alpacli.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Network, IPv6Network
@@ -164,6 +164,9 @@ def tokens(
     revoke: Annotated[
         list[str] | None, option("End this token, within a second everywhere.", metavar="ID|NAME")
     ] = None,
+    foreign: Annotated[  # noqa: FBT002 # a flag
+        bool, typer.Option("--foreign", help="What to revoke are IDs of another issuer's tokens, which no list has.")
+    ] = False,
 ) -> None:
     """List what was minted for this account's gateways, or revoke some of it."""
     listed, ended = View(list[TokenLine], _tokens_table), View(Revoked, _revoked_table)
@@ -179,12 +182,7 @@ def tokens(
         lines = [_line(entry, now) for entry in sorted(entries.values(), key=lambda entry: entry.issued)]
         run.show_value(listed, lines)
         return
-    chosen = [token_id for word in revoke for token_id in _ids(word, entries)]
-    for word in revoke:
-        if word in chosen and word not in entries:
-            run.printer.notice(
-                f"nothing that stands was minted as {word}: it is refused as the ID of another issuer's token"
-            )
+    chosen = revoke if foreign else [token_id for word in revoke for token_id in _ids(word, entries)]
     if run.options.dry_run:
         run.show_value(ended, Revoked(revoked=chosen, dry_run=True))
         return
@@ -194,11 +192,20 @@ def tokens(
 
 
 def _ids(word: str, entries: "Mapping[str, Minted]") -> list[str]:
-    """Return what a word names: an id, else every valid token of that name, else the id of a foreign issuer's token."""
+    """Return what a word names: an id, else every token of that name that is not revoked.
+
+    Raises:
+        NotFound: nothing.
+    """
     if word in entries:
         return [word]
     named = [entry.id for entry in entries.values() if entry.name == word and entry.revoked is None]
-    return named or [word]
+    if not named:
+        raise NotFound(
+            f"nothing that stands was minted as {word}, and nothing was revoked",
+            "`alpacli serve tokens` lists what there is; for the ID of another issuer's token add --foreign",
+        )
+    return named
 
 
 def _line(entry: "Minted", now: float) -> TokenLine:

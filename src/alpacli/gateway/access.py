@@ -1,8 +1,9 @@
-"""Who may: one question, ``Access.check(credentials, scope)``, that every route and every socket asks.
+"""Who may: one question, ``Access.admit(credentials, scope)``, that every route and every socket asks.
 
 What proves a client is a token (``Authorization: Bearer``, the first message of a socket, or its subprotocol) or a key pair
 in Alpaca's own places; never anything in a URL. The answer is a ``Grant`` or ``AccessDenied``. It does no I/O: the book of
-what was revoked is read again twice a second beside it, and a token that was understood once is remembered.
+what was revoked is read again twice a second beside it, and a token that was understood once is remembered. Only whoever
+comes with a pair that is not known yet waits until the book was read once more: it may have been minted just now.
 """
 
 import asyncio
@@ -72,6 +73,21 @@ class Access:
         self._pairs: dict[str, Minted] = {}
         self._allowance = allowance
         self._complained = False
+        self._reading = asyncio.Lock()
+        self._read_at = float("-inf")
+
+    async def admit(self, credentials: Credentials, scope: str) -> Grant:
+        """Return what these credentials grant, when that includes ``scope``; a pair that was minted just now is found.
+
+        Raises:
+            AccessDenied: status 401 when they prove nothing (any more), 403 when they do not reach this far.
+        """
+        if not credentials.token and credentials.key_id and self._is_unknown(credentials.key_id):
+            came_at = self._clock.monotonic()
+            async with self._reading:
+                if self._read_at < came_at:  # one look serves all who came before it
+                    await self._read_again()
+        return self.check(credentials, scope)
 
     def check(self, credentials: Credentials, scope: str) -> Grant:
         """Return what these credentials grant, when that includes ``scope``.
@@ -131,14 +147,22 @@ class Access:
     async def _keep_current(self) -> None:
         while True:
             await async_sleep(_REREAD_S)
-            try:
-                await asyncio.to_thread(self.refresh)
-            except AlpacliError as error:
-                if not self._complained:
-                    self._warn(f"{error.message}; {error.hint}; what was known of tokens goes on being used")
-                self._complained = True
-            else:
-                self._complained = False
+            async with self._reading:
+                await self._read_again()
+
+    async def _read_again(self) -> None:
+        self._read_at = self._clock.monotonic()
+        try:
+            await asyncio.to_thread(self.refresh)
+        except AlpacliError as error:
+            if not self._complained:
+                self._warn(f"{error.message}; {error.hint}; what was known of tokens goes on being used")
+            self._complained = True
+        else:
+            self._complained = False
+
+    def _is_unknown(self, key_id: str) -> bool:
+        return key_id not in self._pairs and not hmac.compare_digest(_sha256(key_id), self._own_id_sha256)
 
     def _prove(self, credentials: Credentials) -> Grant:
         if credentials.token:

@@ -147,8 +147,10 @@ def refusal(path: str, error: AlpacliError) -> Response:
         content_type = JSON if body.lstrip()[:1] in (b"{", b"[") else "text/plain; charset=utf-8"
     else:
         code = error.code or _CODES.get(status) or _CODES_OF_REFUSALS.get(status) or status * 100_000 + 10_000
-        message = f"{error.message}; {error.hint}" if error.hint else error.message
-        body = to_json({"code": code, "message": message})
+        told = {"code": code, "message": error.message}
+        if error.hint:  # in the message for the SDKs, which show nothing else, and by itself for our own client
+            told |= {"message": f"{error.message}; {error.hint}", "hint": error.hint}
+        body = to_json(told)
     response = Response(body, status, media_type=content_type)
     response.headers["cache-control"] = "no-store"
     if status == 401:

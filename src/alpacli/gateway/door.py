@@ -19,7 +19,7 @@ async def admit(parts: Parts, request: Request, scope: str) -> Grant:
         AccessDenied: 401 or 403.
         BudgetExhausted: the client has used its own allowance.
     """
-    grant = parts.access.check(from_headers(request.headers), scope)
+    grant = await parts.access.admit(from_headers(request.headers), scope)
     request.scope[CLIENT] = grant.name
     acting_for.set(grant.name)
     await parts.access.spend(grant)

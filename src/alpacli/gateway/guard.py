@@ -118,7 +118,7 @@ class Guard:
         if known is None or b"no-" in _header(scope, b"cache-control"):
             return False
         try:
-            await parts.access.spend(parts.access.check(_credentials(scope["headers"]), "read"))
+            await parts.access.spend(await parts.access.admit(_credentials(scope["headers"]), "read"))
         except AlpacliError as error:
             await self._refuse(scope, send, error)
             return True

@@ -163,7 +163,7 @@ class _Endpoint:
     async def _serve(self, talk: Conversation, receive: _Receive, shown: Credentials) -> None:
         """Hear the client until it leaves or has to go."""
         talk.begin()
-        grant = self._prove(talk, shown) if shown else None
+        grant = await self._prove(talk, shown) if shown else None
         try:
             loop = asyncio.get_running_loop()
             give_up_at = loop.time() + LOGIN_WITHIN_S
@@ -185,17 +185,17 @@ class _Endpoint:
                 text = event.get("text")
                 credentials = talk.receive(event["bytes"] if text is None else text)
                 if credentials is not None and grant is None:
-                    grant = self._prove(talk, credentials)
+                    grant = await self._prove(talk, credentials)
         finally:
             if grant is not None:
                 self._occupancy[grant.id] -= 1
                 if not self._occupancy[grant.id]:
                     del self._occupancy[grant.id]
 
-    def _prove(self, talk: Conversation, credentials: Credentials) -> Grant | None:
+    async def _prove(self, talk: Conversation, credentials: Credentials) -> Grant | None:
         """Let the client in, or turn it away."""
         try:
-            grant = self._parts.access.check(credentials, "stream")
+            grant = await self._parts.access.admit(credentials, "stream")
         except AccessDenied as error:
             talk.turn_away(error)
             return None

@@ -310,4 +310,8 @@ def read_scopes(text: str) -> frozenset[str]:
 
 def invalid(message: str) -> AccessDenied:
     """Return the refusal of a client that proves nothing."""
-    return AccessDenied(message, "send Authorization: Bearer TOKEN; `alpacli serve token` mints one", status=401)
+    return AccessDenied(
+        message,
+        "`alpacli serve token` mints one where the gateway runs; send it as Authorization: Bearer TOKEN",
+        status=401,
+    )

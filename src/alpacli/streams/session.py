@@ -17,7 +17,7 @@ Action = Literal["subscribe", "unsubscribe"]
 
 _HINTS: Final = {
     400: "check the symbols: stocks like AAPL, coins like BTC/USD",
-    402: "check ALPACA_API_KEY and ALPACA_SECRET_KEY",
+    402: "check ALPACA_API_KEY and ALPACA_SECRET_KEY, or the token of a profile with a gateway",
     405: "ask for fewer symbols: the free plan allows 30",
     406: "another program holds the account's only connection: end it, or let it share this one (alpacli streams do)",
     408: "this account has no access to the stream",

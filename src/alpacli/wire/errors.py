@@ -46,6 +46,8 @@ class _Body(NamedTuple):
     message: str
     code: int | None
     details: dict[str, object]
+    hint: str = ""
+    """What to do, in the words of a gateway of ours; Alpaca has none."""
 
 
 def refusal(request: Request, response: Response, now: float) -> AlpacaAPIError | RedirectRefused:
@@ -61,14 +63,20 @@ def refusal(request: Request, response: Response, now: float) -> AlpacaAPIError 
     if 300 <= status < 400:
         return _redirect(response, request_id)
     body = _read(response)
-    message, code, details = body
     kind, hint = _kind(request, status, body)
+    hint = body.hint or hint
     retry_after = _retry_after(response, now) if kind in (RateLimited, ServerError) else None
     if kind is RateLimited:
         wait = "a minute" if retry_after is None else f"{max(retry_after, 0.1):.1f} s"
         hint = f"come back in {wait}, or wait longer with --max-wait; `alpacli limits` shows who uses the budget"
     error = kind(
-        message, hint, status=status, code=code, request_id=request_id, retry_after=retry_after, details=details
+        body.message,
+        hint,
+        status=status,
+        code=body.code,
+        request_id=request_id,
+        retry_after=retry_after,
+        details=body.details,
     )
     error.body = response.body
     return error
@@ -136,9 +144,14 @@ def _read(response: Response) -> _Body:
             value = None
     if isinstance(value, dict):
         message = value.get("message")
-        text = printable(message) if isinstance(message, str) else ""
-        details = {name: item for name, item in value.items() if name not in ("code", "message")}
-        return _Body(text or f"the server answered {status} without a reason", _code(value.get("code")), details)
+        hint = printable(value["hint"]) if isinstance(value.get("hint"), str) else ""
+        text = printable(message.removesuffix(f"; {hint}")) if isinstance(message, str) else ""
+        return _Body(
+            text or f"the server answered {status} without a reason",
+            _code(value.get("code")),
+            {name: item for name, item in value.items() if name not in ("code", "message", "hint")},
+            hint,
+        )
     if body.lstrip()[:1] == b"<" or "html" in response.headers.get("content-type", "").lower():
         return _Body(f"the server answered {status} with an HTML page", None, {})
     text = printable(body[: 4 * _LONGEST_TEXT].decode("utf-8", "replace"))

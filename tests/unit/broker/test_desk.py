@@ -252,8 +252,10 @@ def test_an_order_that_cannot_be_asked_for_stays_unknown_and_the_others_are_told
     for there, outcome in ((NOT_FOUND, "unknown"), (placed("b"), "placed")):
         found = Bench(tmp_path, LOST, LOST, LOST, there).client.trading.unresolved()
         assert [(item.client_order_id, item.outcome) for item in found] == [("a", "unknown"), ("b", outcome)]
-    with pytest.raises(ConnectionLost):  # "a" is still a question, and nothing could be asked
-        Bench(tmp_path, LOST).client.trading.unresolved()
+    (still,) = Bench(tmp_path, LOST).client.trading.unresolved()  # of "a", and the journal still says what it was
+    assert (still.outcome, still.request["method"]) == ("unknown", "POST")
+    assert still.error is not None
+    assert still.error["type"] == "ConnectionLost"
 
 
 def test_an_order_that_another_process_is_sending_is_in_flight_and_left_to_it(tmp_path: Path) -> None:

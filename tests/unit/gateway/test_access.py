@@ -95,6 +95,23 @@ def test_the_accounts_own_pair_may_everything_and_half_of_it_nothing(tmp_path: P
         assert status_of(access, Credentials("", key_id, secret)) == 401
 
 
+def test_a_pair_that_was_minted_a_moment_ago_is_let_in_and_a_guessed_one_is_not(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    machine = Machine(tmp_path, clock)
+    key_id, secret, digest = mint_pair()
+    machine.book.add(Minted("p1", "bot", ("read",), clock.time(), key_id=key_id, secret_sha256=digest))
+    clock.advance(0.001)
+
+    async def both() -> tuple[str, int | None]:
+        grant = await machine.access.admit(Credentials("", key_id, secret), "read")
+        with pytest.raises(AccessDenied) as denied:
+            await machine.access.admit(Credentials("", "AKGUESSED", secret), "read")
+        return grant.name, denied.value.status
+
+    assert asyncio.run(both()) == ("bot", 401)
+
+
 def test_a_token_that_was_understood_once_still_expires(tmp_path: Path, clock: ManualClock) -> None:
     machine = Machine(tmp_path, clock)
     credentials = machine.token(expires=clock.time() + 3600)
