@@ -348,8 +348,10 @@ def _place(relative: str) -> tuple[Series, str] | None:
 def _footer(path: str) -> Footer:
     try:
         return read_footer(path)
-    except (OSError, NotUnderstood) as error:
-        raise Gone(f"it cannot be read: {type(error).__name__}") from error
+    except NotUnderstood as error:
+        raise Gone(str(error)) from error
+    except OSError as error:
+        raise Gone(f"it cannot be read: {error.strerror}") from error
 
 
 def _meta(footer: Footer) -> tuple[list[Span], str]:
@@ -359,7 +361,7 @@ def _meta(footer: Footer) -> tuple[list[Span], str]:
             raise Gone("another version of alpacli wrote it")
         return [(int(a), int(b)) for a, b in meta["covered"]], str(meta["as_of"])
     except (KeyError, ValueError, TypeError) as error:
-        raise Gone(f"it cannot be read: {type(error).__name__}") from error
+        raise Gone("its note of what it covers cannot be read") from error
 
 
 def _read_meta(path: str) -> tuple[list[Span], str]:
@@ -388,7 +390,8 @@ def _read_table(path: str) -> "pyarrow.Table":
         with pq.ParquetFile(path) as file:
             table = file.read(use_threads=False)
     except (OSError, pa.ArrowException) as error:
-        raise Gone(f"it cannot be read: {type(error).__name__}") from error
+        why = getattr(error, "strerror", None)  # of the system; what Arrow finds wrong with bytes has none
+        raise Gone(f"it cannot be read: {why}" if why else "its rows are damaged") from error
     return table.replace_schema_metadata(None)
 
 

@@ -2,7 +2,8 @@
 
 Answers come as Arrow, because DuckDB's own Python values cut times down to microseconds, and ticks have nanoseconds. The
 views ``bars``, ``trades`` and ``quotes`` have the columns of the files and, from their folders, ``market``, ``feed``,
-``adjustment`` and ``timeframe``.
+``adjustment`` and ``timeframe``. A file that cannot be read ends the queries that need it, and no other: what would be missing
+from an answer must not be missing in silence.
 """
 
 import itertools
@@ -12,12 +13,16 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from alpacli.domain.batches import COLUMNS, instant_text
 from alpacli.domain.series import Kind
-from alpacli.errors import UsageError
+from alpacli.errors import AlpacliError, UsageError
 
 if TYPE_CHECKING:
+    import duckdb
     import pyarrow
 
 _ROWS_AT_ONCE: Final = 10_000
+_TORN: Final = "a file cannot be read, "
+"""How the error of a view begins whose files could not be opened."""
+
 _TYPES = {"number": "DOUBLE", "whole": "BIGINT", "text": "VARCHAR", "texts": "VARCHAR[]"}
 _FOLDERS: dict[Kind, tuple[str, ...]] = {
     "bars": ("market", "feed", "adjustment", "timeframe"),
@@ -38,6 +43,7 @@ def select(root: str, statement: str) -> Answer:
 
     Raises:
         UsageError: it is not one SELECT, or DuckDB refuses it.
+        AlpacliError: a file that it needs cannot be read.
     """
     import duckdb
 
@@ -50,20 +56,20 @@ def select(root: str, statement: str) -> Answer:
             )
         connection.execute("SET TimeZone = 'UTC'")
         for kind in _FOLDERS:
-            connection.execute(_view(root, kind))
+            _make_view(connection, root, kind)
         connection.execute(f"SET allowed_directories = [{_text(root)}]")
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
         result = connection.sql(statement).to_arrow_reader(_ROWS_AT_ONCE)
     except duckdb.Error as error:
-        raise _refused(error) from None
+        raise _refused(error, root) from None
 
     def portions() -> Iterator[list[tuple[Any, ...]]]:
         try:
             for portion in result:
                 yield list(zip(*map(_values, portion.columns), strict=True))
         except duckdb.Error as error:
-            raise _refused(error) from None
+            raise _refused(error, root) from None
         finally:
             connection.close()
 
@@ -93,7 +99,9 @@ def _values(column: "pyarrow.Array") -> list[Any]:
     return [None if value is None else dict(value) for value in values] if pa.types.is_map(kind) else values
 
 
-def _view(root: str, kind: Kind) -> str:
+def _make_view(connection: "duckdb.DuckDBPyConnection", root: str, kind: Kind) -> None:
+    import duckdb
+
     files = [
         os.path.join(folder, name)
         for folder, _, names in os.walk(os.path.join(root, kind))
@@ -101,25 +109,47 @@ def _view(root: str, kind: Kind) -> str:
         if name.endswith(".parquet")
     ]
     if not files:
-        columns = [("symbol", "VARCHAR"), ("timestamp", "TIMESTAMPTZ_NS")]
-        columns += [(name, _TYPES[what]) for name, what in COLUMNS[kind].items()]
-        columns += [(name, "VARCHAR") for name in _FOLDERS[kind]]
-        nulls = ", ".join(f'NULL::{kind_of} AS "{name}"' for name, kind_of in columns)
-        return f"CREATE VIEW {kind} AS SELECT {nulls} WHERE false"
+        connection.execute(_no_rows(kind, "false"))
+        return
     names = ", ".join(_text(name) for name in files)
     types = ", ".join(f"'{name}': VARCHAR" for name in _FOLDERS[kind])
-    return (
-        f"CREATE VIEW {kind} AS SELECT * FROM read_parquet([{names}], union_by_name = true, hive_partitioning = true,"
-        f" hive_types = {{{types}}})"
-    )
+    try:
+        connection.execute(
+            f"CREATE VIEW {kind} AS SELECT * FROM read_parquet([{names}], union_by_name = true, hive_partitioning = true,"
+            f" hive_types = {{{types}}})"
+        )
+    except duckdb.Error as error:  # it has looked at every file
+        connection.execute(_no_rows(kind, f"error({_text(f'{_TORN}of {kind}: {_first_line(error)}')})"))
+
+
+def _no_rows(kind: Kind, condition: str) -> str:
+    columns = [("symbol", "VARCHAR"), ("timestamp", "TIMESTAMPTZ_NS")]
+    columns += [(name, _TYPES[what]) for name, what in COLUMNS[kind].items()]
+    columns += [(name, "VARCHAR") for name in _FOLDERS[kind]]
+    nulls = ", ".join(f'NULL::{kind_of} AS "{name}"' for name, kind_of in columns)
+    return f"CREATE VIEW {kind} AS SELECT {nulls} WHERE {condition}"
 
 
 def _text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-def _refused(error: Exception) -> UsageError:
-    first = str(error).strip().splitlines()[0]
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
+
+
+def _refused(error: Exception, root: str) -> AlpacliError:
+    """Tell a query that is wrong from files that are: DuckDB names a file, or the reader of its format fails."""
+    import duckdb
+
+    first = _first_line(error)
+    _, torn, what = first.partition(_TORN)
+    if torn or root in first or type(error) is duckdb.Error:
+        return AlpacliError(
+            f"a kept file cannot be read: DuckDB says {what or first}",
+            "`alpacli data verify` names what is broken; with --repair it removes that, and it is downloaded again when"
+            " asked for",
+        )
     return UsageError(
         f"DuckDB says: {first}", "the tables are bars, trades and quotes; try: select * from bars limit 5"
     )
