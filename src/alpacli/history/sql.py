@@ -2,8 +2,8 @@
 
 Answers come as Arrow, because DuckDB's own Python values cut times down to microseconds, and ticks have nanoseconds. The
 views ``bars``, ``trades`` and ``quotes`` have the columns of the files and, from their folders, ``market``, ``feed``,
-``adjustment`` and ``timeframe``. A file that cannot be read ends the queries that need it, and no other: what would be missing
-from an answer must not be missing in silence.
+``adjustment`` and ``timeframe``. A file that cannot be read ends the queries that need it, and no other: what it lacks must
+not be missing from an answer in silence.
 """
 
 import itertools

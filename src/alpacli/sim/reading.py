@@ -387,19 +387,17 @@ class _File:
         series.quotes.append(Quote(at_ns, bid, sizes[0], ask, sizes[1], extra))
 
     def _file_bars(self) -> None:
-        """Find out how long the bars of this file are, and hold them against their order."""
+        """Find out how long the bars of this file are, and that none is there twice."""
         smallest = _DAY_NS
         for symbol, bars in self._bars.items():
-            if len(bars) > 1 and _began(bars[0]) > _began(bars[1]):
-                bars.reverse()  # newest first, as some vendors have it
+            bars.sort(key=_began)  # some vendors have the newest first, and files that were put together have any order
             for before, bar in pairwise(bars):
                 gap = _began(bar) - _began(before)
-                if gap <= 0:
-                    trouble = "is" if gap == 0 else "is before"
+                if not gap:
                     raise self._wrong(
                         bar.where,
-                        f"its time {trouble} that of another bar of {symbol} ({before.where})",
-                        "every bar needs a time of its own; sort the file by time",
+                        f"its time is that of another bar of {symbol} ({before.where})",
+                        "every bar needs a time of its own: take one of them out",
                     )
                 smallest = min(smallest, gap)
         alone = smallest == _DAY_NS

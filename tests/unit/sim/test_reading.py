@@ -97,6 +97,14 @@ def test_a_file_with_the_newest_first_is_turned_around(tmp_path: Path) -> None:
     ]
 
 
+def test_bars_may_stand_in_any_order(tmp_path: Path) -> None:
+    rows = "".join(f"2024-01-03T14:{minute}:00Z,{minute},{minute},{minute},{minute},1\n" for minute in (30, 32, 31))
+    bars = reading(tmp_path, f"t,o,h,l,c,v\n{rows}").series["AAPL"].bars
+    assert [(bar.begin_ns, bar.close, width) for bar, width in bars] == [
+        (T0 + place * MINUTE, (30 + place) * 10_000, MINUTE) for place in range(3)
+    ]
+
+
 def test_ticks_are_trades_or_quotes_by_their_columns(tmp_path: Path) -> None:
     trades = reading(tmp_path, "timestamp,price,size\n2024-01-03T14:30:00.000000001Z,1.5,10\n").series["AAPL"].trades
     assert [(row.at_ns, row.price, row.size) for row in trades] == [(T0 + 1, 15_000, Decimal(10))]
@@ -162,9 +170,8 @@ def test_parquet_gzip_and_directories_are_read_alike(tmp_path: Path) -> None:
         ("AAPL,2024-01-03T14:30:00Z,1,1\n", "line 2: it has 4 fields, and 9 are needed"),
         (",2024-01-03T14:30:00Z,1,1,1,1,1,1,1\n", "line 2: it names no symbol"),
         (
-            "AAPL,2024-01-03T14:31:00Z,1,1,1,1,1,1,1\nAAPL,2024-01-03T14:32:00Z,1,1,1,1,1,1,1\n"
-            "AAPL,2024-01-03T14:30:00Z,1,1,1,1,1,1,1\n",
-            "line 4: its time is before that of another bar of AAPL (line 3)",
+            "".join(f"AAPL,2024-01-03T14:{minute}:00Z,1,1,1,1,1,1,1\n" for minute in (32, 30, 31, 30)),
+            "line 5: its time is that of another bar of AAPL (line 3)",
         ),
         ("AAPL,2024-01-03T14:31:00Z,1,1,1,1,1,1,1\n" * 2, "line 3: its time is that of another bar of AAPL (line 2)"),
     ],
