@@ -57,6 +57,41 @@ def test_time_stands_still_until_it_is_moved(tmp_path: Path) -> None:
         server.communicate(timeout=10)
 
 
+@pytest.mark.parametrize("hours", ["always", "xnys"])
+def test_it_may_be_set_to_any_time_while_nobody_has_an_account(tmp_path: Path, hours: str) -> None:
+    paper = Alpacli(tmp_path)
+    assert paper("sim", "reset", "--yes", "--hours", hours).code == 0
+    server = paper.start(["sim", "serve", "--port", "0", "--clock", "--quiet"], stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        url = server.stdout.readline().strip()
+
+        def set_to(time: str) -> str:
+            return str(ask(url + "/sim/clock", {"set": time}, "POST")["timestamp"])
+
+        for time in ("2100-06-30T23:59:59.5Z", "1999-12-31T23:59:59Z", "2026-01-05T14:30:00Z"):
+            assert set_to(time) == time
+        for time in ("2101-01-01T00:00:00Z", "1969-12-31T23:59:59Z", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"):
+            with pytest.raises(HTTPError, match="422"):
+                set_to(time)
+        clock = ask(url + "/v2/clock")  # its account begins here
+        assert clock["timestamp"].startswith("2026-01-05T09:30:00")
+        assert clock["is_open"] is True
+        order = {"symbol": "AAPL", "side": "buy", "qty": "1", "type": "market", "time_in_force": "day"}
+        made = ask(url + "/v2/orders", order, "POST")
+        assert set_to("2026-01-05T14:31:00Z") == "2026-01-05T14:31:00Z"
+        assert ask(url + f"/v2/orders/{made['id']}")["filled_at"].startswith("2026-01-05T14:30")
+        with pytest.raises(HTTPError, match="422") as refused:
+            set_to("2026-01-05T14:30:59Z")
+        assert "alpacli sim reset" in json.loads(refused.value.read())["message"]
+        assert paper("sim", "reset", "--yes", "--hours", hours).code == 0
+        assert set_to("2025-01-06T14:30:00Z") == "2025-01-06T14:30:00Z"
+        assert ask(url + "/v2/clock")["timestamp"].startswith("2025-01-06T09:30:00")
+    finally:
+        server.terminate()
+        server.communicate(timeout=10)
+
+
 def test_it_never_goes_back() -> None:
     clock = SteppedClock(SystemClock(), 1000.0)
     clock.set(1500.0)

@@ -289,6 +289,11 @@ class Exchange:
             known = self._numbers[identity] = row["number"]
         return known
 
+    def has_accounts(self) -> bool:
+        """Tell whether anything can have happened here: everything that does happens to an account."""
+        with self._state.read() as db:
+            return db.execute("SELECT 1 FROM accounts LIMIT 1").fetchone() is not None
+
     def newest_event(self) -> int:
         """Return the place in the record of events after which nothing has happened yet."""
         with self._state.read() as db:

@@ -84,7 +84,7 @@ class ReplayClock(SteppedClock):
         with self._lock:
             self._now += seconds
 
-    def set(self, at: float) -> None:
+    def set(self, at: float, *, unused: bool = False) -> None:  # noqa: ARG002 # a replay has its own beginning
         now = self.time()
         if at < now:
             raise UsageError("the clock only goes forward", "begin the replay again")

@@ -179,7 +179,7 @@ class SimApp:
             return _error(403, 40310000, "not for web pages")
         if method == "POST":
             try:
-                step(clock, body)
+                step(clock, body, unused=not self._exchange.has_accounts())
             except ValueError:
                 return _error(400, 40010000, 'send {"advance": seconds} or {"set": "2026-01-05T14:30:00Z"}')
             except UsageError as error:

@@ -1,4 +1,8 @@
-"""Time that a test moves: it stands still until it is told, over HTTP, to go on."""
+"""Time that a test moves: it stands still until it is told, over HTTP, to go on.
+
+While nobody has an account nothing has happened yet, and the time may be any: a test that was written for a day works in every
+year. From the first account on it only goes forward.
+"""
 
 import json
 import threading
@@ -12,10 +16,11 @@ CLOCK_PATH: Final = "/sim/clock"
 """Where a running server with a clock of its own is asked for the time, and told to go on."""
 
 _LONGEST_STEP_S: Final = 366 * 86_400
+_LATEST_S: Final = 4_133_980_800  # 2101-01-01
 
 
 class SteppedClock:
-    """Wall-clock time that stands still until ``advance`` or ``set``; it never goes back. Implements ``ports.Clock``.
+    """Wall-clock time that stands still until ``advance`` or ``set``. Implements ``ports.Clock``.
 
     Only the exchange's time stands still: ``monotonic`` and ``sleep`` are the machine's, so sockets keep their pace.
     """
@@ -49,20 +54,28 @@ class SteppedClock:
         """Return what ``/sim/clock`` tells beside the time."""
         return {}
 
-    def set(self, at: float) -> None:
-        """Go on to a time in Unix seconds.
+    def set(self, at: float, *, unused: bool = False) -> None:
+        """Go on to a time in Unix seconds; where the exchange is ``unused``, to any from 1970 to 2100.
 
         Raises:
             UsageError: it lies in the past of this clock, or more than a year ahead.
         """
         with self._lock:
-            if not 0 <= at - self._now <= _LONGEST_STEP_S:
-                raise UsageError("the clock only goes forward, by a year at most", "`alpacli sim reset` begins again")
+            if unused and not 0 <= at < _LATEST_S:
+                raise UsageError("the clock can be set to the years from 1970 to 2100", "give another time")
+            if not unused and not 0 <= at - self._now <= _LONGEST_STEP_S:
+                raise UsageError(
+                    "there are accounts: the clock only goes forward, by a year at most",
+                    "`alpacli sim reset` takes them away, and then it can be set to any time; another ALPACLI_STATE_DIR"
+                    " is an exchange without accounts",
+                )
             self._now = at
 
 
-def step(clock: SteppedClock, body: bytes) -> None:
+def step(clock: SteppedClock, body: bytes, *, unused: bool = False) -> None:
     """Do what ``POST /sim/clock`` says: ``{"advance": SECONDS}`` or ``{"set": "2026-01-05T14:30:00Z"}``.
+
+    ``unused`` says that nothing has happened yet at the exchange of this clock.
 
     Raises:
         ValueError: it is not JSON, or says something else.
@@ -77,7 +90,7 @@ def step(clock: SteppedClock, body: bytes) -> None:
     if not isinstance(told, Mapping) or len(told) != 1:
         raise ValueError("one of advance and set")
     if "set" in told and isinstance(told["set"], str):
-        clock.set(Timestamp.parse(told["set"]).timestamp())
+        clock.set(Timestamp.parse(told["set"]).timestamp(), unused=unused)
     elif "advance" in told and isinstance(told["advance"], int | float) and not isinstance(told["advance"], bool):
         clock.advance(float(told["advance"]))
     else:
