@@ -11,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, Literal
 
 from alpacli.domain.values import Model
@@ -103,27 +104,46 @@ def environment_of(settings: Settings, env: Mapping[str, str]) -> dict[str, str]
 def put_in_place(job: Job, environment: Mapping[str, str], *, path: str | None = None) -> None:
     """Write the files and tell cron or systemd; what was put in place for the same account before is replaced.
 
+    When that fails, the files are as they were: no key lies about for a job that does not exist.
+
     ``environment`` is ``environment_of``'s; ``path`` is where cron's and systemd's programs are looked for (PATH).
 
     Raises:
         ConfigError: a file cannot be written, or cron or systemd is missing or refuses.
     """
+    files = {name: (text, 0o644) for name, text in job.files.items()}
+    if job.environment_file is not None:
+        text = "".join(f"{name}={shlex.quote(value)}\n" for name, value in environment.items())
+        files[job.environment_file] = (text, 0o600)
+    before: dict[str, bytes | None] = {}
     try:
-        if job.environment_file is not None:
-            text = "".join(f"{name}={shlex.quote(value)}\n" for name, value in environment.items())
-            _write(job.environment_file, text, 0o600)
-        for name, text in job.files.items():
-            _write(name, text, 0o644)
-    except OSError as error:
-        raise ConfigError(f"cannot write {error.filename}: {error.strerror}", "make the directory writable") from None
-    if job.line is None:
-        _call(path, "systemctl", ["--user", "daemon-reload"])
-        _call(path, "systemctl", ["--user", "enable", "--now", os.path.basename(job.where)])
-        return
-    mark = job.line.rpartition(" # ")[2]
+        for name, (text, mode) in files.items():
+            before[name] = _content(name)
+            _write(name, text.encode(), mode)
+        if job.line is None:
+            _call(path, "systemctl", ["--user", "daemon-reload"])
+            _call(path, "systemctl", ["--user", "enable", "--now", os.path.basename(job.where)])
+        else:
+            _add_line(path, job.line)
+    except BaseException as error:
+        if job.line is None and job.where in before and before[job.where] is None:
+            with suppress(ConfigError):  # it was never enabled, or there is nobody who could tell
+                _call(path, "systemctl", ["--user", "disable", "--now", os.path.basename(job.where)])
+        for name, content in before.items():
+            _put_back(name, content, files[name][1])
+        if isinstance(error, OSError):
+            raise ConfigError(
+                f"cannot write {error.filename}: {error.strerror}", "make the directory writable"
+            ) from None
+        raise
+
+
+def _add_line(path: str | None, line: str) -> None:
+    """Put the line into the crontab, in the place of an earlier one with its mark."""
+    mark = line.rpartition(" # ")[2]
     before = _call(path, "crontab", ["-l"], fails_when_empty=True)
-    kept = [line for line in before.splitlines() if not line.endswith(f"# {mark}")]
-    _call(path, "crontab", ["-"], "\n".join([*kept, job.line]) + "\n")
+    kept = [other for other in before.splitlines() if not other.endswith(f"# {mark}")]
+    _call(path, "crontab", ["-"], "\n".join([*kept, line]) + "\n")
 
 
 def _mark(settings: Settings) -> str:
@@ -155,13 +175,35 @@ def _calendar(minutes: int) -> str:
     return "daily" if hours == 24 else f"0/{hours}:00"
 
 
-def _write(path: str, text: str, mode: int) -> None:
+def _content(path: str) -> bytes | None:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+
+
+def _put_back(path: str, content: bytes | None, mode: int) -> None:
+    """Make a file what it was, as far as the machine lets it: what went wrong before is what is told."""
+    with suppress(OSError):
+        if content is None:
+            os.unlink(path)
+        else:
+            _write(path, content, mode)
+
+
+def _write(path: str, content: bytes, mode: int) -> None:
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     draft = f"{path}.{os.getpid()}"
     file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with open(file, "w", encoding="utf-8") as out:
-        out.write(text)
-    os.replace(draft, path)  # plain text paths, as in settings
+    try:
+        with open(file, "wb") as out:
+            out.write(content)
+        os.replace(draft, path)  # plain text paths, as in settings
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(draft)
+        raise
 
 
 def _call(

@@ -84,7 +84,8 @@ class ReplayClock(SteppedClock):
         with self._lock:
             self._now += seconds
 
-    def set(self, at: float, *, unused: bool = False) -> None:  # noqa: ARG002 # a replay has its own beginning
+    def set(self, at: float, *, unused: bool = False) -> None:
+        """Go on to a time; where the replay begins is what its files say, also before anybody used it."""
         now = self.time()
         if at < now:
             raise UsageError("the clock only goes forward", "begin the replay again")

@@ -1,7 +1,7 @@
 """Time that a test moves: it stands still until it is told, over HTTP, to go on.
 
-While nobody has an account nothing has happened yet, and the time may be any: a test that was written for a day works in every
-year. From the first account on it only goes forward.
+While nobody has an account nothing has happened yet, and the time may be any: a test that was written for a day works in
+every year. From the first account on it only goes forward.
 """
 
 import json

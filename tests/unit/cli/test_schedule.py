@@ -116,3 +116,43 @@ def test_a_crontab_that_refuses_is_told(tmp_path: Path) -> None:
     fake.write_text("#!/bin/sh\necho 'you are not allowed to use this program' >&2\nexit 1\n")
     with pytest.raises(ConfigError, match="not allowed"):
         schedule.put_in_place(_plan(tmp_path), {}, path=str(fake.parent))
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.parent.name != "bin"}
+
+
+def _systemctl(folder: Path, refused: str) -> Path:
+    """Make a systemctl program that refuses one of its commands."""
+    program = folder / "bin" / "systemctl"
+    program.parent.mkdir()
+    program.write_text(
+        f'#!/bin/sh\n[ "$2" != {refused} ] || {{ echo "Failed to connect to bus: No medium found" >&2; exit 1; }}\n'
+    )
+    program.chmod(0o755)
+    return program
+
+
+@pytest.mark.parametrize("refused", ["daemon-reload", "enable"])
+def test_what_cannot_be_put_in_place_leaves_no_key_and_no_unit_behind(tmp_path: Path, refused: str) -> None:
+    env = schedule.environment_of(_settings(tmp_path, KEYS), KEYS)
+    with pytest.raises(ConfigError, match="no crontab"):
+        schedule.put_in_place(_plan(tmp_path), env, path=str(tmp_path))
+    assert _files(tmp_path) == {}
+    systemctl = _systemctl(tmp_path, refused)
+    with pytest.raises(ConfigError, match="Failed to connect to bus"):
+        schedule.put_in_place(_plan(tmp_path, systemd=True), env, path=str(systemctl.parent))
+    assert _files(tmp_path) == {}
+
+
+def test_a_second_try_that_fails_leaves_the_first_one_as_it_is(tmp_path: Path) -> None:
+    settings = _settings(tmp_path, KEYS)
+    fake = _crontab(tmp_path, "")
+    schedule.put_in_place(_plan(tmp_path), schedule.environment_of(settings, KEYS), path=str(fake.parent))
+    before = _files(tmp_path)
+    assert any(b"PKSECRET" in content for content in before.values())
+    fake.write_text("#!/bin/sh\nexit 1\n")
+    with pytest.raises(ConfigError, match="refuses"):
+        schedule.put_in_place(_plan(tmp_path, 600), {**KEYS, "ALPACLI_RATE_LIMIT": "9"}, path=str(fake.parent))
+    assert _files(tmp_path) == before
+    assert [stat.S_IMODE(Path(path).stat().st_mode) for path in before if path.endswith(".env")] == [0o600]
