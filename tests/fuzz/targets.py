@@ -33,6 +33,7 @@ from alpacli.gateway.conversations import BrokerConversation, Conversation, Mark
 from alpacli.gateway.relay import Relay
 from alpacli.gateway.tokens import Grant, SigningKeys, read_scopes, read_token
 from alpacli.ports import Request, Response
+from alpacli.profiles import Draft, edited, read_all
 from alpacli.settings import Flags, check_gateway_url, check_url, load, origins
 from alpacli.sim.exchange import Exchange
 from alpacli.sim.faults import fault_from, fault_from_words
@@ -547,6 +548,29 @@ account = 5
 gateway = "https://g.example:8000"
 token = "t"
 """
+OTHERWISE_TOML: Final = """profile = "desk" # mine
+profiles.paper.api_key = "PK1"
+profiles.paper.secret_command = [
+# all of it
+"pass", "alpaca"]
+profiles.desk.state_dir = '''
+[profiles.paper]
+'''
+profiles.old = {rate_limit = 1, max_wait = nan}
+"""
+SPREAD_TOML: Final = """[profiles.paper]
+state_dir = '''
+[profiles.desk]
+'''
+# of the desk
+[profiles."desk"] # here
+max_wait = 2.50
+  [profiles.desk.cache]
+  orders = 1
+[profiles.old]
+[ profiles . paper . cache ]
+account = 5
+"""
 RISK: Final = """max_order_notional = 5000
 market_hours_only = true
 [profiles.swing]
@@ -582,6 +606,29 @@ def _profile_file(content: bytes, folder: Path) -> None:
     (folder / "config.toml").write_bytes(content)
     for name in ("paper", "desk", ""):
         _environment({"ALPACLI_CONFIG_DIR": str(folder), "ALPACLI_PROFILE": name}, folder)
+    with suppress(ConfigError):
+        for name in read_all(str(folder)).values:
+            _change_profile(content, folder, name)
+
+
+def _change_profile(content: bytes, folder: Path, name: str) -> None:
+    """A change of one profile leaves every other as it was."""
+    changes: tuple[Callable[[Draft], None], ...] = (
+        lambda draft: draft.delete(name),
+        lambda draft: draft.rename(name, f"{name} too"),
+    )
+    for change in changes:
+        (folder / "config.toml").write_bytes(content)
+        others = _others(folder, {name, f"{name} too"})
+        with suppress(ConfigError):
+            with edited(str(folder)) as draft:
+                change(draft)
+            assert _others(folder, {name, f"{name} too"}) == others
+            assert name not in read_all(str(folder)).values
+
+
+def _others(folder: Path, changed: set[str]) -> str:
+    return repr({name: fields for name, fields in read_all(str(folder)).values.items() if name not in changed})
 
 
 def _risk_file(content: bytes, folder: Path) -> None:
@@ -793,7 +840,7 @@ TARGETS: Final = (
         _environment,
     ),
     Target(".env", text_of(DOTENV), _dotenv),
-    Target("config.toml", text_of(TOML, ODD_TOML), _profile_file),
+    Target("config.toml", text_of(TOML, OTHERWISE_TOML, SPREAD_TOML, ODD_TOML), _profile_file),
     Target("risk.toml", text_of(RISK, ODD_TOML), _risk_file),
     Target("URLs", words_of(*URLS), _urls),
     Target("recordings", text_of(RECORDING), _replayed),
