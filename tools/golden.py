@@ -3,8 +3,8 @@
 A difference is either a mistake or a change that users notice, and that belongs into the changelog.
 """
 
+import contextlib
 import json
-import sys
 import tempfile
 from pathlib import Path
 
@@ -30,15 +30,13 @@ def _printed(arguments: list[str]) -> str:
     Raises:
         RuntimeError: it fails.
     """
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as out:
-        kept, sys.stdout = sys.stdout, out
-        try:
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as out, tempfile.TemporaryFile("w+", encoding="utf-8") as said:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(said):
             code = run(arguments)
-        finally:
-            sys.stdout = kept
-        if code not in (0, 2):
-            raise RuntimeError(" ".join(arguments))
         out.seek(0)
+        said.seek(0)
+        if code not in (0, 2):
+            raise RuntimeError(f"{' '.join(arguments)}: {said.read()}")
         return out.read()
 
 
