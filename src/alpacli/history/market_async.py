@@ -41,9 +41,9 @@ class AsyncMarketData:
 
         def read(call: Call[Any]) -> Any:
             async def ask() -> Any:
-                return await self._read(call)
+                return await self._read(call._replace(decode=bytes))  # as it came: a page takes too long for the loop
 
-            return asyncio.run_coroutine_threadsafe(ask(), loop).result()
+            return call.decode(asyncio.run_coroutine_threadsafe(ask(), loop).result())
 
         return self._make(read)
 

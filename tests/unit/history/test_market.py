@@ -1,6 +1,8 @@
 """Market history from a host that misbehaves and a store that fills: everything once, nothing twice, nothing wrong kept."""
 
+import asyncio
 import datetime as dt
+import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +22,8 @@ from alpacli.history.bar_store import BarStore
 from alpacli.history.feeds import FeedChoice
 from alpacli.history.holes import NyseDays
 from alpacli.history.market import MarketData
+from alpacli.history.market_async import AsyncMarketData
+from alpacli.wire.rest import Call
 
 NOW = ns("2026-05-28T20:26:40Z")
 
@@ -101,6 +105,25 @@ def test_rows_that_are_kept_are_not_given_after_the_client_was_closed(desk: Desk
         planned.copy()
     with pytest.raises(UsageError, match="closed"):
         data.bars("AAPL", start=ns(JANUARY["start"]))
+
+
+def test_the_event_loop_carries_pages_and_does_not_read_them(desk: Desk) -> None:
+    desk.host.put("AAPL", ROWS)
+    carried: list[Any] = []
+
+    async def read(call: Call[Any]) -> Any:
+        carried.append(desk.host.read(call))
+        return carried[-1]
+
+    async def use() -> list[int]:
+        feeds = FeedChoice(desk.host.read, "")
+        make = functools.partial(MarketData, clock=desk.clock, store=None, feeds=feeds, hours=Weekdays(), warn=print)
+        data = AsyncMarketData(make, read)
+        planned = await data.bars("AAPL", start=ns(JANUARY["start"]), end=ns(JANUARY["end"]))
+        return [len(batch) async for batch in planned]
+
+    assert sum(asyncio.run(use())) == len(ROWS)
+    assert {type(page) for page in carried} == {bytes}
 
 
 def test_only_the_holes_are_asked_for(desk: Desk) -> None:
