@@ -4,6 +4,7 @@ alpaca-py loads when the first request really goes out, so that an answer from t
 its hub, which send no requests, load nothing of those.
 """
 
+import atexit
 import os
 import sys
 import threading
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from alpacli.broker.async_client import AsyncAlpacaClient
     from alpacli.broker.client import AlpacaClient
     from alpacli.broker.desk import Desk
-    from alpacli.broker.drivers import OnWait, OpenMarketData
+    from alpacli.broker.drivers import OnWait
     from alpacli.broker.flow import Pipeline
     from alpacli.broker.outcomes import Who
     from alpacli.domain.account import Account
@@ -283,13 +284,10 @@ def live_feed(settings: Settings, read: "Callable[[Call[Any]], Any]", symbol: st
     return FeedChoice(read, plan).live(symbol, int(SystemClock().time()) * 10**9)
 
 
-def _async_market_data(settings: Settings, warn: Warn) -> "OpenMarketData":
-    def make(read: Any, begin: Callable[[], None]) -> "AsyncMarketData":
-        from alpacli.history.market_async import AsyncMarketData
+def _async_market_data(settings: Settings, warn: Warn, read: Any, begin: Callable[[], None]) -> "AsyncMarketData":
+    from alpacli.history.market_async import AsyncMarketData
 
-        return AsyncMarketData(lambda sync_read: open_market_data(settings, sync_read, warn, begin=begin), read)
-
-    return make
+    return AsyncMarketData(lambda sync_read: open_market_data(settings, sync_read, warn, begin=begin), read)
 
 
 def open_client(
@@ -337,7 +335,7 @@ def open_async_client(
         read_timeout_s=settings.read_timeout_s,
         on_wait=on_wait,
         open_desk=lambda: open_desk(settings, pipeline, label, warn),
-        open_market_data=_async_market_data(settings, warn),
+        open_market_data=lambda read, begin: _async_market_data(settings, warn, read, begin),
     )
 
 
@@ -673,11 +671,11 @@ def serve_hub(path: str) -> None:
 def cached(ttl: float, *, key: str | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Keep a function's results for ``ttl`` seconds in the cache that all processes of this account share.
 
-    ``client.cached`` for a function that is written before any client exists; needs no key pair, and opens the store on
-    the first call. See ``FunctionCache.cached``.
+    ``AlpacaClient.cached`` for a function that is older than any client, and outlives each of them; needs no key pair.
 
     Raises:
         ConfigError: as ``connect``.
+        UsageError: from the call, when arguments or result have no JSON form.
     """
     from alpacli.broker.functions import FunctionCache
     from alpacli.store import open_store
@@ -685,6 +683,7 @@ def cached(ttl: float, *, key: str | None = None) -> Callable[[Callable[P, R]], 
     settings = _load(Flags())
     clock, rng = SystemClock(), SystemRandomness()
     store = open_store(settings, clock, rng, _warn_on_stderr)
+    atexit.register(store.close)  # nobody else can: the function lives as long as the program
     return FunctionCache(store, settings.scope, clock, rng).cached(ttl, key=key)
 
 

@@ -29,7 +29,7 @@ def run(tmp_path: Path, *args: str) -> tuple[str, str]:
 def test_a_cached_function_runs_once_for_all_processes(tmp_path: Path) -> None:
     (tmp_path / "momentum.py").write_text(PROGRAM)
     for _ in range(2):
-        assert run(tmp_path, "momentum.py") == ("1.25 1.25 1.25\n", "")
+        assert run(tmp_path, "-X", "dev", "-W", "error", "momentum.py") == ("1.25 1.25 1.25\n", "")
     assert (tmp_path / "calls").read_text() == "AAPL\nMSFT\n"
 
 

@@ -63,8 +63,21 @@ class MaybeNumber(Number):
         return None if getattr(tick, self._json) is UNSET else decimal(getattr(tick, self._json))
 
 
+def _shown(message: Struct) -> str:
+    """Return what came, for people: numbers with the digits that came, and nothing of what the feed does not send."""
+    fields = []
+    for name in message.__struct_fields__:
+        value = getattr(message, name)
+        if value is not UNSET:
+            text = bytes(value).decode(errors="replace") if isinstance(value, Raw) else repr(value)
+            fields.append(f"{name.removesuffix('_json')}={text}")
+    return f"{type(message).__name__}({', '.join(fields)})"
+
+
 class Tick(Struct, gc=False):
     """What every message has. ``type`` is also the JSON field that tells them apart."""
+
+    __repr__ = _shown
 
     type: ClassVar[str] = ""
 
@@ -236,6 +249,8 @@ class Imbalance(Tick, tag_field="type", tag="imbalance", gc=False):
 class Level(Struct, gc=False):
     """One price of an order book; size 0 removes it."""
 
+    __repr__ = _shown
+
     price_json: Raw = field(name="price")
     size_json: Raw = field(name="size")
 
@@ -255,6 +270,8 @@ class OrderBook(Tick, tag_field="type", tag="orderbook"):
 
 class News(Struct, tag_field="type", tag="news"):
     """An article; about any number of ``symbols``, and times as the feed wrote them."""
+
+    __repr__ = _shown
 
     type: ClassVar[str] = "news"
     symbol: ClassVar[str] = "*"
@@ -281,6 +298,8 @@ class TradeUpdate(Struct, tag_field="type", tag="trade_update"):
 
     Source: "Trade Updates" of the Trading API's websocket streaming page.
     """
+
+    __repr__ = _shown
 
     type: ClassVar[str] = "trade_update"
 

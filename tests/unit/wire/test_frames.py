@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alpacli.domain.ticks import AnyTick, Interest, Quote, Trade, instant_ns, instant_text
+from alpacli.streams.batch import Batch
 from alpacli.wire import commands, frames
 from alpacli.wire.frames import BadFrame, Failure, Subscription, Success, decode
 from alpacli.wire.lines import encode_lines, subject
@@ -308,6 +309,22 @@ def test_a_tick_gives_decimals_and_an_aware_time() -> None:
     assert isinstance(tick, Trade)
     assert (str(tick.price), str(tick.size), tick.id) == ("126.550", "1", "96921")
     assert tick.at.isoformat() == "2021-02-22T15:51:44.208000+00:00"
+
+
+def test_a_message_is_printed_as_it_came_without_what_its_feed_does_not_send() -> None:
+    assert [repr(tick) for tick in decode(f"[{TRADE},{QUOTE}]").ticks] == [
+        "Trade(symbol='AAPL', timestamp='2021-02-22T15:51:44.208000000Z', price=126.550, size=1, exchange='D', id=96921,"
+        ' conditions=["@","I"], tape=\'C\')',
+        "Quote(symbol='FAKEPACA', timestamp='2024-07-24T07:56:53.639713735Z', bid_price=133.85, bid_size=4,"
+        " ask_price=135.77, ask_size=5, bid_exchange='O', ask_exchange='R', conditions=[\"R\"], tape='A')",
+    ]
+    rest = decode(
+        '[{"T":"o","S":"BTC/USD","t":"2024-07-24T07:56:53Z","b":[{"p":65000.50,"s":0}],"a":[],"r":true},'
+        '{"T":"n","id":7,"headline":"Up","created_at":"2024-07-24T07:56:53Z","symbols":["AAPL"]}]'
+    )
+    book, article = Batch.of_ticks(rest.ticks).ticks()[0]
+    assert "bids=[Level(price=65000.50, size=0)], asks=[], reset=True" in repr(book)
+    assert repr(article).startswith("News(id=7, headline='Up', symbols=['AAPL'], created_at=")
 
 
 def test_a_trade_update_keeps_its_order_and_has_numbers_for_quoted_decimals() -> None:
