@@ -2,7 +2,8 @@
 
 import pytest
 
-from alpacli.store.policy import FOREIGN_SKEW_S, foreign_until, free_at, scope_of, seen_by, share
+from alpacli.ports import BudgetRules
+from alpacli.store.policy import FOREIGN_SKEW_S, foreign_until, free_at, scope_of, seen_by, share, utilisation
 
 
 @pytest.mark.parametrize(
@@ -53,6 +54,11 @@ def test_a_lower_limit_of_the_server_keeps_the_proportion_of_the_reserve(
     limit: int, reserve: int, cap: int | None, expected: tuple[int, int]
 ) -> None:
     assert share(limit, reserve, cap) == expected
+
+
+@pytest.mark.parametrize(("sent", "expected"), [(0.0, 0.0), (315.0, 0.8), (393.75, 1.0), (500.0, 1.0)])
+def test_an_hours_allowance_is_as_many_windows_as_it_has_and_parts_of_them(sent: float, expected: float) -> None:
+    assert utilisation(sent, BudgetRules("alpaca:{fp}", limit=7, window_s=64.0)) == expected
 
 
 @pytest.mark.parametrize(
