@@ -25,7 +25,10 @@ class AsyncAlpacaClient(AsyncDriver):
 
     Raises (every method): ``AuthenticationError``, ``NotFound``, ``OrderRejected``, ``RateLimited``, ``ServerError`` when the
     broker said so (all ``AlpacaAPIError``); ``BudgetExhausted`` when waiting longer was not allowed; ``RequestTimeout``,
-    ``ConnectionLost``, ``UnreadableAnswer``, ``CircuitOpen`` when no usable answer came.
+    ``ConnectionLost``, ``UnreadableAnswer``, ``CircuitOpen`` when no usable answer came; ``UsageError`` when an argument
+    makes no sense or the client is closed: nothing was sent then.
+
+    Symbols may be in small letters; an asset id stands for one in ``get_asset``, ``get_position`` and ``trading.close``.
 
     Cancelling a call that waits frees its place in the queue.
     """

@@ -22,7 +22,10 @@ class AlpacaClient(Driver):
 
     Raises (every method): ``AuthenticationError``, ``NotFound``, ``OrderRejected``, ``RateLimited``, ``ServerError`` when the
     broker said so (all ``AlpacaAPIError``); ``BudgetExhausted`` when waiting longer was not allowed; ``RequestTimeout``,
-    ``ConnectionLost``, ``UnreadableAnswer``, ``CircuitOpen`` when no usable answer came.
+    ``ConnectionLost``, ``UnreadableAnswer``, ``CircuitOpen`` when no usable answer came; ``UsageError`` when an argument
+    makes no sense or the client is closed: nothing was sent then.
+
+    Symbols may be in small letters; an asset id stands for one in ``get_asset``, ``get_position`` and ``trading.close``.
     """
 
     def _run(self, flow: Flow[T]) -> T:
