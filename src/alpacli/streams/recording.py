@@ -3,9 +3,12 @@
 A file that ``alpacli stream --json`` wrote without marks can be replayed too; then the exchange's times set the pace.
 """
 
+import gzip
+import io
 import os
+import zlib
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Final
+from typing import IO, Final
 
 import msgspec
 
@@ -20,6 +23,8 @@ from alpacli.streams.supervisor import Sink
 _MARK_EVERY_S: Final = 0.01
 _BLOCK_LINES: Final = 500
 _LONGEST_PAUSE_S: Final = 0.25
+_PACKED: Final = b"\x1f\x8b"
+"""How what gzip writes begins."""
 
 
 class Recorder:
@@ -28,7 +33,7 @@ class Recorder:
     An unfinished last line of an earlier recording is cut off first.
 
     Raises:
-        UsageError: the file cannot be opened.
+        UsageError: the file cannot be opened, or is a gzipped one, which has no lines to go on after.
     """
 
     def __init__(self, path: str, clock: Clock) -> None:
@@ -38,14 +43,20 @@ class Recorder:
         try:
             self._file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
             try:
-                self._end = _whole_lines(self._file)
-                os.ftruncate(self._file, self._end)
-                os.lseek(self._file, self._end, os.SEEK_SET)
-            except OSError:
+                self._end = self._begin()
+            except BaseException:
                 os.close(self._file)
                 raise
         except OSError as error:
             raise UsageError(f"cannot record to {path}: {error.strerror}", "choose another file") from error
+
+    def _begin(self) -> int:
+        if os.fstat(self._file).st_size and os.pread(self._file, len(_PACKED), 0) == _PACKED:
+            raise UsageError(f"cannot record to {self._path}: it is gzipped", "unpack it first, or choose another file")
+        end = _whole_lines(self._file)
+        os.ftruncate(self._file, end)
+        os.lseek(self._file, end, os.SEEK_SET)
+        return end
 
     def write(self, lines: bytes) -> None:
         """Append whole lines.
@@ -98,6 +109,7 @@ _read_line = msgspec.json.Decoder(_Line).decode
 class Replay:
     """A ``Source`` that plays a recording; ``speed`` 2 is twice as fast as it came, ``None`` as fast as it goes.
 
+    The file may be gzipped.
     Only what ``wanted`` asks for is played (empty: everything). Lines that cannot be read are counted and left out.
 
     Raises:
@@ -118,18 +130,26 @@ class Replay:
         self._clock = clock
         self._sleep = sleep
         self._paused = False
+        self._path = path
         self._bad = 0
+        self._understood = False
         try:
-            self._file = open(path, "rb")  # noqa: SIM115 # played and closed by run
+            self._raw = open(path, "rb")  # noqa: SIM115 # played and closed by run
+            packed = self._raw.peek(len(_PACKED)).startswith(_PACKED)
         except OSError as error:
             raise UsageError(f"cannot replay {path}: {error.strerror}", "give a file that --record wrote") from error
+        self._file: IO[bytes] = io.BufferedReader(gzip.GzipFile(fileobj=self._raw)) if packed else self._raw
 
     async def run(self, sink: Sink) -> None:
-        """Play to the end of the file."""
+        """Play to the end of the file.
+
+        Raises:
+            UsageError: there are lines in it, and none of them can be read.
+        """
         sink.event(Connecting("replaying"))
         sink.event(Live({name: tuple(symbols) for name, symbols in self.wanted.as_dict().items()}))
         began: tuple[int, float] | None = None
-        with self._file:
+        with self._raw, self._file:
             for at_ns, lines in self._blocks():
                 if self._speed is not None and at_ns is not None:
                     if began is None:
@@ -142,6 +162,11 @@ class Replay:
                 if lines:
                     sink.batch(Batch.of_lines(b"".join(lines)))
                 await self._sleep(0)
+        if self._bad and not self._understood:
+            raise UsageError(
+                f"cannot replay {self._path}: no line of it can be read",
+                "give a file that --record wrote; `alpacli sim replay` also plays CSV and Parquet",
+            )
         if self._bad:
             sink.event(Health(0, self._bad))
 
@@ -157,12 +182,18 @@ class Replay:
     def watch_for_silence(self, stale_after_s: float) -> None:
         """Do nothing: a file is never silent."""
 
+    def _lines(self) -> Iterator[bytes]:
+        try:
+            yield from self._file
+        except (EOFError, gzip.BadGzipFile, zlib.error):  # a packed file that was cut, or is damaged from here on
+            self._bad += 1
+
     def _blocks(self) -> Iterator[tuple[int | None, list[bytes]]]:
         """Return runs of lines that came together, and when: at their mark, else at the exchange's time."""
         marked = False
         block: list[bytes] = []
         block_ns: int | None = None
-        for raw in self._file:
+        for raw in self._lines():
             try:
                 line = _read_line(raw)
                 mark_ns = instant_ns(line.received_at) if line.type == "mark" else None
@@ -173,6 +204,7 @@ class Replay:
             if not raw.endswith(b"\n"):
                 self._bad += 1  # cut in the middle: a whole line ends
                 continue
+            self._understood = True
             if mark_ns is not None:
                 if block:
                     yield block_ns, block

@@ -1,12 +1,14 @@
 """Recordings that were cut off: what is whole is played, and nothing else."""
 
 import asyncio
+import gzip
 from pathlib import Path
 
 import pytest
 from tests.support.fakes import ManualClock
 
 from alpacli.domain.ticks import Interest
+from alpacli.errors import UsageError
 from alpacli.streams.batch import Batch
 from alpacli.streams.events import Event, Health
 from alpacli.streams.recording import Recorder, Replay
@@ -51,6 +53,10 @@ def test_a_recording_that_was_cut_anywhere_plays_its_whole_lines(tmp_path: Path,
     assert whole.count(b'"mark"') == len(LINES)
     for length in range(len(whole) + 1):
         path.write_bytes(whole[:length])
+        if length and b"\n" not in whole[:length]:
+            with pytest.raises(UsageError, match="no line of it"):
+                play(path, speed)
+            continue
         played = play(path, speed)
         kept = [line for line in LINES if line in whole[:length]]
         assert played.lines == b"".join(kept)
@@ -81,3 +87,33 @@ def test_holes_and_noise_in_the_middle_cost_only_themselves(tmp_path: Path) -> N
     played = play(path)
     assert played.lines == LINES[0] + LINES[1] + LINES[3]
     assert played.bad == 5
+
+
+def test_a_gzipped_recording_plays_like_any_other_and_one_that_was_cut_to_where_it_was_cut(tmp_path: Path) -> None:
+    path = tmp_path / "day.ndjson.gz"
+    many = b"".join(LINES) * 500
+    packed = gzip.compress(many)
+    path.write_bytes(packed)
+    assert play(path).lines == many
+    path.write_bytes(packed[: len(packed) * 3 // 4])
+    played = play(path)
+    assert many.startswith(played.lines)
+    assert played.lines.endswith(b"\n")
+    assert played.bad == 1
+
+
+@pytest.mark.parametrize("content", [b"t,o,h,l,c,v\n1,2,3,4,5,6\n", gzip.compress(b"PAR1")[:-5], b"\x1f\x8b junk"])
+def test_a_file_of_which_nothing_can_be_read_is_no_success(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "day.ndjson"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match="no line of it can be read"):
+        play(path)
+
+
+def test_a_gzipped_recording_is_not_written_to(tmp_path: Path) -> None:
+    path = tmp_path / "day.ndjson.gz"
+    packed = gzip.compress(b"".join(LINES))
+    path.write_bytes(packed)
+    with pytest.raises(UsageError, match="it is gzipped"):
+        Recorder(str(path), ManualClock())
+    assert path.read_bytes() == packed
