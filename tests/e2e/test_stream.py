@@ -388,6 +388,11 @@ def test_a_full_disk_ends_the_stream_with_an_error_and_the_recording_whole(feed:
         (["--replay", "missing"], "cannot replay"),
         (["AAPL", "--reconnect", "often"], "--reconnect is"),
         (["AAPL", "--jq", "(("], "--jq"),
+        (["AAPL", "--fields", "symbol,nope"], "there is no field 'nope'"),
+        (["AAPL", "--trades", "--fields", "bid_price"], "fields: type, symbol, timestamp, price, size"),
+        (["--updates", "--fields", "bid_price"], "fields: type, event, symbol, order, timestamp"),
+        (["AAPL", "--fields", ","], "--fields names no field"),
+        (["--replay", "missing", "--fields", "nope"], "there is no field 'nope'"),
         (["AAPL", "--record", "missing/file"], "cannot record"),
     ],
 )

@@ -115,6 +115,9 @@ def stream(
         raise UsageError("--speed without --replay", "it sets how fast a recording is played")
     named = split_symbols(symbols or ())
     found, interest = choose(named, chosen, feed, updates=updates, all_symbols=all_symbols, replay=replay is not None)
+    from alpacli.cli.stream_lines import check_fields
+
+    check_fields(run.options, interest)
     if execute is not None and found.name != "updates":
         raise UsageError("--exec without --updates", "a command is run for each update of your own orders")
     messages, duration_s = _at_least("--count", count, 1), _seconds("--duration", duration)

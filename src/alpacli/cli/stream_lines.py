@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from alpacli.cli.options import Options
 from alpacli.domain.series import check_symbol
-from alpacli.domain.ticks import CHANNELS, Interest
+from alpacli.domain.ticks import CHANNELS, Interest, fields_of
 from alpacli.errors import UsageError
 from alpacli.streams.feeds import Feed
 
@@ -62,15 +62,33 @@ def _are_words(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(word, str) and word for word in value)
 
 
+def check_fields(options: Options, interest: Interest) -> None:
+    """Refuse a name in ``--fields`` that no message of ``interest`` has: it would be null for ever.
+
+    Raises:
+        UsageError: there is no such field, or none is named.
+    """
+    if options.fields is None:
+        return
+    names, known = _names(options.fields), fields_of(interest.channels)
+    unknown = [name for name in names if name not in known]
+    if not names:
+        raise UsageError("--fields names no field", "give names separated by commas, like --fields symbol,price")
+    if unknown:
+        raise UsageError(f"there is no field {unknown[0]!r}", f"fields: {', '.join(known)}")
+
+
+def _names(fields: str) -> list[str]:
+    return [name.strip() for name in fields.split(",") if name.strip()]
+
+
 def line_changer(options: Options) -> Callable[[bytes], bytes] | None:
     """Return what ``--fields`` and ``--jq`` do to a block of lines."""
     if options.fields is None and options.jq is None:
         return None
     from alpacli.render import machine
 
-    names = [name.strip() for name in (options.fields or "").split(",") if name.strip()]
-    if options.fields is not None and not names:
-        raise UsageError("--fields names no field", "give names separated by commas, like --fields symbol,price")
+    names = _names(options.fields or "")
     if options.jq is not None:
         machine.check_jq(options.jq)  # before anything is connected
 

@@ -11,7 +11,7 @@ import datetime as dt
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from functools import lru_cache
-from typing import ClassVar, Final
+from typing import ClassVar, Final, get_args
 
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
@@ -337,6 +337,15 @@ AnyTick = (
     | News
     | TradeUpdate
 )
+
+
+def fields_of(channels: Iterable[str]) -> list[str]:
+    """Return the fields that messages of these lists can have, in their order; of every list where none is named."""
+    names = set(channels) or set(CHANNELS) | {"trade_updates"}
+    if "trades" in names:
+        names |= {"corrections", "cancelErrors"}  # these come with them
+    kinds = [kind for kind in get_args(AnyTick) if CHANNEL_OF[kind.type] in names]
+    return list(dict.fromkeys(["type", *(name for kind in kinds for name in kind.__struct_encode_fields__)]))
 
 
 class Interest:
