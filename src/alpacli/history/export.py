@@ -7,10 +7,12 @@ Alpaca's is lost in either. A file appears under its name when it is whole.
 
 import csv
 import errno
+import fcntl
 import os
+import re
 import typing
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from itertools import islice
 from typing import IO, Any, Final
@@ -21,6 +23,10 @@ from alpacli.errors import AlpacliError, UsageError
 FORMATS: Final = ("csv", "jsonl", "parquet")
 _ROWS_AT_ONCE: Final = 5000
 _PLACES: Final = 18
+_WRONG_PLACES: Final = (
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG),
+)
+"""What is wrong with the place that was named, rather than with the machine."""
 
 
 def format_of(path: str, chosen: str | None) -> str:
@@ -56,24 +62,54 @@ def export(rows: Iterable[Model], model: type[Model], out: IO[bytes], form: str)
 def whole_file(path: str) -> Iterator[IO[bytes]]:
     """Write a file that appears under its name when the block ends well, and leaves nothing behind when it does not.
 
-    A device or a named pipe is written to as it is, and a link goes on leading to where it led.
+    A device or a named pipe is written to as it is, and a link goes on leading to where it led. What a killed process left
+    of the same file is taken away.
 
     Raises:
-        AlpacliError: it cannot be written.
+        UsageError: nothing can be written at that place.
+        AlpacliError: it cannot be finished: the disk is full, for one.
     """
     target = os.path.realpath(path)
     is_file = os.path.isfile(target) or not os.path.exists(target)
     draft = f"{target}.{os.getpid()}.part" if is_file else target
+    if is_file:
+        _sweep(target)
     try:
         with open(draft, "wb", buffering=1 << 20) as out:
+            if is_file:
+                with suppress(OSError):  # a file system without locks
+                    fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)  # it goes with the process, however that ends
             yield out
         if is_file:
             os.replace(draft, target)  # plain text paths, as in store
     except OSError as error:
-        raise AlpacliError(f"cannot write {path}: {error.strerror or error}", _way_out(error, path)) from error
+        failure = UsageError if error.errno in _WRONG_PLACES else AlpacliError
+        raise failure(f"cannot write {path}: {error.strerror or error}", _way_out(error, path)) from error
     finally:
         if is_file and os.path.exists(draft):
             os.unlink(draft)
+
+
+def _sweep(target: str) -> None:
+    """Remove drafts of a file whose processes are gone; the lock tells of those that this machine does not see."""
+    folder, base = os.path.split(target)
+    with suppress(OSError):
+        for name in os.listdir(folder):
+            matched = re.fullmatch(re.escape(base) + r"\.(\d{1,9})\.part", name)
+            if matched is not None and _is_gone(int(matched[1])):
+                with suppress(OSError), open(os.path.join(folder, name), "rb") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    os.unlink(file.name)
+
+
+def _is_gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False  # somebody else's
+    return False
 
 
 def _way_out(error: OSError, path: str) -> str:

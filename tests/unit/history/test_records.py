@@ -5,7 +5,10 @@ import io
 import json
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -171,11 +174,55 @@ def test_a_pipe_is_written_to_and_a_link_goes_on_leading_to_its_file(tmp_path: P
     assert (tmp_path / "file").read_bytes() == b"rows"
 
 
+WRITER = """
+import sys
+from alpacli.history.export import whole_file
+with whole_file(sys.argv[1]) as out:
+    out.write(b"half")
+    out.flush()
+    print("begun", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Start another process that writes a file, and is in the middle of it."""
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as writer:
+        try:
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == b"begun\n"
+            yield writer
+        finally:
+            writer.kill()
+
+
+def test_what_a_killed_process_left_goes_with_the_next_one_that_writes_the_same_file(tmp_path: Path) -> None:
+    target = tmp_path / "o.csv"
+    with _writing(target) as writer:
+        writer.kill()
+    other = tmp_path / f"other-o.csv.{writer.pid}.part"
+    other.write_bytes(b"of another file")
+    (leftover,) = tmp_path.glob("o.csv.*.part")
+    assert leftover.read_bytes() == b"half"
+    with _writing(target) as alive:
+        assert not leftover.exists()
+        with export.whole_file(str(target)) as out:
+            out.write(b"rows")
+        assert target.read_bytes() == b"rows"
+        alive.communicate(timeout=30)
+        assert alive.returncode == 0, "what is being written stays"
+    assert target.read_bytes() == b"half"
+    assert sorted(tmp_path.iterdir()) == [target, other]
+
+
 @pytest.mark.parametrize(
-    ("path", "hint"),
-    [("nowhere/o.csv", "there is no folder"), (".", "name a file in it"), ("/dev/full", "make room")],
+    ("path", "hint", "code"),
+    [("nowhere/o.csv", "there is no folder", 2), (".", "name a file in it", 2), ("/dev/full", "make room", 1)],
 )
-def test_what_cannot_be_written_says_what_to_do(tmp_path: Path, path: str, hint: str) -> None:
+def test_what_cannot_be_written_says_what_to_do(tmp_path: Path, path: str, hint: str, code: int) -> None:
     if not Path(path).is_absolute():
         path = str(tmp_path / path)
     elif not Path(path).exists():
@@ -183,6 +230,7 @@ def test_what_cannot_be_written_says_what_to_do(tmp_path: Path, path: str, hint:
     with pytest.raises(AlpacliError, match="cannot write") as refused, export.whole_file(path) as out:
         out.write(b"rows")
     assert hint in refused.value.hint
+    assert refused.value.exit_code == code, "a place that makes no sense is wrong usage; a full disk is not"
 
 
 @pytest.mark.parametrize(
