@@ -94,6 +94,18 @@ def test_a_symbol_that_is_added_to_a_long_list_is_selected_and_so_seen(open_term
     assert terminal.ended()
 
 
+def test_several_symbols_can_be_added_at_once(open_terminal: Callable[..., Terminal]) -> None:
+    terminal = open_terminal("stream", "AAPL", "--sim")
+    assert terminal.shows(_has("AAPL"))
+    terminal.press("anvda tsla, msft,\r")
+    for symbol in ("NVDA", "TSLA", "MSFT"):
+        assert terminal.shows(_has(symbol))
+    assert terminal.shows(lambda lines: "4/4" in lines[-2])
+    terminal.press("a , \r")
+    terminal.press("q")
+    assert terminal.ended()
+
+
 def test_suspending_gives_the_terminal_back_and_coming_back_takes_it_again(
     open_terminal: Callable[..., Terminal],
 ) -> None:

@@ -15,6 +15,7 @@ from tests.support.gateway import PAIR, Gateway
 from tests.support.origin import Origin, Reply
 from tests.support.sim_server import SimServer
 from tests.support.streaming import user_of
+from tests.support.terminal import Terminal
 
 from alpacli.gateway.hook_queue import Hook
 from alpacli.gateway.keeping import open_hooks
@@ -125,3 +126,18 @@ def test_a_webhook_that_makes_no_sense_is_wrong_usage(tmp_path: Path, arguments:
     assert refused.code == 2
     assert said in refused.errors
     assert "secret" not in refused.errors
+
+
+def test_the_list_shows_whole_addresses_on_a_common_terminal(tmp_path: Path) -> None:
+    user = user_of("ws://127.0.0.1:9", tmp_path)
+    urls = ["http://127.0.0.1:9000/orders/updates", "https://example.org/" + "very-long/" * 20]
+    for url in urls:
+        assert user("serve", "hooks", "add", url, "--events", "fill,partial_fill,canceled").code == 0
+    terminal = Terminal(user, "serve", "hooks", "list", columns=80)
+    try:
+        assert terminal.ended()
+        assert f" {urls[0]} " in terminal.text
+        assert urls[1][:40] in terminal.text
+        assert "State" in terminal.text
+    finally:
+        terminal.close()

@@ -174,7 +174,7 @@ def _hooks_table(hooks: Sequence[HookLine], frame: "Frame") -> "RenderableType":
     if not hooks:
         return page(Text("No webhooks. `alpacli serve hooks add URL` makes one."), frame)
     columns = [
-        *(Column("ID"), Column("URL", elastic=True), Column("Events", 2, elastic=True), Column("State")),
+        *(Column("ID"), Column("URL", elastic=True, least=48), Column("Events", 2, elastic=True), Column("State")),
         *(number("Waiting", 1), number("Delivered", 2), number("Given up", 3), Column("Last error", 2, elastic=True)),
     ]
     rows = [

@@ -51,7 +51,7 @@ class Screen:
         clock: Clock,
         *,
         status: Callable[[], Status],
-        on_add: Callable[[str], Awaitable[None]],
+        on_add: Callable[[list[str]], Awaitable[None]],
         on_remove: Callable[[str], Awaitable[None]],
         on_key: Callable[[], None],
     ) -> None:
@@ -214,13 +214,14 @@ class Screen:
         text = self._look.adding or ""
         if key in (b"\r", b"\n"):
             self._look = self._look._replace(adding=None)
-            if text:
-                self._do(self._add(text.upper()))
+            symbols = list(dict.fromkeys(text.upper().replace(",", " ").split()))
+            if symbols:
+                self._do(self._add(symbols))
         elif key == b"\x1b":
             self._look = self._look._replace(adding=None)
         elif key in (b"\x7f", b"\x08"):
             self._look = self._look._replace(adding=text[:-1])
-        elif key.isalnum() or key in (b"/", b".", b"*"):
+        elif key.isalnum() or key in (b"/", b".", b"*", b" ", b","):
             self._look = self._look._replace(adding=text + key.decode())
 
     def _move(self, where: str) -> None:
@@ -233,10 +234,11 @@ class Screen:
         self._look = self._look._replace(selected=place)
         self._selected = self._rows[place].symbol if self._rows else ""
 
-    async def _add(self, symbol: str) -> None:
-        await self._on_add(symbol)
-        self._board.add(symbol)
-        self._selected = symbol  # or nobody would see it at the end of a long list
+    async def _add(self, symbols: list[str]) -> None:
+        await self._on_add(symbols)
+        for symbol in symbols:
+            self._board.add(symbol)
+        self._selected = symbols[-1]  # or nobody would see it at the end of a long list
 
     async def _remove(self, symbol: str) -> None:
         self._board.remove(symbol)

@@ -208,8 +208,8 @@ class _Streaming:
             self._run.printer.console,
             self._clock,
             status=lambda: self._status,
-            on_add=lambda symbol: self._change_symbol("subscribe", symbol),
-            on_remove=lambda symbol: self._change_symbol("unsubscribe", symbol),
+            on_add=lambda symbols: self._change_symbols("subscribe", symbols),
+            on_remove=lambda symbol: self._change_symbols("unsubscribe", [symbol]),
             on_key=lambda: self._tell(message=""),
         )
         if self._plan.replay is None and self._plan.feed.name in ("iex", "sip", "delayed_sip", "crypto"):
@@ -259,8 +259,8 @@ class _Streaming:
         else:
             board.set_days(days)
 
-    async def _change_symbol(self, action: Action, symbol: str) -> None:
-        interest = Interest({channel: [symbol] for channel in self._plan.interest.channels})
+    async def _change_symbols(self, action: Action, symbols: list[str]) -> None:
+        interest = Interest(dict.fromkeys(self._plan.interest.channels, symbols))
         self._interest = self._interest | interest if action == "subscribe" else self._interest - interest
         await self._source.change(action, interest)
 

@@ -16,12 +16,16 @@ _LEAST_TEXT = 16
 
 
 class Column(NamedTuple):
-    """``keep`` ranks importance: the highest number leaves first, of equals the rightmost. ``elastic`` text may shrink."""
+    """``keep`` ranks importance: the highest number leaves first, of equals the rightmost.
+
+    ``elastic`` text may shrink, to ``least`` cells and no further while there is room for them.
+    """
 
     title: str
     keep: int = 0
     align: Literal["left", "right"] = "left"
     elastic: bool = False
+    least: int = _LEAST_TEXT
 
 
 def number(title: str, keep: int = 0) -> Column:
@@ -65,20 +69,26 @@ def _fitting(columns: Sequence[Column], widths: Sequence[int], width: int) -> li
     shown: list[int] = []
     used = -_GAP
     for place in sorted(range(len(columns)), key=lambda place: (columns[place].keep, place)):
-        least = min(widths[place], _LEAST_TEXT) if columns[place].elastic else widths[place]
+        least = _least(columns[place], widths[place])
         if not shown or used + _GAP + least <= width:
             shown.append(place)
             used += _GAP + least
     return sorted(shown)
 
 
+def _least(column: Column, width: int) -> int:
+    return min(width, column.least) if column.elastic else width
+
+
 def _stretched(columns: Sequence[Column], widths: Sequence[int], shown: Sequence[int], width: int) -> dict[int, int]:
-    """Return each column's width; elastic ones, from the narrowest on, share what the others leave."""
+    """Return each column's width; elastic ones, from the narrowest on, share what the others and their least leave."""
     given = {place: widths[place] for place in shown if not columns[place].elastic}
     left = width - sum(given.values()) - _GAP * (len(shown) - 1)
     elastic = sorted((place for place in shown if columns[place].elastic), key=lambda place: widths[place])
+    leasts = [_least(columns[place], widths[place]) for place in elastic]
     for number, place in enumerate(elastic):
-        given[place] = max(1, min(widths[place], left // (len(elastic) - number)))
+        share = min(left // (len(elastic) - number), left - sum(leasts[number + 1 :]))
+        given[place] = max(1, min(widths[place], max(share, min(leasts[number], left))))
         left -= given[place]
     return given
 

@@ -6,6 +6,7 @@ Lines are put together by hand: a Rich table of fifty rows costs more than all t
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
+from rich.cells import cell_len
 from rich.console import Group
 from rich.text import Text
 
@@ -150,7 +151,7 @@ def live_table(
     if not rows:
         lines.append(Text("no symbols: press a to add one", "dim"))
     lines += [Text()] * (height - _FOOTER_LINES - len(lines))
-    lines += [_state(rows, totals, status, look), _keys(status, look)]
+    lines += [_state(rows, totals, status, look, width), _keys(status, look)]
     for line in lines[-_FOOTER_LINES:]:
         line.truncate(width, overflow="crop" if ascii_only else "ellipsis")
     for line in lines:
@@ -222,29 +223,27 @@ def sparkline(samples: Sequence[float], width: int) -> str:
     return "".join(_SPARKS[int((value - low) / span * 7.999)] if span else _SPARKS[3] for value in shown)
 
 
-def _state(rows: Sequence[Row], totals: Totals, status: Status, look: Look) -> Text:
-    parts = []
-    if status.sim:
-        parts.append("OFFLINE EXCHANGE")
-    parts += [status.feed, "paused" if look.paused else status.state]
-    if status.shared:
-        parts.append("shared connection")
-    parts.append(f"{totals.rate:,.0f} msg/s")
-    if totals.p50_ms is not None and totals.p99_ms is not None:
-        parts.append(f"latency {totals.p50_ms:.0f}/{totals.p99_ms:.0f} ms")
-    parts += [f"{status.reconnects} reconnects", f"{status.gaps} gaps"]
-    parts += [
-        f"{count:,} {what}"
-        for count, what in (
-            (status.conflated, "conflated"),
-            (totals.unreadable, "unreadable"),
-            (totals.hidden, "hidden"),
-        )
-        if count
+def _state(rows: Sequence[Row], totals: Totals, status: Status, look: Look, width: int) -> Text:
+    """Say how the stream does; where the line is too short, what matters least goes (the highest rank first)."""
+    latency = totals.p50_ms is not None and totals.p99_ms is not None
+    parts = [
+        (0, "OFFLINE EXCHANGE" if status.sim else ""),
+        (0, status.feed),
+        (0, "paused" if look.paused else status.state),
+        (6, "shared connection" if status.shared else ""),
+        (2, f"{totals.rate:,.0f} msg/s"),
+        (3, f"latency {totals.p50_ms:.0f}/{totals.p99_ms:.0f} ms" if latency else ""),
+        (1 if status.reconnects else 5, f"{status.reconnects} reconnects"),
+        (1 if status.gaps else 4, f"{status.gaps} gaps"),
+        (1, f"{status.conflated:,} conflated" if status.conflated else ""),
+        (1, f"{totals.unreadable:,} unreadable" if totals.unreadable else ""),
+        (1, f"{totals.hidden:,} hidden" if totals.hidden else ""),
+        (0, f"{look.selected + 1}/{len(rows)}" if len(rows) > 1 else ""),
     ]
-    if len(rows) > 1:
-        parts.append(f"{look.selected + 1}/{len(rows)}")
-    return Text("  ".join(parts), "reverse" if status.sim else "dim")
+    parts = [part for part in parts if part[1]]
+    while cell_len(text := "  ".join(text for _, text in parts)) > width and max(parts)[0]:
+        parts.remove(max(parts, key=lambda part: part[0]))
+    return Text(text, "reverse" if status.sim else "dim")
 
 
 def _keys(status: Status, look: Look) -> Text:

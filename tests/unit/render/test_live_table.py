@@ -75,6 +75,19 @@ def test_the_footer_tells_of_the_exchange_of_trouble_and_of_what_is_typed() -> N
     assert "press a to add one" in "\n".join(screen(0, 80, 8))
 
 
+@pytest.mark.parametrize("width", [60, 70, 80, 90, 100, 120])
+def test_of_a_state_that_is_too_long_whole_parts_go_what_matters_least_first(width: int) -> None:
+    for sim in (False, True):
+        everything = screen(3, 250, 8, Look(), STATUS._replace(sim=sim))[-2].split("  ")
+        shown = screen(3, width, 8, Look(), STATUS._replace(sim=sim))[-2].split("  ")
+        assert shown == [part for part in everything if part in shown], "no part is cut"
+        assert {"2 reconnects", "1 gaps", "1/3"} <= set(shown)
+        if len(shown) < len(everything):
+            assert "shared connection" not in shown
+    calm = screen(3, 80, 8, Look(), STATUS._replace(sim=True, reconnects=0, gaps=0))[-2]
+    assert calm.endswith("0 gaps  1/3")
+
+
 def test_every_sort_keeps_every_row() -> None:
     rows = board(12).rows(NOW)
     for sort in SORTS:
