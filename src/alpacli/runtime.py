@@ -622,36 +622,31 @@ def serve_hub(path: str) -> None:
     serves this path.
     """
     import asyncio
-    import fcntl
     import signal
     import socket
+    import threading
     from contextlib import suppress
 
     import msgspec
 
     from alpacli.streams.hub import Hub
-    from alpacli.streams.local import Upstream
+    from alpacli.streams.local import Upstream, sweep, take_lock
 
     instructions = Upstream(**msgspec.json.decode(sys.stdin.buffer.read()))
     sys.stdin.close()
-    lock = os.open(path.removesuffix(".sock") + ".lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     clock = SystemClock()
     give_up_at = clock.monotonic() + 5.0
-    while True:  # the one before us may be about to end
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if clock.monotonic() > give_up_at:
-                return
-            clock.sleep(0.02)
-        else:
-            break
+    while take_lock(path.removesuffix(".sock") + ".lock") is None:  # the one before us may be about to end
+        if clock.monotonic() > give_up_at:
+            return
+        clock.sleep(0.02)
     with suppress(FileNotFoundError):
         os.unlink(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     os.umask(0o177)
     listener.bind(path)
     listener.listen(512)
+    threading.Thread(target=sweep, args=(os.path.dirname(path), clock.time()), daemon=True).start()
 
     async def serve() -> None:
         hub = Hub(lambda interest: _upstream_of_hub(instructions, interest), instructions.linger_s)

@@ -233,8 +233,16 @@ def test_what_is_kept_can_be_seen_queried_and_removed(place: Place) -> None:
     assert json.loads(dry.out)["files"] == 1
     assert json.loads(place.alpacli("data", "prune", "MSFT", "--yes", "--json").out)["files"] == 1
     assert place.alpacli("data", "prune", "--older-than", "1d", "--yes", "--jq", ".files").text == "0\n"
+    assert place.alpacli("data", "prune", "--older-than", "1h", "--yes", "--jq", ".files").text == "0\n"
     (left,) = json.loads(place.alpacli("data", "ls", "--json").out)
     assert left["symbol"] == "AAPL"
+    end = "2026-01-05T15:10:00Z"
+    assert place.alpacli("bars", "MSFT", "--start", "2026-01-05", "--end", end, "--quiet").code == 0
+    (again,) = json.loads(place.alpacli("data", "ls", "MSFT", "--json").out)
+    assert again["end"] == end, "not a nanosecond later"
+    for file in place.alpacli.state.rglob("MSFT/*.parquet"):
+        os.utime(file, (0, 0))
+    assert place.alpacli("data", "prune", "--older-than", "1h", "--yes", "--jq", ".files").text == "1\n"
     path, *_ = place.alpacli.state.rglob("AAPL/*.parquet")
     path.write_bytes(path.read_bytes()[:100])
     broken = place.alpacli("data", "verify")

@@ -21,6 +21,8 @@ FILES: Final = ":files"
 _JOURNAL_TAIL: Final = 64 << 10
 _MOST: Final = 200
 _LIST: Final = "A,B"
+_TIMEFRAMES: Final = ("1Min", "5Min", "15Min", "30Min", "1Hour", "4Hour", "1Day", "1Week", "1Month")
+"""Those that are common; any number of minutes and hours is one too."""
 _FILES: Final = ("FILE", "FILE…", "FILE|-", "URL|FILE", "DIRECTORY", "PATH")
 
 Offer = tuple[str, str]
@@ -174,6 +176,8 @@ def _value_of(parameter: Parameter, current: str, machine: "Known", given: Seque
         candidates = machine.profiles()
     elif "--tz" in parameter.names:
         candidates = ("ET", "utc", "local")
+    elif "--timeframe" in parameter.names:
+        candidates = _TIMEFRAMES
     else:
         return
     for candidate in candidates:

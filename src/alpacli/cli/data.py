@@ -2,8 +2,9 @@
 
 import datetime as dt
 import math
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,14 +13,14 @@ from alpacli.cli.options import option
 from alpacli.cli.output import View
 from alpacli.cli.run import Run
 from alpacli.domain.batches import instant_text
-from alpacli.domain.series import check_symbol
+from alpacli.domain.series import SECOND_NS, check_symbol
 from alpacli.errors import AlpacliError, UsageError
 
 if TYPE_CHECKING:
     from alpacli.history.bar_store import BarStore, KeptFile
 
 Symbols = Annotated[list[str] | None, typer.Argument(metavar="SYMBOL", help="Only these.", show_default=False)]
-_AGE = re.compile(r"([0-9]{1,5})\s*(d|w|mo|y)")
+_AGE = re.compile(r"([0-9]{1,5})\s*(h|d|w|mo|y)")
 _DAYS = {"d": 1, "w": 7, "mo": 30, "y": 365}
 
 
@@ -59,7 +60,7 @@ def ls(run: Run, symbols: Symbols = None) -> None:
     found = []
     for row in rows.values():
         for name in ("start", "end"):
-            row[name] = None if row[name] is None else instant_text(row[name])
+            row[name] = None if row[name] is None else instant_text(_end(row[name]) if name == "end" else row[name])
         found.append(KeptHistory.model_validate(row))
     run.show_value(view, found)
 
@@ -96,7 +97,7 @@ def prune(
     run: Run,
     symbols: Symbols = None,
     older_than: Annotated[
-        str | None, option("Only what was downloaded so long ago: 90d, 12w, 6mo, 2y.", metavar="AGE")
+        str | None, option("Only what was downloaded so long ago: 12h, 90d, 12w, 6mo, 2y.", metavar="AGE")
     ] = None,
     kind: Annotated[str | None, option("Only this kind.", metavar="bars|trades|quotes")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Everything that is kept.")] = False,  # noqa: FBT002 # a flag
@@ -109,12 +110,12 @@ def prune(
     if kind not in (None, "bars", "trades", "quotes"):
         raise UsageError(f"--kind is {kind!r}", "choose bars, trades or quotes")
     store = _store(run)
-    before = _before(run, older_than)
+    is_older = _is_older(run, older_than)
     chosen = symbols or older_than or kind or everything
     found = [
         file
         for file in (_files(run, symbols) if chosen else ())
-        if (kind is None or file.series.kind == kind) and (before is None or file.as_of < before)
+        if (kind is None or file.series.kind == kind) and is_older(file)
     ]
     size = sum(file.bytes for file in found)
     if found and not run.options.dry_run:
@@ -196,11 +197,28 @@ def _files(run: Run, symbols: list[str] | None) -> "Iterator[KeptFile]":
     return (file for file in _store(run).files() if not wanted or file.symbol in wanted)
 
 
-def _before(run: Run, text: str | None) -> str | None:
+def _end(until_ns: int) -> int:
+    """Return the end as it was asked for: what is covered reaches a nanosecond beyond an end that was included."""
+    return until_ns - 1 if until_ns % SECOND_NS == 1 else until_ns
+
+
+def _is_older(run: Run, text: str | None) -> "Callable[[KeptFile], bool]":
+    """Return what tells whether a file was downloaded so long ago; hours by when it was written, the rest by its date."""
     if text is None:
-        return None
+        return lambda _: True
     matched = _AGE.fullmatch(text.strip().lower())
     if matched is None:
-        raise UsageError(f"--older-than is {text!r}", "write 90d, 12w, 6mo or 2y")
-    today = dt.datetime.fromtimestamp(run.clock.time(), dt.UTC).date()
-    return (today - dt.timedelta(int(matched[1]) * _DAYS[matched[2]])).isoformat()
+        raise UsageError(f"--older-than is {text!r}", "write 12h, 90d, 12w, 6mo or 2y")
+    now, count = run.clock.time(), int(matched[1])
+    if matched[2] == "h":
+        return lambda file: _written_at(file) < now - count * 3600
+    today = dt.datetime.fromtimestamp(now, dt.UTC).date()
+    before = (today - dt.timedelta(count * _DAYS[matched[2]])).isoformat()
+    return lambda file: file.as_of < before
+
+
+def _written_at(file: "KeptFile") -> float:
+    try:
+        return os.stat(file.path).st_mtime
+    except FileNotFoundError:
+        return math.inf  # pruned by another process

@@ -120,6 +120,7 @@ def _values(metavar: str, name: str) -> tuple[str, ...]:
     from alpacli.cli.export import FORMATS
     from alpacli.domain import series, tickets
     from alpacli.gateway.tokens import SCOPES
+    from alpacli.streams.feeds import FEEDS
 
     values = metavar.split("|")
     if len(values) > 1:
@@ -132,6 +133,7 @@ def _values(metavar: str, name: str) -> tuple[str, ...]:
         ("--position-intent", "INTENT"): tickets.INTENTS,
         ("--class", "CLASS"): get_args(tickets.AssetClass),
         ("--feed", "NAME"): series.STOCK_FEEDS,
+        ("--feed", "FEED"): tuple(FEEDS),
         ("--adjustment", "NAME"): series.ADJUSTMENTS,
         ("--format", "NAME"): FORMATS,
         ("--scope", "A,B"): SCOPES,

@@ -4,6 +4,7 @@ Every change is one ``BEGIN IMMEDIATE`` transaction in WAL mode, so a process ki
 nothing. Decimals are stored as text and instants as integer nanoseconds: nothing passes through a float.
 """
 
+import errno
 import os
 import sqlite3
 import threading
@@ -252,10 +253,17 @@ class State:
         return db
 
     def _broken(self, error: Exception) -> ConfigError:
-        return ConfigError(
-            f"the offline exchange cannot use {self.path}: {error}",
-            "make the state directory writable (ALPACLI_STATE_DIR), or begin again with alpacli sim reset",
-        )
+        return ConfigError(f"the offline exchange cannot use {self.path}: {error}", _way_out(error))
+
+
+def _way_out(error: Exception) -> str:
+    """Say what helps: an empty exchange only where it is the file itself that cannot be read."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return "alpacli sim reset begins again with an empty exchange"
+    if code == sqlite3.SQLITE_FULL or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        return "make room on the disk, or name another directory with ALPACLI_STATE_DIR"
+    return "make the state directory writable, or name another one with ALPACLI_STATE_DIR"
 
 
 class _OnDemand(sqlite3.Connection):

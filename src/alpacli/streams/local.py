@@ -87,6 +87,11 @@ class Upstream(NamedTuple):
         return blake2b(text.encode(errors="surrogateescape"), digest_size=9, person=b"alpacli hub").hexdigest()
 
 
+_ENDINGS: Final = (".sock", ".log", ".lock", ".start")
+_SWEPT_AFTER_S: Final = 3600.0
+"""How long ago a hub was last started when its files are in nobody's way any more; its log has been read by then."""
+
+
 class Meeting(NamedTuple):
     """The files of one hub; ``lock`` is held by the hub while it lives, ``starting`` by whoever is starting it."""
 
@@ -124,12 +129,10 @@ def start_hub(upstream: Upstream, place: Meeting) -> bool:
     It outlives this process, gets its instructions on standard input, where no other process can read them, and ends by
     itself when nobody has used it for a while.
     """
-    starting = os.open(place.starting, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    starting = take_lock(place.starting)
+    if starting is None:
+        return False
     try:
-        try:
-            fcntl.flock(starting, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
         if is_listening(place):
             return True
         log = os.open(place.log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -161,6 +164,56 @@ def start_hub(upstream: Upstream, place: Meeting) -> bool:
         return True
     finally:
         os.close(starting)
+
+
+def take_lock(path: str) -> int | None:
+    """Return a descriptor that holds the lock of a file until it is closed; ``None`` when another process holds it.
+
+    A file that was swept away before the lock was taken is not the one that others will look at: then it is made anew.
+    """
+    while True:
+        file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(file), os.stat(path)):
+                return file
+        except BlockingIOError:
+            os.close(file)
+            return None
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            os.close(file)
+            raise
+        os.close(file)
+
+
+def sweep(directory: str, now: float) -> None:
+    """Remove the files of hubs that are gone: a hub holds its lock while it lives, a starter its own."""
+    with suppress(OSError):
+        found = [name for name in os.listdir(directory) if name.endswith(_ENDINGS)]
+        for path in sorted({os.path.join(directory, name.rpartition(".")[0]) for name in found}):
+            with suppress(OSError):
+                _sweep_one(path, now)
+
+
+def _sweep_one(path: str, now: float) -> None:
+    files = [path + ending for ending in _ENDINGS if os.path.lexists(path + ending)]
+    if not files or now - max(os.lstat(file).st_mtime for file in files) < _SWEPT_AFTER_S:
+        return
+    held: list[int] = []
+    try:
+        for ending in (".start", ".lock"):
+            lock = take_lock(path + ending)
+            if lock is None:
+                return
+            held.append(lock)
+        for ending in _ENDINGS:  # the locks last: until then nobody begins
+            with suppress(FileNotFoundError):
+                os.unlink(path + ending)
+    finally:
+        for lock in held:
+            os.close(lock)
 
 
 def is_listening(place: Meeting) -> bool:

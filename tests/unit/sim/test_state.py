@@ -217,3 +217,11 @@ def test_impossible_choices_are_refused_and_change_nothing(tmp_path: Path, choic
         with pytest.raises(UsageError, match="cannot begin with"):
             account.exchange.reset(**choices)  # type: ignore[arg-type] # one keyword at a time, of either type
         assert len(account.get("/v2/positions")) == 1
+
+
+def test_where_nothing_can_be_written_an_empty_exchange_is_no_advice(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError) as caught:
+        Exchange(str(tmp_path / "file"), ManualClock())
+    assert "ALPACLI_STATE_DIR" in caught.value.hint
+    assert "reset" not in caught.value.hint

@@ -1,5 +1,7 @@
-"""Ending a hub that stands still, where another stream may have been quicker."""
+"""Hubs that stand still are ended, and what hubs that are gone have left is swept, where others may be quicker."""
 
+import fcntl
+import os
 import signal
 import socket
 import subprocess
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from alpacli.streams.local import end_hub
+from alpacli.streams.local import end_hub, sweep, take_lock
 
 LISTEN = """
 import socket, sys, time
@@ -72,3 +74,36 @@ def test_a_connection_that_is_closed_by_now_leads_to_no_hub(path: str, hub: "sub
 def test_a_process_never_ends_itself(path: str) -> None:
     done = subprocess.run([sys.executable, "-c", END_ONESELF, path], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "still here\n")
+
+
+def test_files_of_hubs_that_are_gone_are_swept_and_no_others(tmp_path: Path) -> None:
+    endings = (".sock", ".log", ".lock", ".start")
+    for name in ("gone", "alive", "starting", "recent"):
+        for ending in endings:
+            (tmp_path / (name + ending)).touch()
+            os.utime(tmp_path / (name + ending), (1000, 1000))
+    (tmp_path / "half.start").touch()
+    os.utime(tmp_path / "half.start", (1000, 1000))
+    os.utime(tmp_path / "recent.log", (9000, 9000))
+    (tmp_path / "notes.txt").touch()
+    held = [take_lock(str(tmp_path / name)) for name in ("alive.lock", "starting.start")]
+    assert None not in held
+    assert take_lock(str(tmp_path / "alive.lock")) is None
+    sweep(str(tmp_path), 10_000)
+    kept = {name + ending for name in ("alive", "starting", "recent") for ending in endings}
+    assert {path.name for path in tmp_path.iterdir()} == {*kept, "notes.txt"}
+    for lock in held:
+        os.close(lock or 0)
+
+
+def test_a_lock_that_is_swept_while_it_is_taken_is_taken_again(tmp_path: Path) -> None:
+    path = str(tmp_path / "hub.lock")
+    waiting = os.open(path, os.O_CREAT | os.O_RDWR)  # as a hub that begins while the file is swept
+    os.unlink(path)
+    fcntl.flock(waiting, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    lock = take_lock(path)
+    assert lock is not None
+    assert os.path.samestat(os.fstat(lock), os.stat(path))
+    assert take_lock(path) is None
+    os.close(lock)
+    os.close(waiting)
