@@ -236,7 +236,7 @@ def test_what_is_kept_can_be_seen_queried_and_removed(place: Place) -> None:
     assert place.alpacli("data", "prune", "--older-than", "1h", "--yes", "--jq", ".files").text == "0\n"
     (left,) = json.loads(place.alpacli("data", "ls", "--json").out)
     assert left["symbol"] == "AAPL"
-    end = "2026-01-05T15:10:00Z"
+    end = "2026-01-05T15:10:00.25Z"
     assert place.alpacli("bars", "MSFT", "--start", "2026-01-05", "--end", end, "--quiet").code == 0
     (again,) = json.loads(place.alpacli("data", "ls", "MSFT", "--json").out)
     assert again["end"] == end, "not a nanosecond later"

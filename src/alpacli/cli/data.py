@@ -13,7 +13,7 @@ from alpacli.cli.options import option
 from alpacli.cli.output import View
 from alpacli.cli.run import Run
 from alpacli.domain.batches import instant_text
-from alpacli.domain.series import SECOND_NS, check_symbol
+from alpacli.domain.series import check_symbol
 from alpacli.errors import AlpacliError, UsageError
 
 if TYPE_CHECKING:
@@ -198,8 +198,11 @@ def _files(run: Run, symbols: list[str] | None) -> "Iterator[KeptFile]":
 
 
 def _end(until_ns: int) -> int:
-    """Return the end as it was asked for: what is covered reaches a nanosecond beyond an end that was included."""
-    return until_ns - 1 if until_ns % SECOND_NS == 1 else until_ns
+    """Return the end as it was asked for: what is covered reaches a nanosecond beyond an end that was included.
+
+    Nobody asks for one: clocks and people tell microseconds at the finest.
+    """
+    return until_ns - 1 if until_ns % 1000 == 1 else until_ns
 
 
 def _is_older(run: Run, text: str | None) -> "Callable[[KeptFile], bool]":
