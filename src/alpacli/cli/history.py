@@ -252,7 +252,9 @@ def export(
         else:
             with files.whole_file(output) as out:
                 count = files.export(rows_of(archive), model, out, chosen)
-            run.printer.notice(f"wrote {count:,} rows to {output}")
+            from alpacli.render.text import counted
+
+            run.printer.notice(f"wrote {counted(count, 'row')} to {output}")
 
 
 def report(

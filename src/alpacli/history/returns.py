@@ -4,12 +4,14 @@ A day's equity is that of the last own snapshot up to the regular close (16:00 N
 first of these), and where there is none, Alpaca's own from its portfolio history. Days are trading days: those Alpaca lists,
 and weekdays beside them; a snapshot of a Sunday belongs to no return. Two clocks decide nothing here: days are New York's.
 
-Formulas (r: daily returns, n: how many; P = 252 trading days a year), as empyrical-reloaded has them (``empyrical/stats.py``,
-checked against it in the tests), which in turn follows Sharpe (1994), "The Sharpe Ratio", and Sortino & Price (1994):
+Formulas (r: daily returns, n: how many; D: calendar days from the first close to the last; P: days a year that have a
+return: 252, or 365 for an account that has returns of Saturdays or Sundays too, as where a market never closes), as
+empyrical-reloaded has them (``empyrical/stats.py`` with P as ``annualization``, checked against it in the tests), which in
+turn follows Sharpe (1994), "The Sharpe Ratio", and Sortino & Price (1994); CAGR goes by the calendar, as quantstats' does:
 
     return            r_t = (E_t − F_t) / E_{t−1} − 1, F_t: transfers since the close before (time-weighted, GIPS 2020)
     total return      R = Π(1 + r_t) − 1
-    CAGR              (1 + R)^(P/n) − 1
+    CAGR              (1 + R)^(365/D) − 1
     volatility        s(r) · √P, s with n − 1
     Sharpe            mean(r) / s(r) · √P, over a risk-free rate of 0
     Sortino           mean(r) · P / (√mean(min(r, 0)²) · √P)
@@ -37,7 +39,8 @@ if TYPE_CHECKING:
     from alpacli.history.archive import Archive
     from alpacli.history.earnings import Traded
 
-DAYS_A_YEAR: Final = 252
+TRADING_DAYS_A_YEAR: Final = 252
+CALENDAR_DAYS_A_YEAR: Final = 365
 _CLOSE: Final = dt.time(16)
 _SATURDAY: Final = 5
 
@@ -206,27 +209,41 @@ def total_return(returns: Sequence[float]) -> float:
     return math.prod(1 + r for r in returns) - 1
 
 
-def cagr(returns: Sequence[float]) -> float | None:
-    """Return the yearly growth; ``None`` for no returns, or when everything was lost and more."""
+def days_a_year(days: Iterable[int]) -> int:
+    """Return how many days a year have a return, from the days (ordinals) that have one."""
+    weekends = any(dt.date.fromordinal(day).weekday() >= _SATURDAY for day in days)
+    return CALENDAR_DAYS_A_YEAR if weekends else TRADING_DAYS_A_YEAR
+
+
+def cagr(returns: Sequence[float], calendar_days: int) -> float | None:
+    """Return the yearly growth; ``None`` for no returns, or when everything was lost and more, or beyond all numbers.
+
+    ``calendar_days`` lie between the close before the first return and that of the last.
+    """
     growth = 1 + total_return(returns)
-    return growth ** (DAYS_A_YEAR / len(returns)) - 1 if returns and growth > 0 else None
+    if not returns or growth <= 0 or calendar_days <= 0:
+        return None
+    try:
+        return math.expm1(math.log(growth) * CALENDAR_DAYS_A_YEAR / calendar_days)
+    except OverflowError:  # a day's return of several hundred percent, over a year
+        return None
 
 
-def volatility(returns: Sequence[float]) -> float | None:
+def volatility(returns: Sequence[float], a_year: int = TRADING_DAYS_A_YEAR) -> float | None:
     deviation = _deviation(returns)
-    return None if deviation is None else deviation * math.sqrt(DAYS_A_YEAR)
+    return None if deviation is None else deviation * math.sqrt(a_year)
 
 
-def sharpe(returns: Sequence[float]) -> float | None:
+def sharpe(returns: Sequence[float], a_year: int = TRADING_DAYS_A_YEAR) -> float | None:
     deviation = _deviation(returns)
-    return _mean(returns) / deviation * math.sqrt(DAYS_A_YEAR) if deviation else None
+    return _mean(returns) / deviation * math.sqrt(a_year) if deviation else None
 
 
-def sortino(returns: Sequence[float]) -> float | None:
+def sortino(returns: Sequence[float], a_year: int = TRADING_DAYS_A_YEAR) -> float | None:
     if len(returns) < 2:
         return None
-    below = math.sqrt(math.fsum(min(r, 0.0) ** 2 for r in returns) / len(returns)) * math.sqrt(DAYS_A_YEAR)
-    return _mean(returns) * DAYS_A_YEAR / below if below else None
+    below = math.sqrt(math.fsum(min(r, 0.0) ** 2 for r in returns) / len(returns)) * math.sqrt(a_year)
+    return _mean(returns) * a_year / below if below else None
 
 
 def drawdown(days: Sequence[int], returns: Sequence[float]) -> Drawdown | None:
@@ -280,6 +297,7 @@ def stats(closes: Sequence[Close], trades: Sequence["Traded"], snapshots: int) -
         first, last = closes[0], closes[-1]
         returns = [close.growth for close in closes[1:] if close.growth is not None]
         counted = [close for close in closes[1:] if close.growth is not None]
+        a_year = days_a_year(close.day for close in counted)
         fall = drawdown([first.day, *(close.day for close in counted)], returns)
         inside = [trade for trade in trades if first.day <= trade.day <= last.day]
         wins, losses = _results(inside)
@@ -298,10 +316,10 @@ def stats(closes: Sequence[Close], trades: Sequence["Traded"], snapshots: int) -
             transfers=moved,
             gain=last.equity - first.equity - moved,
             return_ratio=ratio(total_return(returns)) if returns else None,
-            cagr_ratio=ratio(cagr(returns)),
-            volatility_ratio=ratio(volatility(returns)),
-            sharpe=ratio(sharpe(returns)),
-            sortino=ratio(sortino(returns)),
+            cagr_ratio=ratio(cagr(returns, counted[-1].day - first.day if counted else 0)),
+            volatility_ratio=ratio(volatility(returns, a_year)),
+            sharpe=ratio(sharpe(returns, a_year)),
+            sortino=ratio(sortino(returns, a_year)),
             max_drawdown_ratio=ratio(fall.ratio) if fall else ratio(0.0) if returns else None,
             drawdown_from=_text(fall.top) if fall else None,
             drawdown_to=_text(fall.bottom) if fall else None,

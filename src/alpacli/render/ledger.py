@@ -15,7 +15,22 @@ from alpacli.history.returns import EquityDay, Stats
 from alpacli.history.sync import Report
 from alpacli.render.charts import curve
 from alpacli.render.grid import Cell, Column, facts, grid, number, page
-from alpacli.render.text import GAIN, LOSS, NOTHING, Frame, ago, moment, money, percent, price, quantity, signed, words
+from alpacli.render.text import (
+    GAIN,
+    LOSS,
+    NOTHING,
+    Frame,
+    ago,
+    counted,
+    difference,
+    moment,
+    money,
+    percent,
+    price,
+    quantity,
+    signed,
+    words,
+)
 
 
 def sync(value: Report, frame: Frame) -> RenderableType:
@@ -82,10 +97,10 @@ def _reconciled(value: Earnings, frame: Frame) -> list[RenderableType]:
             "The account says",
             f"{money(agreed.expected)}  (cash and positions less transfers of {money(agreed.transfers)})",
         ),
-        ("Difference", signed(agreed.difference)),
+        ("Difference", difference(agreed.difference)),
     ]
     if agreed.portfolio_difference is not None:
-        pairs.append(("To Alpaca's portfolio history", signed(agreed.portfolio_difference)))
+        pairs.append(("To Alpaca's portfolio history", difference(agreed.portfolio_difference)))
     for row in agreed.positions:
         text = f"fills tell {quantity(row.computed)}, the account {quantity(row.recorded)}"
         pairs.append((row.symbol, Text(text, style="bold red")))
@@ -99,7 +114,7 @@ def stats(value: Stats, frame: Frame) -> RenderableType:
         fall.append(f"  {value.drawdown_from} to {value.drawdown_to}, {back}", style="dim")
     held = NOTHING if value.holding_time_s is None else ago(float(value.holding_time_s))
     pairs: list[tuple[str, Cell]] = [
-        ("Period", f"{value.first_day} to {value.last_day}, {value.days:,} returns"),
+        ("Period", f"{value.first_day} to {value.last_day}, {counted(value.days, 'return')}"),
         ("Equity", Text(money(value.equity), style="bold")),
         ("Gain", signed(value.gain)),
         ("Return", percent(value.return_ratio)),
@@ -118,7 +133,7 @@ def stats(value: Stats, frame: Frame) -> RenderableType:
     agreed = value.reconciliation
     if agreed.days:
         most = money(abs(agreed.largest_difference or Decimal(0)))
-        at_most = f"at most {most} on {agreed.on}, {agreed.days:,} days compared"
+        at_most = f"at most {most} on {agreed.on}, {counted(agreed.days, 'day')} compared"
         pairs.append(("To Alpaca's portfolio history", at_most))
     else:
         pairs.append(("To Alpaca's portfolio history", "no day has both"))

@@ -14,7 +14,7 @@ from typing import Final
 from alpacli.history.earnings import ClosedLot, Earnings, EarningsRow
 from alpacli.history.returns import EquityDay, Stats
 from alpacli.render.curve import Box, lay_out
-from alpacli.render.text import NOTHING, money, price, quantity
+from alpacli.render.text import NOTHING, counted, difference, money, price, quantity
 
 _MOST_TRADES: Final = 500
 _WIDTH, _HEIGHT = 720, 260
@@ -123,7 +123,7 @@ def _agreement(earned: Earnings, stats: Stats | None) -> str:
         agreed = earned.reconciliation
         said.append(
             f"The account says {money(agreed.expected)} (its cash and positions less transfers of {money(agreed.transfers)});"
-            f" computed is {money(agreed.computed)}: a difference of {money(agreed.difference)}."
+            f" computed is {money(agreed.computed)}: a difference of {difference(agreed.difference).plain}."
         )
         said += [
             f"{escape(row.symbol)}: the fills tell {quantity(row.computed)}, the account {quantity(row.recorded)}."
@@ -132,8 +132,8 @@ def _agreement(earned: Earnings, stats: Stats | None) -> str:
     if stats is not None and stats.reconciliation.days:
         largest = money(stats.reconciliation.largest_difference)
         said.append(
-            f"On {stats.reconciliation.days} days with both, own closes and Alpaca's portfolio history differ by at most"
-            f" {largest} ({escape(stats.reconciliation.on or '')})."
+            f"On {counted(stats.reconciliation.days, 'day')} with both, own closes and Alpaca's portfolio"
+            f" history differ by at most {largest} ({escape(stats.reconciliation.on or '')})."
         )
     return "".join(f"<p>{text}</p>" for text in said)
 

@@ -324,14 +324,15 @@ def _yes(flag: object) -> Text:
 def activities(value: Sequence[Activity], frame: Frame) -> RenderableType:
     if not value:
         return page(Text("No activities."), frame)
+    fills = all(a.is_fill for a in value)  # their type says nothing, and their amount is quantity times price
     columns = [
         Column("Time"),
-        Column("Type"),
+        Column("Type", 3 if fills else 0),
         Column("Symbol"),
         Column("Side", 1),
         number("Qty", 1),
-        number("Price", 2),
-        number("Net amount"),
+        number("Price", 1 if fills else 2),
+        number("Net amount", 4 if fills else 0),
         Column("Description", 4, elastic=True),
         Column("Order", 5),
     ]

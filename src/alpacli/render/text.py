@@ -49,8 +49,18 @@ def zone(name: str, resolve: Callable[[str], tzinfo]) -> tzinfo | None:
 
 
 def money(value: Decimal | None) -> str:
-    """Write an amount with thousands separators and cents: half a cent rounds to even."""
-    return NOTHING if value is None else f"{value:,.2f}"
+    """Write an amount with thousands separators and cents: half a cent rounds to even, and zero has no sign."""
+    return NOTHING if value is None else f"{value:z,.2f}"
+
+
+def difference(value: Decimal) -> Text:
+    """Write by how much two amounts differ: one that is too small to show may still part how they are rounded."""
+    return Text("less than a cent") if value and not round(value, 2) else signed(value)
+
+
+def counted(number: int, thing: str) -> str:
+    """Write how many things there are: 1 day, 2 days."""
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
 
 
 def price(value: Decimal | None) -> str:

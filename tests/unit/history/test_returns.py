@@ -4,6 +4,7 @@
 # Whole numbers stand for the decimals they equal.
 
 import datetime as dt
+import itertools
 import math
 from collections.abc import Sequence
 from decimal import Decimal
@@ -25,7 +26,6 @@ from alpacli.history.returns import Close
 RETURNS = st.lists(st.floats(-0.5, 0.5).map(lambda r: round(r, 9)), min_size=2, max_size=120)
 FORMULAS: Sequence[tuple[str, Any, str]] = [
     ("total", returns.total_return, "cum_returns_final"),
-    ("cagr", returns.cagr, "cagr"),
     ("volatility", returns.volatility, "annual_volatility"),
     ("sharpe", returns.sharpe, "sharpe_ratio"),
     ("sortino", returns.sortino, "sortino_ratio"),
@@ -51,6 +51,45 @@ def test_each_formula_is_empyricals(values: list[float]) -> None:
             assert found == pytest.approx(expected, rel=1e-9, abs=1e-12), name
 
 
+@settings(max_examples=20)
+@given(values=RETURNS)
+def test_an_account_that_has_weekends_counts_365_days_a_year_as_empyrical_does(values: list[float]) -> None:
+    import empyrical
+
+    if len(set(values)) == 1:
+        return
+    for name, ours, theirs in FORMULAS[1:]:
+        found = ours(values, 365)
+        if found is not None:
+            expected = float(getattr(empyrical, theirs)(_series(values), annualization=365))
+            assert found == pytest.approx(expected, rel=1e-9, abs=1e-12), name
+
+
+def test_a_year_has_the_days_that_the_data_has_and_growth_goes_by_the_calendar() -> None:
+    monday = dt.date(2026, 1, 5).toordinal()
+    assert returns.days_a_year(range(monday, monday + 5)) == 252
+    assert returns.days_a_year(range(monday, monday + 6)) == 365
+    assert returns.cagr([0.02117], 45) == pytest.approx(1.02117 ** (365 / 45) - 1)
+
+    def stats(days: Sequence[int]) -> returns.Stats:
+        equities = [100 + place % 3 for place, _ in enumerate(days)]
+        growths = [None, *(after / before - 1 for before, after in itertools.pairwise(equities))]
+        closes = [
+            Close(day, Decimal(equity), "alpaca", Decimal(0), growth, None, None)
+            for day, equity, growth in zip(days, equities, growths, strict=True)
+        ]
+        found = returns.stats(closes, [], 0)
+        assert found is not None
+        return found
+
+    week, weekend = stats(range(monday, monday + 5)), stats([*range(monday, monday + 3), monday + 5, monday + 7])
+    assert week.volatility_ratio is not None
+    assert weekend.volatility_ratio is not None
+    assert float(weekend.volatility_ratio / week.volatility_ratio) == pytest.approx(math.sqrt(365 / 252))
+    assert float(week.cagr_ratio or 0) == pytest.approx(1.01 ** (365 / 4) - 1)
+    assert float(weekend.cagr_ratio or 0) == pytest.approx(1.01 ** (365 / 7) - 1)
+
+
 @settings(max_examples=40)
 @given(values=RETURNS)
 def test_the_deepest_fall_is_empyricals_and_lies_between_its_own_days(values: list[float]) -> None:
@@ -71,8 +110,9 @@ def test_the_deepest_fall_is_empyricals_and_lies_between_its_own_days(values: li
 def test_too_little_has_no_number_and_an_even_course_no_ratio() -> None:
     for formula in (returns.volatility, returns.sharpe, returns.sortino):
         assert formula([0.01]) is None
-    assert returns.cagr([]) is None
-    assert returns.cagr([-1.0]) is None
+    assert returns.cagr([], 0) is None
+    assert returns.cagr([-1.0], 1) is None
+    assert returns.cagr([20.0], 1) is None  # 21 to the power of 365 is no float
     assert returns.sharpe([0.01, 0.01, 0.01]) is None
     assert returns.sortino([0.01, 0.02]) is None
     assert returns.drawdown([0, 1], [0.5]) is None

@@ -275,6 +275,13 @@ def test_a_number_is_never_cut_however_narrow_the_terminal(name: str) -> None:
     assert not re.search(r"[0-9.,]…", picture)
 
 
+def test_a_narrow_table_of_fills_keeps_what_they_are_fills_of() -> None:
+    picture = drawn(tables.activities(ACTIVITIES[:1], frame(44)), 44)
+    assert "149.98" in picture
+    assert "Qty" in picture
+    assert "Type" not in picture
+
+
 def test_an_intraday_curve_tells_the_date_of_its_ends_even_today() -> None:
     """``To 00:00 EDT`` without a date would be any midnight."""
     value = history(["100000", "101000", "99000"], step_s=3600).model_copy(update={"timeframe": "1H"})

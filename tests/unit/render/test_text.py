@@ -32,6 +32,14 @@ def test_numbers(value: str, money: str, price: str, quantity: str) -> None:
     assert (text.money(number), text.price(number), text.quantity(number)) == (money, price, quantity)
 
 
+def test_a_difference_below_a_cent_is_told_and_no_zero_has_a_sign() -> None:
+    assert text.difference(Decimal("-0.004")).plain == "less than a cent"
+    assert text.difference(Decimal("-0.01")).plain == "-0.01"
+    assert text.difference(Decimal(0)).plain == "0.00"
+    assert text.money(Decimal("-0.004")) == "0.00"
+    assert (text.counted(1, "day"), text.counted(1200, "row")) == ("1 day", "1,200 rows")
+
+
 def test_what_is_missing_is_a_dash() -> None:
     written = (text.money(None), text.price(None), text.quantity(None), text.day(None))
     assert set(written) == {"–"}
