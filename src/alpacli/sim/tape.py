@@ -26,6 +26,8 @@ from alpacli.sim.prices import Extremes, Nbbo, Quote, Trail
 _QUANTA_PER_SECOND: Final = 16
 _QUANTUM_NS: Final = SECOND_NS // _QUANTA_PER_SECOND
 _COMMON_SIZE: Final = 1000
+_FARTHEST: Final = ONE << 6
+"""A level beyond all that there are."""
 _LEVELS_SIZE: Final = 64
 _FACTOR_SWING_PERMILLE: Final = {"us_equity": 60, "crypto": 110}
 
@@ -243,14 +245,9 @@ class Tape:
 
     def _goal(self, listing: Listing, ticks: int, sign: int) -> int:
         """Return the least ``sign × level`` whose bid is at or beyond so many ticks; beyond all levels when there is none."""
-        low, high = -(ONE << 6), ONE << 6
-        while low < high:
-            middle = (low + high) // 2
-            if sign * self._bid(listing, sign * middle) >= sign * ticks:
-                high = middle
-            else:
-                low = middle + 1
-        return low
+        # downwards it is the level below the first whose bid is above
+        goal = _least_level(listing, ticks) if sign > 0 else 1 - _least_level(listing, ticks + 1)
+        return max(min(goal, _FARTHEST), -_FARTHEST)
 
     def _instant(self, listing: Listing, quantum: int, start_ns: int) -> int:
         """Return when a quantum begins, on the clock; not before ``start_ns``, since which prices have moved."""
@@ -361,6 +358,17 @@ def _sizes(coins_a_day: int) -> tuple[Decimal, ...]:
 def _ticks(listing: Listing, price: Decimal, *, rising: bool) -> int:
     """Return a price in ticks; between two of them, the one that is reached from below (``rising``) or above."""
     return int(price.scaleb(listing.places).to_integral_value(ROUND_CEILING if rising else ROUND_FLOOR))
+
+
+def _least_level(listing: Listing, ticks: int) -> int:
+    """Return the least level whose bid is so many ticks or more; what ``_bid`` makes of a level, the other way round."""
+    if ticks <= 1:  # no bid is less
+        return -_FARTHEST
+    middle = ticks + listing.spread // 2
+    level = -(-middle * ONE // listing.base) - ONE
+    if level < 0:
+        level = ONE - listing.base * ONE // middle
+    return level
 
 
 def _blocks(item: _Instrument, first: int, last: int) -> list[_Node]:
