@@ -23,6 +23,8 @@ from alpacli.streams.supervisor import Sink
 _MARK_EVERY_S: Final = 0.01
 _BLOCK_LINES: Final = 500
 _LONGEST_PAUSE_S: Final = 0.25
+_LONGEST_LINE: Final = 1 << 20
+_BEGINNING: Final = b'{"type":"'
 _PACKED: Final = b"\x1f\x8b"
 """How what gzip writes begins."""
 
@@ -33,7 +35,7 @@ class Recorder:
     An unfinished last line of an earlier recording is cut off first.
 
     Raises:
-        UsageError: the file cannot be opened, or is a gzipped one, which has no lines to go on after.
+        UsageError: the file cannot be opened, or holds something else than lines of a stream; nothing of it is changed.
     """
 
     def __init__(self, path: str, clock: Clock) -> None:
@@ -51,8 +53,16 @@ class Recorder:
             raise UsageError(f"cannot record to {path}: {error.strerror}", "choose another file") from error
 
     def _begin(self) -> int:
-        if os.fstat(self._file).st_size and os.pread(self._file, len(_PACKED), 0) == _PACKED:
-            raise UsageError(f"cannot record to {self._path}: it is gzipped", "unpack it first, or choose another file")
+        if os.fstat(self._file).st_size:
+            first, newline, _ = os.pread(self._file, _LONGEST_LINE, 0).partition(b"\n")
+            if first.startswith(_PACKED):
+                raise UsageError(
+                    f"cannot record to {self._path}: it is gzipped", "unpack it first, or choose another file"
+                )
+            if not _is_ours(first, whole=bool(newline)):
+                raise UsageError(
+                    f"cannot record to {self._path}: what is in it is no recording", "choose another file, or remove it"
+                )
         end = _whole_lines(self._file)
         os.ftruncate(self._file, end)
         os.lseek(self._file, end, os.SEEK_SET)
@@ -104,6 +114,17 @@ class _Line(msgspec.Struct, gc=False):
 
 
 _read_line = msgspec.json.Decoder(_Line).decode
+
+
+def _is_ours(line: bytes, *, whole: bool) -> bool:
+    """Tell whether a line is one of a stream's; the only one of a killed process may be cut."""
+    if not whole:
+        return line[: len(_BEGINNING)] == _BEGINNING[: len(line)]
+    try:
+        _read_line(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 class Replay:

@@ -117,3 +117,24 @@ def test_a_gzipped_recording_is_not_written_to(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="it is gzipped"):
         Recorder(str(path), ManualClock())
     assert path.read_bytes() == packed
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"\x89PNG\r\n\x1a\n no end", b"a,b\n1,2", b"{}\n", b'{"type":7}\n{"a', b"\n", b'{"name": "cut'],
+    ids=repr,
+)
+def test_a_file_that_is_no_recording_is_left_as_it_is(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "photo.png"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match="what is in it is no recording"):
+        Recorder(str(path), ManualClock())
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("length", [1, 5, 9, 30])
+def test_a_recording_whose_only_line_was_cut_is_begun_anew(tmp_path: Path, length: int) -> None:
+    path = tmp_path / "day.ndjson"
+    path.write_bytes(LINES[0][:length])
+    Recorder(str(path), ManualClock()).close()
+    assert path.read_bytes() == b""
