@@ -310,7 +310,7 @@ def _list(run: Run, view: View, rows: "Callable[[Archive, Wanted], Iterable[Mode
     from alpacli.domain.values import to_json
 
     age_s = None if whole_ns is None else max(run.clock.time() - whole_ns / 1e9, 0.0)
-    run.printer.show(view, found, to_json(found), age_s)
+    run.printer.show(view._replace(aged="synced"), found, to_json(found), age_s)
 
 
 def _wanted(

@@ -26,12 +26,14 @@ class View(NamedTuple):
 
     ``model`` is the type of the value, for its schema and its documented fields; ``table`` draws it, a function, or the
     name of one in ``render.tables``, so that Rich loads only where a table is drawn; ``rows`` turns parsed
-    JSON that is not a list of rows by itself into one, for tab-separated and CSV output.
+    JSON that is not a list of rows by itself into one, for tab-separated and CSV output; ``aged`` is what was done when the
+    data was as new as its age says.
     """
 
     model: Any
     table: "str | Callable[[Any, Frame], RenderableType]"
     rows: Callable[[Any], Any] | None = None
+    aged: str = "cached"
 
     @property
     def fields(self) -> list[str]:
@@ -114,7 +116,7 @@ class Printer:
         """Return what a terminal shows for the value."""
         from alpacli.render import machine, tables
 
-        frame = self.frame(age_s)
+        frame = self.frame(age_s)._replace(aged=view.aged)
         if self._options.fields is None:
             draw = getattr(tables, view.table) if isinstance(view.table, str) else view.table
             body: RenderableType = draw(value, frame)

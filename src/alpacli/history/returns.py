@@ -94,7 +94,8 @@ class Agreement(Model):
 class Stats(Model):
     """How an account did between two days. Ratios are fractions; null where there is too little to say.
 
-    ``holding_time_s`` in seconds. ``days`` counts returns; ``days_from_snapshots`` days that are the own record's.
+    ``holding_time_s`` in seconds. ``days`` counts returns; ``days_from_snapshots`` days that are the own record's;
+    ``days_a_year`` is what volatility, Sharpe and Sortino go by.
     """
 
     first_day: str
@@ -107,6 +108,7 @@ class Stats(Model):
     gain: MaybeAmount
     return_ratio: MaybeAmount
     cagr_ratio: MaybeAmount
+    days_a_year: int
     volatility_ratio: MaybeAmount
     sharpe: MaybeAmount
     sortino: MaybeAmount
@@ -317,6 +319,7 @@ def stats(closes: Sequence[Close], trades: Sequence["Traded"], snapshots: int) -
             gain=last.equity - first.equity - moved,
             return_ratio=ratio(total_return(returns)) if returns else None,
             cagr_ratio=ratio(cagr(returns, counted[-1].day - first.day if counted else 0)),
+            days_a_year=a_year,
             volatility_ratio=ratio(volatility(returns, a_year)),
             sharpe=ratio(sharpe(returns, a_year)),
             sortino=ratio(sortino(returns, a_year)),

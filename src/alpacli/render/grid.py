@@ -115,7 +115,7 @@ def facts(pairs: Sequence[tuple[str, Cell]]) -> Table:
 
 
 def page(body: RenderableType, frame: Frame, *, title: str = "") -> Group:
-    """Put the banner of the simulator above and the age of cached data below."""
+    """Put the banner of the simulator above and the age of the data below."""
     parts: list[RenderableType] = []
     if frame.sim:
         parts.append(Text(" SIM  offline exchange, not a broker ", style="bold black on yellow"))
@@ -123,5 +123,5 @@ def page(body: RenderableType, frame: Frame, *, title: str = "") -> Group:
         parts.append(Text(title, style="bold"))
     parts.append(body)
     if frame.age_s is not None:
-        parts.append(Text(f"cached {ago(frame.age_s)} ago", style="dim"))
+        parts.append(Text(f"{frame.aged} {ago(frame.age_s)} ago", style="dim"))
     return Group(*parts)

@@ -122,6 +122,7 @@ def stats(value: Stats, frame: Frame) -> RenderableType:
         ("Volatility a year", _plain_percent(value.volatility_ratio)),
         ("Sharpe", _two(value.sharpe)),
         ("Sortino", _two(value.sortino)),
+        ("Days of a year", f"{value.days_a_year}"),
         ("Max drawdown", fall),
         ("Win rate", f"{_plain_percent(value.win_rate_ratio)} of {value.trades:,} closed trades"),
         ("Profit factor", _two(value.profit_factor)),

@@ -65,7 +65,7 @@ def _tiles(stats: Stats) -> str:
         ("Gain", _signed(stats.gain), ""),
         ("Return", _percent(stats.return_ratio), f"{stats.first_day} to {stats.last_day}"),
         ("CAGR", _percent(stats.cagr_ratio), ""),
-        ("Volatility", _percent(stats.volatility_ratio), "a year"),
+        ("Volatility", _percent(stats.volatility_ratio), f"a year of {stats.days_a_year} days"),
         ("Sharpe", _number(stats.sharpe), ""),
         ("Sortino", _number(stats.sortino), ""),
         ("Max drawdown", _percent(stats.max_drawdown_ratio), fall),

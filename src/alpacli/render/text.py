@@ -17,7 +17,7 @@ LOSS: Final = "red"
 class Frame(NamedTuple):
     """What a renderer must know beside the value: the width in cells, the moment, the zone (``None``: this machine's).
 
-    ``age_s`` is the age of cached data in seconds, ``None`` when it is fresh.
+    ``age_s`` is the age of the data in seconds, ``None`` when it is fresh, and ``aged`` what was done so long ago.
     """
 
     width: int
@@ -25,6 +25,7 @@ class Frame(NamedTuple):
     zone: tzinfo | None = None
     sim: bool = False
     age_s: float | None = None
+    aged: str = "cached"
 
 
 def zone(name: str, resolve: Callable[[str], tzinfo]) -> tzinfo | None:

@@ -81,6 +81,7 @@ def _stats(**fields: object) -> Stats:
         "first_day": "2026-05-01",
         "last_day": "2026-05-28",
         "days": 19,
+        "days_a_year": 365,
         "days_from_snapshots": 3,
         "snapshots": 1_000_000,
         "equity": Decimal(100),
@@ -97,6 +98,7 @@ def _stats(**fields: object) -> Stats:
 def test_stats_with_nothing_to_say_have_a_dash() -> None:
     text = _text(ledger.stats(_stats(), _frame()))
     assert "Sharpe–" in text.replace(" ", "")
+    assert "Daysofayear365" in text.replace(" ", "")
     assert "no day has both" in text
 
 
