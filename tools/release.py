@@ -169,10 +169,10 @@ def try_wheel(number: str, python: str, wheel: Path, scratch: Path) -> Path:
     return place
 
 
-def use(alpacli: Path, home: Path) -> None:
+def use(alpacli: Path, home: Path, *, path: str = "/usr/bin:/bin") -> None:
     """Be a new user of a program: an empty home, an empty folder, nothing in the environment."""
     home.mkdir()
-    env = {"HOME": str(home), "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
+    env = {"HOME": str(home), "PATH": path, "LANG": "C.UTF-8"}
     for arguments in (
         ("--version",),
         ("demo", "--yes"),
@@ -238,7 +238,8 @@ def single_file(wheel: Path, dist: Path, scratch: Path, release: str) -> None:
         *("--python", f"/usr/bin/env python{number}", "--quiet", wheel),
         env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
     )
-    use(target, scratch / "home-single-file")
+    # It asks the PATH for its Python, which need not be the system's.
+    use(target, scratch / "home-single-file", path=f"{sys.base_prefix}/bin:/usr/bin:/bin")
     print(f"{target.name}  {target.stat().st_size / 1e6:.0f} MB, used")
 
 
