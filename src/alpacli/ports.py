@@ -75,7 +75,7 @@ def run_async(main: Coroutine[object, object, T]) -> T:
             threading.Thread(target=call, name="alpacli work", daemon=True).start()
             return future
 
-        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002
+        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 # the signature is the library's
             """Leave them."""
 
     async def run() -> T:

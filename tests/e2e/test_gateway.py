@@ -248,7 +248,7 @@ def test_the_unchanged_sdk_trades_through_the_gateway(gateway: Gateway) -> None:
     assert isinstance(changed, Order)
     time.sleep(0.3)
     client.cancel_order_by_id(changed.id)
-    assert "MSFT" in [position.symbol for position in client.get_all_positions()]  # type: ignore[union-attr]
+    assert "MSFT" in [position.symbol for position in client.get_all_positions()]  # type: ignore[union-attr] # the SDK's union with raw data
     closed = client.close_position("MSFT")
     assert isinstance(closed, Order)
     assert closed.side == OrderSide.SELL
@@ -256,7 +256,7 @@ def test_the_unchanged_sdk_trades_through_the_gateway(gateway: Gateway) -> None:
         client.get_open_position("KO")
     assert refused.value.code == 40410000
     everything = client.close_all_positions(cancel_orders=True)
-    assert all(response.status == 200 for response in everything)  # type: ignore[union-attr]
+    assert all(response.status == 200 for response in everything)  # type: ignore[union-attr] # the SDK's union with raw data
     client._session.close()
 
 

@@ -191,7 +191,7 @@ def test_tokens_of_ones_own_issuer_are_taken_and_nobody_elses(tmp_path: Path, ex
     published = jwt.algorithms.RSAAlgorithm.to_jwk(private.public_key(), as_dict=True)
     (tmp_path / "jwks.json").write_text(json.dumps({"keys": [{**published, "kid": "k1", "alg": "RS256"}]}))
     claims = {"iss": "https://id.example.com", "aud": "desk", "sub": "ann", "jti": "t1", "scope": "read"}
-    claims["exp"] = time.time() + 600  # type: ignore[assignment]
+    claims["exp"] = time.time() + 600  # type: ignore[assignment] # claims of any type
 
     def signed(key: Any = private, algorithm: str = "RS256", **other: Any) -> str:
         return jwt.encode({**claims, **other}, key, algorithm, headers={"kid": "k1"})

@@ -69,7 +69,7 @@ class _Forked(subprocess.Popen[Any]):
         super().__init__(command, **streams)
 
     def _execute_child(self, *given: Any) -> None:
-        told = inspect.signature(subprocess.Popen._execute_child).bind(self, *given).arguments  # type: ignore[attr-defined]
+        told = inspect.signature(subprocess.Popen._execute_child).bind(self, *given).arguments  # type: ignore[attr-defined] # CPython's own method
         pipes = [told[name] for name in ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")]
         self._end, end = os.pipe()
         theirs = [
@@ -78,7 +78,7 @@ class _Forked(subprocess.Popen[Any]):
         ]
         socket.send_fds(self._nursery, [self._message], [*theirs, end])
         os.close(end)
-        self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
+        self._close_pipe_fds(*pipes)  # type: ignore[attr-defined] # CPython's own method
         self.pid = int(os.read(self._end, _TOLD_BYTES))
         self._child_created = True
 
@@ -90,14 +90,14 @@ class _Forked(subprocess.Popen[Any]):
         return self.pid, status
 
     def _internal_poll(self, **_: Any) -> int | None:
-        if self.returncode is None and self._waitpid_lock.acquire(blocking=False):  # type: ignore[attr-defined]
+        if self.returncode is None and self._waitpid_lock.acquire(blocking=False):  # type: ignore[attr-defined] # CPython's own lock
             try:
                 if self.returncode is None:
                     pid, status = self._try_wait(os.WNOHANG)
                     if pid:
-                        self._handle_exitstatus(status)  # type: ignore[attr-defined]
+                        self._handle_exitstatus(status)  # type: ignore[attr-defined] # CPython's own method
             finally:
-                self._waitpid_lock.release()  # type: ignore[attr-defined]
+                self._waitpid_lock.release()  # type: ignore[attr-defined] # CPython's own lock
         return self.returncode
 
 

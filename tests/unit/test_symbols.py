@@ -84,7 +84,7 @@ def test_a_program_that_writes_small_letters_trades_and_reads_all_the_same(tmp_p
     with open_client(load(Flags(None, sim=True), env={"HOME": str(tmp_path)}, cwd=None)) as paper:
         order = paper.trading.place(OrderTicket("btc/usd", "buy", qty=Decimal("0.01"), time_in_force="gtc"))
         assert order.symbol == "BTC/USD"
-        assert paper.trading.preview(OrderTicket("aapl", "buy", qty=1)).body is not None  # type: ignore[arg-type]
+        assert paper.trading.preview(OrderTicket("aapl", "buy", qty=1)).body is not None  # type: ignore[arg-type] # what a program without types gives
         assert eventually(lambda: paper.get_positions(use_cache=False) != [])
         assert paper.get_position("btc/usd").symbol == "BTCUSD"
         assert paper.get_asset("aapl").symbol == "AAPL"

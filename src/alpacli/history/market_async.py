@@ -25,7 +25,7 @@ def _awaited(
         return await self._plan(lambda data: method(data, *args, **options))
 
     plan.__annotations__ = {**method.__annotations__, "return": AsyncBatches}
-    plan.__signature__ = inspect.signature(method).replace(return_annotation=AsyncBatches)  # type: ignore[attr-defined]
+    plan.__signature__ = inspect.signature(method).replace(return_annotation=AsyncBatches)  # type: ignore[attr-defined] # mypy does not know it of functions
     return plan
 
 

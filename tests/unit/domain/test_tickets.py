@@ -164,9 +164,9 @@ def test_what_alpaca_takes_breaks_no_rule(changes: dict[str, Any]) -> None:
 
 def test_whole_numbers_are_taken_and_what_is_not_exact_is_refused() -> None:
     legs = (Leg("AAPL280121C00250000", 2),)  # type: ignore[arg-type] # what people type
-    ticket = OrderTicket("AAPL", "buy", qty=3, limit_price=Decimal("1.5"), legs=legs).checked()  # type: ignore[arg-type]
+    ticket = OrderTicket("AAPL", "buy", qty=3, limit_price=Decimal("1.5"), legs=legs).checked()  # type: ignore[arg-type] # what a program without types gives
     assert (ticket.qty, ticket.limit_price, ticket.legs[0].ratio_qty) == (Decimal(3), Decimal("1.5"), Decimal(2))
     assert all(type(value) is Decimal for value in (ticket.qty, ticket.legs[0].ratio_qty))
     for wrong in (1.1, "1", True):
         with pytest.raises(UsageError, match="amounts are exact"):
-            OrderTicket("AAPL", "buy", qty=wrong).checked()  # type: ignore[arg-type]
+            OrderTicket("AAPL", "buy", qty=wrong).checked()  # type: ignore[arg-type] # what a program without types gives

@@ -53,7 +53,7 @@ def clock(exchange: Exchange) -> ManualClock:
 
 def story(desk: Desk) -> object:
     """Return what rules see and what SQLite has, which are the same."""
-    told = [one_order(desk, str(row["id"]), nested=True) for row in list_orders(desk, EVERYTHING)]  # type: ignore[index,call-overload]
+    told = [one_order(desk, str(row["id"]), nested=True) for row in list_orders(desk, EVERYTHING)]  # type: ignore[index,call-overload] # rows are Json
     assert told == list_orders(desk, EVERYTHING)
     db, number = desk.db, desk.account.number
     cash = db.execute("SELECT cash FROM accounts WHERE number = ?", (number,)).fetchone()[0]

@@ -285,7 +285,7 @@ def test_applying_what_was_told_gives_the_history(symbol: str) -> None:
     """Once everything is over; and no coin's trade is ever corrected or canceled."""
     begin, end = SPAN
     after = end + 30 * 10**9
-    kept = {trade["i"]: trade for trade in FEED.told(symbol, begin, after) if begin <= trade["t"] < end}  # type: ignore[operator]
+    kept = {trade["i"]: trade for trade in FEED.told(symbol, begin, after) if begin <= trade["t"] < end}  # type: ignore[operator] # messages hold any object
     for correction in FEED.corrections(symbol, begin, after):
         if (was := kept.pop(correction["oi"], None)) is not None:
             right = {n: correction[f"c{n}"] for n in ("i", "p", "s", "c")}

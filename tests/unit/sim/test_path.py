@@ -1,7 +1,5 @@
 """What is asked of a recorded price is what walking along it nanosecond by nanosecond would find."""
 
-from collections.abc import Callable
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.examples import examples
@@ -48,7 +46,10 @@ def test_a_trailing_stop_is_met_where_walking_meets_it(
     path: Path, start: int, length: int, mark: int, distance: int, sign: int
 ) -> None:
     best, at_ns = sign * mark, None
-    stop: Callable[[int], int] = lambda best: best - distance  # noqa: E731
+
+    def stop(best: int) -> int:
+        return best - distance
+
     for at in range(start, start + length):
         best = max(best, sign * path.value(at))
         if sign * path.value(at) <= stop(best):

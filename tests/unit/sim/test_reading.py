@@ -19,7 +19,7 @@ MINUTE = 60_000_000_000
 def reading(folder: Path, text: str, name: str = "AAPL.csv", **options: object) -> Reading:
     path = folder / name
     path.write_text(text)
-    return read([str(path)], **options)  # type: ignore[arg-type]
+    return read([str(path)], **options)  # type: ignore[arg-type] # options of several types
 
 
 def refused(folder: Path, text: str, name: str = "AAPL.csv", **options: object) -> str:

@@ -196,7 +196,7 @@ def test_who_comes_when_all_others_have_left_is_live_though_no_server_confirms_i
             reading = asyncio.ensure_future(member.read_on())
             with suppress(TimeoutError):
                 async with asyncio.timeout(10):
-                    await until(lambda member=member: member.live)  # type: ignore[misc]
+                    await until(lambda member=member: member.live)  # type: ignore[misc] # a default binds the loop's variable
             became_live.append(member.live)
             reading.cancel()
             member.close()
