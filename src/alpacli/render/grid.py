@@ -1,7 +1,7 @@
 """Which columns a table shows at a width: whole columns go, least important first; a number is never cut or wrapped."""
 
-from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple, TypeVar
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -11,6 +11,7 @@ from rich.text import Text
 from alpacli.render.text import Frame, ago
 
 Cell = str | Text
+_Item = TypeVar("_Item")
 _GAP = 3
 _LEAST_TEXT = 16
 
@@ -125,3 +126,19 @@ def page(body: RenderableType, frame: Frame, *, title: str = "") -> Group:
     if frame.age_s is not None:
         parts.append(Text(f"{frame.aged} {ago(frame.age_s)} ago", style="dim"))
     return Group(*parts)
+
+
+def listing(
+    items: Sequence[_Item],
+    fields: Sequence[tuple[Column, Callable[[_Item], Cell]]],
+    frame: Frame,
+    *,
+    empty: str,
+    totals: Sequence[Cell] | None = None,
+) -> Group:
+    """Make a page of a row an item, each column beside what it shows of one; ``empty`` says that there is none."""
+    if not items:
+        return page(Text(empty), frame)
+    columns = [column for column, _ in fields]
+    rows = [[show(item) for _, show in fields] for item in items]
+    return page(grid(columns, rows, frame, totals=totals), frame)

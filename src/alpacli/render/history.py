@@ -10,7 +10,7 @@ from rich.text import Text
 
 from alpacli.domain.batches import Batch
 from alpacli.domain.series import SECOND_NS
-from alpacli.render.grid import Cell, Column, facts, grid, number, page
+from alpacli.render.grid import Cell, Column, facts, grid, listing, number, page
 from alpacli.render.text import NOTHING, Frame, moment, percent, price, quantity, signed, size, words
 
 if TYPE_CHECKING:
@@ -207,51 +207,39 @@ def _when(text: object, frame: Frame) -> Cell:
 
 def news(value: "Sequence[NewsArticle]", frame: Frame) -> RenderableType:
     """Time, headline, symbols and source of each article."""
-    if not value:
-        return page(Text("No news in this period."), frame)
-    columns = [
-        Column("Time"),
-        Column("Headline", 0, elastic=True),
-        Column("Symbols", 1, elastic=True),
-        Column("Source", 2),
-    ]
-    found: list[list[Cell]] = [
+    return listing(
+        value,
         [
-            moment(article.updated_at or article.created_at, frame, seconds=False),
-            words(article.headline),
-            words(" ".join(article.symbols)),
-            words(article.source),
-        ]
-        for article in value
-    ]
-    return page(grid(columns, found, frame), frame)
+            (Column("Time"), lambda article: moment(article.updated_at or article.created_at, frame, seconds=False)),
+            (Column("Headline", 0, elastic=True), lambda article: words(article.headline)),
+            (Column("Symbols", 1, elastic=True), lambda article: words(" ".join(article.symbols))),
+            (Column("Source", 2), lambda article: words(article.source)),
+        ],
+        frame,
+        empty="No news in this period.",
+    )
 
 
 def kept(value: "Sequence[KeptHistory]", frame: Frame) -> RenderableType:
     """What is kept, a series of a symbol a line, and all of it at the end."""
-    if not value:
-        return page(Text("No market history is kept here yet: `alpacli bars SYMBOL` begins it."), frame)
-    columns = [
-        Column("Symbol"), Column("Kind"), Column("Timeframe", 1), Column("Feed", 2), Column("Adjustment", 5),
-        Column("From", 3), Column("To", 3), number("Rows", 1), number("Size", 2),
-    ]  # fmt: skip
-    found: list[list[Cell]] = [
-        [
-            words(item.symbol),
-            words(item.kind),
-            words(item.timeframe),
-            words(item.feed),
-            words(item.adjustment),
-            moment(item.start, frame, seconds=False, dated=True),
-            moment(item.end, frame, seconds=False, dated=True),
-            f"{item.rows:,}",
-            Text(size(item.bytes), style="red") if item.broken else size(item.bytes),
-        ]
-        for item in value
-    ]
     rows_, bytes_ = sum(item.rows for item in value), sum(item.bytes for item in value)
-    totals: list[Cell] = ["Total", "", "", "", "", "", "", f"{rows_:,}", size(bytes_)]
-    return page(grid(columns, found, frame, totals=totals), frame)
+    return listing(
+        value,
+        [
+            (Column("Symbol"), lambda item: words(item.symbol)),
+            (Column("Kind"), lambda item: words(item.kind)),
+            (Column("Timeframe", 1), lambda item: words(item.timeframe)),
+            (Column("Feed", 2), lambda item: words(item.feed)),
+            (Column("Adjustment", 5), lambda item: words(item.adjustment)),
+            (Column("From", 3), lambda item: moment(item.start, frame, seconds=False, dated=True)),
+            (Column("To", 3), lambda item: moment(item.end, frame, seconds=False, dated=True)),
+            (number("Rows", 1), lambda item: f"{item.rows:,}"),
+            (number("Size", 2), lambda item: Text(size(item.bytes), style="red" if item.broken else "")),
+        ],
+        frame,
+        empty="No market history is kept here yet: `alpacli bars SYMBOL` begins it.",
+        totals=["Total", "", "", "", "", "", "", f"{rows_:,}", size(bytes_)],
+    )
 
 
 def verified(value: "VerifiedHistory", frame: Frame) -> RenderableType:

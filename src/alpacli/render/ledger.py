@@ -14,7 +14,7 @@ from alpacli.history.records import SnapshotLine
 from alpacli.history.returns import EquityDay, Stats
 from alpacli.history.sync import Report
 from alpacli.render.charts import curve
-from alpacli.render.grid import Cell, Column, facts, grid, number, page
+from alpacli.render.grid import Cell, Column, facts, grid, listing, number, page
 from alpacli.render.text import (
     GAIN,
     LOSS,
@@ -46,20 +46,18 @@ def sync(value: Report, frame: Frame) -> RenderableType:
 
 
 def snapshots(value: Sequence[SnapshotLine], frame: Frame) -> RenderableType:
-    if not value:
-        return page(Text("No snapshot in this time."), frame)
-    columns = [Column("At"), number("Equity"), number("Cash"), number("Long", 2), number("Short", 2)]
-    rows: list[list[Cell]] = [
+    return listing(
+        value,
         [
-            moment(line.at, frame, dated=True),
-            money(line.equity),
-            money(line.cash),
-            money(line.long_market_value),
-            money(line.short_market_value),
-        ]
-        for line in value
-    ]
-    return page(grid(columns, rows, frame), frame)
+            (Column("At"), lambda line: moment(line.at, frame, dated=True)),
+            (number("Equity"), lambda line: money(line.equity)),
+            (number("Cash"), lambda line: money(line.cash)),
+            (number("Long", 2), lambda line: money(line.long_market_value)),
+            (number("Short", 2), lambda line: money(line.short_market_value)),
+        ],
+        frame,
+        empty="No snapshot in this time.",
+    )
 
 
 def earnings(value: Earnings, frame: Frame) -> RenderableType:
@@ -172,43 +170,33 @@ def equity(value: Sequence[EquityDay], frame: Frame) -> RenderableType:
 
 
 def positions(value: Sequence[HeldPosition], frame: Frame) -> RenderableType:
-    if not value:
-        return page(Text("Nothing was held."), frame)
-    columns = [
-        *(Column("Symbol"), number("Qty"), number("Avg entry", 1), number("Cost basis", 2)),
-        *(number("Lots", 4), Column("Opened", 3)),
-    ]
-    rows: list[list[Cell]] = [
+    return listing(
+        value,
         [
-            words(p.symbol),
-            quantity(p.qty),
-            price(p.avg_entry_price),
-            money(p.cost_basis),
-            str(p.lots),
-            moment(p.opened_at, frame, dated=True),
-        ]
-        for p in value
-    ]
-    return page(grid(columns, rows, frame), frame)
+            (Column("Symbol"), lambda p: words(p.symbol)),
+            (number("Qty"), lambda p: quantity(p.qty)),
+            (number("Avg entry", 1), lambda p: price(p.avg_entry_price)),
+            (number("Cost basis", 2), lambda p: money(p.cost_basis)),
+            (number("Lots", 4), lambda p: str(p.lots)),
+            (Column("Opened", 3), lambda p: moment(p.opened_at, frame, dated=True)),
+        ],
+        frame,
+        empty="Nothing was held.",
+    )
 
 
 def closed(value: Sequence[ClosedLot], frame: Frame) -> RenderableType:
-    if not value:
-        return page(Text("Nothing was closed in this time."), frame)
-    columns = [
-        *(Column("Closed"), Column("Symbol"), number("Qty"), number("Cost", 3), number("Proceeds", 2)),
-        *(number("Realized"), Column("Held", 4)),
-    ]
-    rows: list[list[Cell]] = [
+    return listing(
+        value,
         [
-            moment(lot.closed_at, frame, dated=True),
-            words(lot.symbol),
-            quantity(lot.qty),
-            money(lot.cost_basis),
-            money(lot.proceeds),
-            signed(lot.realized),
-            ago(float(lot.holding_time_s)),
-        ]
-        for lot in value
-    ]
-    return page(grid(columns, rows, frame), frame)
+            (Column("Closed"), lambda lot: moment(lot.closed_at, frame, dated=True)),
+            (Column("Symbol"), lambda lot: words(lot.symbol)),
+            (number("Qty"), lambda lot: quantity(lot.qty)),
+            (number("Cost", 3), lambda lot: money(lot.cost_basis)),
+            (number("Proceeds", 2), lambda lot: money(lot.proceeds)),
+            (number("Realized"), lambda lot: signed(lot.realized)),
+            (Column("Held", 4), lambda lot: ago(float(lot.holding_time_s))),
+        ],
+        frame,
+        empty="Nothing was closed in this time.",
+    )

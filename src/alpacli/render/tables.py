@@ -10,7 +10,7 @@ from alpacli.domain.account import Account, Activity, Position, Watchlist
 from alpacli.domain.market import Asset, CalendarDay, MarketClock
 from alpacli.domain.orders import Order
 from alpacli.ports import Breaker, CacheStats, LimitsReport
-from alpacli.render.grid import Cell, Column, facts, grid, number, page
+from alpacli.render.grid import Cell, Column, facts, grid, listing, number, page
 from alpacli.render.machine import Tree, cell
 from alpacli.render.text import (
     NOTHING,
@@ -78,37 +78,6 @@ def _status(value: Account) -> Text:
 
 
 def positions(value: Sequence[Position], frame: Frame) -> RenderableType:
-    if not value:
-        return page(Text("No open positions."), frame)
-    columns = [
-        Column("Symbol"),
-        number("Qty"),
-        number("Avg entry", 4),
-        number("Price", 1),
-        number("Market value"),
-        number("Cost basis", 6),
-        number("Unrealized P&L"),
-        number("%", 3),
-        number("Day P&L", 2),
-        number("Day %", 5),
-        Column("Side", 7),
-    ]
-    rows: list[list[Cell]] = [
-        [
-            words(p.symbol),
-            quantity(p.qty),
-            price(p.avg_entry_price),
-            price(p.current_price),
-            money(p.market_value),
-            money(p.cost_basis),
-            signed(p.unrealized_pl),
-            percent(p.unrealized_plpc),
-            signed(p.unrealized_intraday_pl),
-            percent(p.unrealized_intraday_plpc),
-            words(p.side),
-        ]
-        for p in value
-    ]
     cost = _total([p.cost_basis for p in value], absolute=True)
     gain = _total([p.unrealized_pl for p in value])
     today = _total([p.unrealized_intraday_pl for p in value])
@@ -126,7 +95,25 @@ def positions(value: Sequence[Position], frame: Frame) -> RenderableType:
         percent(_ratio(today, before)),
         "",
     ]
-    return page(grid(columns, rows, frame, totals=totals), frame)
+    return listing(
+        value,
+        [
+            (Column("Symbol"), lambda p: words(p.symbol)),
+            (number("Qty"), lambda p: quantity(p.qty)),
+            (number("Avg entry", 4), lambda p: price(p.avg_entry_price)),
+            (number("Price", 1), lambda p: price(p.current_price)),
+            (number("Market value"), lambda p: money(p.market_value)),
+            (number("Cost basis", 6), lambda p: money(p.cost_basis)),
+            (number("Unrealized P&L"), lambda p: signed(p.unrealized_pl)),
+            (number("%", 3), lambda p: percent(p.unrealized_plpc)),
+            (number("Day P&L", 2), lambda p: signed(p.unrealized_intraday_pl)),
+            (number("Day %", 5), lambda p: percent(p.unrealized_intraday_plpc)),
+            (Column("Side", 7), lambda p: words(p.side)),
+        ],
+        frame,
+        empty="No open positions.",
+        totals=totals,
+    )
 
 
 def _before(position: Position) -> Decimal | None:
@@ -258,28 +245,25 @@ def _ahead(at: object, value: MarketClock, frame: Frame) -> str:
 
 
 def calendar(value: Sequence[CalendarDay], frame: Frame) -> RenderableType:
-    if not value:
-        return page(Text("No trading days in this range."), frame)
-    columns = [
-        Column("Date"),
-        Column("Open"),
-        Column("Close"),
-        Column("Note", 1),
-        Column("Session", 2),
-        Column("Settles", 3),
-    ]
-    rows: list[list[Cell]] = [
+    return listing(
+        value,
         [
-            day(d.date),
-            moment(d.opens_at, frame._replace(now=d.opens_at), seconds=False),
-            moment(d.closes_at, frame._replace(now=d.closes_at), seconds=False),
-            Text("early close", style="yellow") if d.close < "16:00" else "",
-            f"{_hhmm(d.session_open)}–{_hhmm(d.session_close)} ET" if d.session_open and d.session_close else NOTHING,
-            words(d.settlement_date),
-        ]
-        for d in value
-    ]
-    return page(grid(columns, rows, frame), frame)
+            (Column("Date"), lambda d: day(d.date)),
+            (Column("Open"), lambda d: moment(d.opens_at, frame._replace(now=d.opens_at), seconds=False)),
+            (Column("Close"), lambda d: moment(d.closes_at, frame._replace(now=d.closes_at), seconds=False)),
+            (Column("Note", 1), lambda d: Text("early close", style="yellow") if d.close < "16:00" else ""),
+            (Column("Session", 2), _session),
+            (Column("Settles", 3), lambda d: words(d.settlement_date)),
+        ],
+        frame,
+        empty="No trading days in this range.",
+    )
+
+
+def _session(value: CalendarDay) -> str:
+    if not value.session_open or not value.session_close:
+        return NOTHING
+    return f"{_hhmm(value.session_open)}–{_hhmm(value.session_close)} ET"
 
 
 def _hhmm(text: str) -> str:
@@ -287,34 +271,22 @@ def _hhmm(text: str) -> str:
 
 
 def assets(value: Sequence[Asset], frame: Frame) -> RenderableType:
-    if not value:
-        return page(Text("No assets."), frame)
-    columns = [
-        Column("Symbol"),
-        Column("Name", 0, elastic=True),
-        Column("Class", 2),
-        Column("Exchange", 1),
-        Column("Status", 3),
-        Column("Tradable", 1),
-        Column("Fractionable", 4),
-        Column("Shortable", 5),
-        Column("Marginable", 6),
-    ]
-    rows: list[list[Cell]] = [
+    return listing(
+        value,
         [
-            words(a.symbol),
-            words(a.name),
-            words(a.asset_class),
-            words(a.exchange),
-            words(a.status),
-            _yes(a.tradable),
-            _yes(a.fractionable),
-            _yes(a.shortable),
-            _yes(a.marginable),
-        ]
-        for a in value
-    ]
-    return page(grid(columns, rows, frame), frame)
+            (Column("Symbol"), lambda a: words(a.symbol)),
+            (Column("Name", 0, elastic=True), lambda a: words(a.name)),
+            (Column("Class", 2), lambda a: words(a.asset_class)),
+            (Column("Exchange", 1), lambda a: words(a.exchange)),
+            (Column("Status", 3), lambda a: words(a.status)),
+            (Column("Tradable", 1), lambda a: _yes(a.tradable)),
+            (Column("Fractionable", 4), lambda a: _yes(a.fractionable)),
+            (Column("Shortable", 5), lambda a: _yes(a.shortable)),
+            (Column("Marginable", 6), lambda a: _yes(a.marginable)),
+        ],
+        frame,
+        empty="No assets.",
+    )
 
 
 def _yes(flag: object) -> Text:
@@ -322,35 +294,32 @@ def _yes(flag: object) -> Text:
 
 
 def activities(value: Sequence[Activity], frame: Frame) -> RenderableType:
-    if not value:
-        return page(Text("No activities."), frame)
     fills = all(a.is_fill for a in value)  # their type says nothing, and their amount is quantity times price
-    columns = [
-        Column("Time"),
-        Column("Type", 3 if fills else 0),
-        Column("Symbol"),
-        Column("Side", 1),
-        number("Qty", 1),
-        number("Price", 1 if fills else 2),
-        number("Net amount", 4 if fills else 0),
-        Column("Description", 4, elastic=True),
-        Column("Order", 5),
-    ]
-    rows: list[list[Cell]] = [
+    to_the_second = frame.width >= 100
+    return listing(
+        value,
         [
-            moment(a.transaction_time, frame, seconds=frame.width >= 100) if a.transaction_time else words(a.date),
-            words(a.activity_type),
-            words(a.symbol),
-            words(a.side),
-            quantity(a.qty),
-            price(a.price),
-            signed(a.net_amount if a.net_amount is not None else _cash_of_fill(a)),
-            words(a.description or a.type),
-            words(a.order_id),
-        ]
-        for a in value
-    ]
-    return page(grid(columns, rows, frame), frame)
+            (
+                Column("Time"),
+                lambda a: (
+                    moment(a.transaction_time, frame, seconds=to_the_second) if a.transaction_time else words(a.date)
+                ),
+            ),
+            (Column("Type", 3 if fills else 0), lambda a: words(a.activity_type)),
+            (Column("Symbol"), lambda a: words(a.symbol)),
+            (Column("Side", 1), lambda a: words(a.side)),
+            (number("Qty", 1), lambda a: quantity(a.qty)),
+            (number("Price", 1 if fills else 2), lambda a: price(a.price)),
+            (
+                number("Net amount", 4 if fills else 0),
+                lambda a: signed(a.net_amount if a.net_amount is not None else _cash_of_fill(a)),
+            ),
+            (Column("Description", 4, elastic=True), lambda a: words(a.description or a.type)),
+            (Column("Order", 5), lambda a: words(a.order_id)),
+        ],
+        frame,
+        empty="No activities.",
+    )
 
 
 def _cash_of_fill(activity: Activity) -> Decimal | None:
@@ -361,13 +330,17 @@ def _cash_of_fill(activity: Activity) -> Decimal | None:
 
 
 def watchlists(value: Sequence[Watchlist], frame: Frame) -> RenderableType:
-    if not value:
-        return page(Text("No watchlists."), frame)
-    columns = [Column("Name", elastic=True), Column("Created", 2), Column("Updated", 1), Column("ID")]
-    rows: list[list[Cell]] = [
-        [words(w.name), moment(w.created_at, frame), moment(w.updated_at, frame), words(w.id)] for w in value
-    ]
-    return page(grid(columns, rows, frame), frame)
+    return listing(
+        value,
+        [
+            (Column("Name", elastic=True), lambda w: words(w.name)),
+            (Column("Created", 2), lambda w: moment(w.created_at, frame)),
+            (Column("Updated", 1), lambda w: moment(w.updated_at, frame)),
+            (Column("ID"), lambda w: words(w.id)),
+        ],
+        frame,
+        empty="No watchlists.",
+    )
 
 
 def watchlist(value: Watchlist, frame: Frame) -> RenderableType:
