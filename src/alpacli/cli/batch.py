@@ -224,19 +224,23 @@ def _with_progress(run: Run, tickets: list[tuple[int, OrderTicket]]) -> Iterable
 
 
 def _table(value: list[Placed], frame: "Frame") -> "RenderableType":
-    from alpacli.render.grid import Column, grid, number, page
+    from alpacli.render.grid import Column, listing, number
     from alpacli.render.text import words
 
-    columns = [Column("Line"), Column("Symbol"), Column("Side"), number("Qty"), Column("Result"), Column("ID", 5)]
-    rows = [
-        (
-            str(item.line),
-            words(item.symbol),
-            words(item.side),
-            "" if item.qty is None else f"{item.qty}",
-            words(item.outcome if item.error is None else f"{item.outcome}: {item.error['message']}"),
-            words(item.order.id if item.order else item.client_order_id),
-        )
-        for item in value
-    ]
-    return page(grid(columns, rows, frame), frame)
+    return listing(
+        value,
+        [
+            (Column("Line"), lambda item: str(item.line)),
+            (Column("Symbol"), lambda item: words(item.symbol)),
+            (Column("Side"), lambda item: words(item.side)),
+            (number("Qty"), lambda item: "" if item.qty is None else f"{item.qty}"),
+            (Column("Result"), lambda item: words(_result(item))),
+            (Column("ID", 5), lambda item: words(item.order.id if item.order else item.client_order_id)),
+        ],
+        frame,
+        empty="No orders.",
+    )
+
+
+def _result(item: Placed) -> str:
+    return item.outcome if item.error is None else f"{item.outcome}: {item.error['message']}"

@@ -225,26 +225,19 @@ def show_unresolved(run: Run) -> None:
 
 
 def _table(value: list[Unresolved], frame: "Frame") -> "RenderableType":
-    from rich.text import Text
-
-    from alpacli.render.grid import Column, grid, page
+    from alpacli.render.grid import Column, listing
     from alpacli.render.text import words
 
-    if not value:
-        return page(Text("Every order that was sent from here has its answer."), frame)
-    columns = [
-        *(Column("Sent (UTC)"), Column("Action", 3), Column("Outcome"), Column("Order status", 2)),
-        *(Column("Client order ID"), Column("ID", 5)),
-    ]
-    rows = [
-        (
-            item.sent_at[:19].replace("T", " "),
-            words(item.action),
-            words(item.outcome),
-            words(item.order.status if item.order else None),
-            words(item.client_order_id),
-            words(item.order.id if item.order else None),
-        )
-        for item in value
-    ]
-    return page(grid(columns, rows, frame), frame)
+    return listing(
+        value,
+        [
+            (Column("Sent (UTC)"), lambda item: item.sent_at[:19].replace("T", " ")),
+            (Column("Action", 3), lambda item: words(item.action)),
+            (Column("Outcome"), lambda item: words(item.outcome)),
+            (Column("Order status", 2), lambda item: words(item.order.status if item.order else None)),
+            (Column("Client order ID"), lambda item: words(item.client_order_id)),
+            (Column("ID", 5), lambda item: words(item.order.id if item.order else None)),
+        ],
+        frame,
+        empty="Every order that was sent from here has its answer.",
+    )

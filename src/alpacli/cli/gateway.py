@@ -261,34 +261,26 @@ def _issuer(name: str | None, audience: str, jwks: str | None) -> "Issuer | None
 
 
 def _tokens_table(value: list[TokenLine], frame: "Frame") -> "RenderableType":
-    from rich.text import Text
-
     from alpacli.domain.values import Timestamp
-    from alpacli.render.grid import Cell, Column, grid, page
+    from alpacli.render.grid import Column, listing
     from alpacli.render.text import moment, words
 
-    if not value:
-        return page(Text("Nothing was minted. `alpacli serve token` does."), frame)
-    columns = [
-        Column("ID"),
-        Column("Name", 1),
-        Column("Kind", 2),
-        Column("Scopes"),
-        Column("Expires", 1),
-        Column("State"),
-    ]
-    rows: list[list[Cell]] = [
+    return listing(
+        value,
         [
-            words(line.id),
-            words(line.name),
-            words(line.kind),
-            words(line.scopes),
-            moment(Timestamp.parse(line.expires), frame) if line.expires else words("never"),
-            words(line.state),
-        ]
-        for line in value
-    ]
-    return page(grid(columns, rows, frame), frame)
+            (Column("ID"), lambda line: words(line.id)),
+            (Column("Name", 1), lambda line: words(line.name)),
+            (Column("Kind", 2), lambda line: words(line.kind)),
+            (Column("Scopes"), lambda line: words(line.scopes)),
+            (
+                Column("Expires", 1),
+                lambda line: moment(Timestamp.parse(line.expires), frame) if line.expires else words("never"),
+            ),
+            (Column("State"), lambda line: words(line.state)),
+        ],
+        frame,
+        empty="Nothing was minted. `alpacli serve token` does.",
+    )
 
 
 def _revoked_table(value: Revoked, frame: "Frame") -> "RenderableType":

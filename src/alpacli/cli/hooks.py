@@ -169,20 +169,20 @@ def _queued(value: QueuedTest, frame: "Frame") -> "RenderableType":
 def _hooks_table(hooks: Sequence[HookLine], frame: "Frame") -> "RenderableType":
     from rich.text import Text
 
-    from alpacli.render.grid import Column, grid, number, page
+    from alpacli.render.grid import Column, listing, number
 
-    if not hooks:
-        return page(Text("No webhooks. `alpacli serve hooks add URL` makes one."), frame)
-    columns = [
-        *(Column("ID"), Column("URL", elastic=True, least=48), Column("Events", 2, elastic=True), Column("State")),
-        *(number("Waiting", 1), number("Delivered", 2), number("Given up", 3), Column("Last error", 2, elastic=True)),
-    ]
-    rows = [
-        (
-            *(one.id, one.url, ", ".join(one.events) or "all"),
-            Text(one.state, "green" if one.state == "well" else "red"),
-            *(str(one.waiting), str(one.delivered), str(one.gave_up), one.last_error),
-        )
-        for one in hooks
-    ]
-    return page(grid(columns, rows, frame), frame)
+    return listing(
+        hooks,
+        [
+            (Column("ID"), lambda one: one.id),
+            (Column("URL", elastic=True, least=48), lambda one: one.url),
+            (Column("Events", 2, elastic=True), lambda one: ", ".join(one.events) or "all"),
+            (Column("State"), lambda one: Text(one.state, "green" if one.state == "well" else "red")),
+            (number("Waiting", 1), lambda one: str(one.waiting)),
+            (number("Delivered", 2), lambda one: str(one.delivered)),
+            (number("Given up", 3), lambda one: str(one.gave_up)),
+            (Column("Last error", 2, elastic=True), lambda one: one.last_error),
+        ],
+        frame,
+        empty="No webhooks. `alpacli serve hooks add URL` makes one.",
+    )

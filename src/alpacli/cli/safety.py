@@ -157,27 +157,20 @@ def _verdict_table(value: Verdict, frame: "Frame") -> "RenderableType":
 
 
 def _audit_table(value: list[AuditLine], frame: "Frame") -> "RenderableType":
-    from rich.text import Text
-
-    from alpacli.render.grid import Column, grid, page
+    from alpacli.render.grid import Column, listing
     from alpacli.render.text import words
 
-    if not value:
-        return page(Text("No order was ever sent from here."), frame)
-    columns = [
-        *(Column("#", 4), Column("Time (UTC)"), Column("Action"), Column("Outcome")),
-        *(Column("Client order ID", 2), Column("Who", 5), Column("Message", 3, elastic=True)),
-    ]
-    rows = [
-        (
-            str(line.seq),
-            line.time[:19].replace("T", " "),
-            words(line.action),
-            words(line.outcome or line.phase),
-            words(line.client_order_id),
-            words(f"{line.user}@{line.host}"),
-            words(line.message),
-        )
-        for line in value
-    ]
-    return page(grid(columns, rows, frame), frame)
+    return listing(
+        value,
+        [
+            (Column("#", 4), lambda line: str(line.seq)),
+            (Column("Time (UTC)"), lambda line: line.time[:19].replace("T", " ")),
+            (Column("Action"), lambda line: words(line.action)),
+            (Column("Outcome"), lambda line: words(line.outcome or line.phase)),
+            (Column("Client order ID", 2), lambda line: words(line.client_order_id)),
+            (Column("Who", 5), lambda line: words(f"{line.user}@{line.host}")),
+            (Column("Message", 3, elastic=True), lambda line: words(line.message)),
+        ],
+        frame,
+        empty="No order was ever sent from here.",
+    )
