@@ -1,5 +1,7 @@
 """What loads what: light doors stay light, and the library's door shows exactly what it promises."""
 
+import ast
+import builtins
 import subprocess
 import sys
 from pathlib import Path
@@ -105,6 +107,34 @@ def test_a_module_that_is_longer_than_a_reader_can_hold_has_a_reason() -> None:
     }
     assert {name for name, lines in lengths.items() if lines > 525} == set(LONG)
     assert max(lengths.values()) <= 700
+
+
+def test_decoders_of_structs_are_made_while_their_module_is_imported() -> None:
+    """msgspec 0.22 ends the process when two threads make the first decoders of one struct at the same moment.
+
+    An import has a lock. Within functions, only decoders of plain types may be made.
+    """
+    late = [
+        f"{path.relative_to(SOURCE)}:{call.lineno}"
+        for path in SOURCE.rglob("*.py")
+        for function in ast.walk(ast.parse(path.read_bytes()))
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for call in ast.walk(function)
+        if isinstance(call, ast.Call)
+        for wanted in _decoded_types(call)
+        if not {name.id for name in ast.walk(wanted) if isinstance(name, ast.Name)} <= set(dir(builtins))
+    ]
+    assert not late
+
+
+def _decoded_types(call: ast.Call) -> list[ast.expr]:
+    """Return what a call of msgspec decodes into, where it says so."""
+    name = ast.unparse(call.func)
+    if name.endswith("Decoder"):
+        return call.args[:1]
+    if name.endswith("convert"):
+        return call.args[1:2]
+    return [word.value for word in call.keywords if word.arg == "type"] if name.endswith(".decode") else []
 
 
 def test_layers_hold() -> None:

@@ -10,7 +10,6 @@ Source: the Market Data API's historical endpoints for stocks, crypto and option
 import re
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from functools import lru_cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -122,7 +121,11 @@ class _Quotes(msgspec.Struct, gc=False):
     next_page_token: str | None = None
 
 
-_PAGES: Final[Mapping[Kind, Any]] = {"bars": _Bars, "trades": _Trades, "quotes": _Quotes}
+_PAGES: Final[Mapping[Kind, Any]] = {
+    "bars": msgspec.json.Decoder(_Bars),
+    "trades": msgspec.json.Decoder(_Trades),
+    "quotes": msgspec.json.Decoder(_Quotes),
+}
 
 
 class Page(NamedTuple):
@@ -175,7 +178,7 @@ def read_page(kind: Kind, body: bytes) -> Page:
     """
     if _doubles_keep(body):
         try:
-            found = _decoder(kind).decode(body)
+            found = _PAGES[kind].decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return _read_slowly(kind, body)
         if f'"{kind}"'.encode() not in body:
@@ -193,11 +196,6 @@ def _doubles_keep(body: bytes) -> bool:
         repr(float(number)).encode() == number or is_exact(Decimal(number.decode()))
         for number in _LONG_NUMBER.findall(body)
     )
-
-
-@lru_cache
-def _decoder(kind: Kind) -> "msgspec.json.Decoder[Any]":
-    return msgspec.json.Decoder(_PAGES[kind])
 
 
 def _table(kind: Kind, symbol: str, rows: Sequence[Any]) -> "pyarrow.Table":
