@@ -276,8 +276,8 @@ def test_redis_killed_between_two_commands_of_one_run_costs_one_warning(machine:
 def test_processes_on_redis_share_the_cache(machine: Machine, origin: Origin) -> None:
     origin.reply("/v2/account", GOOD)
     with valkey(machine.folder) as server:
-        first = machine.run("account", "--json", REDIS_URL=server.url)
-        second = machine.run("account", "--json", REDIS_URL=server.url)
+        first = machine.run("account", "--json", "--max-age", "60", REDIS_URL=server.url)
+        second = machine.run("account", "--json", "--max-age", "60", REDIS_URL=server.url)
     assert first.out == second.out
     assert first.err == second.err == ""
     assert len(origin.requests) == 1
@@ -367,9 +367,10 @@ def test_two_accounts_on_one_store_never_mix(machine: Machine, origin: Origin) -
         return Reply(body={**ACCOUNT, "account_number": seen.headers["apca-api-key-id"]})
 
     origin.answer("/v2/account", by_key)
+    kept = ("account", "--json", "--max-age", "60")
     for _ in range(2):
-        assert machine.run("account", "--json").answer()["account_number"] == "PKTESTKEY00000000001"
-        assert machine.run("account", "--json", ALPACA_API_KEY="PKOTHER").answer()["account_number"] == "PKOTHER"
+        assert machine.run(*kept).answer()["account_number"] == "PKTESTKEY00000000001"
+        assert machine.run(*kept, ALPACA_API_KEY="PKOTHER").answer()["account_number"] == "PKOTHER"
     assert len(origin.requests) == 2
 
 

@@ -180,7 +180,9 @@ def test_kill_9_at_any_page_leaves_a_store_that_is_right(place: Place, pages: in
 
 def test_processes_that_download_the_same_at_once_agree(place: Place) -> None:
     running = [place.start("bars", "AAPL", "MSFT", *WHEN, "--csv") for _ in range(3)]
-    outputs = {process.communicate(timeout=60)[0] for process in running}
+    ended = [(*process.communicate(timeout=60), process.returncode) for process in running]
+    assert {code for _, _, code in ended} == {0}, ended
+    outputs = {output for output, _, _ in ended}
     assert len(outputs) == 1
     assert times(outputs.pop().decode()) == [row["t"] for row in [*ROWS, *ROWS[:70]]]
     verified = json.loads(place.alpacli("data", "verify", "--json").out)
