@@ -12,6 +12,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from tests.support.fakes import ManualClock
 from tests.support.origin import Origin, Reply
 
 from benchmarks.measure import Row, alpacli, environment
@@ -20,28 +21,12 @@ from benchmarks.starts import ACCOUNT
 # ------------------------------------------------------------------------------------------------ budget
 
 
-class _PacedClock:
-    """Moves on by one step a request, so that the window stays nearly full and nobody has to wait."""
-
-    def __init__(self) -> None:
-        self.now = 1_780_000_000.0
-
-    def time(self) -> float:
-        return self.now
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-
 def budget(rounds: int) -> list[Row]:
     """One ``admit`` of the embedded store on disk, with a window that is nearly full."""
     from alpacli.ports import BudgetRules, Granted, Outcome, Ticket
     from alpacli.store.sqlite import SqliteStore
 
-    clock = _PacedClock()
+    clock = ManualClock()
     rules = BudgetRules(scope="alpaca:{benchmark}")
     taken: list[float] = []
     with tempfile.TemporaryDirectory() as folder:

@@ -12,6 +12,7 @@ import pytest
 from redis import Redis
 from tests.support import valkey
 from tests.support.budget import probes
+from tests.support.fakes import ManualClock
 
 from alpacli.ports import (
     BudgetRules,
@@ -42,20 +43,6 @@ a_sqlite_store = partial(SqliteStore, flight_s=FLIGHT_S, liveness_s=LIVENESS_S, 
 a_redis_store = partial(RedisStore, flight_s=FLIGHT_S, liveness_s=LIVENESS_S, grace_s=GRACE_S)
 OK = Outcome(failed=False)
 FAILED = Outcome(failed=True)
-
-
-class FakeClock:
-    def __init__(self) -> None:
-        self.now = 1_790_000_000.0
-
-    def time(self) -> float:
-        return self.now
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 class Bench:
@@ -126,7 +113,7 @@ def a_bench(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path, sqlite: Any = a_sqlite_store, redis: Any = a_redis_store
 ) -> Bench:
     """Return a store on a clock that jumps; a cluster's scripts wait for the servers' own."""
-    clock = FakeClock()
+    clock = ManualClock()
     if kind == "sqlite":
         path = str(tmp_path / "state" / "store.sqlite")
         return Bench(lambda: sqlite(path, clock), clock)
