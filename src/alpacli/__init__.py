@@ -71,9 +71,10 @@ if TYPE_CHECKING:
         UnreadableAnswer,
         UsageError,
     )
+    from alpacli.live import open_stream
     from alpacli.ports import Breaker, CacheStats, LimitsReport, Waiting
     from alpacli.ports import Request as Request
-    from alpacli.runtime import cached, connect, connect_async, open_stream
+    from alpacli.runtime import cached, connect, connect_async
     from alpacli.streams.client import Stream
     from alpacli.streams.events import (
         Conflated,
@@ -177,6 +178,7 @@ _HOMES = {
         "UnreadableAnswer",
         "UsageError",
     ),
+    "alpacli.live": ("open_stream",),
     "alpacli.ports": (
         "Breaker",
         "CacheStats",
@@ -188,7 +190,6 @@ _HOMES = {
         "cached",
         "connect",
         "connect_async",
-        "open_stream",
     ),
     "alpacli.streams.client": ("Stream",),
     "alpacli.streams.events": (

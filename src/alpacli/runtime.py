@@ -1,15 +1,14 @@
 """The composition root: settings become a client with its clock, store and transport. Only here real ones are chosen.
 
-alpaca-py loads when the first request really goes out, so that an answer from the cache never pays for it; and a stream and
-its hub, which send no requests, load nothing of those.
+alpaca-py loads when the first request really goes out, so that an answer from the cache never pays for it. What is live has a
+composition root of its own, ``alpacli.live``.
 """
 
 import atexit
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import alpacli
@@ -18,12 +17,10 @@ from alpacli.ports import (
     BudgetRules,
     Request,
     Response,
-    Socket,
     Store,
     SystemClock,
     SystemRandomness,
     Transport,
-    run_async,
 )
 from alpacli.settings import Flags, Settings, load
 
@@ -35,18 +32,11 @@ if TYPE_CHECKING:
     from alpacli.broker.flow import Pipeline
     from alpacli.broker.outcomes import Who
     from alpacli.domain.account import Account
-    from alpacli.domain.board import DaySoFar
-    from alpacli.domain.ticks import Interest
     from alpacli.history.archive import Archive
     from alpacli.history.market import MarketData
     from alpacli.history.market_async import AsyncMarketData
     from alpacli.store.halt import HaltSwitch
     from alpacli.store.journal import Journal
-    from alpacli.streams.client import Backfill
-    from alpacli.streams.feeds import Feed
-    from alpacli.streams.local import Upstream
-    from alpacli.streams.supervisor import Shareable, Source, Supervisor
-    from alpacli.wire.frames import Message
     from alpacli.wire.rest import Call
 
 Warn = Callable[[str], None]
@@ -91,7 +81,7 @@ class _TellingTransport:
         self._inner.close()
 
 
-def _warn_on_stderr(text: str) -> None:
+def warn_on_stderr(text: str) -> None:
     sys.stderr.write(f"alpacli: {text}\n")
 
 
@@ -146,7 +136,7 @@ def open_journal(settings: Settings) -> "Journal":
     return Journal(os.path.join(settings.state_dir, "orders", f"{settings.fingerprint}.jsonl"))
 
 
-def open_archive(settings: Settings, account: "Account | None" = None, *, warn: Warn = _warn_on_stderr) -> "Archive":
+def open_archive(settings: Settings, account: "Account | None" = None, *, warn: Warn = warn_on_stderr) -> "Archive":
     """Open the history of an account on this machine; without ``account``, of the one these keys opened last.
 
     ``warn`` is told when the keys open another account than before.
@@ -291,7 +281,7 @@ def _async_market_data(settings: Settings, warn: Warn, read: Any, begin: Callabl
 
 
 def open_client(
-    settings: Settings, *, label: str = "library", warn: Warn = _warn_on_stderr, on_wait: "OnWait | None" = None
+    settings: Settings, *, label: str = "library", warn: Warn = warn_on_stderr, on_wait: "OnWait | None" = None
 ) -> "AlpacaClient":
     """Put a sync client together.
 
@@ -320,7 +310,7 @@ def open_async_client(
     settings: Settings,
     *,
     label: str = "library",
-    warn: Warn = _warn_on_stderr,
+    warn: Warn = warn_on_stderr,
     on_wait: "OnWait | None" = None,
     around: Callable[[Transport], Transport] = lambda transport: transport,
 ) -> "AsyncAlpacaClient":
@@ -353,7 +343,7 @@ def connect(
     Raises:
         ConfigError: no key pair, live keys, or a URL that is not the paper exchange or this machine.
     """
-    return open_client(_load(Flags(profile, sim, max_wait, timeout)))
+    return open_client(load_here(Flags(profile, sim, max_wait, timeout)))
 
 
 def connect_async(
@@ -364,303 +354,7 @@ def connect_async(
     timeout: float | None = None,
 ) -> "alpacli.AsyncAlpacaClient":
     """Connect for use in an event loop; see ``connect``."""
-    return open_async_client(_load(Flags(profile, sim, max_wait, timeout)))
-
-
-def open_source(
-    settings: Settings,
-    feed: "Feed",
-    wanted: "Interest",
-    *,
-    hub: bool = True,
-    stale_after_s: float = 30.0,
-    warn: Warn = _warn_on_stderr,
-) -> "Source":
-    """Return where the ticks of a feed come from: the connection that all processes share, or one of our own.
-
-    ``hub=False`` and the in-process exchange have one of their own. ``warn`` is told when they are Alpaca's and orders go to
-    a server on this machine. Nothing is connected yet.
-
-    Raises:
-        ConfigError: there is no key pair.
-        UsageError: the in-process exchange does not have this feed.
-    """
-    clock = SystemClock()
-    warning = settings.warning_apart("ALPACA_STREAM_URL") if feed.host != "trading" else None
-    if warning is not None:
-        warn(warning)
-    if settings.sim:
-        from alpacli.sim.sockets import PATHS
-        from alpacli.streams.feeds import FEEDS
-
-        if feed.path not in PATHS:
-            known = ", ".join(name for name, other in FEEDS.items() if other.path in PATHS)
-            raise UsageError(f"the offline exchange has no {feed.name} feed", f"it has {known}")
-    if hub and not settings.sim:
-        from alpacli.streams.link import HubLink
-
-        return HubLink(upstream(settings, feed), wanted, clock=clock, stale_after_s=stale_after_s)
-    return _supervise(
-        upstream(settings, feed), wanted, stale_after_s, sim_dir=settings.state_dir if settings.sim else ""
-    )
-
-
-def start_sharing(settings: Settings, feed: "Feed") -> None:
-    """Have the process that shares a feed's connection started, if there is none, while the caller loads what it needs.
-
-    Whoever opens the source then waits for it, or starts it where this failed.
-
-    Raises:
-        ConfigError: there is no key pair.
-    """
-    if settings.sim:
-        return
-    from alpacli.streams.local import meeting, start_hub
-
-    shared = upstream(settings, feed)
-
-    def start() -> None:
-        with suppress(OSError):
-            start_hub(shared, meeting(shared))
-
-    threading.Thread(target=start, name="alpacli hub", daemon=True).start()
-
-
-def upstream(settings: Settings, feed: "Feed") -> "Upstream":
-    """Return the connection that a feed needs under these settings.
-
-    Raises:
-        ConfigError: there is no key pair.
-    """
-    from alpacli.streams.local import Upstream
-
-    pair = settings.require_keys()
-    if feed.host == "trading":
-        scheme, _, rest = settings.base_url.partition("://")
-        url = f"{'wss' if scheme == 'https' else 'ws'}://{rest}{feed.path}"
-    else:
-        url = settings.stream_url + feed.path
-    return Upstream(
-        url=feed.path if settings.sim else url,
-        key_id=pair.key_id,
-        secret=pair.secret.reveal(),
-        kind="updates" if feed.host == "trading" else "market",
-        encoding=feed.encoding,
-        linger_s=settings.hub_linger_s,
-        timeout_s=settings.connect_timeout_s,
-        redis_url="" if settings.sim or settings.redis_url is None else settings.redis_url.reveal(),
-    )
-
-
-def _supervise(upstream: "Upstream", wanted: "Interest", stale_after_s: float, *, sim_dir: str = "") -> "Supervisor":
-    from alpacli.streams.session import MarketSession, Session, UpdatesSession
-    from alpacli.streams.supervisor import Supervisor
-
-    clock = SystemClock()
-
-    async def dial() -> Socket:
-        if sim_dir:
-            from alpacli.sim.sockets import dial_local
-
-            return await dial_local(sim_dir, clock, upstream.url, upstream.key_id, upstream.secret, upstream.encoding)
-        from alpacli import __version__
-        from alpacli.wire.sockets import dial as dial_websocket
-
-        return await dial_websocket(
-            upstream.url,
-            headers={"Content-Type": f"application/{upstream.encoding}"} if upstream.kind == "market" else {},
-            timeout_s=upstream.timeout_s,
-            user_agent=f"alpacli/{__version__}",
-        )
-
-    def make_session(interest: "Interest") -> Session:
-        if upstream.kind == "updates":
-            return UpdatesSession(upstream.key_id, upstream.secret)
-        return MarketSession(upstream.key_id, upstream.secret, interest, upstream.encoding)
-
-    return Supervisor(dial, make_session, wanted, clock=clock, rng=SystemRandomness(), stale_after_s=stale_after_s)
-
-
-async def greet(settings: Settings) -> str:
-    """Open the market data stream, hear its greeting and leave without logging in; return what it said.
-
-    Raises:
-        AlpacliError: there is no such server, or it does not greet.
-    """
-    import asyncio
-
-    from alpacli import __version__
-    from alpacli.errors import RequestTimeout
-    from alpacli.wire.sockets import dial as dial_websocket
-
-    dialed = await dial_websocket(
-        f"{settings.stream_url}/v2/iex",
-        headers={},
-        timeout_s=settings.connect_timeout_s,
-        user_agent=f"alpacli/{__version__}",
-    )
-    try:
-        async with asyncio.timeout(settings.connect_timeout_s):
-            frame = await dialed.recv()
-    except TimeoutError:
-        raise RequestTimeout("the stream's server says nothing", "try again later") from None
-    finally:
-        await dialed.close()
-    return "connected" if b"connected" in (frame if isinstance(frame, bytes) else frame.encode()) else "an odd greeting"
-
-
-def _upstream_of_hub(upstream: "Upstream", wanted: "Interest") -> "Shareable":
-    """Return the hub's connection: one of its own, or with Redis that of whichever machine has it."""
-    if not upstream.redis_url:
-        return _supervise(upstream, wanted, 30.0)
-    from alpacli.store.baton import Baton
-    from alpacli.streams.fleet import Fleet
-
-    member = f"{os.uname().nodename}:{os.getpid()}:{SystemRandomness().token()}"
-    return Fleet(
-        lambda interest: _supervise(upstream, interest, 30.0),
-        Baton(upstream.redis_url, upstream.shared_name),
-        wanted,
-        member=member,
-        clock=SystemClock(),
-    )
-
-
-def open_stream(
-    channels: Mapping[str, Sequence[str]],
-    *,
-    feed: str = "iex",
-    profile: str | None = None,
-    sim: bool = False,
-    hub: bool = True,
-    reconnect: int | None = 5,
-    stale_after: float = 30.0,
-    backfill: bool = False,
-) -> "alpacli.Stream":
-    """Prepare a stream of live data: ``open_stream({"quotes": ["AAPL"], "trades": ["AAPL", "MSFT"]})``.
-
-    ``channels`` are Alpaca's lists: trades, quotes, bars, updatedBars, dailyBars, statuses, lulds, imbalances, orderbooks,
-    news; feed ``updates`` takes none. ``hub`` shares one upstream connection with every other process of this user.
-    ``reconnect`` is how many attempts in a row are made (``None``: no limit), ``stale_after`` the silence in seconds after
-    which a connection is replaced; ``backfill`` fetches the trades and bars of a gap. Use it with ``async with``; nothing is
-    connected yet.
-
-    Raises:
-        UsageError: no such feed, or the feed has no such channel.
-        ConfigError: as ``connect``.
-    """
-    from alpacli.streams.client import Stream
-    from alpacli.streams.feeds import check_interest, find_feed, interest_in
-
-    found = find_feed(feed)
-    wanted = interest_in({"trade_updates": ["*"]} if found.host == "trading" else channels)
-    check_interest(found, wanted)
-    settings = _load(Flags(profile, sim))
-    source = open_source(settings, found, wanted, hub=hub, stale_after_s=stale_after)
-    fill = open_backfill(settings, found) if backfill else None
-    return Stream(source, wanted, clock=SystemClock(), reconnect=reconnect, backfill=fill)
-
-
-def open_backfill(settings: Settings, feed: "Feed", *, warn: Warn = _warn_on_stderr) -> "Backfill | None":
-    """Return what fetches the trades and bars of a gap over REST; ``None`` for feeds that have no such history."""
-    if feed.name not in ("iex", "sip", "delayed_sip", "crypto", "boats", "overnight", "test"):
-        return None
-
-    async def backfill(interest: "Interest", from_ns: int, until_ns: int) -> "Sequence[Message]":
-        missed: list[dict[str, object]] = []
-        client = open_async_client(settings, label="backfill", warn=warn)
-        try:
-            for channel in ("trades", "bars"):
-                symbols = sorted(interest.channels.get(channel, frozenset()) - {"*"})
-                if symbols:
-                    missed += await _all_pages(client, channel, symbols, from_ns, until_ns, feed.name)
-        finally:
-            await client.close()
-        return sorted(missed, key=lambda tick: str(tick.get("timestamp", "")))
-
-    return backfill
-
-
-async def _all_pages(
-    client: "AsyncAlpacaClient", channel: str, symbols: Sequence[str], from_ns: int, until_ns: int, feed: str
-) -> "list[dict[str, object]]":
-    from alpacli.wire import market
-
-    found: list[dict[str, object]] = []
-    token: str | None = None
-    more = True
-    while more:
-        call = market.between(channel, symbols, from_ns, until_ns, feed=feed, token=token)
-        page = (await client.read(call, use_cache=False)).value
-        found += page.ticks
-        more = page.token not in (None, token)  # a server that repeats itself would never end
-        token = page.token
-    return found
-
-
-async def fetch_days(
-    settings: Settings, feed: "Feed", symbols: Sequence[str], *, warn: Warn = _warn_on_stderr
-) -> "Mapping[str, DaySoFar]":
-    """Return what changes are measured against, and what has traded today, for the symbols of which it is known.
-
-    Raises:
-        AlpacliError: the market data could not be read.
-    """
-    from alpacli.wire import market
-
-    client = open_async_client(settings, label="stream", warn=warn)
-    try:
-        return (await client.read(market.days(symbols, feed=feed.name), use_cache=False)).value
-    finally:
-        await client.close()
-
-
-def serve_hub(path: str) -> None:
-    """Be the process that holds the shared connection; ``path`` is the socket, standard input the instructions.
-
-    Ends when nobody has been there for a while, when the connection is refused for good, or at once when another hub
-    serves this path.
-    """
-    import asyncio
-    import signal
-    import socket
-    import threading
-    from contextlib import suppress
-
-    import msgspec
-
-    from alpacli.streams.hub import Hub
-    from alpacli.streams.local import Upstream, sweep, take_lock
-
-    instructions = Upstream(**msgspec.json.decode(sys.stdin.buffer.read()))
-    sys.stdin.close()
-    clock = SystemClock()
-    give_up_at = clock.monotonic() + 5.0
-    while take_lock(path.removesuffix(".sock") + ".lock") is None:  # the one before us may be about to end
-        if clock.monotonic() > give_up_at:
-            return
-        clock.sleep(0.02)
-    with suppress(FileNotFoundError):
-        os.unlink(path)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    os.umask(0o177)
-    listener.bind(path)
-    listener.listen(512)
-    threading.Thread(target=sweep, args=(os.path.dirname(path), clock.time()), daemon=True).start()
-
-    async def serve() -> None:
-        hub = Hub(lambda interest: _upstream_of_hub(instructions, interest), instructions.linger_s)
-        serving = asyncio.ensure_future(hub.serve(listener))
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, serving.cancel)
-        try:
-            await serving
-        except asyncio.CancelledError:
-            pass
-        finally:
-            with suppress(FileNotFoundError):
-                os.unlink(path)
-
-    run_async(serve())
+    return open_async_client(load_here(Flags(profile, sim, max_wait, timeout)))
 
 
 def cached(ttl: float, *, key: str | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -675,20 +369,16 @@ def cached(ttl: float, *, key: str | None = None) -> Callable[[Callable[P, R]], 
     from alpacli.broker.functions import FunctionCache
     from alpacli.store import open_store
 
-    settings = _load(Flags())
+    settings = load_here(Flags())
     clock, rng = SystemClock(), SystemRandomness()
-    store = open_store(settings, clock, rng, _warn_on_stderr)
+    store = open_store(settings, clock, rng, warn_on_stderr)
     atexit.register(store.close)  # nobody else can: the function lives as long as the program
     return FunctionCache(store, settings.scope, clock, rng).cached(ttl, key=key)
 
 
-def _load(flags: Flags) -> Settings:
+def load_here(flags: Flags) -> Settings:
     try:
         cwd: str | None = os.getcwd()
     except FileNotFoundError:
         cwd = None  # the working directory was deleted: there is no .env to read
     return load(flags, env=os.environ, cwd=cwd)
-
-
-if __name__ == "__main__":
-    serve_hub(sys.argv[2])

@@ -353,7 +353,7 @@ class Day:
         return True
 
     def _hub(self, number: signal.Signals) -> bool:
-        pids = [pid for pid in self._of_ours() if b"alpacli.runtime\0hub\0" in _read(f"/proc/{pid}/cmdline")]
+        pids = [pid for pid in self._of_ours() if b"alpacli.live\0hub\0" in _read(f"/proc/{pid}/cmdline")]
         if not pids or self._is_struck("hub"):
             return False
         pid = self.dice.choice(pids)

@@ -13,7 +13,7 @@ from tests.support.origin import Origin, Reply, Seen
 from alpacli.domain.board import DaySoFar
 from alpacli.domain.ticks import Interest, instant_ns
 from alpacli.errors import UnreadableAnswer
-from alpacli.runtime import open_backfill
+from alpacli.live import open_backfill
 from alpacli.settings import Flags, Settings, load
 from alpacli.streams.feeds import find_feed
 from alpacli.wire import market

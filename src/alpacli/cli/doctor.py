@@ -383,7 +383,7 @@ def _streams(settings: Settings) -> _Found:
     """Open and leave a stream without logging in: that takes no place from the one that the account has."""
     import asyncio
 
-    from alpacli.runtime import greet
+    from alpacli.live import greet
 
     try:
         greeting = asyncio.run(greet(settings))
@@ -396,7 +396,7 @@ def _hubs(settings: Settings) -> _Found:
     """Tell which shared connections run; one that does not answer is a warning."""
     if settings.key_pair is None:
         return _Found("skip", "not checked: there are no keys")
-    from alpacli.runtime import upstream
+    from alpacli.live import upstream
     from alpacli.streams.feeds import FEEDS
     from alpacli.streams.local import is_listening, meeting
 

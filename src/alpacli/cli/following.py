@@ -153,7 +153,7 @@ class _Updates:
         import asyncio
 
         from alpacli.domain.ticks import Interest
-        from alpacli.runtime import open_source
+        from alpacli.live import open_source
         from alpacli.streams.client import Stream
         from alpacli.streams.feeds import find_feed
 

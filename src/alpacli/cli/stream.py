@@ -129,7 +129,7 @@ def stream(
 
         words = command_words(execute)
     if not no_hub and replay is None:
-        from alpacli.runtime import start_sharing
+        from alpacli.live import start_sharing
 
         start_sharing(run.settings(), found)
     from alpacli.cli.streaming import Plan, run_stream

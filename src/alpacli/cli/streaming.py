@@ -17,8 +17,8 @@ from alpacli.cli.stream_lines import line_changer, read_command, take_lines
 from alpacli.domain.board import Board
 from alpacli.domain.ticks import Interest, instant_text
 from alpacli.errors import AlpacliError, StreamLost, UsageError
+from alpacli.live import fetch_days, open_backfill, open_source
 from alpacli.ports import async_sleep, run_async
-from alpacli.runtime import fetch_days, open_backfill, open_source
 from alpacli.streams.batch import Batch
 from alpacli.streams.client import Reception
 from alpacli.streams.events import (

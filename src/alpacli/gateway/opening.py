@@ -16,8 +16,9 @@ from alpacli.gateway.signing import Signatures
 from alpacli.gateway.tally import Counted, Tally
 from alpacli.gateway.tokens import Issuer, PublishedKeys, fetch_jwks
 from alpacli.gateway.webhooks import Courier, Webhooks, post_with
+from alpacli.live import open_source
 from alpacli.ports import Clock, SystemClock, SystemRandomness
-from alpacli.runtime import Warn, open_async_client, open_halt, open_source
+from alpacli.runtime import Warn, open_async_client, open_halt
 from alpacli.settings import Settings
 from alpacli.store import open_store
 from alpacli.streams.feeds import find_feed

@@ -138,7 +138,7 @@ def start_hub(upstream: Upstream, place: Meeting) -> bool:
         log = os.open(place.log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             process = subprocess.Popen(  # noqa: S603 # our own interpreter and module
-                [sys.executable, "-P", "-m", "alpacli.runtime", "hub", place.socket],
+                [sys.executable, "-P", "-m", "alpacli.live", "hub", place.socket],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
