@@ -189,6 +189,33 @@ def test_a_change_that_says_what_nobody_would_read_is_refused(
     assert gateway.get(f"{V1}/orders?status=all", token).json()["count"] == before
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "known"),
+    [
+        ("orders?simbols=AAPL", None, "symbols"),
+        ("orders?status=all&Limit=1", None, "limit"),
+        ("positions?symbol=AAPL", None, "use_cache"),
+        ("history/orders?from=2026-01-05", None, "since"),
+        ("stream/status?feed=iex", None, "none"),
+        ("orders", {"symbols": "AAPL"}, "URL"),
+    ],
+)
+def test_a_read_that_says_what_nobody_would_look_at_is_refused(
+    gateway: Gateway, token: str, path: str, body: dict[str, Any] | None, known: str
+) -> None:
+    """A filter that is misspelt would tell of everything."""
+    refused = gateway.send("GET", f"{V1}/{path}", token, json=body)
+    assert (refused.status_code, refused.json()["error"]["type"]) == (422, "UsageError")
+    assert known in refused.json()["error"]["hint"]
+    assert gateway.send("GET", f"{V1}/{path}", "", json=body).status_code == 401
+
+
+def test_on_alpacas_own_paths_alpaca_says_which_parameters_there_are(gateway: Gateway, token: str) -> None:
+    """It adds some without notice, and ignores what it does not know; the SDK sends one such."""
+    history = "/v2/account/portfolio/history?period=1D&extended_hours=true&tomorrows_parameter=1"
+    assert gateway.get(history, token).status_code == 200
+
+
 def test_an_id_that_no_order_can_have_is_not_found(gateway: Gateway, token: str) -> None:
     for method in ("GET", "DELETE"):
         missing = gateway.send(method, f"{V1}/orders/nope", token)

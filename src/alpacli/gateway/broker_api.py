@@ -127,8 +127,11 @@ _REASON_BODY: Final = {
 }
 
 
-async def _read_in_full(request: Request) -> None:
-    """Refuse what a change would not look at: without a misspelt ``percentage`` all of a position would be closed."""
+async def read_in_full(request: Request) -> None:
+    """Refuse what nothing would look at: without a misspelt ``percentage`` all of a position would be closed.
+
+    A read without its misspelt ``symbols`` would tell of everything. Alpaca's own paths are passed on as they are.
+    """
     route = request.scope["route"]
     known = [parameter.alias for parameter in route.dependant.query_params]
     unknown = sorted(request.query_params.keys() - set(known))
@@ -149,7 +152,7 @@ def router(parts: Parts) -> APIRouter:
 
 
 def _reads(routes: APIRouter, parts: Parts) -> None:
-    reader = [Depends(may(parts, "read"))]
+    reader = [Depends(may(parts, "read")), Depends(read_in_full)]
     client, clock = parts.client, parts.clock
 
     async def read(request: Request, call: Call[Any], asked: Mapping[str, object], *, use_cache: bool) -> Response:
@@ -241,7 +244,7 @@ def _reads(routes: APIRouter, parts: Parts) -> None:
 
 def _kept(routes: APIRouter, parts: Parts) -> None:
     """Add what `alpacli history` keeps on this machine; nothing is asked of Alpaca."""
-    reader = [Depends(may(parts, "read"))]
+    reader = [Depends(may(parts, "read")), Depends(read_in_full)]
 
     async def rows(
         find: Callable[[Archive, Wanted], Iterable[Model]], asked: dict[str, Any], wanted: Wanted
@@ -299,7 +302,7 @@ def _ns(name: str, at: datetime | None, otherwise: int) -> int:
 
 
 def _trades(routes: APIRouter, parts: Parts) -> None:
-    trader = [Depends(may(parts, "trade")), Depends(_read_in_full)]
+    trader = [Depends(may(parts, "trade")), Depends(read_in_full)]
     client = parts.client
 
     async def done(work: Awaitable[T]) -> T:
@@ -354,12 +357,11 @@ def _trades(routes: APIRouter, parts: Parts) -> None:
 
 
 def _service(routes: APIRouter, parts: Parts) -> None:
-    reader = [Depends(may(parts, "read"))]
-    trader = [Depends(may(parts, "trade")), Depends(_read_in_full)]
+    reader = [Depends(may(parts, "read")), Depends(read_in_full)]
+    trader = [Depends(may(parts, "trade")), Depends(read_in_full)]
     client, halt = parts.client, parts.halt
 
-    @routes.post("/cache/invalidate", response_model=Envelope[Forgotten],
-                 dependencies=[*reader, Depends(_read_in_full)], tags=["service"])  # fmt: skip
+    @routes.post("/cache/invalidate", response_model=Envelope[Forgotten], dependencies=reader, tags=["service"])
     async def invalidate(
         *, names: Annotated[str | None, Query(description="account, positions, orders; without it everything.")] = None
     ) -> Response:

@@ -16,7 +16,7 @@ from alpacli.domain.values import Model
 from alpacli.errors import AccessDenied
 from alpacli.gateway.access import SUBPROTOCOL, Credentials, from_headers, from_subprotocols
 from alpacli.gateway.answers import success
-from alpacli.gateway.broker_api import Envelope
+from alpacli.gateway.broker_api import Envelope, read_in_full
 from alpacli.gateway.connection import Connection
 from alpacli.gateway.conversations import (
     POLICY,
@@ -85,7 +85,7 @@ def router(parts: Parts) -> APIRouter:
         routes.routes.append(WebSocketRoute(feed.path, _Endpoint(parts, occupancy, feed)))
     routes.routes.append(WebSocketRoute(BROKER_PATH, _Endpoint(parts, occupancy, None)))
 
-    reader = [Depends(may(parts, "read"))]
+    reader = [Depends(may(parts, "read")), Depends(read_in_full)]
 
     @routes.get(f"{BROKER_PATH}/status", response_model=Envelope[RelayState], dependencies=reader, tags=["service"])
     async def stream_status() -> Response:
