@@ -187,7 +187,7 @@ class Settings(NamedTuple):
         if self.profile is not None:
             login = f"`alpacli login --profile {self.profile}` stores one"
             return ConfigError(
-                f"profile {self.profile} has no Alpaca key pair", f"{login}; --sim is an offline exchange"
+                f"profile {self.profile} has no Alpaca key pair", f"{login}; sim=True (--sim) is an offline exchange"
             )
         if os.path.isfile(os.path.join(self.config_dir, "config.toml")):
             from alpacli.profiles import read_all
@@ -196,11 +196,11 @@ class Settings(NamedTuple):
             if known:
                 return ConfigError(
                     "no profile is chosen, and no Alpaca key pair is set",
-                    f"`alpacli profile use NAME` chooses one of {', '.join(known)}; --profile NAME takes one this once",
+                    f"`alpacli profile use NAME` chooses one of {', '.join(known)}; profile=… (--profile NAME) does for once",
                 )
         return ConfigError(
             "no Alpaca key pair found",
-            "`alpacli login` stores one, or set ALPACA_API_KEY and ALPACA_SECRET_KEY; --sim is an offline exchange",
+            "`alpacli login` stores one, or set ALPACA_API_KEY and ALPACA_SECRET_KEY; sim=True (--sim) is one offline",
         )
 
 
@@ -217,8 +217,8 @@ def load(
         UsageError: a flag out of range.
     """
     flags = flags or Flags()
-    _check_flag("--max-wait", flags.max_wait_s, least=0.0)
-    _check_flag("--timeout", flags.read_timeout_s, least=0.001)
+    _check_flag("max_wait", flags.max_wait_s, least=0.0)
+    _check_flag("timeout", flags.read_timeout_s, least=0.001)
     places, config_dir, profile_name, cache_ttl_s = _look_around(flags, env, cwd, chosen=pair is None)
     apart: frozenset[str] = frozenset()
     if flags.sim:

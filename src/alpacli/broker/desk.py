@@ -410,7 +410,7 @@ class Desk:
     ) -> Flow[OrderTicket]:
         """Return the market order that closes a position, or ``qty`` or ``percent`` of it."""
         if qty is not None and percent is not None:
-            raise UsageError("--qty and --percent exclude each other", "give one of the two")
+            raise UsageError("qty and percent exclude each other", "give one of the two")
         if percent is not None and not 0 < percent <= _LARGEST_SHARE:
             raise UsageError(f"{percent} is not a percentage to close", "give more than 0 and at most 100")
         reading = yield from self._pipeline.read(rest.positions(), use_cache=False, max_age=None)

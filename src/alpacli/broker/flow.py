@@ -251,7 +251,7 @@ class Pipeline:
                 if self._clock.monotonic() >= give_up_at:
                     raise BudgetExhausted(
                         "other processes place orders for this account, one after the other, and the turn did not come",
-                        "try again, or wait longer with --max-wait; nothing was sent",
+                        "try again, or wait longer, with max_wait (--max-wait); nothing was sent",
                     )
                 yield Pause(found.retry_in_s if isinstance(found, Busy) else 0.0, "another process is placing an order")
             heartbeat.start()
@@ -273,7 +273,7 @@ class Pipeline:
             if refused is not None:
                 raise failure or CircuitOpen(
                     f"{_SERVER[request.host]} failed several times in a row, so nothing was sent",
-                    f"the next try is allowed in {_seconds(refused.retry_in_s)}; cached data: add --max-age 3600",
+                    f"the next try is allowed in {_seconds(refused.retry_in_s)}; max_age (--max-age 3600) takes cached data",
                     retry_after=round(refused.retry_in_s, 3),
                 )
             response, failure = yield from self._send(request, ticket)
@@ -323,8 +323,8 @@ class Pipeline:
         )
         return BudgetExhausted(
             spent,
-            f"a request is free in {_seconds(retry_after)}: wait longer with --max-wait, or see `alpacli limits` for who"
-            " uses it",
+            f"a request is free in {_seconds(retry_after)}: wait longer, with max_wait (--max-wait), or see who uses it with"
+            " `alpacli limits`",
             retry_after=round(retry_after, 3),
         )
 

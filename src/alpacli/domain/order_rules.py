@@ -29,6 +29,12 @@ _PRICES: Final = {
     "trailing_stop": (),
 }
 
+_DAY: Final = "use time_in_force day (--tif day)"
+_GTC: Final = "use time_in_force gtc (--tif gtc)"
+_NOT_EXTENDED: Final = "leave extended_hours (--extended-hours) away"
+_BOTH_EXITS: Final = "take_profit (--take-profit) and stop_loss (--stop-loss)"
+"""What to do, for those who write fields and for those who type options."""
+
 
 class Violation(NamedTuple):
     """One rule that an order breaks; ``rule`` is its short name, ``fix`` what to do.
@@ -176,7 +182,7 @@ def _combination(t: OrderTicket) -> Iterator[Violation]:
 def _coin_rules(t: OrderTicket) -> Iterator[Violation]:
     tif = t.time_in_force
     if tif not in ("gtc", "ioc"):
-        yield Violation("time in force", f"crypto orders are gtc or ioc, not {tif}", "use --tif gtc")
+        yield Violation("time in force", f"crypto orders are gtc or ioc, not {tif}", _GTC)
     if t.type not in ("market", "limit", "stop_limit"):
         yield Violation(
             "crypto types",
@@ -186,7 +192,7 @@ def _coin_rules(t: OrderTicket) -> Iterator[Violation]:
     if t.order_class != "simple":
         yield Violation("crypto class", "crypto orders have no exits attached", "place the exit as an order of its own")
     if t.extended_hours:
-        yield Violation("extended hours", "crypto trades around the clock", "leave --extended-hours away")
+        yield Violation("extended hours", "crypto trades around the clock", _NOT_EXTENDED)
 
 
 def _option_rules(t: OrderTicket) -> Iterator[Violation]:
@@ -194,13 +200,13 @@ def _option_rules(t: OrderTicket) -> Iterator[Violation]:
     if t.notional is not None or t.fractional:
         yield Violation("options quantity", "options trade in whole contracts", "give a whole quantity")
     if tif not in ("day", "gtc"):
-        yield Violation("time in force", f"option orders are day or gtc, not {tif}", "use --tif day")
+        yield Violation("time in force", f"option orders are day or gtc, not {tif}", _DAY)
     elif tif == "gtc" and t.type == "market":
-        yield Violation("time in force", "option market orders are day orders", "use --tif day, or give a limit")
+        yield Violation("time in force", "option market orders are day orders", f"{_DAY}, or give a limit")
     if t.type not in ("market", "limit"):
         yield Violation("option types", f"options have no {_spaced(t.type)} orders", "use market or limit")
     if t.extended_hours:
-        yield Violation("extended hours", "options trade in regular hours only", "leave --extended-hours away")
+        yield Violation("extended hours", "options trade in regular hours only", _NOT_EXTENDED)
     if t.order_class not in ("simple", "mleg"):
         yield Violation("option class", "option orders have no exits attached", "place the exit as an order of its own")
 
@@ -208,12 +214,10 @@ def _option_rules(t: OrderTicket) -> Iterator[Violation]:
 def _share_rules(t: OrderTicket) -> Iterator[Violation]:
     tif = t.time_in_force
     if tif in ("opg", "cls", "ioc", "fok") and t.type not in ("market", "limit"):
-        yield Violation("time in force", f"{tif} orders are market or limit orders", "use --tif day or gtc")
+        yield Violation("time in force", f"{tif} orders are market or limit orders", f"{_DAY} or gtc")
     if t.fractional:
         if tif != "day":
-            yield Violation(
-                "fractional orders", f"fractional and notional orders are day orders, not {tif}", "use --tif day"
-            )
+            yield Violation("fractional orders", f"fractional and notional orders are day orders, not {tif}", _DAY)
         if t.order_class != "simple":
             yield Violation("fractional orders", "fractional and notional orders have no exits", "order whole shares")
         if t.type == "trailing_stop":
@@ -223,7 +227,7 @@ def _share_rules(t: OrderTicket) -> Iterator[Violation]:
             yield Violation(
                 "extended hours",
                 "orders for extended hours are day or gtc limit orders",
-                "add --limit PRICE and --tif day",
+                "add limit_price (--limit) and time_in_force day (--tif day)",
             )
         if t.order_class != "simple":
             yield Violation(
@@ -233,7 +237,7 @@ def _share_rules(t: OrderTicket) -> Iterator[Violation]:
 
 def _exits(t: OrderTicket) -> Iterator[Violation]:
     if t.stop_loss_limit is not None and t.stop_loss is None:
-        yield Violation("stop loss", "a stop-loss limit needs a stop-loss price", "add --stop-loss PRICE")
+        yield Violation("stop loss", "a stop-loss limit needs a stop-loss price", "add stop_loss (--stop-loss)")
     if t.order_class in ("simple", "mleg"):
         if t.take_profit is not None or t.stop_loss is not None:
             yield Violation(
@@ -243,16 +247,14 @@ def _exits(t: OrderTicket) -> Iterator[Violation]:
             )
         return
     if t.time_in_force not in ("day", "gtc") and t.asset_class == "us_equity":
-        yield Violation(
-            "time in force", f"{t.order_class} orders are day or gtc, not {t.time_in_force}", "use --tif gtc"
-        )
+        yield Violation("time in force", f"{t.order_class} orders are day or gtc, not {t.time_in_force}", _GTC)
     if t.type == "trailing_stop":
         yield Violation("order class", f"a trailing stop cannot be part of an {t.order_class} order", "place it alone")
     has = (t.take_profit is not None, t.stop_loss is not None)
     if t.order_class == "oto" and sum(has) != 1:
-        yield Violation("order class", "an oto order has exactly one exit", "give --take-profit or --stop-loss")
+        yield Violation("order class", "an oto order has exactly one exit", f"give one of {_BOTH_EXITS}")
     if t.order_class in ("bracket", "oco") and not all(has):
-        yield Violation("order class", f"a {t.order_class} order has both exits", "give --take-profit and --stop-loss")
+        yield Violation("order class", f"a {t.order_class} order has both exits", f"give {_BOTH_EXITS}")
     if t.order_class == "oco" and t.type != "limit":
         yield Violation("order class", "an oco order is a limit order: its limit is the take-profit", "use type limit")
     yield from _exit_prices(t)

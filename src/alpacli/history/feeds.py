@@ -62,7 +62,9 @@ class FeedChoice:
                 "stocks come from the iex feed alone: the plan has no SIP data of the last 15 minutes",
             )
         until = instant_text(delayed_ns // SECOND_NS * SECOND_NS)
-        said = f"stocks come from the sip feed up to {until}: the plan has nothing later of it, --feed iex has"
+        said = (
+            f"stocks come from the sip feed up to {until}: the plan has nothing later of it, feed iex (--feed iex) has"
+        )
         return "sip", delayed_ns, said
 
     def live(self, symbol: str, now_ns: int) -> str:

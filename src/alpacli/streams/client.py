@@ -141,7 +141,7 @@ class Reception:
         self._end(
             StreamLost(
                 f"the stream is lost{after}: {event.reason}",
-                event.hint or "--reconnect forever keeps trying",
+                event.hint or "reconnect=None (--reconnect forever) keeps trying",
                 code=event.code,
             )
         )

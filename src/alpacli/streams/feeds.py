@@ -83,7 +83,7 @@ def check_interest(feed: Feed, interest: Interest) -> None:
         UsageError: one of them is not the feed's, or nothing was asked for.
     """
     if not interest:
-        raise UsageError("nothing to stream", "name symbols, or use --all-symbols")
+        raise UsageError("nothing to stream", 'name symbols; ["*"] (--all-symbols) is all of them')
     for channel in interest.channels:
         if channel not in feed.channels:
             raise UsageError(f"the {feed.name} feed has no {channel}", f"it has {', '.join(feed.channels)}")

@@ -351,7 +351,7 @@ class Hub:
         except Exception as error:  # noqa: BLE001 # a defect: those who wait would only start the next hub for it
             _log.exception("the shared connection failed")
             text = f"a defect in the process that holds the shared connection: {type(error).__name__}: {error}"
-            self._fail(AlpacliError(text, "--no-hub connects without it"))
+            self._fail(AlpacliError(text, "hub=False (--no-hub) connects without it"))
         finally:
             self._over.set()
 

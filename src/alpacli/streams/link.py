@@ -209,7 +209,7 @@ class HubLink:
                 if loop.time() > give_up_at:
                     raise StreamLost(
                         f"the process that shares the connection did not start; it says: {self._last_words()}",
-                        "--no-hub connects without it",
+                        "hub=False (--no-hub) connects without it",
                     ) from None
                 if not await asyncio.to_thread(start_hub, self._upstream, self._place):
                     await async_sleep(_STARTING_S)

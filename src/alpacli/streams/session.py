@@ -21,7 +21,7 @@ _HINTS: Final = {
     405: "ask for fewer symbols: the free plan allows 30",
     406: "another program holds the account's only connection: end it, or let it share this one (alpacli streams do)",
     408: "this account has no access to the stream",
-    409: "the account's plan does not include this feed: --feed iex is free",
+    409: "the account's plan does not include this feed: feed iex is free (--feed iex)",
     410: "this feed does not have that channel: choose others",
     411: "the token lacks the data scope",
     412: "this feed speaks msgpack only",
@@ -181,4 +181,6 @@ def refusal(failure: Failure) -> AlpacliError:
         return AuthenticationError(text, hint, code=code)
     if code in _FINAL:
         return StreamRefused(text, hint, code=code)
-    return StreamLost(text, hint or "alpacli reconnects by itself; see --reconnect", code=code or None)
+    return StreamLost(
+        text, hint or "alpacli reconnects by itself, as often as reconnect (--reconnect) says", code=code or None
+    )

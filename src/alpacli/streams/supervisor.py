@@ -251,7 +251,8 @@ class Supervisor:
                 silent_s = now - self._heard_at
                 if silent_s > self._stale_after_s and self._unpaused.is_set():
                     raise StreamLost(
-                        f"no sign of life for {silent_s:.0f} s", "alpacli reconnects by itself; see --stale-after"
+                        f"no sign of life for {silent_s:.0f} s",
+                        "alpacli reconnects by itself, after the silence that stale_after (--stale-after) allows",
                     )
                 if silent_s > self._stale_after_s / 4 and (pinging is None or pinging.done()):
                     pinging = asyncio.ensure_future(self._ping(socket))

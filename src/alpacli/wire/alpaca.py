@@ -30,7 +30,7 @@ from alpacli.settings import OAUTH, KeyPair
 LARGEST_BODY: Final = 64 * 1024 * 1024
 _CHUNK: Final = 64 * 1024
 _CONNECTIONS: Final = 32
-_HINT: Final = "check the network, or accept older data with --max-age 3600"
+_HINT: Final = "check the network, or accept older data, with max_age (--max-age 3600)"
 
 
 class AlpacaTransport:
@@ -137,7 +137,8 @@ class _OneRequest(RESTClient):
             body += chunk
             if len(body) > LARGEST_BODY:
                 raise UnreadableAnswer(
-                    f"{self._host} sent more than {LARGEST_BODY >> 20} MB", "ask for less, with --limit for example"
+                    f"{self._host} sent more than {LARGEST_BODY >> 20} MB",
+                    "ask for less, with limit (--limit) for example",
                 )
         return bytes(body)
 

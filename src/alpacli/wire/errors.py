@@ -29,7 +29,7 @@ _KEYS_HINT: Final = (
     "check ALPACA_API_KEY and ALPACA_SECRET_KEY: they must be paper keys, not live ones;"
     " `alpacli account --sim` needs none"
 )
-_PLAN_HINT: Final = "the plan does not have this data: end 15 minutes ago (--end -16min), or take --feed iex"
+_PLAN_HINT: Final = "the plan does not have this data: end 16 minutes ago (--end -16min), or take feed iex (--feed iex)"
 _BY_NAME: Final = ("/v2/orders/", "/v2/positions/", "/v2/assets/", "/v2/watchlists/")
 """What is read by an ID or a symbol alone: of one that is refused (422) there can be nothing."""
 
@@ -68,7 +68,7 @@ def refusal(request: Request, response: Response, now: float) -> AlpacaAPIError 
     retry_after = _retry_after(response, now) if kind in (RateLimited, ServerError) else None
     if kind is RateLimited:
         wait = "a minute" if retry_after is None else f"{max(retry_after, 0.1):.1f} s"
-        hint = f"come back in {wait}, or wait longer with --max-wait; `alpacli limits` shows who uses the budget"
+        hint = f"come back in {wait}, or wait longer, with max_wait (--max-wait); `alpacli limits` shows who uses the budget"
     error = kind(
         body.message,
         hint,
@@ -100,7 +100,10 @@ def _kind(request: Request, status: int, body: _Body) -> tuple[type[AlpacaAPIErr
     if status == 429:
         return RateLimited, ""
     if status >= 500:
-        return ServerError, "Alpaca has a problem: try again in a moment, or accept older data with --max-age 3600"
+        return (
+            ServerError,
+            "Alpaca has a problem: try again in a moment, or accept older data, with max_age (--max-age 3600)",
+        )
     return AlpacaAPIError, "the server understood the request and refused it: change what the message names"
 
 

@@ -28,7 +28,9 @@ Row = TypeVar("Row", Order, Activity)
 ORDERS_PER_PAGE: Final = 500
 ACTIVITIES_PER_PAGE: Final = 100
 
-_UNREADABLE_HINT: Final = "a proxy or an outage may stand between: try again, or accept older data with --max-age 3600"
+_UNREADABLE_HINT: Final = (
+    "a proxy or an outage may stand between: try again, or accept older data, with max_age (--max-age 3600)"
+)
 
 
 class Call(NamedTuple, Generic[T]):
@@ -400,7 +402,8 @@ def _left(page: list[Row], rows: list[Row], *, size_of_page: int, limit: int | N
     fresh = {row.id for row in page} - seen
     if not fresh:
         raise UnreadableAnswer(
-            "the server repeats a page instead of continuing it", "ask for fewer rows with --limit, or narrow the time"
+            "the server repeats a page instead of continuing it",
+            "ask for fewer rows, with limit (--limit), or narrow the time",
         )
     return ORDERS_PER_PAGE if limit is None else max(limit - len(seen) - len(fresh), 0)
 

@@ -131,7 +131,7 @@ def _refused(status: int) -> Exception:
     if status >= 500:
         return ServerError(f"the stream server failed (HTTP {status})", "try again later", status=status)
     return StreamRefused(
-        f"there is no such stream (HTTP {status})", "check --feed and ALPACA_STREAM_URL", status=status
+        f"there is no such stream (HTTP {status})", "check the feed (--feed) and ALPACA_STREAM_URL", status=status
     )
 
 
@@ -145,4 +145,4 @@ def _lost(closed: ConnectionClosed) -> ConnectionLost:
         how = "the connection broke"
     else:
         how = f"the server closed the connection ({received.code}{': ' + received.reason if received.reason else ''})"
-    return ConnectionLost(how, "alpacli reconnects by itself; see --reconnect")
+    return ConnectionLost(how, "alpacli reconnects by itself, as often as reconnect (--reconnect) says")
