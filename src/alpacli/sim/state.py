@@ -22,6 +22,7 @@ IN_MEMORY: Final = ":memory:"
 """SQLite's own name for a database that lives and dies with its connection."""
 
 SCHEMA_VERSION: Final = 5
+_RESET: Final = "alpacli sim reset begins again with an empty exchange"
 _BUSY_TIMEOUT_S: Final = 10.0
 _PAGES_BEHIND: Final = 4000
 """How much the log may be ahead of the file: the same few pages change again and again, and are copied once for all."""
@@ -241,10 +242,7 @@ class State:
                 db.execute("PRAGMA journal_mode = WAL")
                 _create(db, self._defaults)
             elif version != SCHEMA_VERSION:
-                raise ConfigError(
-                    f"{self.path} was written by another version of alpacli",
-                    "alpacli sim reset begins again with an empty exchange",
-                )
+                raise BeyondUse(f"{self.path} was written by another version of alpacli", _RESET)
             db.execute("PRAGMA synchronous = NORMAL")
             db.execute(f"PRAGMA wal_autocheckpoint = {_PAGES_BEHIND}")
         except BaseException:
@@ -253,14 +251,32 @@ class State:
         return db
 
     def _broken(self, error: Exception) -> ConfigError:
-        return ConfigError(f"the offline exchange cannot use {self.path}: {error}", _way_out(error))
+        text = f"the offline exchange cannot use {self.path}: {error}"
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or _of_another_program(error, code):
+            return BeyondUse(text, _RESET)
+        return ConfigError(text, _way_out(error, code))
 
 
-def _way_out(error: Exception) -> str:
-    """Say what helps: an empty exchange only where it is the file itself that cannot be read."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return "alpacli sim reset begins again with an empty exchange"
+class BeyondUse(ConfigError):
+    """It is the file itself that nobody can use: an empty one in its place is what helps, and all that does."""
+
+    def as_dict(self) -> dict[str, str | int | float | None]:
+        return {**super().as_dict(), "type": ConfigError.__name__}
+
+
+def _of_another_program(error: Exception, code: int) -> bool:
+    """Tell whether tables are missing, or other than ours."""
+    said = ("no such table", "no such column", "has no column", "already exists")
+    return code == sqlite3.SQLITE_ERROR and any(words in str(error) for words in said)
+
+
+def _way_out(error: Exception, code: int) -> str:
+    """Say what helps where it is not the file itself."""
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return "another process keeps it to itself: try again, or end that process"
+    if getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE):
+        return "too many files are open: close some, or raise the limit (ulimit -n)"
     if code == sqlite3.SQLITE_FULL or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
         return "make room on the disk, or name another directory with ALPACLI_STATE_DIR"
     return "make the state directory writable, or name another one with ALPACLI_STATE_DIR"

@@ -4,12 +4,11 @@ import os
 from contextlib import closing, suppress
 from decimal import Decimal
 
-from alpacli.errors import ConfigError
 from alpacli.ports import Clock
 from alpacli.sim.desk import NO_STRAIN, Strain
 from alpacli.sim.exchange import Exchange, SimStatus
 from alpacli.sim.hours import HoursName
-from alpacli.sim.state import STATE_FILE, remove
+from alpacli.sim.state import STATE_FILE, BeyondUse, remove
 
 
 def reset(
@@ -22,7 +21,11 @@ def reset(
     rate_limit: int | None = None,
     strain: Strain = NO_STRAIN,
 ) -> SimStatus:
-    """Begin again with an empty exchange, also where the state file is damaged or of another version: it is replaced."""
+    """Begin again with an empty exchange, also where the state file is damaged or of another version: it is replaced.
+
+    Raises:
+        ConfigError: it cannot be used for another reason (locked, no room, no rights); nothing was removed.
+    """
 
     def begin_again() -> SimStatus:
         with closing(Exchange(state_dir, clock)) as exchange:
@@ -30,7 +33,7 @@ def reset(
 
     try:
         return begin_again()
-    except ConfigError:
+    except BeyondUse:
         with suppress(OSError):  # the second try says what is wrong with the directory
             remove(os.path.join(state_dir, STATE_FILE))
         return begin_again()

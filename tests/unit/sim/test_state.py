@@ -17,7 +17,7 @@ from tests.support.sim_account import SimAccount
 from alpacli.errors import ConfigError, UsageError
 from alpacli.ports import Request, SystemClock
 from alpacli.sim.exchange import Exchange
-from alpacli.sim.state import Busy
+from alpacli.sim.state import SCHEMA_VERSION, Busy, remove
 from alpacli.sim.transport import SimTransport
 from alpacli.sim.upkeep import reset, status
 
@@ -197,6 +197,53 @@ def test_a_damaged_state_is_said_and_reset_mends_it(tmp_path: Path, damage: byte
     assert "alpacli sim reset" in caught.value.hint
     assert reset(str(tmp_path), ManualClock()).accounts == ()
     Exchange(str(tmp_path), ManualClock()).close()
+
+
+def test_a_database_that_is_not_the_exchanges_is_replaced_too(tmp_path: Path) -> None:
+    """One without its tables, and one whose tables are another program's."""
+    for statement in (f"PRAGMA user_version = {SCHEMA_VERSION}", "CREATE TABLE accounts (name TEXT)"):
+        remove(str(tmp_path / "sim.sqlite"))
+        with sqlite3.connect(tmp_path / "sim.sqlite") as db:
+            db.execute(statement)
+        db.close()
+        assert reset(str(tmp_path), ManualClock()).accounts == ()
+
+
+def test_a_reset_that_fails_for_another_reason_than_the_file_removes_nothing(tmp_path: Path) -> None:
+    """Here there is no descriptor left; it could be a full disk, or a server that stands still with the file locked."""
+    with SimAccount(tmp_path, key_id="SIM") as account:
+        account.trade("AAPL", "buy", "1")
+    program = """
+import os, resource, sqlite3, sys
+from alpacli.errors import ConfigError
+from alpacli.ports import SystemClock
+from alpacli.sim.upkeep import reset, status
+status(sys.argv[1], SystemClock())
+taken = []
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+try:
+    while True:
+        taken.append(os.dup(0))
+except OSError:
+    pass
+try:
+    reset(sys.argv[1], SystemClock())
+except ConfigError as error:
+    assert error.as_dict()["type"] == "ConfigError"
+    sys.exit(9)
+"""
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 9, done.stderr
+    (line,) = status(str(tmp_path), ManualClock()).accounts
+    assert line.positions == 1
+
+
+def test_a_link_to_a_disk_that_is_not_there_outlives_a_reset(tmp_path: Path) -> None:
+    link = tmp_path / "sim.sqlite"
+    link.symlink_to(tmp_path / "unplugged" / "sim.sqlite")
+    with pytest.raises(ConfigError):
+        reset(str(tmp_path), ManualClock())
+    assert link.is_symlink()
 
 
 def test_a_state_directory_that_cannot_be_made_is_a_configuration_error(tmp_path: Path) -> None:
