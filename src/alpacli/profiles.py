@@ -21,7 +21,7 @@ import re
 import shlex
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import dropwhile, groupby
 from operator import itemgetter
 from pathlib import Path
@@ -281,9 +281,12 @@ class Draft:
             return
         tables: Any = self.document["profiles"]
         fields = tables.pop(name)
-        if new_name is not None:
-            tables[new_name] = fields
-        if not _says(self.text, wanted):
+        done = new_name is None
+        with suppress(ValueError):  # it cannot write dotted keys under another name within braces
+            if new_name is not None:
+                tables[new_name] = fields
+                done = True
+        if not done or not _says(self.text, wanted):
             raise ConfigError(
                 f"cannot change profile {name} in {self._path} without harm to others",
                 f"write each profile as a table of its own, like [profiles.{name}], or change the file by hand",
@@ -318,15 +321,39 @@ def _headers(lines: list[str]) -> Iterator[tuple[int, list[str], int]]:
             break
 
 
+_PART: Final = r"""(?:"(?:[^"\\]|\\.)*"|'[^']*'|[\w-]+)"""
+_KEY: Final = re.compile(rf"\s*{_PART}(?:\s*\.\s*{_PART})*(?=\s*=)", re.ASCII)
+
+
 def _lines_renamed(lines: list[str], name: str, new_name: str) -> list[str]:
+    """Rename the profile in the headers of its tables, and in dotted keys above all tables or under ``[profiles]``."""
     import tomlkit
 
     renamed = list(lines)
-    for place, names, end in _headers(lines):
-        if names[:2] == ["profiles", name]:
-            path = tomlkit.key(["profiles", new_name, *names[2:]]).as_string()
-            renamed[place] = f"[{path}]{lines[place][end:]}"
+    headers = {place: (names, end) for place, names, end in _headers(lines)}
+    above: list[str] = []
+    for place, line in enumerate(lines):
+        if place in headers:
+            above, end = headers[place]
+            if above[:2] == ["profiles", name]:
+                path = tomlkit.key(["profiles", new_name, *above[2:]]).as_string()
+                renamed[place] = f"[{path}]{line[end:]}"
+        elif above in ([], ["profiles"]) and (key := _KEY.match(line)) is not None:
+            parts = list(re.finditer(_PART, key.group(), re.ASCII))
+            names = [*above, *(next(iter(tomllib.loads(f"{part.group()} = 0"))) for part in parts)]
+            if names[:2] == ["profiles", name] and not _is_in_text(lines[:place]):
+                own = parts[1 - len(above)]
+                renamed[place] = line[: own.start()] + tomlkit.key([new_name]).as_string() + line[own.end() :]
     return renamed
+
+
+def _is_in_text(above: list[str]) -> bool:
+    """Tell whether the line below these is part of a value: of a text of several lines, or a list."""
+    try:
+        tomllib.loads("\n".join(above))
+    except ValueError:
+        return True
+    return False
 
 
 def _lines_without(lines: list[str], name: str) -> list[str]:

@@ -288,6 +288,29 @@ def test_a_profile_gets_another_name_where_it_stands(tmp_path: Path) -> None:
     assert path.read_text(encoding="utf-8") == wanted
 
 
+def test_a_profile_that_is_written_in_dotted_keys_gets_another_name_where_it_stands(tmp_path: Path) -> None:
+    dotted = """# mine
+profile = "swing"
+profiles.swing.rate_limit = 100  # profiles.swing
+profiles.other.rate_limit = 50
+
+"profiles" . 'swing' . cache.account = 5
+"""
+    path = Path(_write(tmp_path, dotted))
+    with edited(str(tmp_path)) as draft:
+        draft.rename("swing", "a b")
+    assert path.read_text(encoding="utf-8") == dotted.replace("profiles.swing.", 'profiles."a b".').replace(
+        "'swing'", '"a b"'
+    )
+    under = (
+        "[profiles]  # all of them\nswing.rate_limit = 100 # swing\nother.cache.account = 1\nswing.cache.account = 2\n"
+    )
+    path.write_text(under, encoding="utf-8")
+    with edited(str(tmp_path)) as draft:
+        draft.rename("swing", "third")
+    assert path.read_text(encoding="utf-8") == under.replace("swing.", "third.")
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -296,6 +319,11 @@ def test_a_profile_gets_another_name_where_it_stands(tmp_path: Path) -> None:
         "[profiles]\na = {rate_limit = 1}\n[profiles.b]\nmax_wait = nan\n[profiles.c]\nrate_limit = 3\n",
         "[profiles.a]\nrate_limit = 1\n[profiles.b]\n[profiles.c]\nrate_limit = 3\n[profiles.a.cache]\naccount = 1\n",
         "[profiles.a]\nstate_dir = '''\n[profiles.b]\n'''\n[profiles.b]\nrate_limit = 2\n[profiles.c]\nrate_limit = 3",
+        "profile = 'x'\nprofiles.a.rate_limit = 1\nprofiles.a.cache.orders = 2\nprofiles.b.rate_limit = 2\nprofiles.c = {}\n",
+        "[profiles]\na.rate_limit = 1 # a\n'b' . cache.orders = 2\na.cache.orders = 2\n\"c\".rate_limit = 3\n",
+        "[profiles]\na.rate_limit = 1\n[profiles.b]\na.rate_limit = 4\n[profiles.c]\nrate_limit = 3\n",
+        "profiles.a.state_dir = '''\nprofiles.a.rate_limit = 1\n'''\nprofiles.b = {}\nprofiles.c = {}\n",
+        "profiles = {a.rate_limit = 1, b.rate_limit = 2, c.rate_limit = 3}\n",
         "[ profiles . 'a' ]\nrate_limit = 1\n[profiles.\"b\"]#b\n  [profiles.b.cache]\n[profiles.c]\nrate_limit = 3\n",
     ],
 )
@@ -309,7 +337,7 @@ def test_however_profiles_are_written_a_change_of_one_is_right_or_is_refused(
     fields = wanted.pop(name)
     if change == "rename":
         wanted["new"] = fields
-    if change == "rename" and text.startswith("profiles.a"):  # which tomlkit moves above others' lines
+    if change == "rename" and text.startswith("profiles = {a."):  # which tomlkit cannot write
         with pytest.raises(ConfigError, match="without harm"), edited(str(tmp_path)) as draft:
             draft.rename(name, "new")
         assert path.read_text(encoding="utf-8") == text
