@@ -205,12 +205,18 @@ class Settings(NamedTuple):
 
 
 def load(
-    flags: Flags | None = None, *, env: Mapping[str, str], cwd: str | None = None, pair: KeyPair | None = None
+    flags: Flags | None = None,
+    *,
+    env: Mapping[str, str],
+    cwd: str | None = None,
+    pair: KeyPair | None = None,
+    into: str | None = None,
 ) -> Settings:
     """Resolve every setting; reads ``.env`` in ``cwd`` (``None``: none is read) and the profile file, when they exist.
 
     ``pair`` is one that is to be tried before a profile has it: no other is looked for, so what is wrong with those does
-    not matter, and only the profile that ``flags`` names, not the chosen one, says where to ask.
+    not matter. Only the profile that ``flags`` names says where to ask, or else, after the environment, the one that the
+    pair goes ``into``.
 
     Raises:
         ConfigError: a refused URL, live keys, half a key pair, a value out of range, an unreadable or unknown profile.
@@ -219,7 +225,7 @@ def load(
     flags = flags or Flags()
     _check_flag("max_wait", flags.max_wait_s, least=0.0)
     _check_flag("timeout", flags.read_timeout_s, least=0.001)
-    places, config_dir, profile_name, cache_ttl_s = _look_around(flags, env, cwd, chosen=pair is None)
+    places, config_dir, profile_name, cache_ttl_s = _look_around(flags, env, cwd, chosen=pair is None, into=into)
     apart: frozenset[str] = frozenset()
     if flags.sim:
         key_pair: KeyPair | None = KeyPair("SIM", Secret("SIM"), "--sim")
@@ -264,10 +270,18 @@ def config_directory(env: Mapping[str, str], cwd: str | None) -> str:
     Raises:
         ConfigError: the path itself makes no sense.
     """
-    places: list[tuple[str, Mapping[str, str]]] = [("environment", env)]
-    if cwd is not None:
-        places.append((".env", _read_dotenv(os.path.join(cwd, ".env"))))
-    return _directory(places, "ALPACLI_CONFIG_DIR", "config", env, cwd)
+    return _directory(_outside_profiles(env, cwd), "ALPACLI_CONFIG_DIR", "config", env, cwd)
+
+
+def named_profile(flags: Flags, *, env: Mapping[str, str], cwd: str | None) -> str | None:
+    """Return the profile that a flag, the environment or ``.env`` names, whether there is one or not."""
+    return flags.profile or _first(_outside_profiles(env, cwd), "ALPACLI_PROFILE")
+
+
+def _outside_profiles(env: Mapping[str, str], cwd: str | None) -> list[tuple[str, Mapping[str, str]]]:
+    """Return the environment and, where it says anything, ``.env``: the first wins."""
+    dotenv = {} if cwd is None else _read_dotenv(os.path.join(cwd, ".env"))
+    return [("environment", env), (".env", dotenv)] if dotenv else [("environment", env)]
 
 
 def origins(flags: Flags, *, env: Mapping[str, str], cwd: str | None) -> dict[str, tuple[str, str]]:
@@ -291,21 +305,17 @@ def origins(flags: Flags, *, env: Mapping[str, str], cwd: str | None) -> dict[st
 
 
 def _look_around(
-    flags: Flags, env: Mapping[str, str], cwd: str | None, *, chosen: bool = True
+    flags: Flags, env: Mapping[str, str], cwd: str | None, *, chosen: bool = True, into: str | None = None
 ) -> "tuple[list[tuple[str, Mapping[str, str]]], str, str | None, Mapping[str, float]]":
     """Return the places that settings come from, the first wins; where profiles are; the profile and its cache lifetimes.
 
-    Without ``chosen`` a profile is read only when the flags name it, and its keys do not matter.
+    Without ``chosen`` a profile is read only when the flags, or ``into``, name it, and its keys do not matter.
     """
-    places: list[tuple[str, Mapping[str, str]]] = [("environment", env)]
-    if cwd is not None:
-        dotenv = _read_dotenv(os.path.join(cwd, ".env"))
-        if dotenv:
-            places.append((".env", dotenv))
+    places = _outside_profiles(env, cwd)
     config_dir = _directory(places, "ALPACLI_CONFIG_DIR", "config", env, cwd)
-    if not (chosen or flags.profile):
+    profile_name = flags.profile or (_first(places, "ALPACLI_PROFILE") if chosen else into)
+    if not (chosen or profile_name):
         return places, config_dir, None, DEFAULT_CACHE_TTL_S
-    profile_name = flags.profile or _first(places, "ALPACLI_PROFILE")
     profile_name, profile, cache_ttl_s = _read_profile(config_dir, profile_name, with_keys=chosen)
     if profile:
         place = (f"profile {profile_name}", profile)

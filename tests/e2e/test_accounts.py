@@ -114,6 +114,46 @@ def test_logout_asks_which_profile_is_meant_when_none_is_chosen(user: Alpacli) -
     assert "main, other" in told.errors
 
 
+def test_a_profile_that_the_environment_names_is_the_one_that_is_logged_in_and_out(user: Alpacli) -> None:
+    _login(user)
+    other = {"ALPACLI_PROFILE": "other"}
+    done = user("login", "--key-id", "PKOTHER123", "--secret-file", "-", "--json", stdin=b"hunter3\n", env=other)
+    assert json.loads(done.out)["profile"] == "other"
+    assert user("profile", "show", "--jq", ".[0].origin", env=other).text.strip() == "profile other"
+    assert json.loads(user("logout", "--json", env=other).out) == {"profile": "other", "removed": True}
+    assert 'secret_key = "hunter2"' in _config(user).read_text(encoding="utf-8")
+
+
+def test_a_login_replaces_no_pair_of_several_profiles_unless_it_is_told_which(user: Alpacli) -> None:
+    _login(user)
+    _login(user, "PKOTHER123", "--profile", "other")
+    path = _config(user)
+    path.write_text(path.read_text(encoding="utf-8").replace('profile = "main"\n', ""), encoding="utf-8")
+    before = path.read_bytes()
+    told = user("login", "--key-id", "PKTHIRD123", "--secret-file", "-", stdin=b"hunter3\n")
+    assert (told.code, path.read_bytes()) == (2, before)
+    assert "main, other" in told.errors
+
+
+@pytest.mark.parametrize("check", [(), ("--no-check",)])
+def test_a_login_keeps_the_server_that_the_environment_names(
+    user: Alpacli, server: SimServer, check: tuple[str, ...]
+) -> None:
+    """Also in place of one that the profile had, and where nothing is asked of it."""
+    path = _config(user)
+    path.parent.mkdir(parents=True)
+    path.write_text('profile = "main"\n[profiles.main]\nbase_url = "http://127.0.0.1:9"\n', encoding="utf-8")
+    _login(user, "PKTEST1234", *check)
+    assert f'base_url = "{server.url}"' in path.read_text(encoding="utf-8")
+    for name in ("ALPACA_BASE_URL", "ALPACA_DATA_URL", "ALPACA_STREAM_URL"):
+        del user.env[name]
+    _login(user, "PKTEST1234", *check)
+    assert f'base_url = "{server.url}"' in path.read_text(encoding="utf-8"), "it asks on where it asked"
+    user.env["ALPACA_BASE_URL"] = "https://paper-api.alpaca.markets"
+    _login(user, "PKTEST1234", "--no-check")
+    assert "base_url" not in path.read_text(encoding="utf-8")
+
+
 def test_login_prefers_a_keyring_that_works_and_logout_empties_it(user: Alpacli, keyring: Path) -> None:
     assert _login(user)["stored_in"] == "keyring"
     assert "hunter2" not in _config(user).read_text(encoding="utf-8")

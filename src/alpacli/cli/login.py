@@ -9,7 +9,7 @@ import typer
 
 from alpacli.cli.options import option
 from alpacli.cli.output import View
-from alpacli.cli.profiles import FIRST_PROFILE, KEYRING, Name, config_dir_of, forget_secrets, must_exist
+from alpacli.cli.profiles import KEYRING, Name, config_dir_of, forget_secrets, meant_profile, must_exist
 from alpacli.cli.run import Run
 from alpacli.domain.values import Model
 from alpacli.errors import AlpacliError, AuthenticationError, ConfigError, UsageError
@@ -57,10 +57,10 @@ def login(
     from alpacli.profiles import read_all
 
     kept = read_all(config_dir)
-    profile = run.options.profile or kept.chosen or FIRST_PROFILE
+    profile = meant_profile(run, kept, "into which profile the pair goes", new=True)
     pair = paper_pair(KeyPair(key_id or _asked("Key ID: "), Secret(_secret(secret_file)), "login"), "the key ID")
     _overruled(run)
-    account, urls = _checked(run, pair, profile if profile in kept.values else None) if check else (None, None)
+    account, urls = _looked_at(run, pair, profile if profile in kept.values else None, check=check)
     if run.options.dry_run:
         run.printer.notice("the pair is good; nothing was stored" if check else "nothing was checked or stored")
         return
@@ -126,14 +126,22 @@ def _overruled(run: Run) -> None:
             return
 
 
-def _checked(run: Run, pair: KeyPair, profile: str | None) -> tuple[str, Mapping[str, str]]:
-    """Ask the server for the account of this pair, wherever the profile and the environment say that it is.
+def _looked_at(run: Run, pair: KeyPair, profile: str | None, *, check: bool) -> tuple[str | None, Mapping[str, str]]:
+    """Ask the server for the account of this pair, wherever the environment and the profile say that it is.
 
-    Returns its number, and what a profile says to ask the same server: nothing of what is Alpaca's own.
+    Returns its number, ``None`` without ``check``, and what a profile says to ask the same server: nothing of what is
+    Alpaca's own.
     """
-    settings = load(run.flags()._replace(profile=profile), env=run.environment(), cwd=run.directory(), pair=pair)
+    flags = run.flags()
+    settings = load(
+        flags._replace(profile=profile if flags.profile else None),
+        env=run.environment(),
+        cwd=run.directory(),
+        pair=pair,
+        into=profile,
+    )
     again = "copy both again; paper keys and live keys are different ones. Nothing was stored"
-    number = _account(run, settings, "alpacli login", again, "the pair")
+    number = _account(run, settings, "alpacli login", again, "the pair") if check else None
     asked = {"base_url": settings.base_url, "data_url": settings.data_url, "stream_url": settings.stream_url}
     return number, {field: url for field, url in asked.items() if url not in PAPER_URLS.values()}
 
@@ -153,10 +161,10 @@ def _account(run: Run, settings: Settings, label: str, again: str, what: str) ->
         raise
 
 
-def _keep(config_dir: str, profile: str, pair: KeyPair, store: str, urls: Mapping[str, str] | None) -> tuple[str, str]:
+def _keep(config_dir: str, profile: str, pair: KeyPair, store: str, urls: Mapping[str, str]) -> tuple[str, str]:
     """Store the pair and return where: the keyring when it works, else the profile file, which its owner alone can read.
 
-    ``urls`` are where the pair was found to be good; without them the profile goes on to ask where it asked.
+    ``urls`` are where the pair is good, as far as that is not Alpaca.
     """
     from alpacli import credentials
     from alpacli.profiles import KEY_FIELDS, edited
@@ -177,10 +185,9 @@ def _keep(config_dir: str, profile: str, pair: KeyPair, store: str, urls: Mappin
             table["secret_store"] = KEYRING
         else:
             table["secret_key"] = secret
-        if urls is not None:
-            for field in _URLS:
-                table.pop(field, None)
-            table.update(urls)
+        for field in _URLS:
+            table.pop(field, None)
+        table.update(urls)
         if "profile" not in draft.document:
             draft.choose(profile)
         after = draft.profiles
@@ -195,11 +202,9 @@ def logout(run: Run) -> None:
     from alpacli.profiles import KEY_FIELDS, edited, read_all
 
     config_dir = config_dir_of(run)
-    known, chosen, _ = read_all(config_dir)
-    profile = run.options.profile or chosen or (FIRST_PROFILE if len(known) < 2 else None)
-    if profile is None:
-        raise UsageError("no profile is chosen", f"--profile NAME says whose keys to remove: {', '.join(known)}")
-    must_exist(profile, known, config_dir)
+    kept = read_all(config_dir)
+    profile = meant_profile(run, kept, "whose keys to remove")
+    must_exist(profile, kept.values, config_dir)
     if run.options.dry_run:
         run.show_value(view, LoggedOut(profile=profile, removed=False))
         return

@@ -11,7 +11,7 @@ from alpacli.cli.output import View
 from alpacli.cli.run import Run
 from alpacli.domain.values import Model
 from alpacli.errors import ConfigError, UsageError
-from alpacli.settings import Settings, origins
+from alpacli.settings import Settings, named_profile, origins
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -68,6 +68,22 @@ def must_exist(name: str, profiles: Mapping[str, Any], config_dir: str) -> None:
         )
 
 
+def meant_profile(run: Run, kept: "Profiles", what: str, *, new: bool = False) -> str:
+    """Return the profile that is named, by --profile or ALPACLI_PROFILE, else the chosen one, else the first that was made.
+
+    Among several of which none is chosen nobody knows whether that one is meant. Where there is none of its name yet, a
+    ``new`` one harms nobody.
+
+    Raises:
+        UsageError: several, and none is chosen; ``what`` is what a name would say.
+    """
+    named = named_profile(run.flags(), env=run.environment(), cwd=run.directory()) or kept.chosen
+    known = kept.values
+    if named is None and len(known) > 1 and not (new and FIRST_PROFILE not in known):
+        raise UsageError("no profile is chosen", f"--profile NAME says {what}: {', '.join(known)}")
+    return named or FIRST_PROFILE
+
+
 def profile_list(run: Run) -> None:
     """Show the profiles and which one is chosen."""
     view = run.promised(View(list[ProfileShown], _profiles_table))
@@ -87,14 +103,14 @@ def profile_show(
     from alpacli.profiles import SETTINGS, read_all
 
     config_dir = config_dir_of(run)
-    profiles, chosen, mistakes = read_all(config_dir)
-    wanted = name or run.options.profile or chosen or FIRST_PROFILE
-    must_exist(wanted, profiles, config_dir)
-    if wanted in mistakes:
-        run.printer.notice(f"profile {wanted} cannot be used: {mistakes[wanted].message}")
+    kept = read_all(config_dir)
+    wanted = name or meant_profile(run, kept, "which to show")
+    must_exist(wanted, kept.values, config_dir)
+    if wanted in kept.mistakes:
+        run.printer.notice(f"profile {wanted} cannot be used: {kept.mistakes[wanted].message}")
     rows = [
         SettingShown(name=field, value=_masked(field, value, SETTINGS), origin=f"profile {wanted}")
-        for field, value in _flat(profiles[wanted])
+        for field, value in _flat(kept.values[wanted])
     ]
     run.show_value(view, rows)
 
