@@ -70,6 +70,54 @@ def test_it_holds_on_every_machine_and_ends_on_every_machine(url: str, tmp_path:
     assert here.warnings + there.warnings == []
 
 
+DRILL = Halt(9.0, "drill", "you@there")
+
+
+def test_a_second_halt_keeps_when_and_why_the_first_began_and_adds_its_own_reason(
+    server: valkey.Server, tmp_path: Path
+) -> None:
+    here, there = Machine(tmp_path / "a", server.url), Machine(tmp_path / "b", server.url)
+    here.halt()
+    both = there.switch().set(DRILL)
+    assert (both.at, both.reason, both.by) == (5.0, "storm; then you@there: drill", "me@here")
+    assert (here.state(), there.state()) == (both, both)
+    for quiet in (Halt(11.0, "", "you@there"), Halt(12.0, "storm", "they@there")):
+        assert there.switch().set(quiet) == both, "what adds nothing changes nothing"
+    last = here.switch().set(Halt(13.0, "fog", "me@here"))
+    assert (last.at, last.reason) == (5.0, "storm; then fog"), "of many the first and the last are told"
+    assert there.state() == last
+    there.resume()
+    assert here.switch().set(DRILL) == DRILL, "after a resume it is a new one"
+
+
+def test_a_reason_that_comes_later_is_told_where_the_first_had_none(server: valkey.Server, tmp_path: Path) -> None:
+    here = Machine(tmp_path / "a", server.url)
+    silent = STORM._replace(reason="")
+    assert here.switch().set(silent) == silent
+    assert here.switch().set(DRILL).reason == "you@there: drill"
+    here.resume()
+    here.switch().set(silent)
+    assert here.switch().set(STORM._replace(at=9.0)) == STORM
+
+
+def test_a_halt_that_was_ended_elsewhere_is_not_what_a_new_one_goes_on_from(
+    server: valkey.Server, tmp_path: Path
+) -> None:
+    here, there = Machine(tmp_path / "a", server.url), Machine(tmp_path / "b", server.url)
+    here.halt()
+    there.resume()
+    assert here.switch().set(DRILL) == DRILL
+    assert there.state() == DRILL
+
+
+def test_a_halt_in_place_of_a_record_that_is_damaged_is_told_as_it_is(server: valkey.Server, tmp_path: Path) -> None:
+    here = Machine(tmp_path / "a", server.url)
+    here.path.parent.mkdir(parents=True)
+    here.path.write_text("nonsense")
+    assert here.switch().set(DRILL) == DRILL
+    assert here.state() == DRILL
+
+
 def test_a_promoted_replica_knows_the_halt(tmp_path: Path) -> None:
     with valkey.sentinel_group(tmp_path) as (master, replica, sentinel):
         url = f"redis+sentinel://127.0.0.1:{sentinel.port}/paper/0"

@@ -26,11 +26,24 @@ _ASK_AGAIN_S: Final = 15.0
 
 
 class Halt(NamedTuple):
-    """Since when (Unix seconds), why, and by whom trading is halted."""
+    """Since when (Unix seconds), why, and by whom trading is halted.
+
+    When others halted what was halted already, ``reason`` is why it began and why the last of them did, and ``first`` the
+    former alone: all of it is in the journals.
+    """
 
     at: float
     reason: str
     by: str
+    first: str = ""
+
+    def and_then(self, later: "Halt") -> "Halt":
+        """Return what holds when ``later`` comes to a halt that stands: it began when it began, and both had a reason."""
+        began = self.first or self.reason
+        if later.reason in ("", began):
+            return self
+        told = later.reason if later.by == self.by else f"{later.by}: {later.reason}"
+        return self._replace(reason=f"{began}; then {told}" if began else told, first=began)
 
 
 class Notes(Protocol):
@@ -75,14 +88,13 @@ class HaltSwitch:
     def set(self, halt: Halt) -> Halt:
         """Halt, now and until ``clear``, and return the halt that holds. The file or Redis is enough.
 
-        One without a reason leaves the halt that the file has as it is. What could not be told is a warning.
+        One that stands, here or on another machine, goes on: see ``Halt.and_then``. What could not be told is a warning.
 
         Raises:
             ConfigError: neither the file could be written nor Redis told.
         """
-        kept = self._kept()
-        if kept is not None and not halt.reason:
-            halt = kept.halt
+        kept, asked = self._kept(), halt
+        halt = _after(kept, asked)
         failure: OSError | None = None
         try:
             self._keep(_Kept(halt, None))
@@ -91,6 +103,11 @@ class HaltSwitch:
         told: int | None = None
         if self._shared is not None:
             try:
+                version, value = self._shared.note(self._key)
+                if value is not None:
+                    halt = _after(_read(value), asked)
+                elif kept is not None and kept.told is not None and kept.told < version:
+                    halt = asked  # what stood here was ended elsewhere
                 told = self._shared.set_note(self._key, _bytes(_Kept(halt, None)))
             except StoreUnavailable:
                 self._warn(
@@ -186,6 +203,11 @@ class HaltSwitch:
             os.unlink(self._path)
 
 
+def _after(kept: _Kept | None, halt: Halt) -> Halt:
+    """Return what holds when a halt comes to one that is kept; of one that nobody can read nothing is known."""
+    return halt if kept is None or not kept.halt.at else kept.halt.and_then(halt)
+
+
 def _bytes(kept: _Kept) -> bytes:
     return json.dumps({**kept.halt._asdict(), "told": kept.told}).encode()
 
@@ -194,8 +216,7 @@ def _read(value: bytes) -> _Kept:
     try:
         found: Any = json.loads(value)
         told = found.get("told")
-        return _Kept(
-            Halt(float(found["at"]), str(found["reason"]), str(found["by"])), told if type(told) is int else None
-        )
+        halt = Halt(float(found["at"]), str(found["reason"]), str(found["by"]), str(found.get("first", "")))
+        return _Kept(halt, told if type(told) is int else None)
     except (ValueError, TypeError, KeyError, AttributeError):
         return _Kept(Halt(0.0, "the halt's own record is damaged", ""), None)
