@@ -21,6 +21,7 @@ from alpacli.render.text import (
     NOTHING,
     Frame,
     ago,
+    apart,
     counted,
     difference,
     moment,
@@ -131,7 +132,7 @@ def stats(value: Stats, frame: Frame) -> RenderableType:
     ]
     agreed = value.reconciliation
     if agreed.days:
-        most = money(abs(agreed.largest_difference or Decimal(0)))
+        most = apart(agreed.largest_difference or Decimal(0))
         at_most = f"at most {most} on {agreed.on}, {counted(agreed.days, 'day')} compared"
         pairs.append(("To Alpaca's portfolio history", at_most))
     else:

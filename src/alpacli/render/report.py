@@ -14,7 +14,7 @@ from typing import Final
 from alpacli.history.earnings import ClosedLot, Earnings, EarningsRow
 from alpacli.history.returns import EquityDay, Stats
 from alpacli.render.curve import Box, lay_out
-from alpacli.render.text import NOTHING, counted, difference, money, price, quantity
+from alpacli.render.text import NOTHING, apart, counted, difference, money, price, quantity
 
 _MOST_TRADES: Final = 500
 _WIDTH, _HEIGHT = 720, 260
@@ -130,7 +130,7 @@ def _agreement(earned: Earnings, stats: Stats | None) -> str:
             for row in agreed.positions
         ]
     if stats is not None and stats.reconciliation.days:
-        largest = money(stats.reconciliation.largest_difference)
+        largest = apart(stats.reconciliation.largest_difference or Decimal(0))
         said.append(
             f"On {counted(stats.reconciliation.days, 'day')} with both, own closes and Alpaca's portfolio"
             f" history differ by at most {largest} ({escape(stats.reconciliation.on or '')})."
@@ -171,12 +171,13 @@ def _table(head: Iterable[str], rows: Iterable[Sequence[str]], foot: Sequence[st
 def _signed(value: Decimal | None) -> str:
     if value is None:
         return NOTHING
-    tone = "gain" if value > 0 else "loss" if value < 0 else ""
+    shown = round(value, 2)
+    tone = "gain" if shown > 0 else "loss" if shown < 0 else ""
     return f'<span class="{tone}">{value:+,.2f}</span>' if tone else money(value)
 
 
 def _percent(value: Decimal | None) -> str:
-    return NOTHING if value is None else f"{value * 100:,.2f}%"
+    return NOTHING if value is None else f"{value * 100:z,.2f}%"
 
 
 def _number(value: Decimal | None) -> str:

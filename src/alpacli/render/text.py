@@ -55,8 +55,20 @@ def money(value: Decimal | None) -> str:
 
 
 def difference(value: Decimal) -> Text:
-    """Write by how much two amounts differ: one that is too small to show may still part how they are rounded."""
-    return Text("less than a cent") if value and not round(value, 2) else signed(value)
+    """Write by how much two amounts differ: what cents do not show may still part how the two are rounded."""
+    if not value or round(value, 2):
+        return signed(value)
+    exact = apart(value)
+    told = "" if exact.startswith("less") else f"{'-' if value < 0 else '+'}{exact}, "
+    return Text(f"{told}less than a cent: the amounts are rounded")
+
+
+def apart(value: Decimal) -> str:
+    """Write how far two amounts are apart: below a cent with the digits that it takes, as far as a millionth."""
+    if not value or round(value, 2):
+        return money(abs(value))
+    text = f"{abs(value):.6f}".rstrip("0")
+    return text if Decimal(text) else "less than 0.000001"
 
 
 def counted(number: int, thing: str) -> str:

@@ -69,6 +69,14 @@ def _page(symbol: str = "AAPL", days: Sequence[EquityDay] = (), lots: int = 1, t
     return page(title, "now", days, stats([], [], 0), earned, [_lot(symbol)] * lots)
 
 
+def test_what_rounds_to_zero_has_neither_a_sign_nor_a_color() -> None:
+    row = _row("AAPL").model_copy(update={"realized": Decimal("-0.004"), "fees": Decimal("0.004")})
+    shown = page("Mine", "now", (), None, Earnings(rows=(row,), total=row, reconciliation=None), [])
+    assert "<td>0.00</td>" in shown
+    assert "-0.00" not in shown
+    assert "+0.00" not in shown
+
+
 class _Reader(HTMLParser):
     def __init__(self) -> None:
         super().__init__()

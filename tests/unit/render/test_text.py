@@ -33,8 +33,18 @@ def test_numbers(value: str, money: str, price: str, quantity: str) -> None:
 
 
 def test_a_difference_below_a_cent_is_told_and_no_zero_has_a_sign() -> None:
-    assert text.difference(Decimal("-0.004")).plain == "less than a cent"
+    """Two amounts beside it may be 2,117.44 and 2,117.45: each is rounded by itself."""
+    why = "less than a cent: the amounts are rounded"
+    assert text.difference(Decimal("2117.4449") - Decimal("2117.4492")).plain == f"-0.0043, {why}"
+    assert text.difference(Decimal("0.004")).plain == f"+0.004, {why}"
+    assert text.difference(Decimal("1e-9")).plain == why
     assert text.difference(Decimal("-0.01")).plain == "-0.01"
+    assert [text.apart(Decimal(value)) for value in ("-2.432", "0.0043", "-1e-9", "0")] == [
+        "2.43",
+        "0.0043",
+        "less than 0.000001",
+        "0.00",
+    ]
     assert text.difference(Decimal(0)).plain == "0.00"
     assert text.money(Decimal("-0.004")) == "0.00"
     assert (text.counted(1, "day"), text.counted(1200, "row")) == ("1 day", "1,200 rows")
