@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from decimal import ROUND_DOWN, Decimal
 from typing import Any, Final
 
+from alpacli.broker.facts import FactFinder
 from alpacli.broker.flow import Do, Flow, Pause, Pipeline, T
 from alpacli.broker.notebook import Notebook
 from alpacli.broker.outcomes import Closing, Halted, Preview, Record, Unresolved, Who, not_canceled
@@ -16,14 +17,10 @@ from alpacli.broker.sending import DOUBTFUL, Sender, refuse, refused
 from alpacli.domain.account import Position
 from alpacli.domain.order_rules import (
     Facts,
-    Quote,
     account_violations,
     buying_power_needed,
-    estimated_cost,
-    estimated_value,
     held,
     market_warning,
-    net_price,
     power_for,
     reduces,
     violations,
@@ -33,6 +30,7 @@ from alpacli.domain.replacing import as_ticket, check_changes, replacement_viola
 from alpacli.domain.symbols import spelled
 from alpacli.domain.tickets import OrderTicket, read_ticket
 from alpacli.domain.values import plain
+from alpacli.domain.worth import estimated_cost, estimated_value
 from alpacli.errors import (
     AlpacaAPIError,
     AlpacliError,
@@ -48,15 +46,13 @@ from alpacli.errors import (
     UsageError,
 )
 from alpacli.ports import Clock, Randomness
-from alpacli.wire import quotes, rest, trading
+from alpacli.wire import rest, trading
 from alpacli.wire.rest import Call
 from alpacli.wire.trading import Cancellation
 
-_CLOCK_AGE_S: Final = 60.0
 _MADE_WHEN_SENT: Final = "(made when it is sent)"
 _HELD_PATIENCE_S: Final = 5.0
 _LOOK_AGAIN_S: Final = 0.5
-_SAID_AGAIN_S: Final = 60.0
 _LARGEST_SHARE: Final = Decimal(100)
 _SHARE_STEP: Final = Decimal("0.000000001")
 
@@ -81,8 +77,7 @@ class Desk:
         self._rng = rng
         self._rules = rules
         self._halted = halted
-        self._warn = warn
-        self._said: dict[str, float] = {}
+        self._facts = FactFinder(pipeline, clock, warn)
         self._notebook = Notebook(journal, clock, who, warn)
         self._sender = Sender(pipeline, rng, self._notebook)
 
@@ -164,7 +159,7 @@ class Desk:
 
     def _judged(self, ticket: OrderTicket, *, holds: bool = True) -> Flow[Facts]:
         refuse(violations(ticket))
-        facts = yield from self._facts(ticket)
+        facts = yield from self._facts.about(ticket)
         if not holds and facts.positions is not None:
             free = [position.model_copy(update={"qty_available": position.qty}) for position in facts.positions]
             facts = facts._replace(positions=free)
@@ -215,14 +210,16 @@ class Desk:
         if halted is None and not rules.any:
             return False
         facts = known or Facts()
+        if rules.any:
+            ticket = yield from self._facts.named(ticket)
         if rules.needs_open_orders and facts.open_orders is None:
             # Before the positions: what fills between the two is then counted twice, and not never.
-            waiting = yield from self._maybe(rest.orders(limit=None), fresh=fresh)
+            waiting = yield from self._facts.maybe(rest.orders(limit=None, nested=True), fresh=fresh)
             if waiting is not None and instead_of is not None:
                 waiting = [order for order in waiting if order.id != instead_of.id]
             facts = facts._replace(open_orders=waiting)
         if facts.positions is None:
-            positions = yield from self._maybe(rest.positions(), fresh=fresh)
+            positions = yield from self._facts.maybe(rest.positions(), fresh=fresh)
             if positions is not None and instead_of is not None:
                 positions = [without_hold(position, instead_of) for position in positions]
             facts = facts._replace(positions=positions)
@@ -235,12 +232,7 @@ class Desk:
             )
         if reducing:
             return True
-        if rules.needs_account and facts.account is None:
-            facts = facts._replace(account=(yield from self._maybe(rest.account(), fresh=fresh)))
-        if rules.needs_price and facts.quote is None and ticket.limit_price is None and ticket.notional is None:
-            facts = facts._replace(quote=(yield from self._quote(ticket)))
-        if rules.market_hours_only and facts.clock is None:
-            facts = facts._replace(clock=(yield from self._maybe(rest.clock(), _CLOCK_AGE_S)))
+        facts = yield from self._facts.for_rules(rules, ticket, facts, fresh=fresh)
         recent = 0
         if rules.max_orders_per_minute is not None:
             pace = self._sender.pace(rules.max_orders_per_minute)
@@ -248,67 +240,6 @@ class Desk:
             recent = max(report.used, (yield Do(self._notebook.sent_lately)))
         refuse(risk_violations(rules, ticket, facts, recent))
         return False
-
-    def _facts(self, ticket: OrderTicket) -> Flow[Facts]:
-        facts = Facts(
-            account=(yield from self._maybe(rest.account())),
-            positions=(yield from self._maybe(rest.positions())),
-            clock=(yield from self._maybe(rest.clock(), _CLOCK_AGE_S)),
-        )
-        if ticket.symbol is None or ticket.asset_class == "us_option":
-            return facts._replace(quote=(yield from self._quote(ticket)))
-        asset = yield from self._asset(ticket.symbol)
-        return facts._replace(asset=asset, quote=(yield from self._quote(ticket)))
-
-    def _asset(self, symbol: str) -> Flow[Any]:
-        try:
-            return (yield from self._pipeline.read(rest.asset(symbol), use_cache=True, max_age=3600.0)).value
-        except NotFound:
-            raise refused("asset", f"there is no asset {symbol}", "`alpacli assets` lists what can be traded") from None
-        except AlpacliError as error:
-            self._pass(error)
-            return None
-
-    def _quote(self, ticket: OrderTicket) -> Flow[Quote | None]:
-        if ticket.symbol is None:
-            return (yield from self._net_quote(ticket))
-        symbol = ticket.symbol
-        if ticket.asset_class == "crypto" and "/" not in symbol:
-            base = next(coin for coin in ("USDT", "USDC", "USD") if symbol.endswith(coin))
-            symbol = f"{symbol.removesuffix(base)}/{base}"
-        prices = yield from self._maybe(quotes.bids_and_asks([symbol]))
-        return None if prices is None else Quote(*prices[symbol])
-
-    def _net_quote(self, ticket: OrderTicket) -> Flow[Quote | None]:
-        """Return what several legs cost at the market, for which nobody quotes a price of their own."""
-        if ticket.limit_price is not None or not ticket.legs:
-            return None
-        prices = yield from self._maybe(quotes.bids_and_asks([leg.symbol for leg in ticket.legs]))
-        if prices is None:
-            return None
-        net = net_price(ticket.legs, {symbol: Quote(*sides) for symbol, sides in prices.items()})
-        return None if net is None else Quote(net, net)
-
-    def _maybe(
-        self, call: Call[T], max_age: float | None = None, *, fresh: bool = False, must_exist: bool = False
-    ) -> Flow[T | None]:
-        """Read what helps to judge an order; what cannot be learned is left to the broker to judge."""
-        try:
-            return (yield from self._pipeline.read(call, use_cache=not fresh, max_age=max_age)).value
-        except AlpacliError as error:
-            if must_exist and isinstance(error, NotFound):
-                raise
-            self._pass(error)
-            return None
-
-    def _pass(self, error: AlpacliError) -> None:
-        if isinstance(error, AuthenticationError | ConfigError | UsageError | BudgetExhausted):
-            raise error
-        now = self._clock.monotonic()
-        self._said = {message: at for message, at in self._said.items() if now - at < _SAID_AGAIN_S}
-        if error.message not in self._said:  # an order is judged by many reads, which fail alike
-            self._said[error.message] = now
-            self._warn(f"not checked: {error.message}")
 
     # ------------------------------------------------------------------------------------ replacing, cancelling
 
@@ -320,7 +251,7 @@ class Desk:
         call = trading.replace_order(order_id, {**changes, "client_order_id": client_order_id})
         if halted is None and not rules.any:
             return (yield from self._sender.send_once("replace", call, client_order_id))
-        old = (yield from self._pipeline.read(rest.order(order_id), use_cache=False, max_age=None)).value
+        old = (yield from self._pipeline.read(rest.order(order_id, nested=True), use_cache=False, max_age=None)).value
         ticket = as_ticket(old, changes)
         return (yield from self._send_if_allowed(ticket, "replace", call, client_order_id, old))
 
@@ -332,19 +263,19 @@ class Desk:
             OrderRefused: a rule is broken; the message names it and the hint says what to do.
         """
         check_changes(changes)
-        order = (yield from self._pipeline.read(rest.order(order_id), use_cache=False, max_age=None)).value
+        order = (yield from self._pipeline.read(rest.order(order_id, nested=True), use_cache=False, max_age=None)).value
         refuse(replacement_violations(order, changes))
-        warning = market_warning(as_ticket(order, changes), (yield from self._maybe(rest.clock(), _CLOCK_AGE_S)))
+        warning = market_warning(as_ticket(order, changes), (yield from self._facts.market_clock()))
         return (warning,) if warning and not order.extended_hours else ()
 
     def preview_replacement(self, order_id: str, changes: Mapping[str, Any], base_url: str = "") -> Flow[Preview]:
         """Hold a change of an open order against every rule, and send nothing; the cost is that of what is left to fill."""
         warnings = yield from self.check_replacement(order_id, changes)
-        order = (yield from self._pipeline.read(rest.order(order_id), use_cache=False, max_age=None)).value
+        order = (yield from self._pipeline.read(rest.order(order_id, nested=True), use_cache=False, max_age=None)).value
         ticket = as_ticket(order, changes)
         yield from self._obey_own_rules(ticket, instead_of=order)
-        account = yield from self._maybe(rest.account())
-        quote = yield from self._quote(ticket)
+        account = yield from self._facts.maybe(rest.account())
+        quote = (yield from self._facts.priced(ticket, Facts())).quote
         cost, before = estimated_value(ticket, quote), estimated_value(as_ticket(order, {}), quote)
         power = account.buying_power if account else None
         adds = None if cost is None or before is None else cost - before
@@ -372,7 +303,11 @@ class Desk:
             yield from self._pipeline.change(call)
         except (OrderRejected, *DOUBTFUL) as error:
             try:
-                order = None if error.nothing_sent else (yield from self._maybe(rest.order(order_id), must_exist=True))
+                order = (
+                    None
+                    if error.nothing_sent
+                    else (yield from self._facts.maybe(rest.order(order_id), must_exist=True))
+                )
             except NotFound as gone:
                 note(outcome="refused", error=gone)
                 raise gone from None
@@ -446,7 +381,7 @@ class Desk:
             return True
         if position.qty < 0 or position.asset_class != "us_equity":
             return False
-        asset = yield from self._maybe(rest.asset(position.symbol), 3600.0)
+        asset = yield from self._facts.maybe(rest.asset(position.symbol), 3600.0)
         return asset is not None and asset.fractionable
 
     def close(self, symbol: str, *, qty: Decimal | None = None, percent: Decimal | None = None) -> Flow[Order]:

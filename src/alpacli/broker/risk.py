@@ -14,18 +14,20 @@ market_hours_only = true
 Checked in the library before anything is sent, so every face obeys. What only makes a position smaller always passes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from alpacli.domain.order_rules import Facts, Violation, estimated_value, held, reduces, reference_price
-from alpacli.domain.orders import Order
+from alpacli.domain.account import Position
+from alpacli.domain.order_rules import Facts, Violation, held, reduces
+from alpacli.domain.replacing import as_ticket
 from alpacli.domain.symbols import spelled
-from alpacli.domain.tickets import OrderTicket
+from alpacli.domain.tickets import OrderTicket, underlying
 from alpacli.domain.values import plain
+from alpacli.domain.worth import Quote, is_bounded, largest_qty, largest_value, parts
 from alpacli.errors import ConfigError
 
 FILE_NAME: Final = "risk.toml"
@@ -47,8 +49,13 @@ class RiskRules(BaseModel):
     market_hours_only: bool = False
 
     @property
-    def needs_price(self) -> bool:
+    def _values_orders(self) -> bool:
         return any((self.max_order_notional, self.max_position_notional, self.max_position_percent))
+
+    def needs_quote(self, ticket: OrderTicket) -> bool:
+        """Tell whether the market's price decides: of this order, or of open ones that count with it."""
+        counts_shares = self.max_order_qty is not None and ticket.notional is not None
+        return counts_shares or self.needs_open_orders or (self._values_orders and not is_bounded(ticket))
 
     @property
     def needs_account(self) -> bool:
@@ -115,56 +122,82 @@ def risk_violations(rules: RiskRules, ticket: OrderTicket, facts: Facts, recent_
 
 
 def _symbols(rules: RiskRules, ticket: OrderTicket) -> Iterator[Violation]:
-    symbols = [ticket.symbol] if ticket.symbol else [leg.symbol for leg in ticket.legs]
-    for symbol in symbols:
-        names = {symbol, symbol.replace("/", "")}
-        if names & set(map(spelled, rules.blocked_symbols)):
+    blocked, allowed = _names(rules.blocked_symbols), _names(rules.allowed_symbols or ())
+    for symbol in [ticket.symbol] if ticket.symbol else [leg.symbol for leg in ticket.legs]:
+        if _names([symbol, underlying(symbol)]) & blocked:
             yield _broken("blocked_symbols", f"{symbol} is blocked")
-        if rules.allowed_symbols is not None and not names & set(map(spelled, rules.allowed_symbols)):
+        if rules.allowed_symbols is not None and not _names([symbol]) & allowed:
             yield _broken("allowed_symbols", f"{symbol} is not among the allowed symbols")
 
 
+def _names(symbols: Iterable[str]) -> set[str]:
+    """Return symbols in one spelling: a pair of coins is written with a slash and without."""
+    return {spelled(symbol).replace("/", "") for symbol in symbols}
+
+
 def _sizes(rules: RiskRules, ticket: OrderTicket, facts: Facts) -> Iterator[Violation]:
-    if rules.max_order_qty is not None and ticket.qty is not None and ticket.qty > rules.max_order_qty:
-        yield _broken("max_order_qty", f"{plain(ticket.qty)} is more than the largest order, {rules.max_order_qty}")
-    if not rules.needs_price:
-        return
-    value = estimated_value(ticket, facts.quote)
-    if value is None:
-        yield _broken("max_order_notional", "no price is known, so the order's value cannot be checked")
-        return
-    if rules.max_order_notional is not None and value > rules.max_order_notional:
-        yield _broken("max_order_notional", f"about {value:,.2f} USD is more than {rules.max_order_notional:,} USD")
+    if rules.max_order_qty is not None:
+        qty = largest_qty(ticket, facts.quote)
+        if qty is None and ticket.notional is not None:
+            yield _broken("max_order_qty", "no price is known, so the order's quantity cannot be checked")
+        elif qty is not None and qty > rules.max_order_qty:
+            size = plain(qty) if ticket.notional is None else f"about {qty:,.2f}"
+            yield _broken("max_order_qty", f"{size} is more than the largest order, {rules.max_order_qty}")
+    if rules.max_order_notional is not None:
+        value = largest_value(ticket, facts.quote)
+        if value is None:
+            yield _broken("max_order_notional", "no price is known, so the order's value cannot be checked")
+        elif value > rules.max_order_notional:
+            yield _broken("max_order_notional", f"about {value:,.2f} USD is more than {rules.max_order_notional:,} USD")
     if rules.max_position_notional is not None or rules.max_position_percent is not None:
-        yield from _position_size(rules, ticket, facts, value)
+        yield from _position_sizes(rules, ticket, facts)
 
 
-def _position_size(rules: RiskRules, ticket: OrderTicket, facts: Facts, value: Decimal) -> Iterator[Violation]:
-    """Hold what the position would be worth with ``value`` more, and all that is still to be filled, against the rules."""
+def _position_sizes(rules: RiskRules, ticket: OrderTicket, facts: Facts) -> Iterator[Violation]:
+    """Hold what each position would be worth with the order, and all that is still to be filled, against the rules."""
+    rule = "max_position_percent" if rules.max_position_notional is None else "max_position_notional"
     if facts.positions is None:
-        yield _broken("max_position_notional", "the positions are not known, so the rule cannot be checked")
-        return
-    position = held(facts.positions, ticket.symbol or "")
-    now = (position.market_value or position.cost_basis) if position else Decimal(0)
-    if facts.open_orders is None:
-        yield _broken("max_position_notional", "the open orders are not known, so the rule cannot be checked")
-        return
-    price = reference_price(ticket, facts.quote) or (position.current_price if position else None)
-    waiting = Decimal(0)
-    for order in facts.open_orders:
-        adds = _waiting_value(order, ticket, price)
-        if adds is None:
-            yield _broken("max_position_notional", f"what the open order {order.id} is worth is not known")
-            return
-        waiting += adds
-    after = abs(now + (value if ticket.side == "buy" else -value) + waiting)
+        yield _broken(rule, "the positions are not known, so the rule cannot be checked")
+    elif facts.open_orders is None:
+        yield _broken(rule, "the open orders are not known, so the rule cannot be checked")
+    else:
+        waiting = [part for order in facts.open_orders for part in parts(as_ticket(order, {}))]
+        for part in parts(ticket):
+            if part is ticket or not reduces(part, facts.positions):
+                quote = (facts.leg_quotes or {}).get(part.symbol or "") if ticket.legs else facts.quote
+                after = _position_after(part, waiting, quote, facts.positions)
+                if after is None:
+                    yield _broken(rule, f"no price of {part.symbol} is known, so the rule cannot be checked")
+                else:
+                    yield from _too_large(rules, abs(after), facts)
+
+
+def _position_after(
+    order: OrderTicket, waiting: Iterable[OrderTicket], quote: Quote | None, positions: Sequence[Position]
+) -> Decimal | None:
+    """Return what the position would be worth when the order and all that waits on its side are filled; negative is short."""
+    position = held(positions, order.symbol or "")
+    if quote is None and position is not None:
+        quote = Quote(position.current_price, position.current_price)
+    symbol = _names([order.symbol or ""])
+    beside = [one for one in waiting if one.side == order.side and _names([one.symbol or ""]) == symbol]
+    after = (position.market_value or position.cost_basis) if position else Decimal(0)
+    for one in (order, *beside):
+        value = largest_value(one, quote)
+        if value is None:
+            return None
+        after += value if order.side == "buy" else -value
+    return after
+
+
+def _too_large(rules: RiskRules, after: Decimal, facts: Facts) -> Iterator[Violation]:
     if rules.max_position_notional is not None and after > rules.max_position_notional:
         yield _broken(
             "max_position_notional",
             f"the position would be worth about {after:,.2f} USD, and {rules.max_position_notional:,} USD are allowed",
         )
-    equity = facts.account.equity if facts.account else None
     if rules.max_position_percent is not None:
+        equity = facts.account.equity if facts.account else None
         if not equity:
             yield _broken("max_position_percent", "the equity is not known, so the rule cannot be checked")
         elif after * 100 > rules.max_position_percent * equity:
@@ -173,16 +206,6 @@ def _position_size(rules: RiskRules, ticket: OrderTicket, facts: Facts, value: D
                 "max_position_percent",
                 f"the position would be {share:.1f} % of equity, and {rules.max_position_percent} % are allowed",
             )
-
-
-def _waiting_value(order: Order, ticket: OrderTicket, price: Decimal | None) -> Decimal | None:
-    """Return what an open order of the same symbol and side would add to the position; at ``price`` when it has none."""
-    if (order.symbol or "").replace("/", "") != (ticket.symbol or "").replace("/", "") or order.side != ticket.side:
-        return Decimal(0)
-    at = order.limit_price or order.stop_price or price
-    left = order.remaining_qty
-    value = order.notional if left is None else None if at is None else left * at
-    return value if value is None or ticket.side == "buy" else -value
 
 
 def _moments(rules: RiskRules, ticket: OrderTicket, facts: Facts, recent_orders: int) -> Iterator[Violation]:

@@ -11,15 +11,15 @@ from typing import Final, NamedTuple
 from alpacli.domain.account import Account, Position
 from alpacli.domain.market import Asset, MarketClock
 from alpacli.domain.orders import Order
-from alpacli.domain.tickets import CLASSES, INTENTS, SIDES, TIMES_IN_FORCE, TYPES, Leg, OrderTicket
+from alpacli.domain.tickets import CLASSES, INTENTS, SIDES, TIMES_IN_FORCE, TYPES, OrderTicket
 from alpacli.domain.values import plain
+from alpacli.domain.worth import Quote, estimated_value, is_credit
 
 _MOST_PLACES: Final = 9
 _LONGEST_ID: Final = 128
 _LEAST_NOTIONAL: Final = Decimal(1)
 _LEAST_TRAIL_PERCENT: Final = Decimal("0.1")
 _SHORT_MARGIN: Final = Decimal("1.03")
-_CONTRACT_SHARES: Final = 100
 
 _PRICES: Final = {
     "market": (),
@@ -53,13 +53,6 @@ def _unfinished(rule: str, message: str, fix: str) -> Violation:
     return Violation(rule, message, fix, unfinished=True)
 
 
-class Quote(NamedTuple):
-    """The market's bid and ask in USD; ``None`` where there is none."""
-
-    bid: Decimal | None = None
-    ask: Decimal | None = None
-
-
 class Facts(NamedTuple):
     """What is known of account and market when an order is checked; ``None`` is what could not be learned."""
 
@@ -69,6 +62,7 @@ class Facts(NamedTuple):
     clock: MarketClock | None = None
     asset: Asset | None = None
     quote: Quote | None = None
+    leg_quotes: Mapping[str, Quote] | None = None
 
 
 def violations(ticket: OrderTicket) -> list[Violation]:
@@ -315,58 +309,6 @@ def _legs(t: OrderTicket) -> Iterator[Violation]:
 # ------------------------------------------------------------------------------------ against account and market
 
 
-def reference_price(ticket: OrderTicket, quote: Quote | None) -> Decimal | None:
-    """Return the price at which an order's cost is estimated: its own limit or stop, else the far side of the market."""
-    if ticket.limit_price is not None:
-        return ticket.limit_price
-    if ticket.order_class == "oco" and ticket.take_profit is not None:
-        return ticket.take_profit
-    if ticket.stop_price is not None:
-        return ticket.stop_price
-    if quote is None:
-        return None
-    near = quote.ask if ticket.side == "buy" else quote.bid
-    return near or quote.bid or quote.ask
-
-
-def _is_credit(ticket: OrderTicket, quote: Quote | None) -> bool:
-    """Tell whether several legs bring money: what they take is what has to stand behind them, which is no price."""
-    price = reference_price(ticket, quote) if ticket.order_class == "mleg" else None
-    return price is not None and price < 0
-
-
-def net_price(legs: Iterable[Leg], quotes: Mapping[str, Quote]) -> Decimal | None:
-    """Return what a share of several option legs costs at the market: offers bought less bids sold, negative for a credit.
-
-    ``None`` where a leg has no such price.
-    """
-    net = Decimal(0)
-    for leg in legs:
-        buying = (leg.position_intent or leg.side or "").startswith("buy")
-        price = quotes[leg.symbol].ask if buying else quotes[leg.symbol].bid
-        if price is None:
-            return None
-        net += leg.ratio_qty * (price if buying else -price)
-    return net
-
-
-def estimated_value(ticket: OrderTicket, quote: Quote | None) -> Decimal | None:
-    """Return what the order is worth in USD, before fees; ``None`` when no price is known."""
-    if ticket.notional is not None:
-        return ticket.notional
-    price = reference_price(ticket, quote)
-    if price is None or ticket.qty is None:
-        return None
-    per = _CONTRACT_SHARES if ticket.asset_class == "us_option" else 1
-    return abs(ticket.qty * price) * per
-
-
-def estimated_cost(ticket: OrderTicket, quote: Quote | None) -> Decimal | None:
-    """Return what the order would cost in USD, before fees: its value, negative where several legs bring money."""
-    value = estimated_value(ticket, quote)
-    return -value if value is not None and _is_credit(ticket, quote) else value
-
-
 def power_for(ticket: OrderTicket, account: Account) -> Decimal | None:
     """Return what the account can spend on such an order: options and coins are not bought on margin."""
     own = {"us_option": account.options_buying_power, "crypto": account.non_marginable_buying_power}
@@ -397,7 +339,7 @@ def buying_power_needed(ticket: OrderTicket, facts: Facts) -> Decimal | None:
         return Decimal(0)
     if ticket.order_class == "oco":
         return Decimal(0)
-    if _is_credit(ticket, facts.quote):
+    if is_credit(ticket, facts.quote):
         return None
     value = estimated_value(ticket, facts.quote)
     if value is None or ticket.side != "sell":

@@ -10,7 +10,7 @@ from typing import Any, Final
 from alpacli.domain.account import Position
 from alpacli.domain.order_rules import Violation, held, off_tick
 from alpacli.domain.orders import Order
-from alpacli.domain.tickets import TIMES_IN_FORCE, OrderTicket, amount
+from alpacli.domain.tickets import TIMES_IN_FORCE, Leg, OrderTicket, amount
 from alpacli.domain.values import plain
 from alpacli.errors import UsageError
 
@@ -120,22 +120,32 @@ def _difference(order: Order, changes: Mapping[str, Any]) -> Iterator[Violation]
 
 
 def as_ticket(order: Order, changes: Mapping[str, Any]) -> OrderTicket:
-    """Return what is left of an order after a change, as an order of its own, for the rules."""
+    """Return what is left of an order after a change, as an order of its own, for the rules.
+
+    Of several legs they are all of it: such an order has neither symbol nor side.
+    """
 
     def changed(name: str, old: Decimal | None) -> Decimal | None:
         return Decimal(changes[name]) if name in changes else old
 
     filled = order.filled_qty or Decimal(0)
     qty = changed("qty", order.qty)
+    legs = () if order.order_class != "mleg" else tuple(map(_leg, order.legs or ()))
     return OrderTicket(
-        symbol=order.symbol,
-        side=order.side,
+        symbol=order.symbol or None,
+        side=order.side or None,
+        order_class="mleg" if order.order_class == "mleg" else "simple",
+        legs=legs,
         type=_kind(order),
         qty=None if qty is None else qty - filled,
         notional=order.notional,
         limit_price=changed("limit_price", order.limit_price),
         stop_price=changed("stop_price", order.stop_price),
     )
+
+
+def _leg(order: Order) -> Leg:
+    return Leg(order.symbol or "", order.ratio_qty or Decimal(1), order.position_intent or None, order.side or None)
 
 
 def without_hold(position: Position, order: Order) -> Position:

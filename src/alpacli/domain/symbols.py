@@ -17,3 +17,8 @@ def spelled(text: str) -> str:
     if _ASSET_ID.fullmatch(text):
         return text.lower()
     return "".join(letter.upper() if letter.isascii() else letter for letter in text)
+
+
+def is_asset_id(symbol: str) -> bool:
+    """Tell whether the id of an asset stands where a symbol could."""
+    return _ASSET_ID.fullmatch(symbol) is not None

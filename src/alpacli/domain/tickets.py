@@ -42,6 +42,11 @@ def asset_class(symbol: str) -> AssetClass:
     return "crypto" if _COIN.fullmatch(symbol) else "us_equity"
 
 
+def underlying(symbol: str) -> str:
+    """Return the symbol of the shares behind an option contract; any other symbol as it is."""
+    return symbol[:-15] if asset_class(symbol) == "us_option" else symbol
+
+
 def _made_exact(name: str, value: object) -> Any:  # Any: a Decimal, or nothing where there was nothing
     if value is None or isinstance(value, Decimal):
         return value
@@ -57,6 +62,10 @@ class Leg(NamedTuple):
     ratio_qty: Decimal
     position_intent: str | None = None
     side: str | None = None
+
+    @property
+    def buys(self) -> bool:
+        return (self.position_intent or self.side or "").startswith("buy")
 
     def body(self) -> dict[str, str]:
         """Return the leg as an element of ``legs`` in what ``POST /v2/orders`` is sent."""

@@ -340,3 +340,101 @@ def test_what_nobody_holds_is_sold_only_where_it_can_be_sold_short(bench: Bench,
     bench.filled(OrderTicket(symbol="TSLA", side="buy", qty=Decimal(3)))
     with pytest.raises(OrderRefused, match=why):
         bench.trading.check(ticket)
+
+
+# ------------------------------------------------------------------------------------------------ the user's rules
+
+
+def test_a_limit_below_the_market_sells_at_the_market_and_is_counted_so(bench: Bench) -> None:
+    short = OrderTicket(symbol="MSFT", side="sell", type="limit", qty=Decimal(19), limit_price=Decimal(1))
+    cost = bench.trading.preview(short).estimated_cost
+    assert cost is not None
+    assert cost > 19 * 100
+    bench.rules = RiskRules(max_order_notional=Decimal(1000))
+    with pytest.raises(OrderRefused, match="is more than 1,000 USD"):
+        bench.trading.place(short)
+    assert bench.changes == []
+
+
+def test_the_id_of_an_asset_is_no_way_round_a_rule_about_its_symbol(bench: Bench) -> None:
+    """Alpaca takes one for the other."""
+    by_id = BUY._replace(symbol=bench.client.get_asset("AAPL").id)
+    bench.rules = RiskRules(blocked_symbols=("AAPL",))
+    with pytest.raises(OrderRefused, match="AAPL is blocked"):
+        bench.trading.place(by_id)
+    with pytest.raises(OrderRefused, match="AAPL is blocked"):
+        bench.forward("POST", "/v2/orders", {**BUY.body("mine"), "symbol": by_id.symbol})
+    bench.rules = RiskRules(max_position_notional=Decimal(1000))
+    with pytest.raises(OrderRefused, match="would be worth"):
+        bench.trading.place(by_id)
+    assert bench.changes == []
+    bench.rules = RiskRules(blocked_symbols=("MSFT",))
+    assert bench.trading.place(by_id).symbol == "AAPL"
+    assert bench.warnings == []
+    assert bench.trading.preview(by_id).estimated_cost == bench.trading.preview(BUY).estimated_cost
+
+
+def test_an_asset_whose_symbol_cannot_be_learned_is_refused_under_rules_about_symbols(bench: Bench) -> None:
+    by_id = BUY._replace(symbol=bench.client.get_asset("MSFT").id)
+    leg = Leg(by_id.symbol or "", Decimal(1), "buy_to_open")
+    bench.client.invalidate_cache()
+    bench.transport.failures["/v2/assets"] = ConnectionLost("reset")
+    bench.rules = RiskRules(blocked_symbols=("AAPL",))
+    with pytest.raises(OrderRefused, match="could not be learned"):
+        bench.trading.place(by_id)
+    spread = OrderTicket(order_class="mleg", qty=Decimal(1), legs=(leg, Leg(CALLS[1], Decimal(1), "sell_to_open")))
+    with pytest.raises(OrderRefused, match="could not be learned"):
+        bench.trading.place(spread)
+    assert bench.changes == []
+
+
+def test_a_spread_that_is_changed_is_held_against_the_rules_as_it_was_when_it_was_placed(bench: Bench) -> None:
+    legs = (Leg(CALLS[0], Decimal(1), "buy_to_open"), Leg(CALLS[1], Decimal(1), "sell_to_open"))
+    spread = OrderTicket(order_class="mleg", type="limit", qty=Decimal(2), limit_price=Decimal("0.10"), legs=legs)
+    order = bench.trading.place(spread)
+    bench.rules = RiskRules(max_order_notional=Decimal(500))
+    more = {"limit_price": "4.00"}
+    for change in (bench.trading.replace, bench.trading.preview_replacement):
+        with pytest.raises(OrderRefused, match=r"about 800\.00 USD is more"):
+            change(order.id, more)
+    bench.rules = RiskRules(blocked_symbols=("AAPL",))
+    with pytest.raises(OrderRefused, match="is blocked"):
+        bench.trading.replace(order.id, more)
+    bench.rules = RiskRules()
+    assert bench.trading.preview_replacement(order.id, more).estimated_cost == 800
+
+
+def test_the_positions_that_spreads_open_are_held_against_the_rules(bench: Bench) -> None:
+    legs = (Leg(CALLS[0], Decimal(1), "buy_to_open"), Leg(CALLS[1], Decimal(1), "sell_to_open"))
+    spread = OrderTicket(order_class="mleg", type="limit", qty=Decimal(5), limit_price=Decimal("20.00"), legs=legs)
+    bench.rules = RiskRules(max_position_notional=Decimal(10_000))
+
+    def never_full() -> None:
+        while True:
+            bench.filled(spread)
+
+    with pytest.raises(OrderRefused, match="the position would be worth about"):
+        never_full()
+    values = [abs(position.market_value or Decimal(0)) for position in bench.client.get_positions()]
+    assert 0 < max(values) <= 10_000
+
+
+def test_the_market_that_closed_since_it_was_asked_for_lately_is_closed(bench: Bench) -> None:
+    bench.rules = RiskRules(market_hours_only=True)
+    bench.clock.advance(6 * 3600 - 20)  # the market closes in 20 seconds
+    bench.trading.place(BUY._replace(qty=Decimal(1)))
+    bench.clock.advance(40)
+    with pytest.raises(OrderRefused, match="the market is closed"):
+        bench.trading.place(BUY._replace(qty=Decimal(1)))
+    bench.clock.advance(17.5 * 3600 - 40)  # it opens in 20 seconds
+    with pytest.raises(OrderRefused, match="the market is closed"):
+        bench.trading.place(BUY._replace(qty=Decimal(1)))
+    bench.clock.advance(40)
+    assert bench.trading.place(BUY._replace(qty=Decimal(1))).id
+
+
+def test_the_clock_is_asked_for_once_a_minute_where_the_market_neither_opens_nor_closes(bench: Bench) -> None:
+    bench.rules = RiskRules(market_hours_only=True)
+    for _ in range(3):
+        bench.trading.place(BUY._replace(qty=Decimal(1)))
+    assert [request.path for request in bench.transport.sent].count("/v2/clock") == 1

@@ -11,15 +11,12 @@ from alpacli.domain.account import Account, Position
 from alpacli.domain.market import Asset
 from alpacli.domain.order_rules import (
     Facts,
-    Quote,
     account_violations,
     buying_power_needed,
-    estimated_cost,
-    estimated_value,
-    net_price,
     violations,
 )
 from alpacli.domain.tickets import TIMES_IN_FORCE, TYPES, Leg, OrderTicket, read_ticket
+from alpacli.domain.worth import Quote, estimated_cost, estimated_value, net_price
 
 SHARE, OPTION, COIN = "AAPL", "AAPL260116C00200000", "BTC/USD"
 ALL: Final = frozenset(TYPES)

@@ -1,0 +1,135 @@
+"""What an order is worth at the market's prices, in USD and before fees.
+
+A limit bounds one side only: a buy pays at most that much, and a sale brings at least that much, so a sale below the market
+is worth what the market bids.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
+from typing import Final, NamedTuple
+
+from alpacli.domain.tickets import Leg, OrderTicket
+
+CONTRACT_SHARES: Final = 100
+
+
+class Quote(NamedTuple):
+    """The market's bid and ask in USD; ``None`` where there is none."""
+
+    bid: Decimal | None = None
+    ask: Decimal | None = None
+
+
+def reference_price(ticket: OrderTicket, quote: Quote | None) -> Decimal | None:
+    """Return the price at which an order would fill, as far as it is known: at its own price, or better at the market.
+
+    For several legs it is that of all of them together, negative for a credit; ``quote`` has their ``net_price``.
+    """
+    if ticket.order_class == "oco" and ticket.limit_price is None and ticket.take_profit is not None:
+        return ticket.take_profit
+    market = _far_side(ticket, quote)
+    if ticket.order_class == "mleg":
+        return _net_reference(ticket.limit_price, market)
+    if ticket.side == "sell":
+        falls_to = _known(min, ticket.stop_price, market)
+        return _known(max, ticket.limit_price, falls_to)
+    if ticket.limit_price is not None:
+        return ticket.limit_price
+    return _known(max, ticket.stop_price, market)
+
+
+def _far_side(ticket: OrderTicket, quote: Quote | None) -> Decimal | None:
+    if quote is None:
+        return None
+    near = quote.bid if ticket.side == "sell" else quote.ask
+    return near or quote.bid or quote.ask
+
+
+def _net_reference(limit: Decimal | None, net: Decimal | None) -> Decimal | None:
+    """Return the limit where it has to be waited for, and where a credit is to be had, the better one."""
+    if limit is None or net is None:
+        return net if limit is None else limit
+    return limit if limit >= 0 and net >= 0 else min(limit, net)
+
+
+def _known(choose: Callable[[Iterable[Decimal]], Decimal], *prices: Decimal | None) -> Decimal | None:
+    known = [price for price in prices if price is not None]
+    return choose(known) if known else None
+
+
+def is_bounded(ticket: OrderTicket) -> bool:
+    """Tell whether the order says by itself what it is worth at the most, whatever the market's prices are."""
+    return ticket.notional is not None or (
+        ticket.side == "buy" and ticket.limit_price is not None and ticket.order_class != "mleg"
+    )
+
+
+def is_credit(ticket: OrderTicket, quote: Quote | None) -> bool:
+    """Tell whether several legs bring money: what they take is what has to stand behind them, which is no price."""
+    price = reference_price(ticket, quote) if ticket.order_class == "mleg" else None
+    return price is not None and price < 0
+
+
+def net_price(legs: Iterable[Leg], quotes: Mapping[str, Quote]) -> Decimal | None:
+    """Return what a share of several option legs costs at the market: offers bought less bids sold, negative for a credit.
+
+    ``None`` where a leg has no such price.
+    """
+    net = Decimal(0)
+    for leg in legs:
+        buying = leg.buys
+        price = quotes[leg.symbol].ask if buying else quotes[leg.symbol].bid
+        if price is None:
+            return None
+        net += leg.ratio_qty * (price if buying else -price)
+    return net
+
+
+def estimated_value(ticket: OrderTicket, quote: Quote | None) -> Decimal | None:
+    """Return what the order is worth; ``None`` when no price is known."""
+    if ticket.notional is not None:
+        return ticket.notional
+    price = reference_price(ticket, quote)
+    if price is None or ticket.qty is None:
+        return None
+    per = CONTRACT_SHARES if ticket.asset_class == "us_option" else 1
+    return abs(ticket.qty * price) * per
+
+
+def estimated_cost(ticket: OrderTicket, quote: Quote | None) -> Decimal | None:
+    """Return what the order would cost: its value, negative where several legs bring money."""
+    value = estimated_value(ticket, quote)
+    return -value if value is not None and is_credit(ticket, quote) else value
+
+
+def largest_value(ticket: OrderTicket, quote: Quote | None) -> Decimal | None:
+    """Return what the order is worth at the most; ``None`` where that depends on the market's price, and it is missing."""
+    is_debit = ticket.order_class == "mleg" and ticket.limit_price is not None and ticket.limit_price >= 0
+    if _far_side(ticket, quote) is None and not is_bounded(ticket) and not is_debit:
+        return None
+    return estimated_value(ticket, quote)
+
+
+def largest_qty(ticket: OrderTicket, quote: Quote | None) -> Decimal | None:
+    """Return how many shares or coins the order is for; of an amount of money as many as it buys at the market."""
+    if ticket.notional is None:
+        return ticket.qty
+    price = _far_side(ticket, quote)
+    if price is None:
+        return None
+    limit = ticket.limit_price if ticket.side == "buy" else None
+    return ticket.notional / (price if limit is None else min(price, limit))
+
+
+def parts(ticket: OrderTicket) -> tuple[OrderTicket, ...]:
+    """Return the order, or one at the market for each of its legs, all of which fill together."""
+    if not ticket.legs:
+        return (ticket,)
+    return tuple(
+        OrderTicket(
+            symbol=leg.symbol,
+            side="buy" if leg.buys else "sell",
+            qty=None if ticket.qty is None else ticket.qty * leg.ratio_qty,
+        )
+        for leg in ticket.legs
+    )
