@@ -2,11 +2,13 @@
 
 import json
 import os
+import platform
 import pty
 import select
 import shutil
 import subprocess
 import time
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +135,17 @@ def _read_until(descriptor: int, text: str) -> None:
         assert time.monotonic() < deadline, seen
         if select.select([descriptor], [], [], 0.2)[0]:
             seen += os.read(descriptor, 65536).decode(errors="replace")
+
+
+def test_the_version_says_which_engine_is_in_use_and_needs_no_keys(user: Alpacli) -> None:
+    import alpacli.sim.engine
+
+    engine = "python" if str(alpacli.sim.engine.__file__).endswith(".py") else "compiled"
+    told = json.loads(user("version", "--json").out)
+    assert (told["version"], told["engine"]) == (alpacli.__version__, engine)
+    assert (told["python"], told["alpaca_py"]) == (platform.python_version(), metadata.version("alpaca-py"))
+    assert user("--version").text == f"alpacli {alpacli.__version__}\n"
+    assert f"engine\t{engine}\n" in user("version").text
 
 
 # ------------------------------------------------------------------------------------------------------- doctor

@@ -184,6 +184,7 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     "doctor": Entry(
         "Check everything that commands depend on, and say what to mend.", "doctor:doctor", _LOCAL, kind="local"
     ),
+    "version": Entry("Show the version and what it runs on.", "guide:version", _LOCAL, kind="local"),
     "help": Entry("Explain a topic or a command.", "guide:help_", _LOCAL, kind="text"),
     "commands": Entry("Show every command, or the whole tree as JSON.", "guide:commands", _LOCAL, kind="local"),
     "completion": Entry("Print the completion script of a shell.", "guide:completion", _LOCAL, kind="text"),

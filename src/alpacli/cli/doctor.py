@@ -17,12 +17,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 import typer
 
+from alpacli.cli.guide import engine_is_compiled
 from alpacli.cli.output import View
 from alpacli.cli.run import Run
 from alpacli.domain.values import Model
@@ -119,10 +119,8 @@ def _all(run: Run, settings: Settings, broken: ConfigError | None) -> Iterator[t
 def _python() -> _Found:
     import alpacli
 
-    engine = find_spec("alpacli.sim.engine")
-    compiled = engine is not None and not str(engine.origin).endswith(".py")
     found = f"Python {platform.python_version()} in {sys.prefix}, alpacli {alpacli.__version__}"
-    found += f"{' (exchange compiled)' if compiled else ''}, alpaca-py {version('alpaca-py')}"
+    found += f"{' (exchange compiled)' if engine_is_compiled() else ''}, alpaca-py {version('alpaca-py')}"
     return _Found("ok", found)
 
 

@@ -1,7 +1,7 @@
-"""Commands about the program itself: ``help``, ``commands``, ``completion``. They read and send nothing."""
+"""Commands about the program itself: ``help``, ``commands``, ``completion``, ``version``. They read and send nothing."""
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -38,6 +38,16 @@ class CommandShown(Model):
     panel: str
     parameters: list[ParameterShown]
     commands: "list[CommandShown]"
+
+
+class VersionShown(Model):
+    """What runs here. ``engine`` is that of the offline exchange: compiled to machine code, or Python like all the rest."""
+
+    version: str
+    engine: Literal["compiled", "python"]
+    python: str
+    alpaca_py: str
+    platform: str
 
 
 def help_(
@@ -99,6 +109,46 @@ def completion(
     run.printer.write(script.encode())
     if sys.stdout.isatty():
         run.printer.notice(script.splitlines()[1 if shell == "zsh" else 0].lstrip("# "))
+
+
+def version(run: Run) -> None:
+    """Show the version, whether the offline exchange's engine is compiled, and what it all runs on."""
+    view = run.promised(View(VersionShown, _version_table))
+    import platform
+    from importlib import metadata
+
+    import alpacli
+
+    shown = VersionShown(
+        version=alpacli.__version__,
+        engine="compiled" if engine_is_compiled() else "python",
+        python=platform.python_version(),
+        alpaca_py=metadata.version("alpaca-py"),
+        platform=f"{platform.system()} {platform.machine()}",
+    )
+    run.show_value(view, shown)
+
+
+def engine_is_compiled() -> bool:
+    """Tell whether the engine of the offline exchange that would be loaded is machine code."""
+    from importlib.util import find_spec
+
+    engine = find_spec("alpacli.sim.engine")
+    return engine is not None and not str(engine.origin).endswith(".py")
+
+
+def _version_table(value: VersionShown, frame: "Frame") -> "RenderableType":
+    from alpacli.render.grid import facts, page
+
+    engine = "compiled" if value.engine == "compiled" else "Python, not compiled"
+    lines = [
+        ("alpacli", value.version),
+        ("Exchange's engine", engine),
+        ("Python", value.python),
+        ("alpaca-py", value.alpaca_py),
+        ("Platform", value.platform),
+    ]
+    return page(facts(lines), frame)
 
 
 def _rows(tree: Any) -> list[dict[str, str]]:
