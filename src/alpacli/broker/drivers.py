@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Final, ParamSpec, Protocol, Self, TypeVar
 
 import alpacli
-from alpacli.broker.flow import Do, Flow, Pause, Pipeline, Send, Step, T
+from alpacli.broker.flow import Do, Flow, Pause, Pipeline, Send, Step, T, Work
 from alpacli.errors import ConfigError, UsageError
 from alpacli.ports import CacheStats, Clock, LimitsReport, Request, Response, Transport, async_sleep
 from alpacli.wire.rest import Call
@@ -228,6 +228,8 @@ class AsyncDriver(_Parts):
 
         if isinstance(step, Send):
             return await asyncio.to_thread(self._send, step.request)
+        if isinstance(step, Work):
+            return await asyncio.to_thread(step.run)
         if isinstance(step, Do):
             return await _to_the_end(step.run)
         self._announce(step)

@@ -48,6 +48,8 @@ T = TypeVar("T")
 
 REQUESTS_AT_MOST: Final = 3
 _SERVER: Final = {"trading": "Alpaca", "data": "Alpaca's market data"}
+LARGE: Final = 128 * 1024
+"""Bytes of JSON from which on reading or writing it is work: some 5 ms. All assets, 14 MB, are most of a second."""
 GONE: Final = Response(204, {}, b"")
 """Stands in for the lost answer to a DELETE when its repetition finds nothing."""
 
@@ -64,6 +66,10 @@ class Do(NamedTuple):
     """Run a quick blocking function of the store."""
 
     run: Callable[[], Any]
+
+
+class Work(Do):
+    """Compute what may take long: an event loop must not stand still for it, and nobody minds when it is given up."""
 
 
 class Send(NamedTuple):
@@ -102,6 +108,18 @@ class Patience:
     def left_s(self) -> float:
         waited_s = 0.0 if self._since is None else self._clock.monotonic() - self._since
         return max(self._left_s - waited_s, 0.0)
+
+
+def _decoded(call: Call[T], body: bytes) -> Flow[T]:
+    return _worked(len(body), lambda: call.decode(body))
+
+
+def _worked(size: int, work: Callable[[], T]) -> Flow[T]:
+    """Do what takes the longer the more bytes it is about: a few at once, since a thread would cost more than they do."""
+    if size < LARGE:
+        return work()
+    done: T = yield Work(work)
+    return done
 
 
 class Pipeline:
@@ -159,7 +177,8 @@ class Pipeline:
                 raise
             if isinstance(found, Entry):
                 try:
-                    return Reading(call.decode(found.value), found.value, found.age_s)
+                    value = yield from _decoded(call, found.value)
+                    return Reading(value, found.value, found.age_s)
                 except UnreadableAnswer:
                     yield Do(lambda: self.store.drop(key))  # an entry that can't be read is a miss, never an error
                     continue
@@ -185,7 +204,7 @@ class Pipeline:
 
     def _fetch(self, call: Call[T], patience: Patience) -> Flow[Reading[T]]:
         response = yield from self.exchange(call.request, patience, urgent=call.urgent)
-        value = call.decode(response.body)
+        value, size = (yield from _decoded(call, response.body)), len(response.body)
         if call.next_page is not None:
             rows: Any = value
             page: Any = value
@@ -193,17 +212,17 @@ class Pipeline:
             while (following := call.next_page(request, page, rows)) is not None:
                 request = following
                 response = yield from self.exchange(request, patience, urgent=call.urgent)
-                page = call.decode(response.body)
+                page, size = (yield from _decoded(call, response.body)), size + len(response.body)
                 rows = [*rows, *page]
             value = rows
         if call.trim is not None:
             value = call.trim(value)
-        return Reading(value, call.encode(value), None)
+        return Reading(value, (yield from _worked(size, lambda: call.encode(value))), None)
 
     def fetch(self, call: Call[T]) -> Flow[T]:
         """Send one request and return what it says: no cache, no further pages, no JSON form."""
         response = yield from self.exchange(call.request, self.patience(), urgent=call.urgent)
-        return call.decode(response.body)
+        return (yield from _decoded(call, response.body))
 
     def change(self, call: Call[T]) -> Flow[T]:
         """Send something that changes the account's state, and forget what the cache knew of it."""

@@ -15,7 +15,7 @@ from tests.support.fakes import ACCOUNT, ScriptedTransport, answer
 from alpacli.broker import functions
 from alpacli.broker.async_client import AsyncAlpacaClient
 from alpacli.broker.client import AlpacaClient
-from alpacli.broker.flow import Pipeline
+from alpacli.broker.flow import LARGE, Pipeline
 from alpacli.errors import RequestTimeout, UsageError
 from alpacli.ports import (
     BudgetRules,
@@ -25,12 +25,14 @@ from alpacli.ports import (
     Lead,
     Refused,
     Request,
+    Response,
     SystemClock,
     SystemRandomness,
     Ticket,
     Wait,
 )
 from alpacli.store.sqlite import SqliteStore
+from alpacli.wire.rest import Call
 
 SCOPE = "alpaca:{test}"
 RULES = BudgetRules(SCOPE, limit=1, reserve=0)
@@ -129,6 +131,33 @@ def test_a_cancelled_call_leaves_the_queue_and_passes_the_lead_on() -> None:
     asyncio.run(attack())
     assert store.limits(RULES).waiting == ()
     assert isinstance(store.claim(f"{SCOPE}:account", 5, 3, "next"), Lead)
+    store.close()
+
+
+def test_a_cancelled_call_does_not_wait_until_a_large_answer_is_read() -> None:
+    store = SqliteStore(":memory:", SystemClock())
+    begun, go = threading.Event(), threading.Event()
+    was_let_go: list[bool] = []
+
+    def decode(body: bytes) -> bytes:
+        begun.set()
+        was_let_go.append(go.wait(10))
+        return body
+
+    call = Call("assets", Request("GET", "/v2/assets"), decode, "assets", 60.0, encode=bytes)
+    client = AsyncAlpacaClient(pipeline(store), ScriptedTransport(Response(200, {}, bytes(LARGE))))
+
+    async def attack() -> None:
+        task = asyncio.create_task(client.read(call))
+        await asyncio.to_thread(begun.wait, 10)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        go.set()
+
+    asyncio.run(attack())
+    assert was_let_go == [True], "the call had ended while it was still being read"
+    assert isinstance(store.claim(f"{SCOPE}:assets", 5, 3, "next"), Lead), "who asks next need not wait for a lease"
     store.close()
 
 

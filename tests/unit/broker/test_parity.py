@@ -5,6 +5,7 @@ The drivers under them are written twice, so names are compared too.
 
 import asyncio
 import inspect
+import threading
 
 import pytest
 from tests.support import parts
@@ -14,9 +15,12 @@ from tools.blocking import BROKER, MADE, made_from
 from alpacli.broker.async_client import AsyncAlpacaClient
 from alpacli.broker.async_trading import AsyncTrading
 from alpacli.broker.client import AlpacaClient
+from alpacli.broker.flow import LARGE
 from alpacli.broker.trading import Trading
 from alpacli.errors import ServerError
+from alpacli.ports import Request, Response
 from alpacli.store.sqlite import SqliteStore
+from alpacli.wire.rest import Call
 
 
 @pytest.mark.parametrize(("written", "made"), MADE.items())
@@ -53,3 +57,27 @@ def test_the_async_client_follows_the_same_rules() -> None:
 
     asyncio.run(use())
     assert transport.closed
+
+
+@pytest.mark.parametrize("size", [LARGE - 1, LARGE])
+def test_a_large_answer_is_read_and_written_beside_the_event_loop(size: int) -> None:
+    """All assets take most of a second; a thread for every small answer would cost more than it gives."""
+    clock = ManualClock()
+    where: list[int] = []
+
+    def decode(body: bytes) -> bytes:
+        where.append(threading.get_ident())
+        return body
+
+    call = Call("assets", Request("GET", "/v2/assets"), decode, "assets", 60.0, encode=decode)
+    client = AsyncAlpacaClient(
+        parts.pipeline(SqliteStore(":memory:", clock), clock), ScriptedTransport(Response(200, {}, bytes(size)))
+    )
+
+    async def use() -> None:
+        async with client:
+            for _ in range(2):  # from the broker, then from the cache
+                assert (await client.read(call)).value == bytes(size)
+            assert [ident == threading.get_ident() for ident in where] == [size < LARGE] * 3
+
+    asyncio.run(use())
