@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from alpacli.cli.tree import Command, Parameter, load
+from alpacli.domain.symbols import spelled
 
 if TYPE_CHECKING:
     from alpacli.settings import Settings
@@ -160,7 +161,7 @@ def _value_of(parameter: Parameter, current: str, machine: "Known", given: Seque
     if symbols or parameter.metavar == _LIST:
         head, comma, typed = current.rpartition(",")
         known = (
-            machine.symbols(typed.upper())
+            machine.symbols(spelled(typed))
             if symbols
             else [value for value in parameter.values if value.startswith(typed)]
         )

@@ -392,8 +392,9 @@ def _closed_lots(archive: "Archive", wanted: "Wanted") -> "Iterable[Model]":
 
     from alpacli.domain.values import Timestamp
     from alpacli.history import earnings
+    from alpacli.history.records import kept_symbol
 
-    symbols = {symbol.upper().replace("/", "") for symbol in wanted.symbols}
+    symbols = set(map(kept_symbol, wanted.symbols))
     lots = [
         lot
         for lot in earnings.closed_lots(earnings.Played(earnings.events(archive)))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from alpacli.cli.output import discard_stdout
 from alpacli.domain.board import Board, Row
+from alpacli.domain.symbols import spelled
 from alpacli.errors import AlpacliError
 from alpacli.ports import Clock
 from alpacli.render.live_table import SORTS, Look, live_table, sort_rows, visible_rows
@@ -214,7 +215,7 @@ class Screen:
         text = self._look.adding or ""
         if key in (b"\r", b"\n"):
             self._look = self._look._replace(adding=None)
-            symbols = list(dict.fromkeys(text.upper().replace(",", " ").split()))
+            symbols = list(dict.fromkeys(map(spelled, text.replace(",", " ").split())))
             if symbols:
                 self._do(self._add(symbols))
         elif key == b"\x1b":

@@ -256,7 +256,7 @@ def _kept(routes: APIRouter, parts: Parts) -> None:
         return success(await asyncio.to_thread(work), {name: value for name, value in asked.items() if value})
 
     def wanted(since: datetime | None, until: datetime | None, symbols: str | None, limit: int) -> Wanted:
-        named = [name.strip().upper() for name in (symbols or "").split(",") if name.strip()]
+        named = [name for name in (symbols or "").split(",") if name.strip()]
         return Wanted(
             _ns("since", since, records.FIRST_NS),
             _ns("until", until, records.LAST_NS),

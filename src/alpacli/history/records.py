@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from alpacli.domain.account import Activity
 from alpacli.domain.orders import Order
+from alpacli.domain.symbols import spelled
 from alpacli.domain.values import Amount, Model, Timestamp, from_json
 from alpacli.errors import UnreadableAnswer
 from alpacli.history.earnings import instant
@@ -78,12 +79,17 @@ def snapshots(archive: "Archive", wanted: Wanted) -> Iterator[SnapshotLine]:
         yield SnapshotLine(at=instant(at_ns), **dict(zip(names, amounts, strict=True)))
 
 
+def kept_symbol(text: str) -> str:
+    """Return a symbol as it is kept: in capitals, and a pair of coins without its slash."""
+    return spelled(text).replace("/", "")
+
+
 def _where(column: str, wanted: Wanted) -> tuple[list[str], list[object]]:
     where, arguments = [f"{column} >= ?", f"{column} < ?"], [wanted.since_ns, wanted.until_ns]
     values: list[object] = list(arguments)
     if wanted.symbols:
         where.append(f"symbol IN ({_marks(wanted.symbols)})")
-        values += [symbol.upper().replace("/", "") for symbol in wanted.symbols]
+        values += map(kept_symbol, wanted.symbols)
     if wanted.side is not None:
         where.append("side = ?")
         values.append(wanted.side)

@@ -73,6 +73,7 @@ def _ns(text: str) -> int:
         (Wanted(since_ns=_ns("2026-05-01T10:00:00.123456789Z"), until_ns=_ns("2026-05-02T10:00:00Z")), "1"),
         (Wanted(since_ns=_ns("2026-05-01T10:00:00.123456790Z")), "23"),
         (Wanted(symbols=["btcusd"]), "1"),
+        (Wanted(symbols=["btcu\u017fd"]), ""),  # a long s, of which Python's upper makes an S
         (Wanted(symbols=["BTC/USD", "AAPL"]), "12"),
         (Wanted(side="sell"), "1"),
         (Wanted(statuses=["open"]), "3"),
