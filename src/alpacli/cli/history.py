@@ -198,7 +198,8 @@ def stats(run: Run, since: _Since = None, until: _Until = None) -> None:
 
     view = run.promised(View(Stats, _drawn("stats")))
     with _archive(run) as archive:
-        found = _stats(archive, returns.curve(archive, _day(run, since), _day(run, until, before=True)))
+        closes = returns.curve(archive, until=_day(run, until, before=True))
+        found = _stats(archive, closes, _day(run, since))
     if found is None:
         raise UsageError("there is no equity in this time", "alpacli history sync brings Alpaca's in")
     run.show_value(view, found)
@@ -380,11 +381,11 @@ def _last_day(snapshot: "Snapshot") -> int:
     return new_york_day(snapshot.at.epoch_ns)
 
 
-def _stats(archive: "Archive", closes: Any) -> Any:
+def _stats(archive: "Archive", closes: Any, since: int | None = None) -> Any:
     from alpacli.history import earnings, returns
 
     trades = earnings.Played(earnings.events(archive)).trades
-    return returns.stats(closes, trades, archive.count("snapshots"))
+    return returns.stats(closes, trades, archive.count("snapshots"), since)
 
 
 def _closed_lots(archive: "Archive", wanted: "Wanted") -> "Iterable[Model]":

@@ -104,9 +104,8 @@ class Played:
         elif kind == "CFEE" and what.qty:
             self._fee_in_kind(event, symbol, what.qty)
         elif kind in TRANSFERS and what.qty and symbol:
-            price = what.price or ZERO
-            self.lots.trade(symbol, what.qty, price, event.at_ns)
-            self._pay(event, symbol, "transfers", what.qty * price * multiplier(symbol))
+            self.lots.trade(symbol, what.qty, what.price or ZERO, event.at_ns)
+            self._pay(event, symbol, "transfers", worth_moved(what))
         self._pay(event, symbol, _category(kind), what.net_amount)
 
     def _trade(self, event: Event, symbol: str, signed: Decimal, price: Decimal) -> None:
@@ -150,6 +149,11 @@ def _belong_together(first: Event, other: Event) -> bool:
     if first.what.group_id is not None or other.what.group_id is not None:
         return first.what.group_id == other.what.group_id
     return first.what.activity_type == "NC" or first.what.symbol == other.what.symbol
+
+
+def worth_moved(what: Booking) -> Decimal:
+    """Return what the shares or coins were worth that a transfer brought, or took away; zero for one of money."""
+    return (what.qty or ZERO) * (what.price or ZERO) * multiplier(what.symbol or "")
 
 
 def _category(kind: str) -> str:

@@ -4,10 +4,11 @@ A day's equity is that of the last own snapshot up to the regular close (16:00 N
 first of these), and where there is none, Alpaca's own from its portfolio history. Days are trading days: those Alpaca lists,
 and weekdays beside them; a snapshot of a Sunday belongs to no return. Two clocks decide nothing here: days are New York's.
 
-Formulas (r: daily returns, n: how many; D: calendar days from the first close to the last; P: days a year that have a
-return: 252, or 365 for an account that has returns of Saturdays or Sundays too, as where a market never closes), as
-empyrical-reloaded has them (``empyrical/stats.py`` with P as ``annualization``, checked against it in the tests), which in
-turn follows Sharpe (1994), "The Sharpe Ratio", and Sortino & Price (1994); CAGR goes by the calendar, as quantstats' does:
+Formulas (r: daily returns, n: how many; D: calendar days from the close before the first of them to the last; P: days a
+year that have a return: 252, or 365 for an account that has returns of Saturdays or Sundays too, as where a market never
+closes), as empyrical-reloaded has them (``empyrical/stats.py`` with P as ``annualization``, checked against it in the tests),
+which in turn follows Sharpe (1994), "The Sharpe Ratio", and Sortino & Price (1994); CAGR goes by the calendar, as quantstats'
+does:
 
     return            r_t = (E_t − F_t) / E_{t−1} − 1, F_t: transfers since the close before (time-weighted, GIPS 2020)
     total return      R = Π(1 + r_t) − 1
@@ -129,14 +130,15 @@ class Stats(Model):
 
 
 def transfers(archive: "Archive") -> dict[int, Decimal]:
-    """Return the money that came in from elsewhere, less what went out, by New York day (an ordinal)."""
-    from alpacli.history.earnings import TRANSFERS
+    """Return what came in from elsewhere, money and shares, less what went out, by New York day (an ordinal)."""
+    from alpacli.history.earnings import TRANSFERS, worth_moved
 
     marks = ", ".join("?" * len(TRANSFERS))
     found: dict[int, Decimal] = {}
     where = f"WHERE kind IN ({marks}) AND status <> 'canceled'"
     for _, day, wire in archive.activities(where, sorted(TRANSFERS)):
-        found[day] = found.get(day, ZERO) + (booking(wire).net_amount or ZERO)
+        what = booking(wire)
+        found[day] = found.get(day, ZERO) + (what.net_amount or ZERO) + worth_moved(what)
     return found
 
 
@@ -291,34 +293,42 @@ def ratio(value: float | None) -> Decimal | None:
 # ------------------------------------------------------------------------------------------------------ stats
 
 
-def stats(closes: Sequence[Close], trades: Sequence["Traded"], snapshots: int) -> Stats | None:
-    """Return the numbers of a curve and of the trades within it; ``None`` for an empty curve."""
-    if not closes:
+def stats(
+    closes: Sequence[Close], trades: Sequence["Traded"], snapshots: int, since: int | None = None
+) -> Stats | None:
+    """Return the numbers of a curve from a day on (an ordinal), and of the trades since; ``None`` where it has no close.
+
+    Growth begins at the last close before that day; where there is none, at the first one, before which nothing is known.
+    """
+    shown = [close for close in closes if since is None or close.day >= since]
+    if not shown:
         return None
     with localcontext(EXACT):
-        first, last = closes[0], closes[-1]
-        returns = [close.growth for close in closes[1:] if close.growth is not None]
-        counted = [close for close in closes[1:] if close.growth is not None]
+        earlier = closes[: len(closes) - len(shown)]
+        base, days = (earlier[-1], shown) if earlier else (shown[0], shown[1:])
+        first, last = shown[0], shown[-1]
+        counted = [close for close in days if close.growth is not None]
+        returns = [close.growth for close in counted if close.growth is not None]
         a_year = days_a_year(close.day for close in counted)
-        fall = drawdown([first.day, *(close.day for close in counted)], returns)
+        fall = drawdown([base.day, *(close.day for close in counted)], returns)
         inside = [trade for trade in trades if first.day <= trade.day <= last.day]
         wins, losses = _results(inside)
-        equity = sum((close.equity for close in closes), ZERO) / len(closes)
+        equity = sum((close.equity for close in shown), ZERO) / len(shown)
         bought = sum((trade.value for trade in inside if trade.side == "buy"), ZERO)
         sold = sum((trade.value for trade in inside if trade.side == "sell"), ZERO)
-        moved = sum((close.transfers for close in closes[1:]), ZERO)
-        exposures = [close.exposure for close in closes if close.exposure is not None]
+        moved = sum((close.transfers for close in days), ZERO)
+        exposures = [close.exposure for close in shown if close.exposure is not None]
         return Stats(
             first_day=_text(first.day),
             last_day=_text(last.day),
             days=len(returns),
-            days_from_snapshots=sum(close.source == "snapshot" for close in closes),
+            days_from_snapshots=sum(close.source == "snapshot" for close in shown),
             snapshots=snapshots,
             equity=last.equity,
             transfers=moved,
-            gain=last.equity - first.equity - moved,
+            gain=last.equity - base.equity - moved,
             return_ratio=ratio(total_return(returns)) if returns else None,
-            cagr_ratio=ratio(cagr(returns, counted[-1].day - first.day if counted else 0)),
+            cagr_ratio=ratio(cagr(returns, counted[-1].day - base.day if counted else 0)),
             days_a_year=a_year,
             volatility_ratio=ratio(volatility(returns, a_year)),
             sharpe=ratio(sharpe(returns, a_year)),
@@ -333,7 +343,7 @@ def stats(closes: Sequence[Close], trades: Sequence["Traded"], snapshots: int) -
             holding_time_s=ratio(_holding_s(inside)),
             exposure_ratio=ratio(_mean(exposures)) if exposures else None,
             turnover_ratio=ratio(float(min(bought, sold) / equity)) if equity > 0 else None,
-            reconciliation=agreement(closes),
+            reconciliation=agreement(shown),
         )
 
 

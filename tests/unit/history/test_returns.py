@@ -5,6 +5,7 @@
 
 import datetime as dt
 import itertools
+import json
 import math
 from collections.abc import Sequence
 from decimal import Decimal
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 
 from alpacli.history import returns
 from alpacli.history.archive import ActivityRow, Archive, Chain, Saved, new_york_day, new_york_ns
-from alpacli.history.earnings import Traded
+from alpacli.history.earnings import Played, Traded, events
 from alpacli.history.lots import Lots
 from alpacli.history.returns import Close
 
@@ -130,10 +131,12 @@ def _snapshot(archive: Archive, at: str, equity: str, long_value: str = "0", sho
     assert archive.append(Saved(at_ns, equity, equity, long_value, short_value, b"{}"), (at_ns, at_ns + 1))
 
 
-def _transfer(archive: Archive, number: int, day: str, amount: str, status: str = "executed") -> None:
+def _transfer(
+    archive: Archive, number: int, day: str, amount: str, status: str = "executed", kind: str = "CSD", **told: str
+) -> None:
     ordinal = dt.date.fromisoformat(day).toordinal()
-    wire = f'{{"id":"{number}","activity_type":"CSD","net_amount":"{amount}"}}'.encode()
-    row = ActivityRow(str(number), "CSD", new_york_ns(ordinal, dt.time()), ordinal, "", "", status, None, None, wire)
+    wire = json.dumps({"id": str(number), "activity_type": kind, "net_amount": amount, **told}).encode()
+    row = ActivityRow(str(number), kind, new_york_ns(ordinal, dt.time()), ordinal, "", "", status, None, None, wire)
     archive.keep_activities([row])
 
 
@@ -220,6 +223,17 @@ def test_money_that_came_in_is_no_return(tmp_path: Path) -> None:
     assert later[0].growth == pytest.approx(0.01)
 
 
+def test_shares_that_came_in_are_no_return_and_count_at_what_they_were_worth(tmp_path: Path) -> None:
+    with _archive(tmp_path) as archive:
+        _broker(archive, d2026_01_02="1000", d2026_01_05="1510")
+        _transfer(archive, 1, "2026-01-01", "1000")
+        _transfer(archive, 2, "2026-01-03", "0", kind="JNLS", symbol="AAPL", qty="5", price="100")
+        closes = returns.curve(archive)
+        assert [close.transfers for close in closes] == [1000, 500]
+        assert closes[1].growth == pytest.approx(0.01)
+        assert sum(returns.transfers(archive).values()) == Played(events(archive)).moved("transfers")
+
+
 def _closes(*equity: int) -> list[Close]:
     before: int | None = None
     found: list[Close] = []
@@ -248,8 +262,26 @@ def test_win_rate_profit_factor_and_holding_time_come_from_closed_orders() -> No
     assert found.drawdown_recovered == _date(739_003)
 
 
+def test_the_numbers_of_a_period_begin_at_the_close_before_it() -> None:
+    closes = _closes(100, 110, 99, 120, 132)
+    found = returns.stats(closes, [], 5, closes[2].day)
+    assert found is not None
+    assert (found.first_day, found.last_day, found.days) == (_date(739_002), _date(739_004), 3)
+    assert (found.gain, found.return_ratio) == (22, Decimal("0.2"))
+    assert (found.drawdown_from, found.drawdown_to) == (_date(739_001), _date(739_002))
+    assert found.days_from_snapshots == 3
+    day = returns.stats(closes, [], 5, closes[4].day)
+    assert day is not None
+    assert (day.days, day.gain, day.return_ratio) == (1, 12, Decimal("0.1"))
+    assert day.cagr_ratio == returns.ratio(returns.cagr([0.1], 1))
+    whole, same = returns.stats(closes, [], 5), returns.stats(closes, [], 5, closes[0].day)
+    assert whole is not None
+    assert (whole, whole.days, whole.gain) == (same, 4, 32)
+
+
 def test_an_empty_curve_has_no_numbers() -> None:
     assert returns.stats([], [], 0) is None
+    assert returns.stats(_closes(100, 110), [], 0, 739_002) is None
 
 
 def _date(day: int) -> str:
