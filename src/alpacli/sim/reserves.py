@@ -47,13 +47,16 @@ def held_for_orders(desk: Desk, symbol: str, side: str, *, but: Collection[str] 
 
 
 def _wanted(desk: Desk, symbol: str, side: str, but: Collection[str]) -> Decimal:
+    """Add up what is wanted; an order that is left out takes with it the exits that it excludes."""
     wanted: dict[str, Decimal] = {}
+    left_out: set[str] = set()
     for row in desk.book.open_in(symbol):
-        if row["side"] != side or row["id"] in but:
-            continue
-        group = _group(row)
-        wanted[group] = max(wanted.get(group, ZERO), _still_wanted(desk, row))
-    return sum(wanted.values(), ZERO)
+        if row["side"] == side:
+            group = _group(row)
+            wanted[group] = max(wanted.get(group, ZERO), _still_wanted(desk, row))
+            if row["id"] in but:
+                left_out.add(group)
+    return sum((units for group, units in wanted.items() if group not in left_out), ZERO)
 
 
 def reserved(desk: Desk, quantities: Mapping[str, Decimal], *, but: Collection[str] = ()) -> Reserved:

@@ -342,6 +342,26 @@ def test_oco_and_oto(account: SimAccount) -> None:
     assert (shown["status"], shown["legs"][0]["status"]) == ("filled", "canceled")
 
 
+@pytest.mark.parametrize("part", ["target", "stop"])
+def test_the_way_out_of_a_whole_position_can_be_changed(account: SimAccount, part: str) -> None:
+    """Its target and its stop exclude each other, so neither keeps the other's shares."""
+    submit(account, qty="4")
+    account.clock.advance(2)
+    exits: dict[str, Any] = {
+        "take_profit": {"limit_price": away(account, "40")},
+        "stop_loss": {"stop_price": away(account, "-40")},
+    }
+    order = submit(account, side="sell", type="limit", qty="4", order_class="oco", time_in_force="gtc", **exits)
+    account.clock.advance(2)
+    named = order["id"] if part == "target" else order["legs"][0]["id"]
+    change = {"limit_price": away(account, "41")} if part == "target" else {"stop_price": away(account, "-41")}
+    new = ask(account, "PATCH", f"/v2/orders/{named}", change)
+    account.clock.advance(1)
+    assert account.get(f"/v2/orders/{new['id']}")["status"] in ("new", "held")
+    (position,) = account.get("/v2/positions")
+    assert position["qty_available"] == "0"
+
+
 def test_a_replacement_takes_the_place_after_the_old_order_ended(account: SimAccount) -> None:
     session = listen(account)
     old = submit(account, type="limit", time_in_force="gtc", limit_price=away(account, "-30"))
