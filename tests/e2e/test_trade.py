@@ -53,6 +53,27 @@ def test_a_bracket_is_placed_changed_and_canceled(sim: Alpacli) -> None:
     assert again.code == 4
 
 
+def test_a_client_order_id_may_have_the_form_of_alpacas_own(sim: Alpacli) -> None:
+    """Alpaca and its SDK make them so."""
+    mine = "0D8F5C0E-6f6b-4e0f-9d8e-2f6f1a7c5b11"
+    placed = sim("buy", "F", "1", "--limit", "1", "--client-order-id", mine, "--tif", "gtc", "--sim", "--json")
+    order_id = json.loads(placed.out)["id"]
+    assert json.loads(sim("order", mine, "--sim", "--json").out)["id"] == order_id
+    dry = json.loads(sim("cancel", mine, "--dry-run", "--sim", "--json").out)
+    assert order_id in json.dumps(dry)
+    moved = json.loads(
+        sim("replace", mine, "--limit", "1.10", "--client-order-id", mine[:-1] + "2", "--sim", "--json").out
+    )
+    assert moved["replaces"] == order_id
+    gone = sim("cancel", mine[:-1] + "2", "--sim", "--json")
+    assert json.loads(gone.out) == [{"id": moved["id"], "status": 200}]
+    nobody = "0d8f5c0e-6f6b-4e0f-9d8e-2f6f1a7c5b13"
+    for command in (["order"], ["cancel"], ["replace", "--limit", "1"], ["order", "--follow"]):
+        ended = sim(command[0], nobody, *command[1:], "--sim", "--json")
+        assert ended.code == 4
+        assert f"order not found for {nobody}" in json.loads(ended.err)["error"]["message"]
+
+
 def test_dry_run_sends_nothing_and_shows_cost_and_what_is_left(sim: Alpacli) -> None:
     shown = sim("buy", "AAPL", "10", "--limit", "100", "--dry-run", "--sim", "--json")
     value = json.loads(shown.out)

@@ -7,6 +7,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
 from alpacli.broker.outcomes import Unresolved
+from alpacli.cli.order_names import find_order
 from alpacli.cli.output import View
 from alpacli.cli.run import Run
 from alpacli.domain.orders import Order
@@ -31,7 +32,7 @@ _LAST_WORDS_S: Final = 3.0
 _ORDER: Final = View(Order, "order")
 
 
-def follow_order(run: Run, call: "Call[Order]") -> None:
+def follow_order(run: Run, order_id: str) -> None:
     """Print an order whenever its status or what is filled of it changes, until it is done; follow its replacements.
 
     The trading stream tells the changes; while there is none, the order is looked at every second. As JSON each state is
@@ -42,18 +43,18 @@ def follow_order(run: Run, call: "Call[Order]") -> None:
     """
     states = _States(run)
     with run.client() as client, closing(_Updates(run)) as updates:
+        order = find_order(order_id, lambda call: _look(run, client, call))
         while True:
-            order = _look(run, client, call)
             states.show(order)
             while not order.is_terminal and (told := updates.next_of(order)) is not None:
                 order = told
                 states.show(order)
+            next_id = order.id
             if order.status == "replaced" and order.replaced_by:
-                call = rest.order(order.replaced_by, nested=True)
+                next_id = order.replaced_by
             elif order.is_terminal:
                 break
-            else:
-                call = rest.order(order.id, nested=True)
+            order = _look(run, client, rest.order(next_id, nested=True))
     states.end(order)
 
 

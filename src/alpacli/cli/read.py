@@ -1,6 +1,5 @@
 """The commands that read the account and the market. Each is a declaration and a table."""
 
-import re
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any
 
@@ -8,6 +7,7 @@ import typer
 
 from alpacli.broker.flow import Reading
 from alpacli.cli.options import option
+from alpacli.cli.order_names import find_order
 from alpacli.cli.output import View
 from alpacli.cli.run import Run
 from alpacli.domain.account import Account, Activity, PortfolioHistory, Position
@@ -18,7 +18,6 @@ from alpacli.domain.values import Timestamp, to_json
 from alpacli.errors import NotFound, UsageError
 from alpacli.wire import rest
 
-_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _CALENDAR_DAYS = 14
 
 Symbols = Annotated[list[str] | None, typer.Argument(metavar="SYMBOL", show_default=False)]
@@ -89,14 +88,12 @@ def order(
     ] = False,
 ) -> None:
     """Show one order by its ID, with its legs."""
-    by_id = _UUID.fullmatch(order_id) is not None
-    call = rest.order(order_id.lower(), nested=True) if by_id else rest.order_by_client_order_id(order_id)
     if follow and not run.options.schema:
         from alpacli.cli.following import follow_order
 
-        follow_order(run, call)
+        follow_order(run, order_id)
         return
-    run.show(View(Order, "order"), lambda client: run.read(client, call))
+    run.show(View(Order, "order"), lambda client: find_order(order_id, lambda call: run.read(client, call)))
 
 
 def clock(run: Run) -> None:

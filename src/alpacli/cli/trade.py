@@ -1,6 +1,5 @@
 """The commands that trade: parse, one call of the client's desk, print."""
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,6 +8,7 @@ import typer
 
 from alpacli.broker.outcomes import Closing, Preview
 from alpacli.cli.options import option
+from alpacli.cli.order_names import act_on_order, find_order
 from alpacli.cli.output import View
 from alpacli.cli.run import Run
 from alpacli.domain.orders import Order
@@ -16,7 +16,7 @@ from alpacli.domain.symbols import spelled
 from alpacli.domain.tickets import OrderTicket, amount, read_leg, read_ticket
 from alpacli.domain.values import plain
 from alpacli.errors import AlpacliError, OrderRefused, UsageError
-from alpacli.wire import rest, trading
+from alpacli.wire import trading
 from alpacli.wire.trading import Cancellation
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from alpacli.broker.client import AlpacaClient
     from alpacli.render.text import Frame
 
-_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _ORDER = View(Order, "order")
 _SENT = "interrupted while an order was on its way; `alpacli orders --unresolved` tells what became of it"
 
@@ -209,16 +208,19 @@ def replace(
     run.promised(View(Preview, _preview) if run.options.dry_run else _ORDER)
     trading.replace_order("unknown", changes)  # refuses what changes nothing before anything is asked
     with run.client() as client:
-        found = _order_id(client, order_id)
-        if run.options.dry_run:
-            preview = client.trading.preview_replacement(found, changes, run.settings().base_url)
-            run.show_value(View(Preview, _preview), preview)
-            return
-        for warning in client.trading.check_replacement(found, changes):
-            run.printer.notice(warning)
-        with _told_if_interrupted(run):
-            order = client.trading.replace(found, changes)
-        run.show_value(_ORDER, order)
+
+        def change(found: str) -> None:
+            if run.options.dry_run:
+                preview = client.trading.preview_replacement(found, changes, run.settings().base_url)
+                run.show_value(View(Preview, _preview), preview)
+                return
+            for warning in client.trading.check_replacement(found, changes):
+                run.printer.notice(warning)
+            with _told_if_interrupted(run):
+                order = client.trading.replace(found, changes)
+            run.show_value(_ORDER, order)
+
+        act_on_order(client, order_id, change)
 
 
 def cancel(
@@ -240,16 +242,19 @@ def cancel(
         if run.options.dry_run:
             from alpacli.cli.previews import show_requests
 
-            requests = [trading.cancel_order(_order_id(client, text)).request for text in order_ids or ()]
-            show_requests(run, requests, run.settings().base_url)
+            found = [find_order(text, client.read).value.id for text in order_ids or ()]
+            show_requests(run, [trading.cancel_order(one).request for one in found], run.settings().base_url)
             return
+
+        def cancel_one(found: str) -> Cancellation:
+            client.trading.cancel(found)
+            return Cancellation(id=found, status=200)
+
         results: list[Cancellation] = []
         failures: list[AlpacliError] = []
         for text in order_ids or ():
             try:
-                found = _order_id(client, text)
-                client.trading.cancel(found)
-                results.append(Cancellation(id=found, status=200))
+                results.append(act_on_order(client, text, cancel_one))
             except AlpacliError as error:
                 if len(order_ids or ()) == 1 or error.exit_code not in (4, 6):
                     raise
@@ -343,13 +348,6 @@ def _close_all(run: Run, client: "AlpacaClient", *, cancel_orders: bool) -> None
             f"{len(failed)} of {len(results)} positions were not closed: {', '.join(item.symbol for item in failed)}",
             "`alpacli positions` shows what is left; --cancel-orders frees what open orders hold",
         )
-
-
-def _order_id(client: "AlpacaClient", text: str) -> str:
-    """Return Alpaca's ID of an order named by it, or by its client order ID."""
-    if _UUID.fullmatch(text):
-        return text.lower()
-    return client.read(rest.order_by_client_order_id(text), use_cache=False).value.id
 
 
 def _told(order: Order) -> str:

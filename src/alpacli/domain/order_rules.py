@@ -159,7 +159,7 @@ def off_tick(t: OrderTicket, name: str, price: Decimal) -> Iterator[Violation]:
         yield Violation(
             "tick size",
             f"{name} is {price}, and prices {below}have at most {places} decimal places",
-            f"round it, to {round(price, places)} for example",
+            f"round it, to {round(price, places) + 0} for example",
         )
 
 

@@ -6,6 +6,7 @@ row. Nothing here loads pyarrow or pydantic: the commands check their arguments 
 
 import calendar
 import datetime as dt
+import math
 import re
 from collections.abc import Mapping
 from typing import Final, Literal, NamedTuple
@@ -192,30 +193,36 @@ def moment(name: str, text: str, now_ns: int, zone: dt.tzinfo, *, ending: bool =
     Raises:
         UsageError: none of those, or a time that the zone skips when clocks go forward.
     """
-    text = text.strip()
+    try:
+        at_ns = _meant(name, text.strip(), now_ns, zone, ending=ending)
+    except (ValueError, OverflowError):
+        hint = 'write 2026-01-05, "2026-01-05 09:30" (New York), 2026-01-05T14:30:00Z, -5d, -90min or now'
+        raise UsageError(f"--{name} is {text.strip()!r}, which is no time", hint) from None
+    if ending and at_ns < 0:
+        raise UsageError(f"--{name} is {text.strip()!r}, and no market history is as old", "give a time since 1970")
+    return max(at_ns, 0)
+
+
+def _meant(name: str, text: str, now_ns: int, zone: dt.tzinfo, *, ending: bool) -> int:
     lower = text.lower()
     if lower == "now":
         return now_ns
     today = dt.datetime.fromtimestamp(now_ns // SECOND_NS, zone).date()
     if lower in ("today", "yesterday"):
         return _edge(today - dt.timedelta(lower == "yesterday"), zone, ending=ending)
-    try:
-        if (ago := _AGO.fullmatch(lower)) is not None:
-            count, unit = int(ago[1]), ago[2]
-            if unit in _AGO_NS:
-                return max(now_ns - count * _AGO_NS[unit], 0)
-            return _edge(_days_before(today, count, unit), zone, ending=False)
-        if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
-            return _edge(dt.date.fromisoformat(text), zone, ending=ending)
-        return _clock_time(name, text, zone)
-    except (ValueError, OverflowError):
-        hint = 'write 2026-01-05, "2026-01-05 09:30" (New York), 2026-01-05T14:30:00Z, -5d, -90min or now'
-        raise UsageError(f"--{name} is {text!r}, which is no time", hint) from None
+    if (ago := _AGO.fullmatch(lower)) is not None:
+        count, unit = int(ago[1]), ago[2]
+        if unit in _AGO_NS:
+            return now_ns - count * _AGO_NS[unit]
+        return _edge(_days_before(today, count, unit), zone, ending=False)
+    if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
+        return _edge(dt.date.fromisoformat(text), zone, ending=ending)
+    return _clock_time(name, text, zone)
 
 
 def _edge(day: dt.date, zone: dt.tzinfo, *, ending: bool) -> int:
     there = dt.datetime.combine(day + dt.timedelta(1) if ending else day, dt.time(), zone)
-    return max(int(there.timestamp()) * SECOND_NS - ending, 0)
+    return int(there.timestamp()) * SECOND_NS - ending
 
 
 def _days_before(today: dt.date, count: int, unit: str) -> dt.date:
@@ -238,4 +245,4 @@ def _clock_time(name: str, text: str, zone: dt.tzinfo) -> int:
                 "give another time, or one with its offset: 2026-03-08T02:30:00-05:00",
             )
         there = local
-    return max(int(there.timestamp()), 0) * SECOND_NS + below
+    return math.floor(there.timestamp()) * SECOND_NS + below

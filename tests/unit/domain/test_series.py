@@ -59,6 +59,13 @@ def test_a_date_as_the_end_includes_its_whole_day_also_when_clocks_change() -> N
     assert at("2026-11-01", ending=True) == "2026-11-02T04:59:59.999999999"
 
 
+@pytest.mark.parametrize("text", ["1969-02-01", "1969-02-01 10:00", "1969-12-31T23:59:59.5Z", "-60y"])
+def test_an_end_before_1970_is_no_end_and_a_beginning_is_the_first_there_can_be(text: str) -> None:
+    with pytest.raises(UsageError, match="no market history is as old"):
+        at(text, ending=True)
+    assert at(text) == "1970-01-01T00:00:00.000000000"
+
+
 @pytest.mark.parametrize(
     "text", ["", "tomorrow", "2026-13-01", "5d", "-5", "-5q", "2026-01-05 25:00", "-99999y", "--5d"]
 )
