@@ -72,6 +72,7 @@ check: $(READY)
 	@.venv/bin/ruff format --check .
 	@.venv/bin/ruff check --no-cache .
 	@$(PY) -m mypy
+	@mkdir -p build && $(PY) -m tests.typed_page > build/page.py && $(PY) -m mypy build/page.py
 	@.venv/bin/lint-imports
 
 format: $(READY)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from alpacli.broker.flow import Reading
     from alpacli.broker.forward import Forwarded as Forwarded
     from alpacli.broker.forward import Route as Route
+    from alpacli.broker.functions import CachedFunction
     from alpacli.broker.outcomes import Closing, OrderExecutor, Preview, Unresolved
     from alpacli.broker.trading import Trading
     from alpacli.domain.account import Account, Activity, HistoryPoint, PortfolioHistory, Position, Watchlist
@@ -101,6 +102,7 @@ _HOMES = {
         "Forwarded",
         "Route",
     ),
+    "alpacli.broker.functions": ("CachedFunction",),
     "alpacli.broker.outcomes": (
         "Closing",
         "OrderExecutor",
@@ -228,6 +230,7 @@ __all__ = [
     "Breaker",
     "BudgetExhausted",
     "CacheStats",
+    "CachedFunction",
     "CalendarDay",
     "Call",
     "Cancel",

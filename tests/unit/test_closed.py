@@ -93,7 +93,13 @@ def test_nor_does_one_for_event_loops(settings: Settings) -> None:
 
             assert await own() == 1
         await client.close()
-        calls = [*_calls(client, "close"), *_calls(trading), *_calls(history), own, client.__aenter__]
+        calls: list[Callable[[], Any]] = [
+            *_calls(client, "close"),
+            *_calls(trading),
+            *_calls(history),
+            own,
+            client.__aenter__,
+        ]
         assert len(calls) > 45
         for call in calls:
             with pytest.raises(UsageError, match="the client is closed"):

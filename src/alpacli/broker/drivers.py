@@ -11,6 +11,7 @@ from typing import Any, Final, ParamSpec, Protocol, Self, TypeVar
 
 import alpacli
 from alpacli.broker.flow import Do, Flow, Pause, Pipeline, Send, Step, T, Work
+from alpacli.broker.functions import CachedFunction
 from alpacli.errors import ConfigError, UsageError
 from alpacli.ports import CacheStats, Clock, LimitsReport, Request, Response, Transport, async_sleep
 from alpacli.wire.rest import Call
@@ -81,7 +82,7 @@ class _Parts:
         if self._closed:
             raise UsageError("the client is closed", "use it while its `with` block lasts, or make another one")
 
-    def cached(self, ttl: float, *, key: str | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    def cached(self, ttl: float, *, key: str | None = None) -> Callable[[Callable[P, R]], CachedFunction[P, R]]:
         """Return a decorator that keeps a function's results for ``ttl`` seconds, for every process of this account.
 
         One entry per combination of arguments; ``key`` names the entries, by default after the function's module and name.

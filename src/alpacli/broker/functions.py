@@ -9,7 +9,7 @@ import hashlib
 import inspect
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final, ParamSpec, TypeVar, cast, get_type_hints
+from typing import Any, Final, ParamSpec, Protocol, TypeVar, cast, get_type_hints
 
 from alpacli.broker.lease import LEASE_S, Heartbeat
 from alpacli.domain.values import from_json, to_json
@@ -18,8 +18,18 @@ from alpacli.ports import Busy, Clock, Lead, Randomness, Store
 
 P = ParamSpec("P")
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 _HINT: Final = "arguments and results are shared between processes as JSON: text, numbers, lists, dicts, models"
+
+
+class CachedFunction(Protocol[P, R_co]):
+    """A function whose results are kept: called as it was before."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+
+    def invalidate(self) -> int:
+        """Forget all its results, for every process; return how many there were."""
 
 
 class FunctionCache:
@@ -33,10 +43,10 @@ class FunctionCache:
 
     def cached(
         self, ttl: float, *, key: str | None = None, begin: Callable[[], None] = lambda: None
-    ) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    ) -> Callable[[Callable[P, R]], CachedFunction[P, R]]:
         """Return the decorator that ``AlpacaClient.cached`` tells of; ``begin`` is called first, and may refuse the call."""
 
-        def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        def decorate(function: Callable[P, R]) -> CachedFunction[P, R]:
             name = f"{self._scope}:fn:{key or f'{function.__module__}.{function.__qualname__}'}"
             entry = _Entry(self._store, self._clock, self._rng, name, ttl, function)
 
@@ -60,7 +70,7 @@ class FunctionCache:
                     return entry.call(args, kwargs)
 
             wrapper.invalidate = invalidate
-            return cast("Callable[P, R]", wrapper)
+            return cast("CachedFunction[P, R]", wrapper)
 
         return decorate
 

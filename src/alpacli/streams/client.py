@@ -6,11 +6,27 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, Literal, NamedTuple, Self, overload
 
 import msgspec
 
-from alpacli.domain.ticks import AnyTick, Bar, Interest, Trade
+from alpacli.domain.ticks import (
+    AnyTick,
+    Bar,
+    Cancel,
+    Correction,
+    DailyBar,
+    Imbalance,
+    Interest,
+    Luld,
+    News,
+    OrderBook,
+    Quote,
+    Status,
+    Trade,
+    TradeUpdate,
+    UpdatedBar,
+)
 from alpacli.errors import AlpacliError, StreamLost, UsageError
 from alpacli.ports import Clock
 from alpacli.streams.batch import Batch, without_older_quotes
@@ -378,7 +394,49 @@ class Stream:
             await self._arrived.wait()
         raise StopAsyncIteration
 
-    def on(self, kind: str, callback: Callable[[AnyTick], object]) -> None:
+    @overload
+    def on(self, kind: Literal["trade"], callback: Callable[[Trade], object]) -> None: ...
+
+    @overload
+    def on(self, kind: Literal["quote"], callback: Callable[[Quote], object]) -> None: ...
+
+    @overload
+    def on(self, kind: Literal["bar"], callback: Callable[[Bar], object]) -> None: ...
+
+    @overload
+    def on(self, kind: Literal["updated_bar"], callback: Callable[[UpdatedBar], object]) -> None: ...
+
+    @overload
+    def on(self, kind: Literal["daily_bar"], callback: Callable[[DailyBar], object]) -> None: ...
+
+    @overload
+    def on(self, kind: Literal["status"], callback: Callable[[Status], object]) -> None: ...
+
+    @overload
+    def on(self, kind: Literal["luld"], callback: Callable[[Luld], object]) -> None: ...
+
+    @overload
+    def on(self, kind: Literal["correction"], callback: Callable[[Correction], object]) -> None: ...
+
+    @overload
+    def on(self, kind: Literal["cancel"], callback: Callable[[Cancel], object]) -> None: ...
+
+    @overload
+    def on(self, kind: Literal["imbalance"], callback: Callable[[Imbalance], object]) -> None: ...
+
+    @overload
+    def on(self, kind: Literal["orderbook"], callback: Callable[[OrderBook], object]) -> None: ...
+
+    @overload
+    def on(self, kind: Literal["news"], callback: Callable[[News], object]) -> None: ...
+
+    @overload
+    def on(self, kind: Literal["trade_update"], callback: Callable[[TradeUpdate], object]) -> None: ...
+
+    @overload
+    def on(self, kind: str, callback: Callable[[AnyTick], object]) -> None: ...
+
+    def on(self, kind: str, callback: Callable[[Any], object]) -> None:
         """Call back for each tick of a ``type`` (``trade``, ``quote`` …; ``*`` is all) while ``run`` runs.
 
         A callback may be ``async``; it is awaited before the next one. One that raises is logged, and the stream goes on.

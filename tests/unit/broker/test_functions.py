@@ -101,7 +101,7 @@ def test_async_functions_are_cached_too_and_can_be_invalidated(cache: FunctionCa
 
     async def use() -> None:
         assert await news() == await news() == ["one"]
-        news.invalidate()  # type: ignore[attr-defined] # set on the wrapper, which keeps the function's own type
+        news.invalidate()
         await news()
 
     asyncio.run(use())
