@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from alpacli.broker.desk import Desk
     from alpacli.broker.drivers import OnWait
     from alpacli.broker.flow import Pipeline
-    from alpacli.broker.functions import CachedFunction
     from alpacli.broker.outcomes import Who
     from alpacli.domain.account import Account
     from alpacli.history.archive import Archive
@@ -358,7 +357,7 @@ def connect_async(
     return open_async_client(load_here(Flags(profile, sim, max_wait, timeout)))
 
 
-def cached(ttl: float, *, key: str | None = None) -> "Callable[[Callable[P, R]], CachedFunction[P, R]]":
+def cached(ttl: float, *, key: str | None = None) -> "Callable[[Callable[P, R]], alpacli.CachedFunction[P, R]]":
     """Keep a function's results for ``ttl`` seconds in the cache that all processes of this account share.
 
     ``AlpacaClient.cached`` for a function that is older than any client, and outlives each of them; needs no key pair.

@@ -65,6 +65,7 @@ class Leg(NamedTuple):
 
     @property
     def buys(self) -> bool:
+        """Tell whether the contract is bought; it is sold else."""
         return (self.position_intent or self.side or "").startswith("buy")
 
     def body(self) -> dict[str, str]:
