@@ -117,6 +117,7 @@ def test_a_stream_that_is_told_to_end_lets_the_command_finish_but_waits_for_none
     ("command", "args", "said"),
     [
         ("./on-update", ("AAPL",), "--exec without --updates"),
+        ("./on-update", ("--updates", "--backfill"), "--backfill with --updates"),
         ("no-such-program --loud", ("--updates",), "there is no program 'no-such-program'"),
         ("", ("--updates",), "--exec is empty"),
         ("say 'hello", ("--updates",), "No closing quotation"),

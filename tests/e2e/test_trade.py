@@ -262,6 +262,9 @@ def test_many_orders_from_json_and_csv(sim: Alpacli) -> None:
         (b'[{"symbol":"F",]', 2, "cannot be read"),
         (b"[1,2]", 2, "order 1 has not the shape"),
         (b"[" * 100_000, 2, "nested too deeply"),
+        (b'[{"symbol":"F","side":"buy","qty":1,"qty":3}]', 2, "'qty' is there twice"),
+        (b'{"symbol":"F","side":"buy","qty":1}\n{"symbol":"F","side":"buy","qty":2,"qty":3}\n', 2, "is there twice"),
+        (b'{"symbol":"F","side":"buy",\n"qty":2,"qty":3}\n', 2, "is there twice"),
     ],
 )
 def test_a_file_with_a_mistake_places_nothing(sim: Alpacli, content: bytes, code: int, says: str) -> None:

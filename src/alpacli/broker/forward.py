@@ -269,11 +269,11 @@ def _whole(body: bytes) -> bytes:
 
 def _fields(body: bytes | None) -> dict[str, Any]:
     try:
-        fields = from_json(body or b"")
+        fields = from_json(body or b"", each_once=True)
     except ValueError:
         fields = None
     if not isinstance(fields, dict):
-        raise UsageError("request body format is invalid", "send a JSON object")
+        raise UsageError("request body format is invalid", "send a JSON object, each field once")
     return cast("dict[str, Any]", fields)
 
 

@@ -184,13 +184,15 @@ def _rows(content: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
 def _parsed(text: str) -> Iterable[Any]:
     start = text.lstrip()[:1]
     if start == "[":
-        found: Iterable[Any] = from_json(text.encode())
+        found: Iterable[Any] = from_json(text.encode(), each_once=True)
         return found
     if start == "{":
+        lines = [line.encode() for line in text.splitlines() if line.strip()]
         try:
-            return [from_json(line.encode()) for line in text.splitlines() if line.strip()]
+            from_json(lines[0])
         except ValueError:
-            return [from_json(text.encode())]  # one order, over several lines
+            lines = [text.encode()]  # one order, over several lines
+        return [from_json(line, each_once=True) for line in lines]
     reader = csv.reader(io.StringIO(text), strict=True)
     header = [name.strip().lower() for name in next(reader, [])]
     double = next((name for name in header if header.count(name) > 1), None)
@@ -208,8 +210,8 @@ def _cell(value: Any) -> Any:
     """Return a value; a CSV cell that holds a JSON list or object (legs) is read as that."""
     if isinstance(value, str) and value[:1] in ("[", "{"):
         try:
-            return json.loads(value, parse_float=str)
-        except (ValueError, RecursionError):
+            return from_json(value.encode(), each_once=True)
+        except ValueError:
             return value
     return value
 

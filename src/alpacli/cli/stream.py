@@ -120,6 +120,10 @@ def stream(
     check_fields(run.options, interest)
     if execute is not None and found.name != "updates":
         raise UsageError("--exec without --updates", "a command is run for each update of your own orders")
+    if backfill and found.name == "updates":
+        raise UsageError(
+            "--backfill with --updates", "Alpaca keeps no updates; `alpacli orders` tells what became of orders"
+        )
     messages, duration_s = _at_least("--count", count, 1), _seconds("--duration", duration)
     factor, most = 1.0 if speed is None else read_speed(speed), _at_least("--buffer", buffer, 1) or buffer
     attempts, stale_after_s = _reconnect(reconnect), _seconds("--stale-after", stale_after) or 30.0

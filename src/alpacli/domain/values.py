@@ -312,14 +312,29 @@ def _refuse_constant(text: str) -> Any:
     raise ValueError(msg)
 
 
-def from_json(text: bytes) -> Any:
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        double = next(name for name in names if names.count(name) > 1)
+        msg = f"the field {double[:40]!r} is there twice"
+        raise ValueError(msg)
+    return found
+
+
+def from_json(text: bytes, *, each_once: bool = False) -> Any:
     """Read JSON without losing a digit: numbers with a fraction or an exponent become ``Decimal``, others ``int``.
+
+    ``each_once`` takes no object that has a field twice: of an order, nobody could say which of the two was meant.
 
     Raises:
         ValueError: not UTF-8, not JSON, NaN or infinity, a number longer than any that means something, too deeply nested.
     """
+    hook = _each_once if each_once else None
     try:
-        return json.loads(text.decode("utf-8"), parse_float=exact, parse_constant=_refuse_constant)
+        return json.loads(
+            text.decode("utf-8"), parse_float=exact, parse_constant=_refuse_constant, object_pairs_hook=hook
+        )
     except RecursionError:
         msg = "nested too deeply"
         raise ValueError(msg) from None

@@ -416,7 +416,7 @@ def _service(routes: APIRouter, parts: Parts) -> None:
 async def _fields(request: Request) -> dict[str, Any]:
     """Read a body without losing a digit."""
     try:
-        fields = from_json(await request.body())
+        fields = from_json(await request.body(), each_once=True)
     except ValueError as error:
         raise UsageError(f"the body is not JSON: {str(error)[:80]}", "send a JSON object") from None
     if not isinstance(fields, dict):

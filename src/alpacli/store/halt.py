@@ -180,7 +180,7 @@ class HaltSwitch:
         try:
             with open(self._path, "rb") as file:
                 return _read(file.read())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             return _Kept(Halt(0.0, f"{self._path} cannot be read: {error.strerror}", ""), None)

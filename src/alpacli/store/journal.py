@@ -150,10 +150,15 @@ class Journal:
             os.close(file)
 
     def _end(self, file: int) -> tuple[int, str]:
-        """Return number and hash of the last whole line; a torn one behind it is taken away."""
+        """Return number and hash of the line that was written last; a torn one behind it is taken away.
+
+        Where that line is not there any more, what is written next follows on it all the same, so that the gap shows for
+        good: that ``.head`` knows of it would be forgotten.
+        """
+        written = self._head() or (0, _START)
         size = os.fstat(file).st_size
         if not size:
-            return 0, _START
+            return written
         tail, at = b"", size
         while at > 0 and tail.rstrip(b"\n").count(b"\n") < 1:
             step = min(_TAIL, at)
@@ -164,9 +169,8 @@ class Journal:
             os.ftruncate(file, size - (len(tail) - whole))
         lines = tail[:whole].splitlines()
         record = _parsed(lines[-1]) if lines else None
-        if record is None:
-            head = self._head()
-            return head or (0, _START)
+        if record is None or record["seq"] <= written[0]:
+            return written
         return record["seq"], record["hash"]
 
     def _head(self) -> tuple[int, str] | None:

@@ -388,6 +388,16 @@ def test_an_asset_whose_symbol_cannot_be_learned_is_refused_under_rules_about_sy
     assert bench.changes == []
 
 
+def test_an_order_in_alpacas_own_words_that_says_something_twice_is_refused(bench: Bench) -> None:
+    route = find_route("/v2/orders")
+    assert route is not None
+    twice = b'{"symbol":"AAPL","side":"buy","qty":"1","qty":"3","type":"market","time_in_force":"day"}'
+    with pytest.raises(UsageError) as no:
+        bench.client.forward(route, Request("POST", "/v2/orders", (), twice))
+    assert "each field once" in no.value.hint
+    assert bench.changes == []
+
+
 def test_a_spread_that_is_changed_is_held_against_the_rules_as_it_was_when_it_was_placed(bench: Bench) -> None:
     legs = (Leg(CALLS[0], Decimal(1), "buy_to_open"), Leg(CALLS[1], Decimal(1), "sell_to_open"))
     spread = OrderTicket(order_class="mleg", type="limit", qty=Decimal(2), limit_price=Decimal("0.10"), legs=legs)

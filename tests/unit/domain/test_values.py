@@ -233,6 +233,14 @@ def test_what_is_not_exact_json_is_refused(text: bytes) -> None:
         from_json(text)
 
 
+def test_a_field_that_is_there_twice_is_refused_where_its_value_counts() -> None:
+    text = b'{"a":[{"qty":1,"qty":3}]}'
+    assert from_json(text) == {"a": [{"qty": 3}]}
+    with pytest.raises(ValueError, match="'qty' is there twice"):
+        from_json(text, each_once=True)
+    assert from_json(b'{"a":{"b":1},"b":2.50}', each_once=True) == {"a": {"b": 1}, "b": Decimal("2.50")}
+
+
 class _Color(StrEnum):
     RED = "red"
 

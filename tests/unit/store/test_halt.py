@@ -20,6 +20,12 @@ def test_it_holds_for_the_next_process_and_ends_when_told(tmp_path: Path) -> Non
     assert switch(tmp_path).state() is None
 
 
+def test_a_state_directory_that_is_none_holds_no_halt(tmp_path: Path) -> None:
+    """What is to be written into it, the journal first, says what is wrong."""
+    (tmp_path / "state").write_text("a file")
+    assert switch(tmp_path / "state").state() is None
+
+
 @pytest.mark.parametrize("content", [b"", b"nonsense", b"[]", b'{"at": 1}'])
 def test_a_damaged_record_halts(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "halt").write_bytes(content)

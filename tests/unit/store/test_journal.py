@@ -114,6 +114,27 @@ def test_a_lost_note_of_the_end_is_a_fault(tmp_path: Path) -> None:
     assert "more may be missing" in fault.problem
 
 
+@pytest.mark.parametrize("left", [0, 1, 4])
+def test_a_missing_end_stays_a_fault_when_the_next_record_is_written(tmp_path: Path, left: int) -> None:
+    journal = filled(tmp_path)
+    path = Path(journal.path)
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:left]))
+    for what in ("first", "second"):
+        journal.append({"at": 200.0, "what": what})
+        [fault] = journal.verify()[1]
+        assert (fault.line, fault.problem) == (left + 1, "a line before it is missing, was inserted or was changed")
+
+
+def test_a_last_record_that_was_written_anew_stays_a_fault(tmp_path: Path) -> None:
+    journal, other = filled(tmp_path), filled(tmp_path / "other")
+    other.append({"at": 1.0, "what": "something else"})
+    lines = [Path(one.path).read_bytes().splitlines(keepends=True) for one in (journal, other)]
+    journal.append({"at": 1.0, "what": "a thing"})
+    Path(journal.path).write_bytes(b"".join(lines[1]))
+    journal.append({"at": 200.0, "what": "next"})
+    assert [fault.line for fault in journal.verify()[1]] == [len(lines[1]) + 1]
+
+
 def test_verifying_while_others_write_finds_nothing_wrong(tmp_path: Path) -> None:
     path = str(tmp_path / "orders.jsonl")
     writer = multiprocessing.get_context("spawn").Process(target=_append, args=(path,))
