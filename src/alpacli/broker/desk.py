@@ -122,14 +122,14 @@ class Desk:
     ) -> Flow[Order]:
         """Hold an order against the user's own rules, and send it.
 
-        Where other orders count, no other process does the same meanwhile, and the facts are fresh: two that look at the
-        same positions would both find room for one.
+        Nothing is taken from the cache: what made a position smaller a moment ago may open one now. Where other orders count,
+        no other process does the same meanwhile: two that look at the same positions would both find room for one.
         """
 
         def check_and_send() -> Flow[Order]:
             try:
                 rules = yield Do(self._rules)
-                reducing = yield from self._obey_own_rules(ticket, fresh=rules.counts_others, instead_of=instead_of)
+                reducing = yield from self._obey_own_rules(ticket, fresh=True, instead_of=instead_of)
                 per_minute = None if reducing else rules.max_orders_per_minute
                 yield from self._sender.record(action, call, client_order_id, per_minute)
             except OrderRefused as no:
@@ -277,7 +277,7 @@ class Desk:
         account = yield from self._facts.maybe(rest.account())
         quote = (yield from self._facts.priced(ticket, Facts())).quote
         cost, before = estimated_value(ticket, quote), estimated_value(as_ticket(order, {}), quote)
-        power = account.buying_power if account else None
+        power = power_for(ticket, account) if account else None
         adds = None if cost is None or before is None else cost - before
         return Preview(
             dry_run=True,

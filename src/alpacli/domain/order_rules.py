@@ -322,30 +322,36 @@ def held(positions: Iterable[Position], symbol: str) -> Position | None:
 
 
 def reduces(ticket: OrderTicket, positions: Iterable[Position]) -> bool:
-    """Tell whether the order can only make a position smaller: what a halt lets through."""
-    if ticket.symbol is None or ticket.qty is None or ticket.order_class not in ("simple", "oco"):
+    """Tell whether the order can only make a position smaller: what a halt lets through.
+
+    What is sold for an amount of money does, whatever it comes to: parts of shares and coins cannot be sold short.
+    """
+    if ticket.symbol is None or ticket.order_class not in ("simple", "oco"):
         return False
     position = held(positions, ticket.symbol)
     if position is None:
         return False
     available = position.qty if position.qty_available is None else position.qty_available
     against = ticket.side == ("buy" if position.qty < 0 else "sell")
+    if ticket.qty is None:
+        return against and ticket.notional is not None and available > 0
     return against and ticket.qty <= abs(available)
 
 
 def buying_power_needed(ticket: OrderTicket, facts: Facts) -> Decimal | None:
-    """Return how much buying power the order takes, in USD: nothing for what reduces a position; ``None`` when unknown."""
+    """Return how much buying power the order takes, in USD: nothing for what reduces a position; ``None`` when unknown.
+
+    What has to stand behind an option that is sold depends on all that is held, and is the broker's to say.
+    """
     if ticket.symbol is not None and facts.positions is not None and reduces(ticket, facts.positions):
         return Decimal(0)
-    if ticket.order_class == "oco":
-        return Decimal(0)
-    if is_credit(ticket, facts.quote):
-        return None
     value = estimated_value(ticket, facts.quote)
+    if ticket.order_class == "oco" or (ticket.side == "sell" and ticket.asset_class == "crypto"):
+        return Decimal(0)
+    if is_credit(ticket, facts.quote) or (ticket.side == "sell" and ticket.asset_class == "us_option"):
+        return None
     if value is None or ticket.side != "sell":
         return value
-    if ticket.asset_class == "crypto":
-        return Decimal(0)
     ask = facts.quote.ask if facts.quote else None
     short_price = max(filter(None, (ticket.limit_price, ask * _SHORT_MARGIN if ask else None)), default=None)
     return value if short_price is None or ticket.qty is None else short_price * ticket.qty
@@ -379,7 +385,7 @@ def _asset_rules(t: OrderTicket, facts: Facts) -> Iterator[Violation]:
 
 
 def _position_rules(t: OrderTicket, facts: Facts) -> Iterator[Violation]:
-    if facts.positions is None or t.symbol is None or t.qty is None or t.side is None:
+    if facts.positions is None or t.symbol is None or t.side is None:
         return
     position = held(facts.positions, t.symbol)
     if t.order_class == "oco" and (position is None or (position.qty > 0) == (t.side == "buy")):
@@ -393,6 +399,8 @@ def _position_rules(t: OrderTicket, facts: Facts) -> Iterator[Violation]:
     if position is None:
         if t.side == "sell":
             yield from _short_rules(t, facts)
+        return
+    if t.qty is None:
         return
     available = position.qty if position.qty_available is None else position.qty_available
     if t.side == ("buy" if position.qty < 0 else "sell") and t.qty > abs(available):

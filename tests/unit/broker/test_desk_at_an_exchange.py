@@ -448,3 +448,50 @@ def test_the_clock_is_asked_for_once_a_minute_where_the_market_neither_opens_nor
     for _ in range(3):
         bench.trading.place(BUY._replace(qty=Decimal(1)))
     assert [request.path for request in bench.transport.sent].count("/v2/clock") == 1
+
+
+def test_what_made_a_position_smaller_a_moment_ago_may_open_one_now(bench: Bench) -> None:
+    """The cache still knows the position that somebody else has closed."""
+    bench.filled(BUY)
+    assert bench.held == {"AAPL": 10}
+    out = BUY._replace(side="sell")
+    elsewhere = Request("POST", "/v2/orders", (), json.dumps(out.body("theirs")).encode())
+    bench.transport.send(elsewhere, connect_timeout_s=1, read_timeout_s=1)
+    bench.clock.advance(2)
+    bench.halted = Halt(1.0, "storm", "me")
+    with pytest.raises(OrderRefused, match="storm"):
+        bench.trading.place(out)
+    bench.halted, bench.rules = None, RiskRules(max_order_qty=Decimal(1))
+    with pytest.raises(OrderRefused, match="more than the largest order"):
+        bench.trading.place(out)
+
+
+def test_a_sale_for_an_amount_of_money_only_makes_a_position_smaller(bench: Bench) -> None:
+    bench.filled(BUY)
+    bench.halted, bench.rules = Halt(1.0, "storm", "me"), RiskRules(max_order_notional=Decimal(1))
+    sale = OrderTicket(symbol="AAPL", side="sell", notional=Decimal(500))
+    preview = bench.trading.preview(sale)
+    assert preview.buying_power_left == preview.buying_power
+    bench.filled(sale)
+    assert 0 < bench.held["AAPL"] < 10
+    with pytest.raises(OrderRefused, match="fractions cannot be sold short"):
+        bench.trading.check(sale._replace(symbol="MSFT"))
+    with pytest.raises(OrderRefused, match="storm"):
+        bench.trading.place(sale._replace(symbol="MSFT"))
+
+
+def test_what_stands_behind_an_option_that_is_sold_is_the_brokers_to_say(bench: Bench) -> None:
+    put = OrderTicket(symbol=CALLS[0].replace("C", "P"), side="sell", qty=Decimal(1))
+    preview = bench.trading.preview(put)
+    assert preview.buying_power is not None
+    assert preview.buying_power_left is None
+
+
+def test_the_preview_of_a_changed_order_of_coins_tells_what_coins_are_bought_with(bench: Bench) -> None:
+    coin = OrderTicket(
+        symbol="BTC/USD", side="buy", type="limit", qty=Decimal(1), limit_price=Decimal(20), time_in_force="gtc"
+    )
+    order = bench.trading.place(coin)
+    account = bench.client.get_account(use_cache=False)
+    preview = bench.trading.preview_replacement(order.id, {"qty": "2"})
+    assert preview.buying_power == account.non_marginable_buying_power != account.buying_power

@@ -13,6 +13,7 @@ from alpacli.domain.order_rules import (
     Facts,
     account_violations,
     buying_power_needed,
+    reduces,
     violations,
 )
 from alpacli.domain.tickets import TIMES_IN_FORCE, TYPES, Leg, OrderTicket, read_ticket
@@ -407,3 +408,16 @@ def test_an_order_is_worth_its_own_price_or_else_the_far_side_of_the_market(
 ) -> None:
     made = read_ticket({"symbol": SHARE, "side": "buy", "qty": "10", **fields})
     assert estimated_value(made, quote) == (None if cost is None else Decimal(cost))
+
+
+@pytest.mark.parametrize(
+    ("side", "qty", "available", "smaller"),
+    [("sell", "5", "5", True), ("sell", "5", "0", False), ("buy", "5", "5", False), ("buy", "-5", "-5", False)],
+)
+def test_an_amount_of_money_makes_a_position_smaller_where_it_sells_what_is_free(
+    side: str, qty: str, available: str, *, smaller: bool
+) -> None:
+    """To buy for money may buy more than is short."""
+    held = position(qty).model_copy(update={"qty_available": Decimal(available)})
+    assert reduces(read_ticket({"symbol": SHARE, "side": side, "notional": "50"}), [held]) is smaller
+    assert not reduces(read_ticket({"symbol": SHARE, "side": side}), [held])

@@ -37,6 +37,6 @@ def test_a_second_halt_without_a_reason_leaves_the_first_one_as_it_is(tmp_path: 
     switch(tmp_path).set(storm)
     assert switch(tmp_path).set(Halt(9.0, "", "cron")) == storm
     assert switch(tmp_path).state() == storm
-    flood = Halt(11.0, "flood", "cron")
-    assert switch(tmp_path).set(flood) == flood
-    assert switch(tmp_path).state() == flood
+    both = Halt(5.0, "storm; then cron: flood", "me", "storm")
+    assert switch(tmp_path).set(Halt(11.0, "flood", "cron")) == both
+    assert switch(tmp_path).state() == both
