@@ -190,6 +190,45 @@ def test_a_change_that_says_what_nobody_would_read_is_refused(
 
 
 @pytest.mark.parametrize(
+    ("method", "path", "body", "named"),
+    [
+        ("DELETE", "positions/KO?percent=50", None, "'percent'"),
+        ("DELETE", "positions/KO?percentage=", None, "'percentage'"),
+        ("DELETE", "positions/KO?percentage", None, "'percentage'"),
+        ("DELETE", "positions/KO?qty=%20", None, "'qty'"),
+        ("DELETE", "positions/KO?qty=1&qty=2", None, "'qty'"),
+        ("DELETE", "positions/KO?qty=1&percentage=50", None, "qty and percent"),
+        ("DELETE", "positions/KO?qty=half", None, "qty"),
+        ("DELETE", "positions/KO", {"percentage": 50}, "body"),
+        ("DELETE", "positions?symbols=KO", None, "'symbols'"),
+        ("DELETE", "positions?cancel_orders=", None, "'cancel_orders'"),
+        ("DELETE", "positions?cancel_orders=yes", None, "cancel_orders"),
+        ("DELETE", "orders?symbols=KO", None, "'symbols'"),
+        ("DELETE", "orders", {"symbols": ["KO"]}, "body"),
+        ("DELETE", "orders/61e69015-8549-4bfd-b9c3-01e75843f47d?qty=1", None, "'qty'"),
+        ("POST", "orders?dry_run=true", {"symbol": "KO", "side": "buy", "qty": 1}, "'dry_run'"),
+        ("PATCH", "orders/61e69015-8549-4bfd-b9c3-01e75843f47d?qty=1", {"qty": 2}, "'qty'"),
+        ("DELETE", "watchlists:by_name?name=", None, "'name'"),
+    ],
+)
+def test_a_change_on_alpacas_own_paths_that_says_what_nobody_would_read_is_refused_in_alpacas_form(
+    gateway: Gateway, token: str, method: str, path: str, body: dict[str, Any] | None, named: str
+) -> None:
+    before = gateway.get("/v2/orders?status=all", token).json()
+    refused = gateway.send(method, f"/v2/{path}", token, json=body)
+    assert refused.status_code == 422, refused.text
+    assert refused.json()["code"] == 40010001
+    assert named in refused.json()["message"]
+    assert gateway.get("/v2/orders?status=all", token).json() == before
+
+
+@pytest.mark.parametrize("path", ["positions?cancel_orders=True", "positions?cancel_orders=false"])
+def test_the_official_sdks_spellings_of_a_change_are_taken(gateway: Gateway, token: str, path: str) -> None:
+    done = gateway.send("DELETE", f"/v2/{path}", token)
+    assert done.status_code == 207, done.text
+
+
+@pytest.mark.parametrize(
     ("path", "body", "known"),
     [
         ("orders?simbols=AAPL", None, "symbols"),

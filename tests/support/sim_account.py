@@ -20,11 +20,11 @@ class SimAccount:
         self.clock = clock or ManualClock()
         self.exchange = Exchange(str(state_dir), self.clock)
         self.key_id = key_id
-        self._headers = {KEY_HEADER: key_id, SECRET_HEADER: "secret"}
+        self.headers = {KEY_HEADER: key_id, SECRET_HEADER: "secret"}
 
     def send(self, method: str, path: str, body: object = None, **query: str) -> HttpAnswer:
         text = b"" if body is None else json.dumps(body).encode()
-        return handle(self.exchange, HttpRequest(method, path, tuple(query.items()), self._headers, text))
+        return handle(self.exchange, HttpRequest(method, path, tuple(query.items()), self.headers, text))
 
     def get(self, path: str, **query: str) -> Any:
         answer = self.send("GET", path, **query)

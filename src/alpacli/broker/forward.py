@@ -98,6 +98,17 @@ _CHANGES: Final[Mapping[str, tuple[str, ...]]] = {
     "/v2/positions/*/do-not-exercise": trading.CHANGES,
 }
 
+_TAKES: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {
+    ("DELETE", "/v2/positions"): ("cancel_orders",),
+    ("DELETE", "/v2/positions/*"): ("qty", "percentage"),
+    ("POST", "/v2/watchlists:by_name"): ("name",),
+    ("PUT", "/v2/watchlists:by_name"): ("name",),
+    ("DELETE", "/v2/watchlists:by_name"): ("name",),
+}
+"""The parameters that a change looks at; any other takes none."""
+
+_YES_OR_NO: Final = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
+
 
 class Route(NamedTuple):
     """A path of Alpaca's: the pattern in the list, the request's own form of it, and its host."""
@@ -182,12 +193,13 @@ def forward(pipeline: Pipeline, desk: Desk, route: Route, request: Request, *, u
     """Carry out one request of ``route`` as its method demands and return Alpaca's answer.
 
     Raises:
-        UsageError: what should be an order is none.
+        UsageError: what should be an order is none; a change with a parameter or a body that it would not look at.
         AlpacliError: as the library's own calls; an ``AlpacaAPIError`` holds Alpaca's answer in ``body``.
     """
     request = request._replace(path=route.path, host=route.host)
     if request.method == "GET":
         return (yield from _read(pipeline, route, request, use_cache=use_cache))
+    _look_at_all(route, request)
     if route.pattern.startswith(("/v2/orders", "/v2/positions")) and "exercise" not in route.pattern:
         return Forwarded((yield from _trade(desk, route, request)))
     if route.pattern == "/v2/positions/*/exercise":
@@ -218,6 +230,27 @@ def _read(pipeline: Pipeline, route: Route, request: Request, *, use_cache: bool
     return Forwarded(Response(200, _JSON, reading.value), fresh_s)
 
 
+def _look_at_all(route: Route, request: Request) -> None:
+    """Refuse a change that says more than is looked at: with ``percent=50`` or ``qty=`` all of a position would be closed.
+
+    A read may say what it likes: Alpaca adds parameters without notice, and a filter that it ignores costs nothing.
+    """
+    takes = _TAKES.get((request.method, route.pattern), ())
+    hint = f"there is {' and '.join(takes)}" if takes else "this request takes none"
+    seen: set[str] = set()
+    for name, value in request.query:
+        shown = repr(name[:40])
+        if name not in takes:
+            raise UsageError(f"there is no parameter {shown} here", hint)
+        if name in seen:
+            raise UsageError(f"parameter {shown} is there twice", "say it once")
+        if not value.strip():
+            raise UsageError(f"parameter {shown} is empty", "give it a value, or leave it out")
+        seen.add(name)
+    if request.method == "DELETE" and (request.body or b"").strip() not in (b"", b"{}", b"null"):
+        raise UsageError("no body is read here", f"parameters are said in the URL: {hint}")
+
+
 def _trade(desk: Desk, route: Route, request: Request) -> Flow[Response]:
     query = dict(request.query)
     match request.method, route.pattern:
@@ -232,8 +265,7 @@ def _trade(desk: Desk, route: Route, request: Request) -> Flow[Response]:
             yield from desk.cancel(route.item)
             return Response(204, {}, b"")
         case "DELETE", "/v2/positions":
-            cancel_orders = query.get("cancel_orders", "").lower() == "true"
-            closings = yield from desk.close_all(cancel_orders=cancel_orders)
+            closings = yield from desk.close_all(cancel_orders=_flag(query, "cancel_orders"))
             return _ok(b"[" + b",".join(_closed(closing) for closing in closings) + b"]", 207)
         case "DELETE", "/v2/positions/*":
             qty, percent = _amount(query, "qty"), _amount(query, "percentage")
@@ -288,9 +320,15 @@ def _changes(body: bytes | None) -> dict[str, Any]:
 
 def _amount(query: Mapping[str, str], name: str) -> Decimal | None:
     text = query.get(name)
-    if not text:
-        return None
-    return _number(name, text)
+    return None if text is None else _number(name, text)
+
+
+def _flag(query: Mapping[str, str], name: str) -> bool:
+    text = query.get(name, "false")
+    flag = _YES_OR_NO.get(text.lower())
+    if flag is None:
+        raise UsageError(f"{name} is {text[:40]!r}", "it is true or false")
+    return flag
 
 
 def _number(name: str, value: object) -> Decimal:

@@ -60,5 +60,5 @@ def router(parts: Parts) -> APIRouter:
 
 async def _outgoing(request: Request, route: Route) -> Outgoing:
     query = parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
-    body = await request.body() if request.method in ("POST", "PUT", "PATCH") else b""
+    body = await request.body() if request.method != "GET" else b""
     return Outgoing(cast("Method", request.method), route.path, tuple(query), body or None, route.host)

@@ -130,7 +130,7 @@ _REASON_BODY: Final = {
 async def read_in_full(request: Request) -> None:
     """Refuse what nothing would look at: without a misspelt ``percentage`` all of a position would be closed.
 
-    A read without its misspelt ``symbols`` would tell of everything. Alpaca's own paths are passed on as they are.
+    A read without its misspelt ``symbols`` would tell of everything. Alpaca's own paths: ``broker.forward``.
     """
     route = request.scope["route"]
     known = [parameter.alias for parameter in route.dependant.query_params]

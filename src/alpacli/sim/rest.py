@@ -1,6 +1,7 @@
 """The exchange's REST face without sockets: one function from a request to an answer, the same in process and over HTTP.
 
-Paths that are not served answer 404, as Alpaca does. Parameters that are not known are ignored; booleans may be ``True`` or
+Paths that are not served answer 404, as Alpaca does. Parameters that are not known are ignored; a change that says one twice,
+or an empty ``qty`` to close, is refused, since Alpaca does not say what it takes that for. Booleans may be ``True`` or
 ``true``; lists are comma-joined; a symbol in a path may hold a slash. Every answer carries ``X-RateLimit-*`` and
 ``X-Request-ID``; the window is the minute, and a request beyond the limit is answered 429 without being looked at.
 """
@@ -87,10 +88,21 @@ def handle(exchange: Exchange, request: HttpRequest, *, wait: bool = True) -> Ht
             if desk is None:
                 return _answer(429, {"code": 42910000, "message": "rate limit exceeded."}, headers)
             handler, item = _find(request.method, request.path)
+            _once(request)
             body = handler(Call(desk, item, dict(request.query), request.body, request.headers))
     except Refusal as refusal:
         return _answer(refusal.status, refusal.body, headers)
     return _told(body, headers)
+
+
+def _once(request: HttpRequest) -> None:
+    """Refuse a change that says a parameter twice: which of the two was meant is not for an exchange to guess."""
+    if request.method != "GET":
+        seen: set[str] = set()
+        for name, _ in request.query:
+            if name in seen:
+                raise bad_parameter(f"duplicate {name}")
+            seen.add(name)
 
 
 def _told(body: Answer, headers: dict[str, str]) -> HttpAnswer:
@@ -290,8 +302,16 @@ def _activities(call: Call) -> Json:
 
 
 def _close(call: Call) -> Json:
-    qty, percentage = call.query.get("qty") or None, call.query.get("percentage") or None
-    return entry.close(call.desk, call.item, qty, percentage).written(call.desk.market)
+    for name in ("qty", "percentage"):
+        if name in call.query and not call.query[name].strip():  # a bot whose variable is empty does not mean all of it
+            raise bad_parameter(f"invalid {name}")
+    order = entry.close(call.desk, call.item, call.query.get("qty"), call.query.get("percentage"))
+    return order.written(call.desk.market)
+
+
+def _close_all(call: Call) -> MultiStatus:
+    call.choice("cancel_orders", "false", "true", "f", "t", "0", "1")
+    return MultiStatus(entry.close_all(call.desk, cancel_orders=call.flag("cancel_orders")))
 
 
 def _portfolio(call: Call) -> Json:
@@ -351,7 +371,7 @@ _PATHS: Final[tuple[tuple[str, Mapping[str, Handler]], ...]] = (
         "/v2/positions",
         {
             "GET": lambda call: reports.position_answers(call.desk),
-            "DELETE": lambda call: MultiStatus(entry.close_all(call.desk, cancel_orders=call.flag("cancel_orders"))),
+            "DELETE": _close_all,
         },
     ),
     ("/v2/positions/(?P<item>[^/]+)/exercise", {"POST": lambda call: _instruct(call, settlement.exercise)}),

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import pytest
 from hypothesis import given, settings
@@ -77,6 +78,22 @@ def test_what_is_not_served_is_404(account: SimAccount, method: str, path: str) 
     answer = account.send(method, path)
     assert answer.status == 404
     assert json.loads(answer.body) == {"code": 40410000, "message": "endpoint not found."}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/v2/positions/AAPL?qty=", "/v2/positions/AAPL?percentage=", "/v2/positions/AAPL?percentage=%20"),
+        *("/v2/positions/AAPL?qty=half", "/v2/positions/AAPL?percentage=all", "/v2/positions/AAPL?qty=1&qty=2"),
+        *("/v2/positions?cancel_orders=maybe", "/v2/positions?cancel_orders=false&cancel_orders=true"),
+    ],
+)
+def test_how_much_to_close_is_never_guessed(account: SimAccount, path: str) -> None:
+    account.trade("AAPL", "buy", "3")
+    path, _, query = path.partition("?")
+    request = HttpRequest("DELETE", path, tuple(parse_qsl(query, keep_blank_values=True)), account.headers)
+    assert handle(account.exchange, request).status == 422
+    assert account.get("/v2/positions/AAPL")["qty"] == "3"
 
 
 def test_every_answer_tells_the_rate_limit_and_a_fresh_request_id(account: SimAccount) -> None:
