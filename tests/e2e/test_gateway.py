@@ -548,3 +548,20 @@ def test_orders_of_the_sdk_are_placed_once_over_a_line_that_loses_answers(tmp_pa
     assert len(prices) == len(set(prices))
     assert told.count(200) <= len(prices) <= told.count(200) + told.count(409)
     assert told.count(200) > 3
+
+
+def test_an_order_whose_fate_a_gateway_does_not_know_is_a_question_on_the_machine_that_sent_it(tmp_path: Path) -> None:
+    """The gateway's broker takes every order, loses the answer, and can be asked for nothing for a while."""
+    with FaultyBroker(tmp_path / "exchange", rate=1.0, faults=("accept and drop",), deaf=1.0) as broker:
+        env = {"ALPACLI_RATE_LIMIT": "100000", "ALPACLI_BREAKER_OPEN": "0.05", "ALPACLI_MAX_WAIT": "1"}
+        with Gateway(tmp_path / "gateway", broker.url, env=env) as gateway:
+            remote = Alpacli(tmp_path / "remote", {"ALPACLI_PROFILE": "desk", "ALPACLI_BREAKER_OPEN": "0.05"})
+            profile = ("profile", "add", "desk", "--gateway", gateway.url, "--token-file", "-", "--no-check")
+            assert remote(*profile, stdin=gateway.token().encode()).code == 0
+            lost = remote("buy", "AAPL", "1", "--limit", "1", "--max-wait", "3", "--json")
+            assert lost.code == 7, lost.errors
+            asked = remote("orders", "--unresolved", "--max-wait", "1", "--json")
+            assert asked.code == 7, asked.errors
+            broker.heal()
+            (found,) = json.loads(remote("orders", "--unresolved", "--json").out)
+    assert (found["outcome"], found["order"]["symbol"]) == ("placed", "AAPL")

@@ -72,6 +72,10 @@ class FaultyBroker:
         self._server.server_close()
         self.exchange.close()
 
+    def heal(self) -> None:
+        """Answer everything from now on."""
+        self._rate = self._deaf = 0.0
+
     def answer(self, method: str, target: str, headers: Any, body: bytes) -> Any:
         parts = urlsplit(target)
         query = tuple(parse_qsl(parts.query, keep_blank_values=True))

@@ -33,6 +33,9 @@ _PLAN_HINT: Final = "the plan does not have this data: end 16 minutes ago (--end
 _BY_NAME: Final = ("/v2/orders/", "/v2/positions/", "/v2/assets/", "/v2/watchlists/")
 """What is read by an ID or a symbol alone: of one that is refused (422) there can be nothing."""
 
+_FATE_UNKNOWN: Final = 40910000
+"""A gateway of ours sent an order and does not know what became of it; Alpaca answers no such thing."""
+
 _NOT_FOUND_HINTS: Final = (
     ("/v2/orders", "`alpacli orders --status all` lists the orders of this account"),
     ("/v2/positions", "`alpacli positions` lists what is held"),
@@ -55,7 +58,8 @@ def refusal(request: Request, response: Response, now: float) -> AlpacaAPIError 
 
     401, and 403 without a code: ``AuthenticationError``, but for the data host's about the subscription. 404, and 422 to what
     names one thing by its ID: ``NotFound``. 403 with a code, 409 and 422 to a change of orders and positions:
-    ``OrderRejected``. 429: ``RateLimited`` with ``retry_after`` when the server said. 5xx: ``ServerError``. 3xx:
+    ``OrderRejected``, but for a gateway that does not know what became of one: ``ServerError``, as after every answer that
+    says nothing. 429: ``RateLimited`` with ``retry_after`` when the server said. 5xx: ``ServerError``. 3xx:
     ``RedirectRefused``. Anything else: ``AlpacaAPIError``.
     """
     status = response.status
@@ -96,7 +100,8 @@ def _kind(request: Request, status: int, body: _Body) -> tuple[type[AlpacaAPIErr
     if status == 404 or (status == 422 and reads and request.path.startswith(_BY_NAME)):
         return NotFound, next(hint for prefix, hint in _NOT_FOUND_HINTS if request.path.startswith(prefix))
     if status in (403, 409, 422) and not reads and request.path.startswith(("/v2/orders", "/v2/positions")):
-        return OrderRejected, _rejection_hint(body)
+        unsure = (ServerError, "look the order up by its client order ID before it is sent again")
+        return unsure if body.code == _FATE_UNKNOWN else (OrderRejected, _rejection_hint(body))
     if status == 429:
         return RateLimited, ""
     if status >= 500:

@@ -129,7 +129,13 @@ def test_the_order_is_in_the_journal_before_it_is_sent(tmp_path: Path) -> None:
     assert bench[0].journal.verify() == (2, [])
 
 
-@pytest.mark.parametrize("failure", [LOST, LATE, BROKEN, answer(b"<html>"), placed("another's"), placed("no one's")])
+UNSURE = answer({"code": 40910000, "message": "the order was sent, and whether it was taken is unknown"}, 409)
+"""What a gateway says that could not find out."""
+
+
+@pytest.mark.parametrize(
+    "failure", [LOST, LATE, BROKEN, UNSURE, answer(b"<html>"), placed("another's"), placed("no one's")]
+)
 def test_after_a_doubtful_answer_the_id_is_looked_up_and_an_order_that_is_there_is_not_sent_again(
     tmp_path: Path, failure: Response | Exception
 ) -> None:

@@ -54,6 +54,7 @@ def refused(
         (ORDER, 403, {"code": 40310000, "message": "insufficient buying power"}, OrderRejected, 4),
         (ORDER, 403, {"message": "forbidden."}, AuthenticationError, 3),
         (ORDER, 409, {}, OrderRejected, 4),
+        (ORDER, 409, {"code": 40910000, "message": "its fate is unknown"}, ServerError, 6),
         (ORDER, 422, {"code": 40010001, "message": "qty must be > 0"}, OrderRejected, 4),
         (Request("DELETE", "/v2/positions/AAPL"), 403, {"code": 40310000}, OrderRejected, 4),
         (Request("GET", "/v2/orders/x"), 404, {"code": 40410000}, NotFound, 4),
