@@ -170,6 +170,7 @@ def test_the_reason_of_a_halt_may_come_in_a_body(gateway: Gateway, token: str) -
     ("method", "path", "body"),
     [
         ("DELETE", "positions/AAPL?percent=50", None),
+        ("DELETE", "positions/AAPL?percentage=50&percentage=100", None),
         ("DELETE", "positions/AAPL", {"percentage": 50}),
         ("DELETE", "positions?symbols=AAPL", None),
         ("DELETE", "orders?symbols=AAPL", None),
@@ -234,6 +235,7 @@ def test_the_official_sdks_spellings_of_a_change_are_taken(gateway: Gateway, tok
         ("orders?simbols=AAPL", None, "symbols"),
         ("orders?status=all&Limit=1", None, "limit"),
         ("positions?symbol=AAPL", None, "use_cache"),
+        ("orders?symbols=AAPL&symbols=F", None, "commas"),
         ("history/orders?from=2026-01-05", None, "since"),
         ("stream/status?feed=iex", None, "none"),
         ("orders", {"symbols": "AAPL"}, "URL"),

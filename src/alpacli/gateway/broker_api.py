@@ -138,6 +138,10 @@ async def read_in_full(request: Request) -> None:
     if unknown:
         hint = f"there is {', '.join(known)}" if known else "there is none"
         raise UsageError(f"there is no parameter {unknown[0][:40]!r} here", hint)
+    said = [name for name, _ in request.query_params.multi_items()]
+    if len(said) > len(set(said)):
+        twice = next(name for name in said if said.count(name) > 1)
+        raise UsageError(f"parameter {twice!r} is there twice", "say it once; a list has commas between its items")
     if route.openapi_extra is None and (await request.body()).strip() not in (b"", b"{}"):
         raise UsageError("no body is read here", "what can be said is said in the URL: see /docs")
 
