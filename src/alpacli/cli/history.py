@@ -170,7 +170,7 @@ def equity(
     until: _Until = None,
     png: Annotated[str | None, option("Draw it into a PNG file.", metavar="FILE")] = None,
 ) -> None:
-    """Draw equity at the close of each trading day: own snapshots, and Alpaca's portfolio history where there is none."""
+    """Draw equity at the close of each trading day: own snapshots near it, else Alpaca's portfolio history."""
     from alpacli.history.returns import EquityDay, curve, equity_days
 
     view = run.promised(View(list[EquityDay], _drawn("equity")))
@@ -371,7 +371,9 @@ def _earned(run: Run, archive: "Archive", by: str | None, until: str | None) -> 
     gained = None
     if by in ("day", "month"):
         last = None if snapshot is None else _last_day(snapshot)
-        gained = returns.gained(returns.curve(archive, until=last))
+        worth = None if snapshot is None else snapshot.account.equity
+        at = None if last is None or worth is None else (last, worth)
+        gained = returns.gained(returns.curve(archive, until=last), at)
     return earnings.earn(archive, snapshot, by, gained)
 
 

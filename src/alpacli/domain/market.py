@@ -40,6 +40,17 @@ class CalendarDay(Model):
         return _new_york(self.date, self.close)
 
 
+def regular_close(day: dt.date) -> dt.time:
+    """Return when the NYSE's regular session of a day ends, in New York time: 16:00, and 13:00 on half days.
+
+    By rule, which has held since 2004: the day after Thanksgiving, and July 3 and December 24 from Monday to Thursday. Days
+    without a session have a time all the same. Source: https://www.nyse.com/markets/hours-calendars.
+    """
+    after_thanksgiving = day.month == 11 and day.weekday() == 4 and 23 <= day.day <= 29
+    eve = (day.month, day.day) in ((7, 3), (12, 24)) and day.weekday() < 4
+    return dt.time(13) if after_thanksgiving or eve else dt.time(16)
+
+
 class Asset(Model):
     """Something that can be held or traded. ``asset_class`` is called ``class`` on the wire and in JSON.
 

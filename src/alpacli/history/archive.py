@@ -360,16 +360,17 @@ class Archive:
             )
         ]
 
-    def snapshot_at_close(self, day: int, close_ns: int) -> Worth:
-        """Return the last snapshot of a day up to its close, or the first one after it; the day has one."""
+    def snapshots_about(self, day: int, at_ns: int) -> tuple[Worth | None, Worth | None]:
+        """Return the last snapshot of a day up to a time, and the first one after it."""
         columns = "SELECT at_ns, equity, cash, long_value, short_value FROM snapshots WHERE day = ?"
-        for tail in (
-            "AND at_ns <= ? ORDER BY at_ns DESC, seq DESC LIMIT 1",
-            "AND at_ns > ? ORDER BY at_ns, seq LIMIT 1",
-        ):
-            for row in self._rows(f"{columns} {tail}", (day, close_ns)):
-                return Worth(*row)
-        raise AssertionError(day)
+        last, first = (
+            next((Worth(*row) for row in self._rows(f"{columns} {tail}", (day, at_ns))), None)
+            for tail in (
+                "AND at_ns <= ? ORDER BY at_ns DESC, seq DESC LIMIT 1",
+                "AND at_ns > ? ORDER BY at_ns, seq LIMIT 1",
+            )
+        )
+        return last, first
 
     def count(self, table: str) -> int:
         """Return how many rows ``snapshots``, ``orders``, ``activities`` or ``days`` has."""

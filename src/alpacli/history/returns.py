@@ -1,8 +1,15 @@
 """How well an account did: its equity at the close of each trading day, and the numbers that are drawn from it.
 
-A day's equity is that of the last own snapshot up to the regular close (16:00 New York; where there is only a later one, the
-first of these), and where there is none, Alpaca's own from its portfolio history. Days are trading days: those Alpaca lists,
-and weekdays beside them; a snapshot of a Sunday belongs to no return. Two clocks decide nothing here: days are New York's.
+A day's equity is that at its regular close (16:00 New York, 13:00 on half days), from the first of these that there is:
+
+1. the last own snapshot of the five minutes before the close, else the first of the five after it. Five minutes are the
+   period of the cron line in the documentation; what the account was worth at 9:40, or after the evening's news, is no close;
+2. Alpaca's own, from its portfolio history, where that was read after the close;
+3. where neither is known, as on a day that is not over: the last own snapshot up to the close, else the first one after it,
+   else what Alpaca said last. ``source`` then has the time, and nothing is compared with it; the next sync mends it.
+
+Days are trading days: those Alpaca lists, and weekdays beside them; a snapshot of a Sunday belongs to no return. Two clocks
+decide nothing here: days are New York's.
 
 Formulas (r: daily returns, n: how many; D: calendar days from the close before the first of them to the last; P: days a
 year that have a return: 252, or 365 for an account that has returns of Saturdays or Sundays too, as where a market never
@@ -31,8 +38,9 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal, localcontext
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from alpacli.domain.market import regular_close
 from alpacli.domain.values import Amount, MaybeAmount, Model
-from alpacli.history.archive import new_york_ns
+from alpacli.history.archive import NEW_YORK, SECOND_NS, Worth, new_york_ns
 from alpacli.history.lots import EXACT, ZERO
 from alpacli.wire.pages import booking
 
@@ -42,15 +50,16 @@ if TYPE_CHECKING:
 
 TRADING_DAYS_A_YEAR: Final = 252
 CALENDAR_DAYS_A_YEAR: Final = 365
-_CLOSE: Final = dt.time(16)
+_NEAR_NS: Final = 300 * SECOND_NS
 _SATURDAY: Final = 5
 
 
 class EquityDay(Model):
     """One trading day of the curve.
 
-    ``source`` is ``snapshot`` or ``alpaca``; ``transfers`` is what came in since the day before, less what went out;
-    ``return_ratio`` a fraction, null where there is nothing to compare with. ``alpaca_equity`` is what the broker says.
+    ``source`` is ``snapshot`` or ``alpaca``, with the time in New York where it is not the close's (``snapshot 09:40``);
+    ``transfers`` is what came in since the day before, less what went out; ``return_ratio`` a fraction, null where there is
+    nothing to compare with. ``alpaca_equity`` is what the broker says. ``exposure_ratio`` is of the own snapshot.
     """
 
     day: str
@@ -63,7 +72,7 @@ class EquityDay(Model):
 
 
 class Close(NamedTuple):
-    """The same while it is worked out; ``day`` is an ordinal."""
+    """The same while it is worked out; ``day`` is an ordinal, ``settled``: ``broker`` was read after the close."""
 
     day: int
     equity: Decimal
@@ -72,6 +81,7 @@ class Close(NamedTuple):
     growth: float | None
     broker: Decimal | None
     exposure: float | None
+    settled: bool = True
 
 
 class Drawdown(NamedTuple):
@@ -84,7 +94,7 @@ class Drawdown(NamedTuple):
 
 
 class Agreement(Model):
-    """How far the own closes are from Alpaca's portfolio history, on the days that have both."""
+    """How far the own closes are from Alpaca's portfolio history, on the days that have a close of both."""
 
     days: int
     largest_difference: MaybeAmount
@@ -148,24 +158,21 @@ def curve(archive: "Archive", since: int | None = None, until: int | None = None
     The first of all takes every transfer before it as the money the account began with.
     """
     broker = {day: Decimal(equity) for day, equity in archive.broker_days().items()}
+    read_ns = archive.chain("days").whole_ns
     own = archive.snapshot_days()
     days = sorted(broker.keys() | {day for day in own if day not in broker and _may_trade(day, broker)})
     flows, mine = sorted(transfers(archive).items()), set(own)
     closes: list[Close] = []
-    before, place = ZERO, 0
+    place = 0
     for day in days:
         moved = ZERO
         while place < len(flows) and flows[place][0] <= day:
             moved += flows[place][1]
             place += 1
-        close = (
-            _close(archive, day, broker.get(day))
-            if day in mine
-            else Close(day, broker[day], "alpaca", ZERO, None, None, None)
-        )
-        growth = float((close.equity - moved) / before) - 1 if before > 0 else None
-        closes.append(close._replace(transfers=moved, growth=growth, broker=broker.get(day)))
-        before = close.equity
+        about = archive.snapshots_about(day, _close_ns(day)) if day in mine else (None, None)
+        close = _close(day, about, broker.get(day), read_ns)._replace(transfers=moved)
+        before = closes[-1].equity if closes else ZERO
+        closes.append(close._replace(growth=float((close.equity - moved) / before) - 1 if before > 0 else None))
     return [c for c in closes if (since is None or c.day >= since) and (until is None or c.day <= until)]
 
 
@@ -176,18 +183,40 @@ def _may_trade(day: int, broker: dict[int, Decimal]) -> bool:
     return not broker or not min(broker) < day < max(broker)
 
 
-def _close(archive: "Archive", day: int, broker: Decimal | None) -> Close:
-    _, equity, _, long_value, short_value = archive.snapshot_at_close(day, new_york_ns(day, _CLOSE))
-    worth = Decimal(equity)
-    exposure = float((Decimal(long_value) + abs(Decimal(short_value))) / worth) if worth > 0 else None
-    return Close(day, worth, "snapshot", ZERO, None, broker, exposure)
+def _close_ns(day: int) -> int:
+    return new_york_ns(day, regular_close(dt.date.fromordinal(day)))
 
 
-def gained(closes: Sequence[Close]) -> dict[int, Decimal]:
-    """Return by how much equity grew each day (an ordinal), transfers taken out."""
+def _close(day: int, about: tuple[Worth | None, Worth | None], broker: Decimal | None, read_ns: int | None) -> Close:
+    """Return what is most like a day's close.
+
+    ``about`` are the snapshots up to it and after it, ``broker`` is what Alpaca's list said at ``read_ns``.
+    """
+    close_ns, (last, first) = _close_ns(day), about
+    settled = read_ns is None or read_ns >= close_ns
+    near = next((worth for worth in (last, first) if worth and abs(worth.at_ns - close_ns) <= _NEAR_NS), None)
+    own = near or last or first
+    if own is not None and (near or broker is None or not settled):
+        equity, source = Decimal(own.equity), "snapshot" if near else f"snapshot {_time(own.at_ns)}"
+    else:
+        equity, source = broker or ZERO, "alpaca" if settled else f"alpaca {_time(read_ns or 0)}"
+    return Close(day, equity, source, ZERO, None, broker, None if own is None else _exposure(own), settled)
+
+
+def _exposure(worth: Worth) -> float | None:
+    held = Decimal(worth.long_value) + abs(Decimal(worth.short_value))
+    return float(held / Decimal(worth.equity)) if Decimal(worth.equity) > 0 else None
+
+
+def gained(closes: Sequence[Close], at: tuple[int, Decimal] | None = None) -> dict[int, Decimal]:
+    """Return by how much equity grew each day (an ordinal), transfers taken out.
+
+    ``at`` is a day and what the account was worth on it when the sum was drawn, which need not be its close.
+    """
+    worth = [at[1] if at and close.day == at[0] else close.equity for close in closes]
     return {
-        close.day: close.equity - close.transfers - before
-        for before, close in zip([ZERO, *(close.equity for close in closes)], closes, strict=False)
+        close.day: equity - close.transfers - before
+        for before, equity, close in zip([ZERO, *worth], worth, closes, strict=False)
     }
 
 
@@ -322,7 +351,7 @@ def stats(
             first_day=_text(first.day),
             last_day=_text(last.day),
             days=len(returns),
-            days_from_snapshots=sum(close.source == "snapshot" for close in shown),
+            days_from_snapshots=sum(close.source.startswith("snapshot") for close in shown),
             snapshots=snapshots,
             equity=last.equity,
             transfers=moved,
@@ -367,7 +396,11 @@ def _holding_s(trades: Iterable["Traded"]) -> float | None:
 
 def agreement(closes: Iterable[Close]) -> Agreement:
     """Compare own closes with Alpaca's."""
-    both = [(close, close.equity - close.broker) for close in closes if close.source == "snapshot" and close.broker]
+    both = [
+        (close, close.equity - close.broker)
+        for close in closes
+        if close.source == "snapshot" and close.broker and close.settled
+    ]
     if not both:
         return Agreement(days=0, largest_difference=None, on=None, largest_ratio=None)
     worst, difference = max(both, key=lambda pair: abs(pair[1]))
@@ -377,6 +410,10 @@ def agreement(closes: Iterable[Close]) -> Agreement:
         on=_text(worst.day),
         largest_ratio=ratio(float(difference / worst.broker)) if worst.broker else None,
     )
+
+
+def _time(at_ns: int) -> str:
+    return f"{dt.datetime.fromtimestamp(at_ns // SECOND_NS, NEW_YORK):%H:%M}"
 
 
 def _text(day: int) -> str:

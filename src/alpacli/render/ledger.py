@@ -136,7 +136,7 @@ def stats(value: Stats, frame: Frame) -> RenderableType:
         at_most = f"at most {most} on {agreed.on}, {counted(agreed.days, 'day')} compared"
         pairs.append(("To Alpaca's portfolio history", at_most))
     else:
-        pairs.append(("To Alpaca's portfolio history", "no day has both"))
+        pairs.append(("To Alpaca's portfolio history", "no day has a close of both"))
     return page(facts(pairs), frame)
 
 
@@ -160,7 +160,7 @@ def equity(value: Sequence[EquityDay], frame: Frame) -> RenderableType:
     gain = amounts[-1] - amounts[0] - sum((day.transfers for day in value[1:]), Decimal(0))
     drawn = curve(points, amounts, frame)
     drawn.stylize(GAIN if gain >= 0 else LOSS)
-    own = sum(day.source == "snapshot" for day in value)
+    own = sum(day.source.startswith("snapshot") for day in value)
     pairs: list[tuple[str, Cell]] = [
         ("From", f"{value[0].day}  {money(amounts[0])}"),
         ("To", f"{value[-1].day}  {money(amounts[-1])}"),

@@ -127,7 +127,7 @@ def _archive(folder: Path) -> Archive:
 
 
 def _snapshot(archive: Archive, at: str, equity: str, long_value: str = "0", short_value: str = "0") -> None:
-    at_ns = int(dt.datetime.fromisoformat(at).timestamp()) * 10**9
+    at_ns = _ns(at)
     assert archive.append(Saved(at_ns, equity, equity, long_value, short_value, b"{}"), (at_ns, at_ns + 1))
 
 
@@ -140,18 +140,28 @@ def _transfer(
     archive.keep_activities([row])
 
 
-def _broker(archive: Archive, **days: str) -> None:
+def _broker(archive: Archive, read: str | None = None, **days: str) -> None:
     rows = [(dt.date.fromisoformat(day[1:].replace("_", "-")).toordinal(), equity) for day, equity in days.items()]
-    archive.keep_days(rows, ("days", Chain()))
+    archive.keep_days(rows, ("days", Chain(whole_ns=None if read is None else _ns(read))))
 
 
-def test_a_days_equity_is_the_last_snapshot_up_to_the_close_else_the_first_after_it(tmp_path: Path) -> None:
+def _ns(at: str) -> int:
+    return int(dt.datetime.fromisoformat(at).timestamp()) * 10**9
+
+
+def _shown(archive: Archive) -> list[tuple[str, Decimal, str]]:
+    return [(_date(close.day)[5:], close.equity, close.source) for close in returns.curve(archive)]
+
+
+def test_an_own_close_is_of_five_minutes_before_the_close_or_else_after_it(tmp_path: Path) -> None:
     with _archive(tmp_path) as archive:
         for at, equity in [
             ("2026-01-05T09:31-05:00", "100"),
+            ("2026-01-05T15:55-05:00", "109"),
             ("2026-01-05T16:00-05:00", "110"),
-            ("2026-01-05T19:00-05:00", "150"),
-            ("2026-01-06T17:00-05:00", "120"),
+            ("2026-01-05T16:01-05:00", "150"),
+            ("2026-01-06T15:54-05:00", "119"),
+            ("2026-01-06T16:05-05:00", "120"),
             ("2026-01-06T18:00-05:00", "190"),
         ]:
             _snapshot(archive, at, equity, long_value="55", short_value="-11")
@@ -159,6 +169,68 @@ def test_a_days_equity_is_the_last_snapshot_up_to_the_close_else_the_first_after
     assert [(close.equity, close.source) for close in closes] == [(110, "snapshot"), (120, "snapshot")]
     assert closes[1].growth == pytest.approx(120 / 110 - 1)
     assert closes[0].exposure == pytest.approx(0.6)
+
+
+def test_the_morning_is_no_close_where_alpacas_is_known(tmp_path: Path) -> None:
+    mornings = {"2026-07-07": "99308", "2026-07-08": "99336", "2026-07-09": "98284", "2026-07-10": "99548"}
+    with _archive(tmp_path) as archive:
+        for day, equity in mornings.items():
+            _snapshot(archive, f"{day}T09:40-04:00", equity, long_value=equity)
+        closes = {
+            "d2026_07_06": "98808",
+            "d2026_07_07": "100024",
+            "d2026_07_08": "98728",
+            "d2026_07_09": "98740",
+            "d2026_07_10": "99012",
+            "d2026_07_13": "98536",
+        }
+        _broker(archive, "2026-07-13T16:00-04:00", **closes)
+        found = returns.curve(archive)
+        assert [(close.equity, close.source) for close in found] == [(Decimal(e), "alpaca") for e in closes.values()]
+        assert [close.exposure for close in found] == [None, 1, 1, 1, 1, None]
+        numbers = returns.stats(found, [], 4)
+    assert numbers is not None
+    assert (numbers.reconciliation.days, numbers.days_from_snapshots) == (0, 0), "a morning is not held against a close"
+    daily = np.array([100024 / 98808, 98728 / 100024, 98740 / 98728, 99012 / 98740, 98536 / 99012]) - 1
+    assert float(numbers.volatility_ratio or 0) == pytest.approx(daily.std(ddof=1) * math.sqrt(252), abs=1e-11)
+    assert float(numbers.volatility_ratio or 0) == pytest.approx(0.1482, abs=5e-5)
+    assert float(numbers.sharpe or 0) == pytest.approx(-0.878, abs=5e-4)
+
+
+def test_a_day_that_is_not_over_has_what_is_known_of_it_and_says_of_when(tmp_path: Path) -> None:
+    with _archive(tmp_path) as archive:
+        _broker(archive, "2026-01-06T09:40-05:00", d2026_01_05="100", d2026_01_06="101")
+        assert _shown(archive) == [("01-05", 100, "alpaca"), ("01-06", 101, "alpaca 09:40")]
+        _snapshot(archive, "2026-01-06T14:00-05:00", "102")
+        _snapshot(archive, "2026-01-07T17:30-05:00", "103")
+        assert _shown(archive)[1:] == [("01-06", 102, "snapshot 14:00"), ("01-07", 103, "snapshot 17:30")]
+        _snapshot(archive, "2026-01-06T15:58-05:00", "104")
+        assert _shown(archive)[1] == ("01-06", 104, "snapshot")
+        assert returns.agreement(returns.curve(archive)).days == 0, "what Alpaca said in the morning is no close"
+        found = returns.stats(returns.curve(archive), [], 3)
+        assert found is not None
+        assert found.days_from_snapshots == 2
+        _broker(archive, "2026-01-07T17:30-05:00", d2026_01_06="104.5", d2026_01_07="105")
+        assert _shown(archive)[1:] == [("01-06", 104, "snapshot"), ("01-07", 105, "alpaca")]
+        assert returns.agreement(returns.curve(archive)).largest_difference == Decimal("-0.5")
+
+
+def test_a_half_day_closes_at_one_oclock(tmp_path: Path) -> None:
+    with _archive(tmp_path) as archive:
+        for at, equity in [("12:58", "100"), ("15:59", "90")]:
+            _snapshot(archive, f"2026-11-27T{at}-05:00", equity)
+        _snapshot(archive, "2026-12-24T16:00-05:00", "80")
+        _broker(archive, "2026-12-24T13:30-05:00", d2026_11_27="101", d2026_12_24="102")
+        assert _shown(archive) == [("11-27", 100, "snapshot"), ("12-24", 102, "alpaca")]
+
+
+def test_earnings_by_day_end_with_the_moment_that_they_are_drawn_for(tmp_path: Path) -> None:
+    with _archive(tmp_path) as archive:
+        _broker(archive, "2026-01-07T17:30-05:00", d2026_01_05="100", d2026_01_06="101", d2026_01_07="105")
+        closes = returns.curve(archive)
+    last = closes[-1].day
+    assert list(returns.gained(closes).values()) == [100, 1, 4]
+    assert list(returns.gained(closes, (last, Decimal(103))).values()) == [100, 1, 2]
 
 
 def test_days_without_a_snapshot_are_alpacas_and_the_difference_on_the_others_is_told(tmp_path: Path) -> None:

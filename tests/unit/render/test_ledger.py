@@ -99,7 +99,7 @@ def test_stats_with_nothing_to_say_have_a_dash() -> None:
     text = _text(ledger.stats(_stats(), _frame()))
     assert "Sharpe–" in text.replace(" ", "")
     assert "Daysofayear365" in text.replace(" ", "")
-    assert "no day has both" in text
+    assert "no day has a close of both" in text
 
 
 @pytest.mark.parametrize(("back", "said"), [(None, "not back yet"), ("2026-05-20", "back on 2026-05-20")])
