@@ -239,12 +239,14 @@ def test_the_official_sdks_spellings_of_a_change_are_taken(gateway: Gateway, tok
         ("history/orders?from=2026-01-05", None, "since"),
         ("stream/status?feed=iex", None, "none"),
         ("orders", {"symbols": "AAPL"}, "URL"),
+        ("account", {"symbols": "AAPL"}, "URL"),
     ],
 )
 def test_a_read_that_says_what_nobody_would_look_at_is_refused(
     gateway: Gateway, token: str, path: str, body: dict[str, Any] | None, known: str
 ) -> None:
-    """A filter that is misspelt would tell of everything."""
+    """A filter that is misspelt would tell of everything; also when the answer without it is remembered."""
+    assert gateway.get(f"{V1}/account", token).status_code == 200
     refused = gateway.send("GET", f"{V1}/{path}", token, json=body)
     assert (refused.status_code, refused.json()["error"]["type"]) == (422, "UsageError")
     assert known in refused.json()["error"]["hint"]

@@ -115,7 +115,7 @@ class Guard:
         key = (scope["path"], scope["query_string"])
         parts = self._parts
         known = parts.remembered.find(key)
-        if known is None or b"no-" in _header(scope, b"cache-control"):
+        if known is None or b"no-" in _header(scope, b"cache-control") or _has_body(scope):
             return False
         try:
             await parts.access.spend(await parts.access.admit(_credentials(scope["headers"]), "read"))
@@ -176,6 +176,11 @@ def _safe_headers(headers: Iterable[tuple[bytes, bytes]], *, tls: bool) -> list[
     names = {name for name, _ in given}
     added = [*_SAFE, _NO_STORE, *((_HSTS,) if tls else ())]
     return [*given, *(pair for pair in added if pair[0] not in names)]
+
+
+def _has_body(scope: Event) -> bool:
+    """Tell whether a body comes with the request, on which a route has the say."""
+    return _header(scope, b"content-length") not in (b"", b"0") or _header(scope, b"transfer-encoding") != b""
 
 
 def _header(scope: Event, wanted: bytes) -> bytes:
