@@ -95,7 +95,7 @@ mutants: $(READY)
 # The parts that must not be wrong, of whose lines the tests run at least 95 %, in their own process alone.
 BUDGET := store/policy store/allowance store/sqlite_budget store/redis store/scripts store/resilient
 ORDERS := broker/desk broker/facts broker/sending broker/notebook broker/outcomes broker/risk \
-  store/journal store/halt store/baton domain/order_rules domain/worth domain/tickets domain/replacing
+  store/journal store/halt store/baton domain/order_rules domain/worth domain/tickets domain/replacing domain/identity
 LEDGER := sim/ledger sim/collateral sim/book sim/reserves sim/reports sim/settlement
 DECODING := wire/frames wire/lines wire/short wire/columns wire/rest wire/quotes domain/ticks domain/values
 

@@ -569,3 +569,31 @@ def test_an_order_whose_fate_a_gateway_does_not_know_is_a_question_on_the_machin
             broker.heal()
             (found,) = json.loads(remote("orders", "--unresolved", "--json").out)
     assert (found["outcome"], found["order"]["symbol"]) == ("placed", "AAPL")
+
+
+def test_an_id_that_another_order_has_is_refused_over_a_line_that_loses_answers_too(tmp_path: Path) -> None:
+    """In Alpaca's own code, as it answers on a line that works, and not with the order of before."""
+    with FaultyBroker(tmp_path / "exchange", rate=0.0, faults=("accept and 500",)) as broker:
+        with Gateway(tmp_path / "gateway", broker.url, env={"ALPACLI_MAX_WAIT": "2"}) as gateway:
+            token = gateway.token()
+            order = {
+                "symbol": "F",
+                "side": "buy",
+                "qty": 1,
+                "type": "limit",
+                "limit_price": 1.0,
+                "time_in_force": "day",
+            }
+            mine = {**order, "client_order_id": "mine"}
+            assert gateway.send("POST", "/v2/orders", token, json=mine).status_code == 200
+            works = gateway.send("POST", "/v2/orders", token, json={**mine, "symbol": "AAPL"})
+            broker.rate = 1.0
+            lost = gateway.send("POST", "/v2/orders", token, json={**mine, "symbol": "AAPL"})
+            assert (
+                (lost.status_code, lost.json()["code"]) == (works.status_code, works.json()["code"]) == (422, 40010001)
+            )
+            assert "mine is the ID of another order (buy 1 F at 1" in lost.json()["message"]
+            equal = gateway.send("POST", "/v2/orders", token, json={**order, "client_order_id": "its own"})
+            assert (equal.status_code, equal.json()["client_order_id"]) == (200, "its own")
+        found = json.loads(broker.answer("GET", "/v2/orders?status=all", keys(), b"").body)
+    assert {row["client_order_id"]: row["symbol"] for row in found} == {"mine": "F", "its own": "F"}

@@ -190,6 +190,53 @@ def test_an_order_whose_fate_is_unknown_ends_with_7_and_says_what_to_do(tmp_path
     assert (gone.code, "nobody could be asked" in gone.errors) == (7, True)
 
 
+def test_an_id_that_another_order_has_is_refused_although_the_answer_is_lost(tmp_path: Path) -> None:
+    """The line dies before the order reaches the broker, which has an older one under the ID: that one is not this one."""
+    with FaultyBroker(tmp_path / "sim", rate=0.0, faults=("drop",)) as broker:
+        paper = _paper(tmp_path, broker.url)
+        buy = ("buy", "F", "1", "--limit", "1", "--client-order-id", "MYID", "--json")
+        assert paper(*buy).code == 0
+        broker.rate = 1.0
+        other = paper("buy", "AAPL", "2", "--limit", "1.00", "--client-order-id", "MYID", "--json")
+        assert (other.code, other.out) == (4, b""), other.text
+        error = json.loads(other.err.splitlines()[-1])["error"]
+        assert (error["type"], error["status"], error["code"]) == ("OrderRejected", 422, 40010001)
+        assert "MYID is the ID of another order (buy 1 F at 1, new" in error["message"]
+        assert "its symbol is F, not AAPL" in error["message"]
+        equal = paper(*buy)
+        assert (equal.code, equal.out) == (4, b"")
+        assert "it was placed before" in json.loads(equal.err.splitlines()[-1])["error"]["message"]
+        assert json.loads(paper("orders", "--unresolved", "--json").out) == []
+        assert len(broker.orders()) == 1
+        assert broker.faults["drop"] == 2
+        outcomes = [line["outcome"] for line in json.loads(paper("audit", "list", "--json").out) if "outcome" in line]
+        assert [outcome for outcome in outcomes if outcome] == ["placed", "refused", "refused"]
+
+
+def test_a_killed_process_whose_id_another_order_has_placed_nothing(tmp_path: Path) -> None:
+    with FaultyBroker(tmp_path / "sim", rate=0.0, slow_s=30, faults=("accept slowly",)) as broker:
+        paper = _paper(tmp_path, broker.url)
+        assert paper("buy", "F", "1", "--limit", "1", "--client-order-id", "MYID").code == 0
+        broker.rate = 1.0
+        process = paper.start(
+            ["buy", "AAPL", "2", "--limit", "1", "--client-order-id", "MYID"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        deadline = time.monotonic() + 30
+        while not broker.faults and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        found = paper("orders", "--unresolved", "--json")
+        assert found.code == 0, found.errors
+        [item] = json.loads(found.out)
+        assert (item["client_order_id"], item["outcome"], item["order"]) == ("MYID", "not placed", None)
+        assert "its symbol is F, not AAPL" in item["error"]["message"]
+        assert "MYID was not placed" in found.errors
+        assert json.loads(paper("orders", "--unresolved", "--json").out) == []
+
+
 @pytest.mark.slow
 def test_without_a_server_nothing_was_sent_and_that_is_exit_6(tmp_path: Path) -> None:
     paper = _paper(tmp_path, "http://127.0.0.1:9")

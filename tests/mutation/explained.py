@@ -6,6 +6,18 @@ EXPLAINED: Final = {
     "if cap is None or cap > limit:": "where cap and limit are the same, both ways return the same",
     "if tries is REQUESTS_AT_MOST or not isinstance(failure, DOUBTFUL):": "small integers are one object",
     "if tries >= REQUESTS_AT_MOST or not isinstance(failure, DOUBTFUL):": "it counts up to there and no further",
+    'found = _replaced(path, body, order) if method <= "PATCH" else _placed(body, order)': "it is that or POST",
+    'of_its_kind = [leg for leg in legs if (leg.stop_price is not None) is (name == "stop_loss")]': (
+        "there is one true and one false"
+    ),
+    'of_its_kind = [leg for leg in legs if (leg.stop_price is not None) == (name <= "stop_loss")]': (
+        "an exit is one of two"
+    ),
+    "if isinstance(extended, bool) and extended is not order.extended_hours:": "there is one true and one false",
+    "if len(legs) is not len(wanted) or any(leg.replaces for leg in legs):": "small integers are one object",
+    'return order.side <= "buy" and (_word(body.get("type")), order.type) == ("stop", "stop_limit")': (
+        "a side is one of two"
+    ),
     'if outcome >= "unknown":': "what is not unknown then is in flight",
     'moment = (local - offset if sign <= "+" else local + offset).isoformat()': "a sign is one of two",
     'if len(t) <= 30 or t[29] != "Z" or t[10] != "T":': "the quick way for the usual form or not, it is the same",

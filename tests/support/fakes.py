@@ -62,16 +62,16 @@ class ScriptedTransport:
     """Answers with each of ``answers`` in turn, the last one for ever; an exception among them is raised."""
 
     def __init__(self, *answers: Response | Exception, before: Callable[[Request], None] | None = None) -> None:
-        self._answers = list(answers)
-        self._before = before
+        self.answers = list(answers)
+        self.before = before
         self.sent: list[Request] = []
         self.closed = False
 
     def send(self, request: Request, *, connect_timeout_s: float, read_timeout_s: float) -> Response:
         self.sent.append(request)
-        if self._before is not None:
-            self._before(request)
-        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        if self.before is not None:
+            self.before(request)
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
             raise answer
         return answer

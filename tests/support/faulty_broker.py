@@ -39,7 +39,7 @@ class FaultyBroker:
         self.exchange.reset(rate_limit=0)
         self.faults: Counter[str] = Counter()
         self._kinds = faults
-        self._rate = rate
+        self.rate = rate
         self._deaf = deaf
         self._slow_s = slow_s
         self._dice = random.Random(seed)
@@ -88,7 +88,7 @@ class FaultyBroker:
             if method == "GET" and "by_client_order_id" in path and self._deaf and self._dice.random() < self._deaf:
                 self.faults[DEAF] += 1
                 return "drop"
-            if method != "POST" or self._dice.random() >= self._rate:
+            if method != "POST" or self._dice.random() >= self.rate:
                 return None
             kind = self._dice.choice(self._kinds)
             self.faults[kind] += 1

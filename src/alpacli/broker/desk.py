@@ -11,9 +11,17 @@ from typing import Any, Final
 from alpacli.broker.facts import FactFinder
 from alpacli.broker.flow import Do, Flow, Pause, Pipeline, T
 from alpacli.broker.notebook import Notebook
-from alpacli.broker.outcomes import Closing, Halted, Preview, Record, Unresolved, Who, not_canceled
+from alpacli.broker.outcomes import (
+    Closing,
+    Halted,
+    Preview,
+    Record,
+    Unresolved,
+    Who,
+    not_canceled,
+)
 from alpacli.broker.risk import RiskRules, risk_violations
-from alpacli.broker.sending import DOUBTFUL, Sender, refuse, refused
+from alpacli.broker.sending import DOUBTFUL, Errand, Sender, refuse, refused
 from alpacli.domain.account import Position
 from alpacli.domain.order_rules import (
     Facts,
@@ -74,12 +82,11 @@ class Desk:
     ) -> None:
         self._pipeline = pipeline
         self._clock = clock
-        self._rng = rng
         self._rules = rules
         self._halted = halted
         self._facts = FactFinder(pipeline, clock, warn)
         self._notebook = Notebook(journal, clock, who, warn)
-        self._sender = Sender(pipeline, rng, self._notebook)
+        self._sender = Sender(pipeline, clock, rng, self._notebook)
 
     # ------------------------------------------------------------------------------------------------ placing
 
@@ -93,12 +100,11 @@ class Desk:
         What Alpaca's rules say of it is left to Alpaca; the user's own rules and a halt hold. The client order ID is added
         when there is none.
         """
-        client_order_id = str(fields.get("client_order_id") or f"alpacli-{self._rng.token()}")
-        call = trading.submit_order({**fields, "client_order_id": client_order_id})
+        errand = self._sender.errand("place", trading.submit_order, fields)
         rules = yield Do(self._rules)
         if not rules.any and (yield Do(self._halted)) is None:
-            return (yield from self._sender.send_once("place", call, client_order_id))
-        return (yield from self._send_if_allowed(read_ticket(fields), "place", call, client_order_id))
+            return (yield from self._sender.send_once(errand))
+        return (yield from self._send_if_allowed(read_ticket(fields), errand))
 
     def obey_halt(self, what: str) -> Flow[None]:
         """Refuse what is no order and takes on risk all the same, while trading is halted."""
@@ -106,20 +112,17 @@ class Desk:
             raise refused("halt", f"trading is halted: {what} has to wait", "`alpacli resume` ends the halt")
 
     def _place(self, ticket: OrderTicket, action: str) -> Flow[Order]:
-        client_order_id = ticket.client_order_id or f"alpacli-{self._rng.token()}"
-        call = trading.submit_order(ticket.body(client_order_id))
+        errand = self._sender.errand(action, trading.submit_order, ticket.body(ticket.client_order_id or ""))
         try:
             refuse(violations(ticket))
         except OrderRefused as no:
-            self._note_refusal(action, call, client_order_id, no)
+            self._note_refusal(errand, no)
             raise
         if action == "close":
-            return (yield from self._sender.send_once(action, call, client_order_id))
-        return (yield from self._send_if_allowed(ticket, action, call, client_order_id))
+            return (yield from self._sender.send_once(errand))
+        return (yield from self._send_if_allowed(ticket, errand))
 
-    def _send_if_allowed(
-        self, ticket: OrderTicket, action: str, call: Call[Order], client_order_id: str, instead_of: Order | None = None
-    ) -> Flow[Order]:
+    def _send_if_allowed(self, ticket: OrderTicket, errand: Errand, instead_of: Order | None = None) -> Flow[Order]:
         """Hold an order against the user's own rules, and send it.
 
         Nothing is taken from the cache: what made a position smaller a moment ago may open one now. Where other orders count,
@@ -131,19 +134,21 @@ class Desk:
                 rules = yield Do(self._rules)
                 reducing = yield from self._obey_own_rules(ticket, fresh=True, instead_of=instead_of)
                 per_minute = None if reducing else rules.max_orders_per_minute
-                yield from self._sender.record(action, call, client_order_id, per_minute)
+                line = yield from self._sender.record(errand, per_minute)
             except OrderRefused as no:
-                self._note_refusal(action, call, client_order_id, no)
+                self._note_refusal(errand, no)
                 raise
-            return (yield from self._sender.send(action, call, client_order_id))
+            return (yield from self._sender.send(errand, line))
 
         rules = yield Do(self._rules)
         if rules.counts_others:
             return (yield from self._pipeline.alone("desk", check_and_send))
         return (yield from check_and_send())
 
-    def _note_refusal(self, action: str, call: Call[Order], client_order_id: str, no: OrderRefused) -> None:
-        self._notebook.note(action, call, client_order_id, phase="refused", rule=no.rule, message=no.message)
+    def _note_refusal(self, errand: Errand, no: OrderRefused) -> None:
+        self._notebook.note(
+            errand.action, errand.call, errand.client_order_id, phase="refused", rule=no.rule, message=no.message
+        )
 
     def check(self, ticket: OrderTicket) -> Flow[tuple[str, ...]]:
         """Hold an order against Alpaca's rules, the account and the market; return what is worth a warning.
@@ -247,13 +252,12 @@ class Desk:
         """Change an open order; return the new one that replaces it."""
         halted = yield Do(self._halted)
         rules = yield Do(self._rules)
-        client_order_id = str(changes.get("client_order_id") or f"alpacli-{self._rng.token()}")
-        call = trading.replace_order(order_id, {**changes, "client_order_id": client_order_id})
+        errand = self._sender.errand("replace", functools.partial(trading.replace_order, order_id), changes)
         if halted is None and not rules.any:
-            return (yield from self._sender.send_once("replace", call, client_order_id))
+            return (yield from self._sender.send_once(errand))
         old = (yield from self._pipeline.read(rest.order(order_id, nested=True), use_cache=False, max_age=None)).value
         ticket = as_ticket(old, changes)
-        return (yield from self._send_if_allowed(ticket, "replace", call, client_order_id, old))
+        return (yield from self._send_if_allowed(ticket, errand, old))
 
     def check_replacement(self, order_id: str, changes: Mapping[str, Any]) -> Flow[tuple[str, ...]]:
         """Hold a change of an open order against Alpaca's rules; return what is worth a warning.

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from alpacli.broker.outcomes import Record, Who, acting_for
-from alpacli.errors import ConfigError
+from alpacli.domain.orders import Order
+from alpacli.errors import AlpacliError, ConfigError
 from alpacli.ports import Clock
 from alpacli.wire.rest import Call
 
@@ -31,24 +32,30 @@ class Notebook:
 
     # ------------------------------------------------------------------------------------------------- writing
 
-    def record(self, line: Mapping[str, Any], allowed: Callable[[], None] | None = None) -> None:
-        """Write a line, or raise: what cannot be recorded must not be done. See ``Journal.append``."""
-        self._journal.append(line, allowed)
+    def record(self, line: Mapping[str, Any], allowed: Callable[[], None] | None = None) -> int:
+        """Write a line and return its number, or raise: what cannot be recorded must not be done. See ``Journal.append``."""
+        return self._journal.append(line, allowed)
 
     def note(self, action: str, call: Call[Any], client_order_id: str | None, **more: Any) -> None:
         """Record what has happened already, or must happen all the same: a full disk may not undo it."""
         order, error = more.pop("order", None), more.pop("error", None)
-        if order is not None:
-            more |= {"order_id": order.id, "order_status": order.status}
-        if error is not None:
-            more |= {
-                "error": type(error).__name__,
-                "message": error.message,
-                "status": error.status,
-                "code": error.code,
+        self.append(self.line(action, call, client_order_id, {**more, **_result(order, error)}))
+
+    def resolve(
+        self, question: Mapping[str, Any], outcome: str, order: Order | None, error: AlpacliError | None
+    ) -> None:
+        """Record what was found out about an order whose answer was lost; ``question`` is the line that asks."""
+        self.append(
+            {
+                "action": "resolve",
+                "phase": "answered",
+                "client_order_id": question["client_order_id"],
+                "answers": question["seq"],
+                "outcome": outcome,
+                "order_id": None,
+                **_result(order, error),
             }
-            more["request_id"] = error.request_id
-        self.append(self.line(action, call, client_order_id, more))
+        )
 
     def append(self, line: Mapping[str, Any]) -> None:
         """Write a line; that it cannot be written is one warning."""
@@ -90,21 +97,42 @@ class Notebook:
             for line in self._journal.since(now - MINUTE_S)
         )
 
-    def unanswered(self) -> dict[str, dict[str, Any]]:
-        """Return, by client order ID, the lines of orders of which nobody has written what came of them."""
-        waiting: dict[str, dict[str, Any]] = {}
+    def unanswered(self) -> list[dict[str, Any]]:
+        """Return the lines of orders of which nobody has written what came of them, oldest first.
+
+        An ID that was used twice asks twice: the refusal of the second order says nothing about the first. An answer that
+        does not say which line it answers, as older versions wrote it, answers all of its ID.
+        """
+        waiting: dict[int, dict[str, Any]] = {}
         for line in self._journal.records():
             client_order_id = line.get("client_order_id")
             if not isinstance(client_order_id, str):
                 continue
             if line.get("phase") == "sent":
-                waiting[client_order_id] = line
+                waiting[line["seq"]] = line
             elif line.get("phase") == "answered":
+                number = line.get("answers")
+                asked = [
+                    question
+                    for question in waiting.values()
+                    if question["client_order_id"] == client_order_id and number in (None, question["seq"])
+                ]
+                for question in asked:
+                    del waiting[question["seq"]]
                 if line.get("outcome") == "unknown":
-                    waiting[client_order_id] = {**waiting.get(client_order_id, line), "ended": True}
-                else:
-                    waiting.pop(client_order_id, None)
-        return waiting
+                    waiting |= {question["seq"]: {**question, "ended": True} for question in asked or [line]}
+        return sorted(waiting.values(), key=lambda line: int(line["seq"]))
+
+    def orders_before(self, line: Mapping[str, Any]) -> set[str]:
+        """Return the ids of the orders that were placed from here, before this line, with its client order ID."""
+        return {
+            str(known["order_id"])
+            for known in self._journal.records()
+            if known.get("client_order_id") == line["client_order_id"]
+            and known.get("outcome") == "placed"
+            and known.get("order_id")
+            and known.get("answers", known["seq"]) < line["seq"]
+        }
 
     def is_settled(self, line: Mapping[str, Any]) -> bool:
         """Tell whether what was sent with this line has arrived by now, if it ever will; one without a time is old."""
@@ -122,3 +150,18 @@ class Notebook:
         except (OSError, ValueError, TypeError, KeyError, OverflowError):
             return True
         return int(line["pid"]) != self._who.pid
+
+
+def _result(order: Order | None, error: AlpacliError | None) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if order is not None:
+        found |= {"order_id": order.id, "order_status": order.status}
+    if error is not None:
+        found |= {
+            "error": type(error).__name__,
+            "message": error.message,
+            "status": error.status,
+            "code": error.code,
+            "request_id": error.request_id,
+        }
+    return found

@@ -95,7 +95,7 @@ class Unresolved(Model):
     """An order whose answer got lost, and what the broker says of it now.
 
     ``outcome`` is ``placed`` (``order`` shows it), ``not placed``, ``in flight`` (its process still runs) or ``unknown``;
-    ``error`` says why the broker could not be asked.
+    ``error`` says why the broker could not be asked, or that another order has the client order ID.
     """
 
     client_order_id: str

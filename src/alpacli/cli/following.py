@@ -211,6 +211,9 @@ def show_unresolved(run: Run) -> None:
     with run.client() as client:
         found = client.trading.unresolved()
     run.show_value(view, found)
+    for item in found:
+        if item.outcome == "not placed" and item.error is not None:
+            run.printer.notice(f"{item.client_order_id} was not placed: {item.error['message']}")
     open_ones = [item for item in found if item.outcome == "unknown"]
     unasked = [item.error for item in open_ones if item.error]
     if unasked:

@@ -14,7 +14,7 @@ _ASSET_ID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-
 def spelled(text: str) -> str:
     """Return a symbol in capitals: ``btc/usd`` is ``BTC/USD``; the id of an asset in small letters."""
     text = text.strip()
-    if _ASSET_ID.fullmatch(text):
+    if is_asset_id(text):
         return text.lower()
     return "".join(letter.upper() if letter.isascii() else letter for letter in text)
 

@@ -1,5 +1,6 @@
 """Every way an order can go wrong, and what the user is told: sent once, not sent, or unknown. Nothing else."""
 
+import asyncio
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -11,7 +12,9 @@ import pytest
 from tests.support import parts
 from tests.support.fakes import ACCOUNT, ManualClock, ScriptedTransport, answer
 
+from alpacli.broker.async_client import AsyncAlpacaClient
 from alpacli.broker.client import AlpacaClient
+from alpacli.broker.forward import find_route
 from alpacli.broker.risk import RiskRules
 from alpacli.domain.tickets import OrderTicket
 from alpacli.errors import (
@@ -57,7 +60,7 @@ def placed(client_order_id: str = "mine", **changes: Any) -> Response:
         "status": "pending_new",
         "type": "market",
         "extended_hours": False,
-        "created_at": "2026-01-05T14:01:02Z",
+        "created_at": "2026-05-28T20:26:40Z",
         "filled_qty": "0",
     }
     return answer({**order, **changes})
@@ -107,6 +110,7 @@ class Bench:
             pid=pid,
             warn=self.warnings.append,
         )
+        self.pipeline, self.desk = pipeline, desk
         self.client = AlpacaClient(pipeline, self.transport, clock=self.clock, open_desk=lambda: desk)
 
     @property
@@ -290,9 +294,210 @@ def test_a_replacement_is_looked_up_by_an_id_of_its_own(tmp_path: Path) -> None:
     bench = Bench(tmp_path, LOST, placed("token-1"))
     with pytest.raises(FateUnknown):  # the answer is not about ours: alpacli-token-1 was sent
         bench.client.trading.replace("a1", {"limit_price": "5"})
-    bench = Bench(tmp_path, LOST, placed("alpacli-token-1"))
-    assert bench.client.trading.replace("a1", {"limit_price": "5"}).id == "a1"
+    replacement = placed("alpacli-token-1", id="a2", replaces="a1", type="limit", limit_price="5.00")
+    bench = Bench(tmp_path, LOST, replacement)
+    assert bench.client.trading.replace("a1", {"limit_price": "5"}).id == "a2"
     assert bench.methods == "PATCH GET"
+
+
+ANOTHER = placed(symbol="MSFT", side="sell", qty="5", status="filled", id="b7")
+
+
+@pytest.mark.parametrize("first", [(LOST,), (LATE, NOT_FOUND, TAKEN)])
+def test_another_order_under_the_id_is_a_refusal_and_never_this_order(
+    tmp_path: Path, first: tuple[Response | Exception, ...]
+) -> None:
+    bench = Bench(tmp_path, *first, ANOTHER)
+    with pytest.raises(OrderRejected) as refused:
+        bench.client.trading.place(BUY)
+    error = refused.value
+    assert error.message == (
+        "client_order_id must be unique: mine is the ID of another order"
+        " (sell 5 MSFT, filled, of 2026-05-28T20:26:40Z): its symbol is MSFT, not AAPL"
+    )
+    assert (error.exit_code, error.status, error.code) == (4, 422, 40010001)
+    assert "an ID of its own" in error.hint.replace("a client order ID", "an ID")
+    *_, line = bench.journal.records()
+    assert (line["outcome"], line["error"], line["message"]) == ("refused", "OrderRejected", error.message)
+    assert bench.client.trading.unresolved() == []
+
+
+def test_a_replacement_with_an_id_that_is_another_orders_is_refused(tmp_path: Path) -> None:
+    changes = {"limit_price": "5", "client_order_id": "mine"}
+    for found in (placed(), placed(replaces="a0", limit_price="5"), placed(replaces="a1", limit_price="6")):
+        bench = Bench(tmp_path, LOST, found)
+        with pytest.raises(OrderRejected, match="mine is the ID of another order"):
+            bench.client.trading.replace("a1", changes)
+        assert bench.methods == "PATCH GET"
+    bench = Bench(tmp_path, LOST, placed(replaces="a1", limit_price="5", id="a2", created_at="2026-01-05T14:01:02Z"))
+    assert bench.client.trading.replace("a1", changes).id == "a2"
+
+
+def test_an_order_in_alpacas_own_words_is_compared_too(tmp_path: Path) -> None:
+    """As a gateway passes it on: numbers may be numbers, and what is left away is Alpaca's to fill in."""
+    route = find_route("/v2/orders")
+    assert route is not None
+    body = b'{"symbol":"AAPL","side":"buy","qty":10.0,"type":"market","time_in_force":"day","client_order_id":"mine"}'
+    bench = Bench(tmp_path, LOST, placed())
+    assert b'"a1"' in bench.client.forward(route, Request("POST", "/v2/orders", body=body)).response.body
+    bench = Bench(tmp_path, LOST, ANOTHER)
+    with pytest.raises(OrderRejected, match="its symbol is MSFT"):
+        bench.client.forward(route, Request("POST", "/v2/orders", body=body))
+
+
+def test_the_async_client_compares_what_it_finds(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, LOST, ANOTHER)
+
+    async def place() -> None:
+        async with AsyncAlpacaClient(
+            bench.pipeline, bench.transport, sleep=bench.clock.sleep_async, open_desk=lambda: bench.desk
+        ) as client:
+            await client.trading.place(BUY)
+
+    with pytest.raises(OrderRejected, match="another order"):
+        asyncio.run(place())
+    assert bench.outcomes == ["sent", "refused"]
+
+
+def test_another_order_under_an_id_that_was_made_here_is_an_answer_that_cannot_be_true(tmp_path: Path) -> None:
+    """Nobody else can have the ID, so nothing is known but that something stands between."""
+    bench = Bench(tmp_path, LOST, placed("alpacli-token-1", symbol="MSFT"))
+    with pytest.raises(FateUnknown):
+        bench.client.trading.place(BUY._replace(client_order_id=None))
+    (found,) = bench.client.trading.unresolved()
+    assert (found.outcome, found.order) == ("unknown", None)
+    assert found.error is not None
+    assert found.error["message"] == "the answer is about another order"
+    bench.transport.answers = [placed("alpacli-token-1")]
+    assert [item.outcome for item in bench.client.trading.unresolved()] == ["placed"]
+
+
+def test_an_order_with_an_id_that_was_made_here_is_ours_whatever_the_clocks_say(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, LOST, placed("alpacli-token-1", created_at="2026-01-05T14:01:02Z"))
+    assert bench.client.trading.place(BUY._replace(client_order_id=None)).id == "a1"
+    assert bench.methods == "POST GET"
+
+
+def at_the_broker(time: str) -> Response:
+    times = {"timestamp": time, "next_open": "2026-05-29T13:30:00Z", "next_close": "2026-05-29T20:00:00Z"}
+    return answer({**times, "is_open": False})
+
+
+EQUAL_OF_BEFORE = placed(created_at="2026-05-28T20:20:00Z", status="filled")
+
+
+def test_an_equal_order_of_before_is_not_this_one(tmp_path: Path) -> None:
+    """The broker's own clock tells how old it is: 400 seconds, and the first sending was a moment ago."""
+    bench = Bench(tmp_path, LOST, EQUAL_OF_BEFORE, at_the_broker("2026-05-28T20:26:40Z"))
+    with pytest.raises(OrderRejected, match="it was placed before"):
+        bench.client.trading.place(BUY)
+    assert bench.methods == "POST GET GET"
+    assert bench.transport.sent[-1].path == "/v2/clock"
+    assert bench.outcomes == ["sent", "refused"]
+
+
+@pytest.mark.parametrize(("now", "ours"), [("2026-05-28T20:22:00Z", True), ("2026-05-28T20:22:01Z", False)])
+def test_a_clock_that_is_wrong_here_makes_no_order_an_older_one(tmp_path: Path, now: str, ours: bool) -> None:
+    """Here it is 20:26:40; at the broker two minutes have passed since the order, or more: an hour ago is no time for it."""
+    bench = Bench(tmp_path, LOST, EQUAL_OF_BEFORE, at_the_broker(now))
+    if ours:
+        assert bench.client.trading.place(BUY).id == "a1"
+        return
+    with pytest.raises(OrderRejected, match="it was placed before"):
+        bench.client.trading.place(BUY)
+
+
+@pytest.mark.parametrize("created_at", ["2026-05-28T20:26:40Z", "2026-05-28T20:26:41Z"])
+def test_an_order_that_is_no_older_needs_no_clock(tmp_path: Path, created_at: str) -> None:
+    bench = Bench(tmp_path, LOST, placed(created_at=created_at))
+    assert bench.client.trading.place(BUY).id == "a1"
+    assert bench.methods == "POST GET"
+
+
+def test_the_time_that_sending_took_is_no_age(tmp_path: Path) -> None:
+    """A connection that hangs for ten minutes, and an order that came to the broker in the first second."""
+    bench = Bench(tmp_path, LATE, placed(created_at="2026-05-28T20:26:39Z"), at_the_broker("2026-05-28T20:36:40Z"))
+    bench.transport.before = lambda request: bench.clock.advance(600 if request.method == "POST" else 0)
+    assert bench.client.trading.place(BUY).id == "a1"
+
+
+def test_an_order_that_seems_older_is_unknown_while_the_broker_does_not_tell_the_time(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, LOST, EQUAL_OF_BEFORE, BROKEN)
+    with pytest.raises(FateUnknown):
+        bench.client.trading.place(BUY)
+    assert bench.outcomes == ["sent", "unknown"]
+
+
+def test_an_equal_order_that_was_placed_from_here_a_moment_before_is_not_this_one(tmp_path: Path) -> None:
+    """No clock can tell, and the journal can."""
+    Bench(tmp_path, placed()).client.trading.place(BUY)
+    bench = Bench(tmp_path, LOST, placed())
+    with pytest.raises(OrderRejected, match="it was placed before"):
+        bench.client.trading.place(BUY)
+    assert bench.methods == "POST GET"
+    bench = Bench(tmp_path, LOST, placed(id="a2"))  # whose first order is gone, at a broker that takes an ID again
+    assert bench.client.trading.place(BUY).id == "a2"
+
+
+def test_unresolved_orders_are_compared_with_what_was_sent_too(tmp_path: Path) -> None:
+    with pytest.raises(FateUnknown):
+        Bench(tmp_path, LOST).client.trading.place(BUY)
+    bench = Bench(tmp_path, ANOTHER)
+    (found,) = bench.client.trading.unresolved()
+    assert (found.outcome, found.order) == ("not placed", None)
+    assert found.error is not None
+    assert "its symbol is MSFT, not AAPL" in found.error["message"]
+    *_, line = bench.journal.records()
+    assert (line["action"], line["outcome"], line["order_id"]) == ("resolve", "not placed", None)
+    assert bench.client.trading.unresolved() == []
+
+
+@pytest.mark.parametrize(
+    ("later_s", "now", "outcome"),
+    [
+        (600, "2026-05-28T20:36:40Z", "not placed"),  # 1000 seconds old, and sent 600 ago
+        (600, "2026-05-28T20:32:00Z", "placed"),  # 720 seconds old: so far the clocks may differ
+        (-1, "2026-05-28T20:36:40Z", "placed"),  # a clock that was set back tells nothing
+    ],
+)
+def test_an_equal_order_of_before_does_not_answer_a_question(
+    tmp_path: Path, later_s: float, now: str, outcome: str
+) -> None:
+    with pytest.raises(FateUnknown):
+        Bench(tmp_path, LOST).client.trading.place(BUY)
+    bench = Bench(tmp_path, EQUAL_OF_BEFORE, at_the_broker(now), at=1_780_000_000.0 + later_s)
+    assert [item.outcome for item in bench.client.trading.unresolved()] == [outcome]
+
+
+def test_the_refusal_of_a_second_order_leaves_the_question_about_the_first(tmp_path: Path) -> None:
+    with pytest.raises(FateUnknown):
+        Bench(tmp_path, LOST).client.trading.place(BUY)
+    with pytest.raises(OrderRejected):
+        Bench(tmp_path, TAKEN).client.trading.place(BUY._replace(side="sell"))
+    with pytest.raises(FateUnknown):
+        Bench(tmp_path, LOST).client.trading.place(BUY._replace(symbol="MSFT"))
+    bench = Bench(tmp_path, placed())
+    assert [(item.outcome, item.order is not None) for item in bench.client.trading.unresolved()] == [
+        ("placed", True),
+        ("not placed", False),
+    ]
+    assert bench.client.trading.unresolved() == []
+
+
+def test_a_journal_of_an_older_version_is_asked_as_well(tmp_path: Path) -> None:
+    """Its lines do not say whose ID it was, and its answers not which line they answer."""
+    bench = Bench(tmp_path, ANOTHER, placed("torn"), placed("lost"), placed("list"))
+    body = '{"symbol":"AAPL","client_order_id":"mine"}'
+    sent = {"phase": "sent", "at": 1_770_000_000.0, "request": {"method": "POST", "path": "/v2/orders", "body": body}}
+    for _ in range(2):
+        bench.journal.append({**sent, "client_order_id": "told"})
+    bench.journal.append({"phase": "answered", "outcome": "placed", "client_order_id": "told", "order_id": "a0"})
+    bench.journal.append({**sent, "client_order_id": "mine"})
+    bench.journal.append({"phase": "sent", "client_order_id": "torn", "request": {"body": "{"}})
+    bench.journal.append({"phase": "sent", "client_order_id": "lost"})
+    bench.journal.append({"phase": "sent", "client_order_id": "list", "request": {"body": "[]"}})
+    found = [(item.client_order_id, item.outcome) for item in bench.client.trading.unresolved()]
+    assert found == [("mine", "not placed"), ("torn", "placed"), ("lost", "placed"), ("list", "placed")]
 
 
 def test_a_cancel_is_repeated_and_a_canceled_order_is_what_was_wanted(tmp_path: Path) -> None:

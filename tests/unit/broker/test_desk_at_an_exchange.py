@@ -13,6 +13,7 @@ from tests.support.fakes import ManualClock
 from alpacli.broker.client import AlpacaClient
 from alpacli.broker.forward import find_route
 from alpacli.broker.risk import RiskRules
+from alpacli.domain.identity import difference
 from alpacli.domain.tickets import Leg, OrderTicket
 from alpacli.errors import AuthenticationError, ConnectionLost, NotFound, OrderRefused, UsageError
 from alpacli.ports import Request, Response
@@ -274,6 +275,67 @@ def test_everything_is_closed_when_what_holds_it_is_canceled(bench: Bench) -> No
     bench.clock.advance(60)
     assert bench.held == {}
     assert bench.client.get_orders() == []
+
+
+def test_every_kind_of_order_is_recognized_as_itself_and_as_no_other(bench: Bench) -> None:
+    """What the exchange shows under an ID is what was sent with it, however differently it is written."""
+    bench.filled(BUY._replace(symbol="TSLA"))
+    asset = bench.client.get_asset("KO").id
+    limit = BUY._replace(type="limit", limit_price=Decimal("1.00"), time_in_force="gtc")
+    kinds: dict[str, OrderTicket] = {
+        "market": BUY._replace(qty=Decimal("1.00")),
+        "intent": BUY._replace(position_intent="buy_to_open"),
+        "parts": BUY._replace(qty=Decimal("0.50")),
+        "notional": BUY._replace(qty=None, notional=Decimal("100.50")),
+        "limit": limit,
+        "early": limit._replace(time_in_force="day", extended_hours=True),
+        "stop": BUY._replace(type="stop", stop_price=Decimal(900)),
+        "stop limit": BUY._replace(type="stop_limit", stop_price=Decimal(900), limit_price=Decimal(901)),
+        "trail": OrderTicket("TSLA", "sell", "trailing_stop", qty=Decimal(2), trail_percent=Decimal("5.0")),
+        "trail usd": OrderTicket("TSLA", "sell", "trailing_stop", qty=Decimal(2), trail_price=Decimal("5.0")),
+        "asset": limit._replace(symbol=asset),
+        "coin": limit._replace(symbol="BTC/USD", qty=Decimal("1.50")),
+        "coin bare": limit._replace(symbol="BTCUSD", qty=Decimal(2)),
+        "bracket": limit._replace(
+            limit_price=Decimal(200), order_class="bracket", take_profit=Decimal(900), stop_loss=Decimal("10.50")
+        ),
+        "oto": limit._replace(order_class="oto", stop_loss=Decimal("0.90"), stop_loss_limit=Decimal("0.80")),
+        "oco": OrderTicket(
+            *("TSLA", "sell", "limit"),
+            qty=Decimal(3),
+            order_class="oco",
+            take_profit=Decimal(9000),
+            stop_loss=Decimal("1.50"),
+        ),
+        "spread": OrderTicket(
+            type="limit",
+            order_class="mleg",
+            qty=Decimal(1),
+            limit_price=Decimal("1.50"),
+            legs=(Leg(CALLS[0], Decimal(1), "buy_to_open"), Leg(CALLS[1], Decimal(1), "sell_to_open")),
+        ),
+    }
+    bodies = {name: ticket.body(name) for name, ticket in kinds.items()}
+    for name, ticket in kinds.items():
+        bench.trading.place(ticket._replace(client_order_id=name))
+    bench.clock.advance(60)
+    for name, body in bodies.items():
+        order = bench.client.get_order_by_client_order_id(name)
+        same = [other for other, sent in bodies.items() if difference("POST", "/v2/orders", sent, order) is None]
+        also = {"intent": ["market"], "stop limit": ["stop"]}.get(name, [])  # which said less, or may become that
+        assert [other for other in same if other not in also] == [name], body
+
+
+def test_a_replacement_is_recognized_as_itself(bench: Bench) -> None:
+    order = bench.trading.place(BUY._replace(type="limit", limit_price=Decimal("1.00"), time_in_force="gtc"))
+    bench.clock.advance(60)
+    bench.trading.replace(order.id, {"qty": "7", "limit_price": "1.50", "client_order_id": "new"})
+    for _ in range(2):
+        found = bench.client.get_order_by_client_order_id("new")
+        body = json.loads(bench.transport.sent[-2].body or bench.transport.sent[-3].body or b"")
+        assert difference("PATCH", f"/v2/orders/{order.id}", body, found) is None
+        assert difference("PATCH", f"/v2/orders/{found.id}", body, found) is not None
+        bench.clock.advance(60)
 
 
 def test_closing_everything_ends_at_once_where_the_keys_are_not_taken(bench: Bench) -> None:

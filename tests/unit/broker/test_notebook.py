@@ -11,7 +11,7 @@ from tests.support.fakes import ManualClock
 
 from alpacli.broker.notebook import Notebook
 from alpacli.broker.outcomes import Who, acting_for
-from alpacli.errors import ConfigError
+from alpacli.errors import ConfigError, OrderRejected
 from alpacli.wire import trading
 
 NOW = 1_780_000_000.0
@@ -23,7 +23,7 @@ class Lines:
     """A journal in memory; ``full`` is one that nothing can be written to."""
 
     def __init__(self, *lines: dict[str, Any], full: bool = False) -> None:
-        self.lines = list(lines)
+        self.lines = [{"seq": number, **line} for number, line in enumerate(lines, 1)]
         self._full = full
 
     def append(self, record: Mapping[str, Any], allowed: Callable[[], None] | None = None) -> int:
@@ -60,19 +60,75 @@ def a_line(client_order_id: str | None = "mine", phase: str = "sent", **more: An
         ([a_line(), a_line(phase="noted", outcome="done")], {"mine": {}}),
         ([a_line(phase="told")], {}),
         ([a_line(), a_line("other"), a_line(phase="answered", outcome="refused")], {"other": {}}),
+        ([a_line(), a_line(), a_line(phase="answered", outcome="refused", answers=2)], {"mine": {}}),
+        ([a_line(), a_line(phase="answered", outcome="unknown", answers=1)], {"mine": {"ended": True}}),
+        ([a_line(), a_line(phase="answered", outcome="placed", answers=0)], {"mine": {}}),
+        ([a_line(), a_line(), a_line(phase="answered", outcome="placed")], {}),
+        ([a_line(), a_line("another"), a_line(phase="answered", outcome="refused")], {"another": {}}),
+        (
+            [a_line(), a_line("other"), a_line(phase="answered", outcome="refused", answers=2)],
+            {"mine": {}, "other": {}},
+        ),
     ],
 )
 def test_an_order_is_a_question_until_it_is_written_what_came_of_it(
     lines: list[dict[str, Any]], questions: dict[str, dict[str, Any]]
 ) -> None:
     found = notebook(*lines).unanswered()
-    assert {name: {"ended": line["ended"]} if "ended" in line else {} for name, line in found.items()} == questions
+    asked = [(line["client_order_id"], {"ended": line["ended"]} if "ended" in line else {}) for line in found]
+    assert dict(asked) == questions
+    assert len(asked) == len(questions)
 
 
 def test_a_question_keeps_what_was_sent() -> None:
     sent = a_line(request={"body": "all of it"})
-    (found,) = notebook(sent, a_line(phase="answered", outcome="unknown")).unanswered().values()
+    (found,) = notebook(sent, a_line(phase="answered", outcome="unknown")).unanswered()
     assert found["request"] == {"body": "all of it"}
+
+
+def test_an_id_that_was_used_twice_asks_twice_and_each_answer_says_which() -> None:
+    lines = [a_line(side="buy"), a_line(side="sell"), a_line(phase="answered", outcome="unknown", answers=1)]
+    assert [line["side"] for line in notebook(*lines).unanswered()] == ["buy", "sell"]
+    more = a_line(phase="answered", outcome="placed", answers=2)
+    assert [line["side"] for line in notebook(*lines, more).unanswered()] == ["buy"]
+
+
+@pytest.mark.parametrize(
+    ("line", "known"),
+    [
+        (a_line(phase="answered", outcome="placed", order_id="a1", answers=2), {"a1"}),
+        (a_line(phase="answered", outcome="placed", order_id="a1"), {"a1"}),
+        (a_line(phase="answered", outcome="placed", order_id="a1", answers=3), set()),
+        (a_line(phase="answered", outcome="placed", order_id="a1", answers=4), set()),
+        (a_line(phase="answered", outcome="placed", order_id=None, answers=1), set()),
+        (a_line(phase="answered", outcome="refused", order_id="a1", answers=1), set()),
+        (a_line(phase="answered", outcome="told", order_id="a1", answers=1), set()),
+        (a_line("other", "answered", outcome="placed", order_id="a1", answers=1), set()),
+        (a_line("another", "answered", outcome="placed", order_id="a1", answers=1), set()),
+    ],
+)
+def test_the_orders_that_had_an_id_before_are_those_that_earlier_lines_placed(
+    line: dict[str, Any], known: set[str]
+) -> None:
+    made = notebook(line, a_line(seq=3))
+    assert made.orders_before(a_line(seq=3)) == known
+
+
+def test_an_answer_without_its_line_is_older_than_what_is_written_after_it() -> None:
+    placed = a_line(phase="answered", outcome="placed", order_id="a1", seq=3)
+    assert notebook(placed).orders_before(a_line(seq=3)) == set()
+    assert notebook(placed).orders_before(a_line(seq=4)) == {"a1"}
+
+
+def test_what_was_found_out_is_written_as_the_answer_to_its_line() -> None:
+    lines = Lines()
+    made = Notebook(lines, ManualClock(NOW), US, pytest.fail)
+    made.resolve(a_line(seq=7), "not placed", None, OrderRejected("taken", status=422, code=40010001))
+    (line,) = lines.lines
+    told = {"action": "resolve", "phase": "answered", "client_order_id": "mine", "answers": 7, "outcome": "not placed"}
+    told |= {"order_id": None, "error": "OrderRejected", "message": "taken", "status": 422, "code": 40010001}
+    assert told.items() <= line.items()
+    assert line["at"] == NOW
 
 
 def test_only_orders_that_were_sent_within_the_minute_are_counted_and_a_set_clock_counts_for_nothing() -> None:
