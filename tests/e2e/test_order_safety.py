@@ -237,6 +237,26 @@ def test_a_killed_process_whose_id_another_order_has_placed_nothing(tmp_path: Pa
         assert json.loads(paper("orders", "--unresolved", "--json").out) == []
 
 
+def test_several_who_close_a_position_at_once_leave_none_on_the_other_side(tmp_path: Path) -> None:
+    with FaultyBroker(tmp_path / "sim", rate=0.0) as broker:
+        paper = _paper(tmp_path, broker.url)
+        assert paper("buy", "F", "10", "--tif", "day").code == 0
+        deadline = time.monotonic() + 30
+        while not json.loads(paper("positions", "--refresh", "--json").out) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        pipe = subprocess.PIPE
+        closing = [paper.start(["close", "F", "--yes"], stdout=pipe, stderr=pipe) for _ in range(4)]
+        for process in closing:
+            process.communicate(timeout=60)
+        codes = [process.returncode for process in closing]
+        assert codes.count(0) == 1, codes
+        assert set(codes) <= {0, 4}
+        while json.loads(paper("orders", "--status", "open", "--refresh", "--json").out):
+            time.sleep(0.05)
+        assert json.loads(paper("positions", "--refresh", "--json").out) == []
+        assert {row["position_intent"] for row in broker.orders() if row["side"] == "sell"} == {"sell_to_close"}
+
+
 @pytest.mark.slow
 def test_without_a_server_nothing_was_sent_and_that_is_exit_6(tmp_path: Path) -> None:
     paper = _paper(tmp_path, "http://127.0.0.1:9")

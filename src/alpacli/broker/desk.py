@@ -19,6 +19,7 @@ from alpacli.broker.outcomes import (
     Unresolved,
     Who,
     not_canceled,
+    nothing_left,
 )
 from alpacli.broker.risk import RiskRules, risk_violations
 from alpacli.broker.sending import DOUBTFUL, Errand, Sender, refuse, refused
@@ -118,9 +119,12 @@ class Desk:
         except OrderRefused as no:
             self._note_refusal(errand, no)
             raise
-        if action == "close":
+        if action != "close":
+            return (yield from self._send_if_allowed(ticket, errand))
+        try:
             return (yield from self._sender.send_once(errand))
-        return (yield from self._send_if_allowed(ticket, errand))
+        except OrderRejected as no:
+            raise nothing_left(ticket, no) from None
 
     def _send_if_allowed(self, ticket: OrderTicket, errand: Errand, instead_of: Order | None = None) -> Flow[Order]:
         """Hold an order against the user's own rules, and send it.
@@ -134,11 +138,13 @@ class Desk:
                 rules = yield Do(self._rules)
                 reducing = yield from self._obey_own_rules(ticket, fresh=True, instead_of=instead_of)
                 per_minute = None if reducing else rules.max_orders_per_minute
-                line = yield from self._sender.record(errand, per_minute)
+                intent = ticket.only_closing().position_intent if reducing and instead_of is None else None
+                sent = errand._replace(call=trading.with_intent(errand.call, intent))  # a change can have none
+                line = yield from self._sender.record(sent, per_minute)
             except OrderRefused as no:
                 self._note_refusal(errand, no)
                 raise
-            return (yield from self._sender.send(errand, line))
+            return (yield from self._sender.send(sent, line))
 
         rules = yield Do(self._rules)
         if rules.counts_others:
@@ -182,7 +188,8 @@ class Desk:
         """
         ticket = ticket.checked()
         facts = yield from self._judged(ticket, holds=holds)
-        yield from self._obey_own_rules(ticket, facts)
+        if (yield from self._obey_own_rules(ticket, facts)):
+            ticket = ticket.only_closing()
         warning = market_warning(ticket, facts.clock)
         needed = buying_power_needed(ticket, facts)
         power = power_for(ticket, facts.account) if facts.account else None
@@ -373,12 +380,13 @@ class Desk:
                 f"give up to {plain(size)}",
             )
         coin = position.asset_class == "crypto"
-        return OrderTicket(
+        ticket = OrderTicket(
             symbol=position.symbol,
             side="sell" if position.qty > 0 else "buy",
             qty=Decimal(plain(amount)),  # whoever is asked, and the order, have 20: not 20.000000000
             time_in_force="gtc" if coin else "day",
         )
+        return ticket.only_closing()  # another one may close it meanwhile
 
     def _divisible(self, position: Position) -> Flow[bool]:
         if position.asset_class == "crypto" or position.qty != position.qty.to_integral_value():

@@ -115,6 +115,22 @@ class Closing(Model):
     body: Any = None
 
 
+def nothing_left(ticket: OrderTicket, refusal: OrderRejected) -> OrderRejected:
+    """Return what to say when the order that closes a position is refused: that it was closed before, if that is why."""
+    if "intent mismatch" not in refusal.message:
+        return refusal
+    told = OrderRejected(
+        f"nothing is left to close: the position in {ticket.symbol} was closed meanwhile ({refusal.message})",
+        "`alpacli positions --refresh` shows what is held",
+        status=refusal.status,
+        code=refusal.code,
+        request_id=refusal.request_id,
+        details=refusal.details,
+    )
+    told.body = refusal.body
+    return told
+
+
 def not_canceled(order: Order, error: AlpacliError) -> AlpacliError:
     """Return what to say of an order that is not canceled although that was asked for."""
     told = {"status": error.status, "code": error.code, "request_id": error.request_id}

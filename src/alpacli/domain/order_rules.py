@@ -328,6 +328,8 @@ def reduces(ticket: OrderTicket, positions: Iterable[Position]) -> bool:
     """
     if ticket.symbol is None or ticket.order_class not in ("simple", "oco"):
         return False
+    if (ticket.position_intent or "").endswith("_to_open"):
+        return False
     position = held(positions, ticket.symbol)
     if position is None:
         return False

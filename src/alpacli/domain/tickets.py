@@ -125,6 +125,16 @@ class OrderTicket(NamedTuple):
         """Return what is traded, by the form of the symbol; ``us_option`` for several legs."""
         return "us_option" if self.symbol is None else asset_class(self.symbol)
 
+    def only_closing(self) -> "OrderTicket":
+        """Return an order that makes a position smaller as one that can do nothing else, whatever happens until it arrives.
+
+        Alpaca refuses it where it would open a position. Coins cannot be sold short and OCO orders are exits anyway; what an
+        order says itself is left as it is.
+        """
+        if self.position_intent is not None or self.order_class != "simple" or self.asset_class == "crypto":
+            return self
+        return self._replace(position_intent=f"{self.side}_to_close")
+
     def body(self, client_order_id: str) -> dict[str, Any]:
         """Return what ``POST /v2/orders`` is sent."""
         body: dict[str, Any] = {}

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from alpacli.domain.orders import Order
 from alpacli.domain.replacing import check_changes
-from alpacli.domain.values import Model, to_json
+from alpacli.domain.values import Model, from_json, to_json
 from alpacli.ports import Request
 from alpacli.wire.rest import Call, path_part, reads_many, reads_nothing, reads_order
 
@@ -30,6 +30,14 @@ class Cancellation(Model):
 def submit_order(body: Mapping[str, Any]) -> Call[Order]:
     request = Request("POST", "/v2/orders", body=to_json(dict(body)))
     return Call("orders", request, reads_order, urgent=True, changes=CHANGES)
+
+
+def with_intent(call: Call[Order], intent: str | None) -> Call[Order]:
+    """Return a ``submit_order`` that says what it is meant to do to a position, if it does not say so already."""
+    body = from_json(call.request.body or b"")
+    if intent is None or body.get("position_intent"):
+        return call
+    return submit_order({**body, "position_intent": intent})
 
 
 def replace_order(order_id: str, changes: Mapping[str, Any]) -> Call[Order]:

@@ -15,7 +15,7 @@ from alpacli.broker.forward import find_route
 from alpacli.broker.risk import RiskRules
 from alpacli.domain.identity import difference
 from alpacli.domain.tickets import Leg, OrderTicket
-from alpacli.errors import AuthenticationError, ConnectionLost, NotFound, OrderRefused, UsageError
+from alpacli.errors import AuthenticationError, ConnectionLost, NotFound, OrderRefused, OrderRejected, UsageError
 from alpacli.ports import Request, Response
 from alpacli.sim.exchange import Exchange
 from alpacli.sim.transport import SimTransport
@@ -29,11 +29,12 @@ CALLS = ("AAPL260605C00270000", "AAPL260605C00280000")
 
 
 class Broken:
-    """A transport that a test may break for some of the paths."""
+    """A transport that a test may break for some of the paths, or give old answers to."""
 
     def __init__(self, transport: SimTransport) -> None:
         self._transport = transport
         self.failures: dict[str, Exception] = {}
+        self.stale: dict[str, Response] = {}
         self.sent: list[Request] = []
 
     def send(self, request: Request, *, connect_timeout_s: float, read_timeout_s: float) -> Response:
@@ -41,6 +42,8 @@ class Broken:
         for path, failure in self.failures.items():
             if request.path.startswith(path):
                 raise failure
+        if request.path in self.stale:
+            return self.stale[request.path]
         return self._transport.send(request, connect_timeout_s=connect_timeout_s, read_timeout_s=read_timeout_s)
 
     def close(self) -> None:
@@ -275,6 +278,98 @@ def test_everything_is_closed_when_what_holds_it_is_canceled(bench: Bench) -> No
     bench.clock.advance(60)
     assert bench.held == {}
     assert bench.client.get_orders() == []
+
+
+class Meanwhile:
+    """Somebody else closes what is held, between the look at the positions and the order that closes them."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+        seen = bench.transport.send(Request("GET", "/v2/positions"), connect_timeout_s=1, read_timeout_s=1)
+        bench.trading.close_all()
+        bench.clock.advance(60)
+        bench.transport.stale["/v2/positions"] = seen
+
+    def holds(self) -> dict[str, Decimal]:
+        del self._bench.transport.stale["/v2/positions"]
+        self._bench.clock.advance(60)
+        return self._bench.held
+
+
+@pytest.mark.parametrize(
+    ("side", "against", "inferred"), [("buy", "sell", "sell_to_open"), ("sell", "buy", "buy_to_open")]
+)
+def test_a_position_that_was_closed_meanwhile_is_not_closed_once_more(
+    bench: Bench, side: str, against: str, inferred: str
+) -> None:
+    """Three who flatten at once must not leave a position on the other side."""
+    bench.filled(BUY._replace(symbol="TSLA", side=side))
+    meanwhile = Meanwhile(bench)
+    with pytest.raises(OrderRejected) as refused:
+        bench.trading.close("TSLA")
+    assert refused.value.message.startswith("nothing is left to close: the position in TSLA was closed meanwhile (")
+    assert f"position intent mismatch, inferred {inferred}" in refused.value.message
+    assert (refused.value.exit_code, refused.value.status, refused.value.code) == (4, 422, 42210000)
+    assert b"intent mismatch" in refused.value.body
+    assert json.loads(bench.transport.sent[-1].body or b"")["position_intent"] == f"{against}_to_close"
+    (closing,) = bench.trading.close_all()
+    assert closing.status == 422
+    assert meanwhile.holds() == {}
+    assert bench.outcomes[-2:] == ["refused", "refused"]
+
+
+def test_what_is_closed_for_another_reason_than_that_it_is_gone_says_that_reason(bench: Bench) -> None:
+    bench.filled(BUY)
+    bench.trading.place(BUY._replace(side="sell", type="limit", limit_price=Decimal(10_000), time_in_force="gtc"))
+    with pytest.raises(OrderRejected, match=r"^insufficient"):
+        bench.trading.close("AAPL")
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_what_a_halt_lets_through_can_only_close(bench: Bench, *, raw: bool) -> None:
+    bench.filled(BUY)
+    meanwhile = Meanwhile(bench)
+    bench.halted = Halt(1.0, "storm", "me")
+    out = BUY._replace(side="sell", qty=Decimal("10.0"))
+    with pytest.raises(OrderRejected, match="inferred sell_to_open, specified sell_to_close"):
+        bench.forward("POST", "/v2/orders", out.body("mine")) if raw else bench.trading.place(out)
+    body = bench.transport.sent[-1].body or b""
+    assert b'"qty":"10.0"' in body
+    assert json.loads(body)["position_intent"] == "sell_to_close"
+    assert json.loads(
+        [line for line in bench.journal.records() if "request" in line][-2]["request"]["body"]
+    ) == json.loads(body)
+    assert meanwhile.holds() == {}
+
+
+def test_what_own_rules_let_through_because_it_reduces_can_only_close_and_the_preview_says_so(bench: Bench) -> None:
+    bench.filled(BUY)
+    out = BUY._replace(side="sell", qty=Decimal(4))
+    assert "position_intent" not in (bench.trading.preview(out).body or {})
+    bench.rules = RiskRules(max_order_qty=Decimal(3))
+    assert (bench.trading.preview(out).body or {})["position_intent"] == "sell_to_close"
+    assert bench.trading.place(out).position_intent == "sell_to_close"
+    bench.clock.advance(60)
+    assert bench.held == {"AAPL": Decimal(6)}
+    bench.trading.place(BUY._replace(qty=Decimal(1)))
+    assert b"intent" not in (bench.transport.sent[-1].body or b"")
+
+
+def test_an_order_that_says_that_it_opens_is_no_way_out(bench: Bench) -> None:
+    bench.filled(BUY)
+    bench.halted = Halt(1.0, "storm", "me")
+    with pytest.raises(OrderRefused, match="storm"):
+        bench.trading.place(BUY._replace(side="sell", position_intent="sell_to_open"))
+    assert bench.trading.place(BUY._replace(side="sell", position_intent="sell_to_close")).side == "sell"
+
+
+def test_coins_are_closed_without_an_intent_since_they_cannot_be_sold_short(bench: Bench) -> None:
+    bench.filled(OrderTicket(symbol="BTC/USD", side="buy", qty=Decimal("0.5"), time_in_force="gtc"))
+    bench.halted = Halt(1.0, "storm", "me")
+    bench.trading.place(OrderTicket(symbol="BTC/USD", side="sell", qty=Decimal("0.1"), time_in_force="gtc"))
+    bench.clock.advance(60)
+    bench.trading.close("BTC/USD")
+    assert not [request for request in bench.transport.sent if b"intent" in (request.body or b"")]
 
 
 def test_every_kind_of_order_is_recognized_as_itself_and_as_no_other(bench: Bench) -> None:
