@@ -285,3 +285,28 @@ def test_a_file_of_orders_that_is_sent_again_places_only_what_is_missing(tmp_pat
         assert wrong.code == 2
         assert "order 2" in wrong.errors
         assert len(broker.orders()) == 4
+
+
+def test_a_line_whose_id_is_taken_tells_by_which_order_and_whether_that_stands(tmp_path: Path) -> None:
+    """Whether the broker says that the ID is taken, or its answer is lost."""
+    with FaultyBroker(tmp_path / "sim", rate=0.0, faults=("drop",)) as broker:
+        paper = _paper(tmp_path, broker.url)
+        mine = b"symbol,side,qty,limit_price,client_order_id\nF,buy,%d,1,mine\n"
+        assert paper("submit", "--from", "-", stdin=mine % 1).code == 0
+        assert "1 of 1 orders were placed before" in paper("submit", "--from", "-", stdin=mine % 1).errors
+        changed = paper("submit", "--from", "-", "--json", stdin=mine % 2)
+        [row] = json.loads(changed.out)
+        assert (changed.code, row["outcome"], row["order"]) == (4, "refused", None)
+        assert "mine is the ID of another order (buy 1 F at 1, new" in changed.errors
+        broker.rate = 1.0
+        dropped = paper("submit", "--from", "-", "--json", stdin=mine % 2)
+        assert (dropped.code, "its qty is 1, not 2" in dropped.errors) == (4, True)
+        assert "1 of 1 orders were placed before" in paper("submit", "--from", "-", stdin=mine % 1).errors
+        broker.rate = 0.0
+        assert paper("cancel", json.loads(paper("orders", "--json", "--jq", ".[0]").out)["id"]).code == 0
+        ended = paper("submit", "--from", "-", "--json", stdin=mine % 1)
+        [row] = json.loads(ended.out)
+        assert (ended.code, row["outcome"], row["order"]["status"]) == (4, "ended before", "canceled")
+        assert "0 of 1 orders were placed; it was placed before and is canceled" in ended.errors
+        assert "give it a client_order_id of its own" in ended.errors
+        assert len(broker.orders()) == 1

@@ -74,7 +74,7 @@ class FaultyBroker:
 
     def heal(self) -> None:
         """Answer everything from now on."""
-        self._rate = self._deaf = 0.0
+        self.rate = self._deaf = 0.0
 
     def answer(self, method: str, target: str, headers: Any, body: bytes) -> Any:
         parts = urlsplit(target)

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
 from alpacli.broker.outcomes import Preview
-from alpacli.broker.sending import refuse
+from alpacli.broker.sending import TAKEN, already_taken, refuse
 from alpacli.cli.output import View
 from alpacli.cli.run import Run
+from alpacli.domain.identity import difference
 from alpacli.domain.order_rules import violations
 from alpacli.domain.orders import Order
 from alpacli.domain.tickets import OrderTicket, read_ticket
-from alpacli.domain.values import MaybeAmount, Model, from_json
+from alpacli.domain.values import MaybeAmount, Model, from_json, plain
 from alpacli.errors import AlpacliError, FateUnknown, OrderRefused, OrderRejected, UsageError
 
 if TYPE_CHECKING:
@@ -29,11 +30,14 @@ if TYPE_CHECKING:
     from alpacli.render.text import Frame
 
 NEW_YORK: Final = ZoneInfo("America/New_York")
-_TAKEN: Final = 40010001
+_OVER: Final = ("canceled", "expired", "rejected")
 
 
 class Placed(Model):
-    """What became of one order of a file: ``placed``, ``placed before``, ``refused``, ``unknown`` or ``not sent``."""
+    """What became of one order of a file: ``placed``, ``placed before``, ``refused``, ``unknown`` or ``not sent``.
+
+    ``ended before``: it was placed before, and then canceled, expired or rejected.
+    """
 
     line: int
     symbol: str | None
@@ -102,9 +106,8 @@ def _place(client: Any, line: int, ticket: OrderTicket) -> tuple[Placed, Alpacli
     except AlpacliError as error:
         failure = error
         outcome = "unknown" if isinstance(error, FateUnknown) else "refused" if error.exit_code == 4 else "not sent"
-        if isinstance(error, OrderRejected) and error.code == _TAKEN and "unique" in error.message:
-            order = client.get_order_by_client_order_id(ticket.client_order_id, use_cache=False)
-            outcome, failure = "placed before", None
+        if isinstance(error, OrderRejected) and error.code == TAKEN and "unique" in error.message:
+            order, outcome, failure = _before(client, ticket, error)
     return (
         Placed(
             line=line,
@@ -118,6 +121,29 @@ def _place(client: Any, line: int, ticket: OrderTicket) -> tuple[Placed, Alpacli
         ),
         failure,
     )
+
+
+def _before(client: Any, ticket: OrderTicket, refusal: OrderRejected) -> tuple[Order | None, str, AlpacliError | None]:
+    """Return the order that has the client order ID already, what to call it, and what is wrong with it, if anything is."""
+    client_order_id = ticket.client_order_id or ""
+    try:
+        order = client.get_order_by_client_order_id(client_order_id, use_cache=False)
+    except AlpacliError:
+        return None, "refused", refusal
+    how = difference("POST", "/v2/orders", ticket.body(client_order_id), order)
+    if how is not None:
+        return None, "refused", already_taken(order, how)
+    if order.status not in _OVER:
+        return order, "placed before", None
+    filled = f", {plain(order.filled_qty)} filled" if order.filled_qty else ""
+    ended = OrderRejected(
+        f"it was placed before and is {order.status}{filled}",
+        "to place it once more, give it a client_order_id of its own",
+        status=refusal.status,
+        code=refusal.code,
+        request_id=refusal.request_id,
+    )
+    return order, "ended before", ended
 
 
 def _content(source: str) -> bytes:
