@@ -247,9 +247,10 @@ def test_stats_are_those_of_numpy_and_of_empyrical(month: Month) -> None:
     played = earnings.Played(earnings.events(month.archive))
     found = returns.stats(closes, played.trades, month.archive.count("snapshots"))
     assert found is not None
-    equity = np.array([float(_worth(month, day)) for day in month.days])
+    equity = np.array([CASH, *(float(_worth(month, day)) for day in month.days)])
+    days = [month.days[0] - dt.timedelta(1), *month.days]
     daily = equity[1:] / equity[:-1] - 1
-    series = pd.Series(daily, index=pd.DatetimeIndex(month.days[1:]))
+    series = pd.Series(daily, index=pd.DatetimeIndex(month.days))
     tops = np.maximum.accumulate(equity)
     bottom = int(np.argmin(equity / tops))
     pairs = [
@@ -258,19 +259,20 @@ def test_stats_are_those_of_numpy_and_of_empyrical(month: Month) -> None:
         (found.sharpe, daily.mean() / daily.std(ddof=1) * np.sqrt(252)),
         (found.sharpe, empyrical.sharpe_ratio(series)),
         (found.sortino, empyrical.sortino_ratio(series)),
-        (found.cagr_ratio, (equity[-1] / equity[0]) ** (365 / (month.days[-1] - month.days[0]).days) - 1),
+        (found.cagr_ratio, (equity[-1] / equity[0]) ** (365 / (days[-1] - days[0]).days) - 1),
         (found.max_drawdown_ratio, np.min(equity / tops - 1)),
     ]
     for ours, theirs in pairs:
         assert float(ours or 0) == pytest.approx(float(theirs), rel=2e-4)
-    assert found.drawdown_to == month.days[bottom].isoformat()
-    assert found.drawdown_from == month.days[int(np.argmax(equity[: bottom + 1]))].isoformat()
+    assert found.drawdown_to == days[bottom].isoformat()
+    assert found.drawdown_from == days[int(np.argmax(equity[: bottom + 1]))].isoformat()
     value = {
         side: sum(float(r["qty"]) * float(r["price"]) for r in month.fills if r["side"] == side)
         for side in ("buy", "sell")
     }
-    assert float(found.turnover_ratio or 0) == pytest.approx(min(value.values()) / equity.mean(), rel=1e-4)
-    assert found.days == 23
+    assert float(found.turnover_ratio or 0) == pytest.approx(min(value.values()) / equity[1:].mean(), rel=1e-4)
+    assert found.days == 24
+    assert found.gain == sum(returns.gained(closes).values())
 
 
 def test_positions_of_the_middle_of_the_month_are_those_of_its_fills(month: Month) -> None:

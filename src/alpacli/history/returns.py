@@ -11,6 +11,9 @@ A day's equity is that at its regular close (16:00 New York, 13:00 on half days)
 Days are trading days: those Alpaca lists, and weekdays beside them; a snapshot of a Sunday belongs to no return. Two clocks
 decide nothing here: days are New York's.
 
+The first day's return is over the money the account began with: every transfer up to then, taken to have come the day
+before. Where no transfer is known, growth begins at the first close.
+
 Formulas (r: daily returns, n: how many; D: calendar days from the close before the first of them to the last; P: days a
 year that have a return: 252, or 365 for an account that has returns of Saturdays or Sundays too, as where a market never
 closes), as empyrical-reloaded has them (``empyrical/stats.py`` with P as ``annualization``, checked against it in the tests),
@@ -171,8 +174,9 @@ def curve(archive: "Archive", since: int | None = None, until: int | None = None
             place += 1
         about = archive.snapshots_about(day, _close_ns(day)) if day in mine else (None, None)
         close = _close(day, about, broker.get(day), read_ns)._replace(transfers=moved)
-        before = closes[-1].equity if closes else ZERO
-        closes.append(close._replace(growth=float((close.equity - moved) / before) - 1 if before > 0 else None))
+        before, since_then = (closes[-1].equity, moved) if closes else (moved, ZERO)
+        growth = float((close.equity - since_then) / before) - 1 if before > 0 else None
+        closes.append(close._replace(growth=growth))
     return [c for c in closes if (since is None or c.day >= since) and (until is None or c.day <= until)]
 
 
@@ -327,14 +331,15 @@ def stats(
 ) -> Stats | None:
     """Return the numbers of a curve from a day on (an ordinal), and of the trades since; ``None`` where it has no close.
 
-    Growth begins at the last close before that day; where there is none, at the first one, before which nothing is known.
+    Growth begins at the last close before that day; where there is none, the day before with the money that the account began
+    with; where that is not known, at the first close. ``closes`` has all of them, from the account's first on.
     """
     shown = [close for close in closes if since is None or close.day >= since]
     if not shown:
         return None
     with localcontext(EXACT):
         earlier = closes[: len(closes) - len(shown)]
-        base, days = (earlier[-1], shown) if earlier else (shown[0], shown[1:])
+        base, days = (earlier[-1], shown) if earlier else _begun(shown)
         first, last = shown[0], shown[-1]
         counted = [close for close in days if close.growth is not None]
         returns = [close.growth for close in counted if close.growth is not None]
@@ -345,7 +350,7 @@ def stats(
         equity = sum((close.equity for close in shown), ZERO) / len(shown)
         bought = sum((trade.value for trade in inside if trade.side == "buy"), ZERO)
         sold = sum((trade.value for trade in inside if trade.side == "sell"), ZERO)
-        moved = sum((close.transfers for close in days), ZERO)
+        moved = sum((close.transfers for close in days if close is not closes[0]), ZERO)
         exposures = [close.exposure for close in shown if close.exposure is not None]
         return Stats(
             first_day=_text(first.day),
@@ -374,6 +379,14 @@ def stats(
             turnover_ratio=ratio(float(min(bought, sold) / equity)) if equity > 0 else None,
             reconciliation=agreement(shown),
         )
+
+
+def _begun(closes: Sequence[Close]) -> tuple[Close, Sequence[Close]]:
+    """Return what an account began with as the close of the day before, or its first close; and the closes after it."""
+    first = closes[0]
+    if first.growth is None:
+        return first, closes[1:]
+    return first._replace(day=first.day - 1, equity=first.transfers), closes
 
 
 def _results(trades: Iterable["Traded"]) -> tuple[list[Decimal], list[Decimal]]:

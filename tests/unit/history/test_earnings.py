@@ -3,20 +3,25 @@
 # mypy: disable-error-code="comparison-overlap"
 # Whole numbers stand for the decimals they equal.
 
+import datetime as dt
+import itertools
 import json
+import tempfile
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.support.broker_book import booking, fill
 from tests.support.fakes import ACCOUNT
 
 from alpacli.domain.account import Account, Position
 from alpacli.domain.values import Timestamp
-from alpacli.history import earnings
-from alpacli.history.archive import Archive
+from alpacli.history import earnings, returns
+from alpacli.history.archive import Archive, Chain, Saved
 from alpacli.history.earnings import Played, earn, events
 from alpacli.history.snapshots import Snapshot
 from alpacli.history.sync import activity_row
@@ -226,3 +231,53 @@ def test_shares_that_come_from_elsewhere_are_a_transfer(archive: Archive) -> Non
     earned = earn(archive, _snapshot("0", ("IBM", "3", "210")), None)
     assert earned.reconciliation is not None
     assert (earned.reconciliation.transfers, earned.total.unrealized, earned.reconciliation.difference) == (600, 30, 0)
+
+
+MOVES = st.tuples(st.integers(-3, 3), st.integers(500, 1500), st.sampled_from([0, 0, 0, 2_500, -700]))
+"""What a day brings: shares bought or sold, their price at its end in hundredths, money that comes in."""
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    initial=st.integers(0, 5_000),
+    days=st.lists(MOVES, min_size=1, max_size=9),
+    span=st.tuples(st.integers(0, 8), st.integers(0, 8)),
+    recorded=st.booleans(),
+)
+def test_statistics_gain_what_profit_and_loss_tells_for_the_same_days(
+    initial: int, days: list[tuple[int, int, int]], span: tuple[int, int], recorded: bool
+) -> None:
+    monday = dt.date(2026, 3, 2)
+    cash, held, earned, number = Decimal(0), 0, [Decimal(0)], 0
+    with tempfile.TemporaryDirectory() as folder, Archive(f"{folder}/account.sqlite") as archive:
+        for place, (qty, hundredths, moved) in enumerate(days):
+            day = (monday + dt.timedelta(place + place // 5 * 2)).isoformat()
+            price, came = Decimal(hundredths) / 100, moved + (initial if place == 0 else 0)
+            if came:
+                number += 1
+                _keep(archive, booking(number, "JNLC" if place == 0 else "CSD", day, net_amount=str(came)))
+            if qty:
+                number += 1
+                at, side = f"{day}T15:00:00Z", "buy" if qty > 0 else "sell"
+                _keep(archive, fill(number, at, side=side, qty=str(abs(qty)), price=str(price - 1)))
+            cash, held = cash + came - qty * (price - 1), held + qty
+            shares = [("AAPL", str(held), str(price))] if held else []
+            snapshot = _snapshot(str(cash), *shares, at=f"{day}T{'20' if place > 4 else '21'}:00:00Z")
+            worth = str(snapshot.account.equity)
+            if recorded:
+                at_ns = snapshot.at.epoch_ns
+                archive.append(Saved(at_ns, worth, str(cash), "0", "0", b"{}"), (at_ns, at_ns + 1))
+            else:
+                archive.keep_days([(dt.date.fromisoformat(day).toordinal(), worth)], ("days", Chain()))
+            total = earn(archive, snapshot, None).total.total
+            assert total is not None
+            earned.append(total)
+        closes = returns.curve(archive)
+        assert len(closes) == len(days)
+        assert list(itertools.accumulate(returns.gained(closes).values())) == earned[1:]
+        if initial + days[0][2] <= 0:
+            return  # nothing to begin with: what came of it has no return
+        first, last = sorted(min(place, len(days) - 1) for place in span)
+        found = returns.stats(closes[: last + 1], [], 0, closes[first].day)
+    assert found is not None
+    assert found.gain == earned[last + 1] - earned[first]

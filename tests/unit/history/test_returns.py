@@ -289,7 +289,7 @@ def test_money_that_came_in_is_no_return(tmp_path: Path) -> None:
         _transfer(archive, 2, "2026-01-03", "500")
         _transfer(archive, 3, "2026-01-06", "700", status="canceled")
         closes = returns.curve(archive)
-        assert [close.growth for close in closes] == [None, pytest.approx(0.01), pytest.approx(0)]
+        assert [close.growth for close in closes] == [0, pytest.approx(0.01), pytest.approx(0)]
         assert returns.gained(closes) == {close.day: gain for close, gain in zip(closes, (0, 10, 0), strict=True)}
         later = returns.curve(archive, since=closes[1].day)
     assert later[0].growth == pytest.approx(0.01)
@@ -304,6 +304,33 @@ def test_shares_that_came_in_are_no_return_and_count_at_what_they_were_worth(tmp
         assert [close.transfers for close in closes] == [1000, 500]
         assert closes[1].growth == pytest.approx(0.01)
         assert sum(returns.transfers(archive).values()) == Played(events(archive)).moved("transfers")
+
+
+def test_what_an_account_earned_on_its_first_day_counts_from_the_money_it_began_with(tmp_path: Path) -> None:
+    equities = {"d2026_07_06": "98808", "d2026_07_07": "100024", "d2026_07_08": "98728", "d2026_07_09": "98740"}
+    with _archive(tmp_path) as archive:
+        _broker(archive, **equities, d2026_07_10="99012", d2026_07_13="98536")
+        unknown = returns.stats(returns.curve(archive), [], 0)
+        _transfer(archive, 1, "2026-07-06", "100000", kind="JNLC")
+        closes = returns.curve(archive)
+        found = returns.stats(closes, [], 0)
+    assert unknown is not None
+    assert (unknown.days, unknown.gain) == (5, -272), "where nobody knows what it began with, at its first close"
+    assert found is not None
+    assert (found.first_day, found.days, found.gain, found.transfers) == ("2026-07-06", 6, -1464, 0)
+    assert found.return_ratio == Decimal("-0.01464")
+    assert closes[0].growth == pytest.approx(-0.01192)
+    assert found.max_drawdown_ratio == returns.ratio(98536 / 100024 - 1)
+    assert (found.drawdown_from, found.drawdown_to, found.drawdown_recovered) == ("2026-07-07", "2026-07-13", None)
+    assert found.cagr_ratio == returns.ratio(0.98536 ** (365 / 8) - 1), "eight days from the day before"
+    fallen = returns.stats(closes[:1], [], 0)
+    assert fallen is not None
+    assert (fallen.drawdown_from, fallen.drawdown_to) == ("2026-07-05", "2026-07-06")
+    assert fallen.max_drawdown_ratio == Decimal("-0.01192")
+    same, later = returns.stats(closes, [], 0, closes[0].day), returns.stats(closes, [], 0, closes[1].day)
+    assert same == found
+    assert later is not None
+    assert (later.days, later.gain) == (5, -272)
 
 
 def _closes(*equity: int) -> list[Close]:
