@@ -31,6 +31,12 @@ def _gateway(turns: int) -> list[Row]:
     return account(turns)
 
 
+def _loop(turns: int) -> list[Row]:
+    from benchmarks.loops import assets  # loads the library, as above
+
+    return assets(turns)
+
+
 def _relays(name: str) -> Callable[[int], list[Row]]:
     def measured(pairs: int) -> list[Row]:
         from benchmarks import relays  # loads Redis's client, as above
@@ -70,6 +76,7 @@ ROWS: dict[str, Callable[[int], list[Row]]] = {
     "budget": sharing.budget,
     "redis": sharing.redis,
     "day": _day,
+    "loop": _loop,
     "kept": _downloads("downloads"),
     "kept-csv": _downloads("downloads_as_text"),
     "ndjson": streams.ndjson,
