@@ -250,3 +250,35 @@ def test_deleting_a_watchlist_asks_on_a_terminal(tmp_path: Path, answer: str, co
     seen = on_terminal(user, "watchlist", "delete", "tech", "--sim", act=reply)
     assert seen.code == code
     assert (user("watchlist", "show", "tech", "--sim").code == 4) is gone
+
+
+def test_what_would_be_done_is_asked_again_when_it_changed_while_the_question_stood(tmp_path: Path) -> None:
+    user = Alpacli(tmp_path)
+    assert user("buy", "AAPL", "3", "--sim", "--json").code == 0
+    answered = 0
+
+    def act(text: str, terminal: int, _: int) -> None:
+        nonlocal answered
+        if text.count("Go on?") == answered + 1:
+            answered += 1
+            if answered == 1:
+                assert user("buy", "AAPL", "2", "--sim", "--json").code == 0
+                wait_until_held(user, 5)
+            os.write(terminal, b"y\n")
+
+    wait_until_held(user, 3)
+    seen = on_terminal(user, "close", "AAPL", "--sim", act=act)
+    assert seen.code == 0, seen.text
+    assert answered == 2
+    first, second = seen.text.split("has changed meanwhile")
+    assert "sell 3 AAPL" in first
+    assert "sell 5 AAPL" in second
+
+
+def wait_until_held(user: Alpacli, qty: int) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline:
+        held = json.loads(user("positions", "--sim", "--json", "--refresh").out)
+        if [position["qty"] for position in held] == [qty]:
+            return
+    pytest.fail(f"{qty} were not bought")

@@ -190,6 +190,21 @@ class Run:
         settings = self.settings()
         show_request(self, call.request, settings.base_url if call.request.host == "trading" else settings.data_url)
 
+    def confirm_as_it_is(self, plan: Callable[[], Sequence[str]]) -> bool:
+        """Ask as ``confirm`` does, and again where ``plan`` came to something else while the question stood.
+
+        Return false where there is nothing to do, at first or then.
+        """
+        shown = plan()
+        while shown:
+            self.confirm(shown)
+            now = shown if self.options.yes else plan()
+            if now == shown:
+                return True
+            self.printer.notice("what would be done has changed meanwhile")
+            shown = now
+        return False
+
     def confirm(self, plan: Sequence[str]) -> None:
         """List what would be done and ask; ``--yes`` answers.
 

@@ -268,12 +268,13 @@ def _cancel_all(run: Run, client: "AlpacaClient", view: View) -> None:
     if run.options.dry_run:
         run.preview(trading.cancel_all_orders())
         return
-    if not run.options.yes:
-        waiting = client.get_orders(status="open", limit=500, use_cache=False)
-        if not waiting:
-            run.show_value(view, [])
-            return
-        run.confirm([f"cancel {_told(order)}" for order in waiting])
+
+    def plan() -> list[str]:
+        return [f"cancel {_told(order)}" for order in client.get_orders(status="open", limit=500, use_cache=False)]
+
+    if not run.options.yes and not run.confirm_as_it_is(plan):
+        run.show_value(view, [])
+        return
     results = client.trading.cancel_all()
     run.show_value(view, results)
     failed = [item for item in results if not 200 <= item.status < 300]
@@ -309,11 +310,16 @@ def close(
             _close_all(run, client, cancel_orders=cancel_orders)
             return
         name = spelled(symbol)
-        ticket = client.trading.closing_ticket(name, *parts)
         if run.options.dry_run:
+            ticket = client.trading.closing_ticket(name, *parts)
             run.show_value(View(Preview, _preview), client.trading.preview(ticket, run.settings().base_url))
             return
-        run.confirm([f"{ticket.side} {ticket.qty} {ticket.symbol} at the market"])
+
+        def plan() -> list[str]:
+            ticket = client.trading.closing_ticket(name, *parts)
+            return [f"{ticket.side} {ticket.qty} {ticket.symbol} at the market"]
+
+        run.confirm_as_it_is(plan)
         with _told_if_interrupted(run):
             order = client.trading.close(name, qty=parts[0], percent=parts[1])
         run.show_value(_ORDER, order)
@@ -321,24 +327,27 @@ def close(
 
 def _close_all(run: Run, client: "AlpacaClient", *, cancel_orders: bool) -> None:
     view = View(list[Closing], _closings)
-    found = client.get_positions(use_cache=False)
-    plan = [f"{'sell' if item.qty > 0 else 'buy'} {plain(abs(item.qty))} {item.symbol} at the market" for item in found]
-    if cancel_orders:
-        waiting = client.get_orders(status="open", limit=500, use_cache=False)
-        plan = [*(f"cancel {_told(order)}" for order in waiting), *plan]
     if run.options.dry_run:
         base_url = run.settings().base_url
-        tickets = [client.trading.closing_ticket(item.symbol) for item in found]
+        held = client.get_positions(use_cache=False)
+        tickets = [client.trading.closing_ticket(item.symbol) for item in held]
         previews = [client.trading.preview(ticket, base_url, holds=not cancel_orders) for ticket in tickets]
         if cancel_orders:
             first = Preview(dry_run=True, method="DELETE", url=f"{base_url}/v2/orders", body=None)
             previews = [first, *previews]
         run.show_value(View(list[Preview], previews_table), previews)
         return
-    if not plan:
+
+    def plan() -> list[str]:
+        found = client.get_positions(use_cache=False)
+        sides = (("sell" if item.qty > 0 else "buy", item) for item in found)
+        closings = [f"{side} {plain(abs(item.qty))} {item.symbol} at the market" for side, item in sides]
+        waiting = client.get_orders(status="open", limit=500, use_cache=False) if cancel_orders else []
+        return [*(f"cancel {_told(order)}" for order in waiting), *closings]
+
+    if not run.confirm_as_it_is(plan):
         run.show_value(view, [])
         return
-    run.confirm(plan)
     with _told_if_interrupted(run):
         results = client.trading.close_all(cancel_orders=cancel_orders)
     run.show_value(view, results)
