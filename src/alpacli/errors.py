@@ -15,6 +15,7 @@ AlpacliError
 ├── OrderRefused                  a rule here said no; nothing was sent                      exit 4
 ├── OrderEnded                    an order that was followed is done, and not filled         exit 4
 ├── FateUnknown                   an order was sent, and nobody knows what became of it      exit 7
+├── OutputFailed                  it is done, and its output could not be written            exit 8
 ├── BudgetExhausted               our own share of the rate limit is spent                   exit 5
 ├── Unavailable                   no usable answer came                                      exit 6
 │   ├── RequestTimeout            nothing within the connect or read timeout
@@ -180,6 +181,17 @@ class FateUnknown(AlpacliError):
     exit_code = 7
 
     client_order_id = ""
+
+
+class OutputFailed(AlpacliError):
+    """What was asked for is done, and what it came to cannot be written, or shown as was asked: a full disk, for one.
+
+    ``result`` is the JSON of what a change came to, which nobody would see otherwise.
+    """
+
+    exit_code = 8
+
+    result = b""
 
 
 class BudgetExhausted(AlpacliError):

@@ -301,9 +301,9 @@ def test_closed_standard_streams_do_not_crash(demo: Alpacli, command: str) -> No
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full, a device that is always full")
 @pytest.mark.parametrize("options", ["", "--json", "--json --max-age 3600"])
-def test_a_full_disk_under_stdout_is_said_and_is_exit_1(demo: Alpacli, options: str) -> None:
+def test_a_full_disk_under_stdout_is_said_and_is_exit_8(demo: Alpacli, options: str) -> None:
     ended = demo.shell(f"$ALPACLI account --sim {options} >/dev/full")
-    assert ended.code == 1
+    assert ended.code == 8
     assert "No space left" in ended.errors
     assert "Traceback" not in ended.errors
 

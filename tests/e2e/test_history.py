@@ -333,7 +333,7 @@ def test_a_report_is_written_whole(demo: Alpacli, tmp_path: Path) -> None:
 
 def test_a_report_to_a_full_disk_is_an_error_and_leaves_nothing(demo: Alpacli) -> None:
     done = demo("history", "report", "--html", "/dev/full", "--sim")
-    assert done.code == 1
+    assert done.code == 8
     assert "cannot write" in done.errors
 
 

@@ -672,11 +672,11 @@ def test_a_full_disk_behind_standard_output_is_an_error(tmp_path: Path, sharing:
         with open("/dev/full", "wb") as full:
             process = start(user, *MARKET, "--json", *sharing, stdout=full.fileno())
         ended = end(process)
-        assert ended.code == 1
+        assert ended.code == 8
         assert "No space left on device" in error_of(ended)["message"]
         with open("/dev/full", "wb") as full:
             process = start(user, *MARKET, "--count", "1", *sharing, stdout=full.fileno())
-        assert end(process).code == 1
+        assert end(process).code == 8
         assert eventually(lambda: hubs_are_gone(tmp_path))
 
 

@@ -132,7 +132,11 @@ def test_every_failure_that_can_reach_a_program_can_be_imported_from_the_door() 
     from alpacli import errors
 
     family = {name for name, it in vars(errors).items() if inspect.isclass(it) and issubclass(it, errors.AlpacliError)}
-    inside = {"OrderEnded", "StoreUnavailable"}  # a command's way to end, and what the next store takes over from
+    inside = {
+        "OrderEnded",
+        "OutputFailed",
+        "StoreUnavailable",
+    }  # commands' ways to end; what the next store takes over from
     assert family - {*alpacli.__all__} == inside
 
 

@@ -7,14 +7,16 @@ top level shows stubs that carry a name and a line of help.
 import gc
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import Annotated, Any, Final, NamedTuple
 
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
-from alpacli.cli.failures import OutputClosed, report
+from alpacli.cli.failures import OutputClosed, report, unwritten
 from alpacli.cli.options import Kind, command, hoist
+from alpacli.errors import OutputFailed
 
 _READ: Final = "Read"
 _TRADE: Final = "Trade"
@@ -298,7 +300,10 @@ def run(args: Sequence[str]) -> int:
     try:
         return _finish(_invoke(args))
     except BaseException as error:  # noqa: BLE001 # the top: every failure ends as an exit code
-        return report(error, args)
+        code = report(error, args)
+        with suppress(OutputClosed, OutputFailed):
+            _finish(code)  # what is still buffered fails here, and not at the interpreter's end with a code of its own
+        return code
 
 
 def _invoke(args: Sequence[str]) -> int:
@@ -315,9 +320,9 @@ def _finish(code: int) -> int:
     """Flush what Typer printed (help, version), so that a reader who left is noticed here."""
     try:
         sys.stdout.flush()
-    except BrokenPipeError as error:
+    except OSError as error:
         from alpacli.cli.output import discard_stdout
 
         discard_stdout()
-        raise OutputClosed from error
+        raise (OutputClosed if isinstance(error, BrokenPipeError) else unwritten(error)) from error
     return code

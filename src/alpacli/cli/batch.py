@@ -61,7 +61,7 @@ def submit_many(run: Run, source: str) -> None:
         AlpacliError: some orders were not placed; the results were printed.
     """
     view = View(list[Placed], _table)
-    run.promised(View(list[Preview], "") if run.options.dry_run else view)
+    run.promised(View(list[Preview], "") if run.options.dry_run else view, of_change=True)
     content = _content(source)
     tickets = list(_tickets(content, f"alpacli-{datetime.fromtimestamp(run.clock.time(), NEW_YORK):%Y%m%d}"))
     if not tickets:
@@ -83,7 +83,16 @@ def submit_many(run: Run, source: str) -> None:
                 failures.append(failure)
                 if failure.exit_code not in (4, 7):
                     break  # no keys, no network: the rest would fail alike
-    run.show_value(view, results)
+    on_the_book = [item for item in results if item.outcome not in {"refused", "not sent"}]
+    run.show_change(
+        view,
+        results,
+        f"{sum(item.order is not None for item in results)} of {len(tickets)} orders were placed"
+        + "".join(
+            f"; line {item.line}: {item.outcome}, client order ID {item.client_order_id}" for item in on_the_book
+        ),
+        "the same file sent again today places none of them twice; `alpacli orders` shows them",
+    )
     before = sum(item.outcome == "placed before" for item in results)
     if before:
         run.printer.notice(

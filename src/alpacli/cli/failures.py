@@ -3,6 +3,7 @@
 stdout stays empty. A traceback appears only with ``--verbose``, and without local variables, which may hold keys.
 """
 
+import errno
 import json
 import os
 import re
@@ -14,16 +15,24 @@ from typing import Final
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from alpacli.errors import AlpacliError, UsageError
+from alpacli.errors import AlpacliError, OutputFailed, UsageError
 
 INTERRUPTED: Final = 130
 _OTHER_SIDE: Final = {"buy": "sell", "sell": "buy"}
 _NEGATIVE: Final = re.compile(r"-[0-9.]")
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DEFECT_HINT: Final = "run it again with --verbose and report what it prints"
 
 
 class OutputClosed(Exception):
     """The reader of stdout left (``| head -1``): there is nobody to tell, and nothing is wrong."""
+
+
+def unwritten(error: OSError) -> OutputFailed:
+    """Return what to say of an output that could not be written."""
+    return OutputFailed(
+        f"the output cannot be written: {error.strerror or error}", "make room, or write somewhere else"
+    )
 
 
 def wants_json(args: Sequence[str]) -> bool:
@@ -39,7 +48,10 @@ def report(error: BaseException, args: Sequence[str]) -> int:
         return INTERRUPTED
     known = explain(error)
     if wants_json(args):
-        text = json.dumps({"error": known.as_dict()}, ensure_ascii=False) + "\n"
+        fields = json.dumps(known.as_dict(), ensure_ascii=False)
+        if isinstance(known, OutputFailed) and known.result:
+            fields = f'{fields[:-1]}, "result": {known.result.decode()}}}'  # as it is: no digit passes through a float
+        text = f'{{"error": {fields}}}\n'
     else:
         text = f"error: {_one_line(known.message)}\n" + (f"hint: {_one_line(known.hint)}\n" if known.hint else "")
     if "--verbose" in args and not isinstance(error, TyperException):
@@ -66,6 +78,8 @@ def explain(error: BaseException) -> AlpacliError:
         return UsageError(error.format_message(), f"{path} --help {what}")
     if isinstance(error, MemoryError):
         return AlpacliError("out of memory", "ask for fewer rows, for example with --limit")
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return unwritten(error)
     return _Defect(f"{type(error).__name__}: {error}", _DEFECT_HINT)
 
 

@@ -170,7 +170,7 @@ def tokens(
 ) -> None:
     """List what was minted for this account's gateways, or revoke some of it."""
     listed, ended = View(list[TokenLine], _tokens_table), View(Revoked, _revoked_table)
-    run.promised(ended if revoke else listed)
+    run.promised(ended if revoke else listed, of_change=bool(revoke))
     from alpacli.gateway.keeping import open_book
 
     settings = run.settings()
@@ -188,7 +188,7 @@ def tokens(
         return
     for token_id in chosen:
         book.revoke(token_id, now)
-    run.show_value(ended, Revoked(revoked=chosen))
+    run.show_change(ended, Revoked(revoked=chosen), f"revoked: {', '.join(chosen)}")
 
 
 def _ids(word: str, entries: "Mapping[str, Minted]") -> list[str]:

@@ -63,7 +63,7 @@ def add(
     events: Annotated[str | None, option("Only these, like fill,canceled.", metavar="A,B")] = None,
 ) -> None:
     """Post each order update of the account to a URL, signed, until it is taken."""
-    view = run.promised(View(AddedHook, _added))
+    view = run.promised(View(AddedHook, _added), of_change=True)
     from alpacli.gateway.hook_queue import EVENTS
     from alpacli.gateway.keeping import open_hooks
 
@@ -74,9 +74,12 @@ def add(
     _check_url(url)
     queue = open_hooks(run.settings())
     made = AddedHook(id=secrets.token_hex(4), url=url, events=wanted, secret=secrets.token_urlsafe(24))
-    if not run.options.dry_run:
-        queue.add(made.id, url, wanted, made.secret, run.clock.time())
-    run.show_value(view, made)
+    if run.options.dry_run:
+        run.show_value(view, made)
+        return
+    queue.add(made.id, url, wanted, made.secret, run.clock.time())
+    lost = f"nobody has its secret: `alpacli serve hooks remove {made.id}`, and add it once more"
+    run.show_change(view, made, f"the webhook was added: {made.id}", lost)
 
 
 def list_(run: Run) -> None:

@@ -49,7 +49,7 @@ def login(
     ] = True,
 ) -> None:
     """Store a paper key pair in a profile, after asking the server whether it is good."""
-    view = run.promised(View(LoggedIn, _logged_in))
+    view = run.promised(View(LoggedIn, _logged_in), of_change=True)
     _not_offline(run)
     if store not in ("auto", "keyring", "file"):
         raise UsageError(f"--store is {store!r}", "choose among auto, keyring, file")
@@ -65,7 +65,8 @@ def login(
         run.printer.notice("the pair is good; nothing was stored" if check else "nothing was checked or stored")
         return
     where, path = _keep(config_dir, profile, pair, store, urls)
-    run.show_value(view, LoggedIn(profile=profile, account_number=account, stored_in=where, path=path))
+    stored = LoggedIn(profile=profile, account_number=account, stored_in=where, path=path)
+    run.show_change(view, stored, f"the pair is stored in profile {profile}")
 
 
 def _not_offline(run: Run) -> None:
@@ -198,7 +199,7 @@ def _keep(config_dir: str, profile: str, pair: KeyPair, store: str, urls: Mappin
 
 def logout(run: Run) -> None:
     """Remove a profile's key pair from the keyring and the profile file."""
-    view = run.promised(View(LoggedOut, _logged_out))
+    view = run.promised(View(LoggedOut, _logged_out), of_change=True)
     from alpacli.profiles import KEY_FIELDS, edited, read_all
 
     config_dir = config_dir_of(run)
@@ -214,7 +215,8 @@ def logout(run: Run) -> None:
         held = {field: table.pop(field, None) for field in KEY_FIELDS}
         after = draft.profiles
     forget_secrets(before, after)
-    run.show_value(view, LoggedOut(profile=profile, removed=any(value is not None for value in held.values())))
+    gone = LoggedOut(profile=profile, removed=any(value is not None for value in held.values()))
+    run.show_change(view, gone, f"profile {profile} has no keys any more")
 
 
 def profile_add(
@@ -232,7 +234,7 @@ def profile_add(
 
     For key pairs there is `alpacli login --profile NAME`.
     """
-    view = run.promised(View(LoggedIn, _logged_in))
+    view = run.promised(View(LoggedIn, _logged_in), of_change=True)
     _not_offline(run)
     from alpacli.profiles import KEY_FIELDS, edited
 
@@ -254,9 +256,10 @@ def profile_add(
         after = draft.profiles
     forget_secrets(before, after)
     path = os.path.join(config_dir, "config.toml")
-    run.show_value(
+    run.show_change(
         view,
         LoggedIn(profile=name, account_number=account, stored_in="profile file, readable by you alone", path=path),
+        f"profile {name} is stored",
     )
 
 

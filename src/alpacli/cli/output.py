@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from alpacli.cli.failures import OutputClosed, say
+from alpacli.cli.failures import OutputClosed, say, unwritten
 from alpacli.cli.options import Options
-from alpacli.errors import AlpacliError, UsageError
+from alpacli.errors import UsageError
 from alpacli.ports import Clock
 
 if TYPE_CHECKING:
@@ -105,6 +105,19 @@ class Printer:
         schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
         self._json(to_json(schema))
 
+    def check(self, view: View) -> None:
+        """Refuse a --jq that is no program and --fields that there are not: before a change, since after it is too late.
+
+        Raises:
+            UsageError: it could not be shown like that.
+        """
+        from alpacli.render import machine
+
+        if self._options.jq is not None:
+            machine.check_jq(self._options.jq)
+        if self._options.fields is not None and not view.rows:
+            self._selected({}, view)
+
     def show(self, view: View, value: Any, text: bytes, age_s: float | None) -> None:
         """Print one value; ``text`` is its canonical JSON."""
         if self.draws_tables:
@@ -189,7 +202,7 @@ class Printer:
 
         Raises:
             OutputClosed: the reader left.
-            AlpacliError: the disk is full, or standard output cannot be written for another reason.
+            OutputFailed: the disk is full, or standard output cannot be written for another reason.
         """
         try:
             sys.stdout.flush()
@@ -200,8 +213,7 @@ class Printer:
             raise OutputClosed from error
         except OSError as error:
             discard_stdout()
-            message = f"cannot write the output: {error.strerror or error}"
-            raise AlpacliError(message, "make room, or write somewhere else") from error
+            raise unwritten(error) from error
 
     def notice(self, text: str) -> None:
         """Say something beside the data, unless --quiet."""

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from alpacli.cli.failures import unwritten
 from alpacli.errors import AlpacliError
 from alpacli.streams.batch import without_older_quotes
 
@@ -122,8 +123,7 @@ class LinePipe:
                 self._write(block)
             except OSError as error:
                 if not isinstance(error, ConnectionError) and not self._is_terminal:  # else the reader has gone
-                    message = f"cannot write the output: {error.strerror or error}"
-                    self.failure = AlpacliError(message, "make room, or write somewhere else")
+                    self.failure = unwritten(error)
                 self.broken = True
                 self._closed()
                 return

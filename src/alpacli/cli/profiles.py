@@ -172,7 +172,7 @@ def _change(run: Run, name: str, change: "Callable[[Draft, Profiles], None]") ->
 
     With --dry-run nothing is written.
     """
-    view = run.promised(View(list[ProfileShown], _profiles_table))
+    view = run.promised(View(list[ProfileShown], _profiles_table), of_change=True)
     from alpacli.profiles import edited
 
     config_dir = config_dir_of(run)
@@ -183,7 +183,9 @@ def _change(run: Run, name: str, change: "Callable[[Draft, Profiles], None]") ->
         after = draft.profiles
     if not run.options.dry_run:
         forget_secrets(kept, after)
-    run.show_value(view, _rows(after))
+        run.show_change(view, _rows(after), f"the profiles are changed: {name}")
+    else:
+        run.show_value(view, _rows(after))
 
 
 def _rows(profiles: "Profiles") -> list[ProfileShown]:

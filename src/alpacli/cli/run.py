@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from alpacli.cli.failures import say
+from alpacli.cli.failures import OutputClosed, explain, say
 from alpacli.cli.options import Options
 from alpacli.cli.output import Printer, View
-from alpacli.errors import AlpacliError, BudgetExhausted, CircuitOpen, UsageError
+from alpacli.errors import AlpacliError, BudgetExhausted, CircuitOpen, OutputFailed, UsageError
 from alpacli.ports import Clock, SystemClock
 from alpacli.settings import Flags, Settings, load
 
@@ -70,13 +70,19 @@ class Run:
         self._stop_spinner()
         return reading
 
-    def promised(self, view: View) -> View:
-        """Return how the answer will be shown; with --schema print what it is made of, and end the command here."""
+    def promised(self, view: View, *, of_change: bool = False) -> View:
+        """Return how the answer will be shown; with --schema print what it is made of, and end the command here.
+
+        Raises:
+            UsageError: the answer of a change could not be shown as the options say: it is not made.
+        """
         if self.options.schema:
             from typer import Exit
 
             self.printer.schema(view)
             raise Exit
+        if of_change:
+            self.printer.check(view)
         return view
 
     def show(self, view: View, fetch: "Callable[[AlpacaClient], Reading[Any]]") -> None:
@@ -94,6 +100,34 @@ class Run:
         from alpacli.domain.values import to_json
 
         self.printer.show(view, value, to_json(value), None)
+
+    def show_change(
+        self,
+        view: View,
+        value: Any,
+        done: str,
+        hint: str = "it is not to be done again because of this",
+        text: bytes | None = None,
+    ) -> None:
+        """Print what a change came to; when that cannot be, stderr tells what was ``done`` all the same.
+
+        ``text`` is the value's JSON, where that is at hand.
+
+        Raises:
+            OutputFailed: it could not be printed; it names what was done, so that nobody does it twice.
+        """
+        from alpacli.domain.values import to_json
+
+        text = to_json(value) if text is None else text
+        try:
+            self.printer.show(view, value, text, None)
+        except (OutputClosed, KeyboardInterrupt):
+            say(f"alpacli: {done}; nobody read what it came to\n")
+            raise
+        except Exception as error:
+            failure = OutputFailed(f"{done}; {explain(error).message}", hint)
+            failure.result = text
+            raise failure from error
 
     def is_wanted(self, client: "AlpacaClient") -> bool:
         """Tell whether to go on: not while the market is closed and ``--only-if-open`` was said."""

@@ -56,7 +56,7 @@ def halt(
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; shown to whoever wants to trade.")] = "",
 ) -> None:
     """Refuse new risk from now on; cancels and closes pass."""
-    view = run.promised(View(HaltState, _halt_table))
+    view = run.promised(View(HaltState, _halt_table), of_change=True)
     from alpacli.runtime import open_halt, whoami
     from alpacli.store.halt import Halt
 
@@ -64,18 +64,20 @@ def halt(
     settings.require_keys()
     who = whoami("alpacli halt")
     state = Halt(run.clock.time(), reason, f"{who.user}@{who.host}")
-    if not run.options.dry_run:
+    if run.options.dry_run:
+        run.show_value(view, halt_state(state))
+    else:
         asked, state = state, open_halt(settings, run.printer.notice).set(state)
         if state != asked:
             run.printer.notice("trading was halted already")
         with run.client() as client:
             client.desk.note_halt("halt", reason)
-    run.show_value(view, halt_state(state))
+        run.show_change(view, halt_state(state), "trading is halted", "`alpacli resume` ends the halt")
 
 
 def resume(run: Run) -> None:
     """Let orders through again after a halt."""
-    view = run.promised(View(HaltState, _halt_table))
+    view = run.promised(View(HaltState, _halt_table), of_change=True)
     from alpacli.runtime import open_halt
 
     settings = run.settings()
@@ -91,7 +93,7 @@ def resume(run: Run) -> None:
         switch.clear()
         with run.client() as client:
             client.desk.note_halt("resume", before.reason)
-    run.show_value(view, halt_state(None))
+    run.show_change(view, halt_state(None), "trading is not halted", "`alpacli halt` halts it")
 
 
 def audit_list(

@@ -58,7 +58,7 @@ def demo(run: Run) -> None:
 
     When it has orders already, the exchange is emptied first, if you agree: every account goes, the market stays as it is.
     """
-    view = run.promised(View(Demo, _demo_table))
+    view = run.promised(View(Demo, _demo_table), of_change=True)
     from alpacli.sim.demo import seed_demo
     from alpacli.sim.exchange import LOCAL_KEY_ID, Exchange
 
@@ -81,8 +81,10 @@ def demo(run: Run) -> None:
     finally:
         exchange.close()
     _forget_cached(run)
-    run.show_value(
-        view, Demo(created=created, account_number=after.account_number, positions=after.positions, orders=after.orders)
+    run.show_change(
+        view,
+        Demo(created=created, account_number=after.account_number, positions=after.positions, orders=after.orders),
+        "the demo is there",
     )
 
 
@@ -111,7 +113,7 @@ def reset(
     reject_rate: Annotated[str, typer.Option(metavar="N", help="Share of orders the venue refuses, 0 to 1.")] = "0",
 ) -> None:
     """Begin again with an empty exchange: accounts, positions and orders go."""
-    view = run.promised(View(Sim, _sim_table))
+    view = run.promised(View(Sim, _sim_table), of_change=True)
     from alpacli.domain.values import exact
     from alpacli.sim import upkeep
     from alpacli.sim.desk import Strain
@@ -135,7 +137,7 @@ def reset(
         settings.state_dir, run.clock, seed=seed, hours=hours, cash=amount, rate_limit=rate_limit, strain=strain
     )
     _forget_cached(run)
-    run.show_value(view, _report(after))
+    run.show_change(view, _report(after), "the offline exchange was emptied")
 
 
 def serve(

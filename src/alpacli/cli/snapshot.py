@@ -25,7 +25,7 @@ def snapshot(run: Run, every: _EVERY = "1m") -> None:
     On a terminal it tells what was recorded; into a pipe it is silent unless a format (--json) is asked for.
     `alpacli snapshot install --every 5m` has it done again and again.
     """
-    view = run.promised(View(Snapshot, draw))
+    view = run.promised(View(Snapshot, draw), of_change=True)
     from alpacli.runtime import open_archive
     from alpacli.wire import rest
 
@@ -37,7 +37,8 @@ def snapshot(run: Run, every: _EVERY = "1m") -> None:
         with open_archive(run.settings(), account, warn=run.printer.notice) as archive:
             taken = snapshots.take(client, archive, run.clock, account, every_s)
         if run.printer.draws_tables or run.printer.chosen:
-            run.printer.show(view, taken.value, taken.text, None)
+            hint = "`alpacli history snapshots` shows it"
+            run.show_change(view, taken.value, "the snapshot is recorded", hint, taken.text)
 
 
 def install(
@@ -49,7 +50,7 @@ def install(
     """Print the crontab line, or systemd timer, that records the account again and again; with --yes put it in place."""
     from alpacli.cli import schedule
 
-    view = run.promised(View(schedule.Job, "job"))
+    view = run.promised(View(schedule.Job, "job"), of_change=True)
     settings = run.settings()
     settings.require_keys()
     words = ["snapshot", "--quiet", "--every", every]
@@ -75,7 +76,7 @@ def install(
             f"--yes also writes {plan.environment_file} (for you alone) with {names}, which {plan.kind} lacks"
         )
     if run.printer.chosen:
-        run.show_value(view, plan)
+        run.show_change(view, plan, f"installed: {plan.where}" if plan.installed else "nothing was installed")
     elif not plan.installed:
         run.printer.write("".join(text for _, text in plan.shown).encode())
 

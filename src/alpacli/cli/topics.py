@@ -12,8 +12,7 @@ _EXIT_CODES: Final = """\
 0     success. Also stream, serve and sim serve that were ended by
       Ctrl-C, SIGTERM, --count or --duration, and a reader that left
       (| head -1).
-1     a defect in alpacli, or an output that cannot be written.
-      --verbose shows where.
+1     a defect in alpacli. --verbose shows where.
 2     wrong usage: the command line itself, an order that lacks its
       quantity, side or price or says a word that orders do not have,
       or a question that nobody answered with yes.
@@ -28,6 +27,10 @@ _EXIT_CODES: Final = """\
       breaker open, a stream lost for good (406 too).
 7     an order was sent, and nobody knows what became of it.
       `alpacli orders --unresolved` finds out.
+8     the output could not be written (a full disk), or not be shown as
+      --jq says. What was to be done WAS done: an order that was placed
+      is named on stderr with its IDs, and must not be sent again. With
+      --json the error has the whole answer as "result".
 130   interrupted by Ctrl-C (all other commands).
 
 In a script:

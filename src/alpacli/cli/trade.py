@@ -172,7 +172,7 @@ def _json(text: str) -> Any:
 
 def _enter(run: Run, ticket: OrderTicket) -> None:
     """Check everything, warn, place, print."""
-    run.promised(View(Preview, _preview) if run.options.dry_run else _ORDER)
+    run.promised(View(Preview, _preview) if run.options.dry_run else _ORDER, of_change=True)
     from alpacli.broker.sending import refuse
     from alpacli.domain.order_rules import violations
 
@@ -186,7 +186,7 @@ def _enter(run: Run, ticket: OrderTicket) -> None:
             run.printer.notice(warning)
         with _told_if_interrupted(run):
             order = client.trading.place(ticket)
-        run.show_value(_ORDER, order)
+        _show_placed(run, order, "placed")
 
 
 def replace(
@@ -205,7 +205,7 @@ def replace(
     amounts = {"qty": qty, "limit_price": limit, "stop_price": stop, "trail": trail}
     changes = {name: format(amount(name, text), "f") for name, text in amounts.items() if text is not None}
     changes |= {name: text for name, text in (("time_in_force", tif), ("client_order_id", client_order_id)) if text}
-    run.promised(View(Preview, _preview) if run.options.dry_run else _ORDER)
+    run.promised(View(Preview, _preview) if run.options.dry_run else _ORDER, of_change=True)
     trading.replace_order("unknown", changes)  # refuses what changes nothing before anything is asked
     with run.client() as client:
 
@@ -218,7 +218,7 @@ def replace(
                 run.printer.notice(warning)
             with _told_if_interrupted(run):
                 order = client.trading.replace(found, changes)
-            run.show_value(_ORDER, order)
+            _show_placed(run, order, "placed in its stead")
 
         act_on_order(client, order_id, change)
 
@@ -232,7 +232,7 @@ def cancel(
     all_: Annotated[bool, option("Every open order.", "--all")] = False,  # noqa: FBT002 # a flag
 ) -> None:
     """Cancel orders, or all of them."""
-    view = run.promised(View(list[Cancellation], _cancellations))
+    view = run.promised(View(list[Cancellation], _cancellations), of_change=True)
     if bool(order_ids) == all_:
         raise UsageError("which orders?", "give IDs, or --all for every open order")
     with run.client() as client:
@@ -260,7 +260,7 @@ def cancel(
                     raise
                 failures.append(error)
                 results.append(Cancellation(id=text, status=error.status or 500, body=error.as_dict()))
-        run.show_value(view, results)
+        _show_canceled(run, view, results)
         _end(failures, len(order_ids or ()), "canceled")
 
 
@@ -276,7 +276,7 @@ def _cancel_all(run: Run, client: "AlpacaClient", view: View) -> None:
         run.show_value(view, [])
         return
     results = client.trading.cancel_all()
-    run.show_value(view, results)
+    _show_canceled(run, view, results)
     failed = [item for item in results if not 200 <= item.status < 300]
     if failed:
         raise OrderRefused(
@@ -297,7 +297,7 @@ def close(
     ] = False,
 ) -> None:
     """Close a position with a market order, or a part of it, or all positions."""
-    run.promised(View(list[Closing], _closings) if all_ else _ORDER)
+    run.promised(View(list[Closing], _closings) if all_ else _ORDER, of_change=not run.options.dry_run)
     if (symbol is not None) == all_:
         raise UsageError("which position?", "give a symbol, or --all for every position")
     if all_ and (qty or percent):
@@ -322,7 +322,7 @@ def close(
         run.confirm_as_it_is(plan)
         with _told_if_interrupted(run):
             order = client.trading.close(name, qty=parts[0], percent=parts[1])
-        run.show_value(_ORDER, order)
+        _show_placed(run, order, "placed")
 
 
 def _close_all(run: Run, client: "AlpacaClient", *, cancel_orders: bool) -> None:
@@ -350,13 +350,35 @@ def _close_all(run: Run, client: "AlpacaClient", *, cancel_orders: bool) -> None
         return
     with _told_if_interrupted(run):
         results = client.trading.close_all(cancel_orders=cancel_orders)
-    run.show_value(view, results)
+    placed = [item.body for item in results if isinstance(item.body, Order)]
+    run.show_change(
+        view,
+        results,
+        f"{len(placed)} of {len(results)} positions are being closed: {', '.join(map(_named, placed)) or 'none'}",
+        "`alpacli positions` and `alpacli orders` show what is left",
+    )
     failed = [item for item in results if item.status != 200]
     if failed:
         raise OrderRefused(
             f"{len(failed)} of {len(results)} positions were not closed: {', '.join(item.symbol for item in failed)}",
             "`alpacli positions` shows what is left; --cancel-orders frees what open orders hold",
         )
+
+
+def _show_placed(run: Run, order: Order, how: str) -> None:
+    """Print an order that Alpaca has."""
+    hint = f"do not send it again: `alpacli order {order.id}` shows it"
+    run.show_change(_ORDER, order, f"the order was {how}: {_named(order)}", hint)
+
+
+def _show_canceled(run: Run, view: View, results: list[Cancellation]) -> None:
+    taken = [item.id for item in results if 200 <= item.status < 300]
+    done = f"{len(taken)} of {len(results)} cancellations were taken: {', '.join(taken) or 'none'}"
+    run.show_change(view, results, done, "`alpacli orders` shows what is open")
+
+
+def _named(order: Order) -> str:
+    return f"{_told(order)}, client order ID {order.client_order_id}"
 
 
 def _told(order: Order) -> str:

@@ -51,13 +51,13 @@ def create(
     symbols: Annotated[list[str] | None, typer.Argument(metavar="SYMBOL", show_default=False)] = None,
 ) -> None:
     """Create a watchlist."""
-    run.promised(_ONE)
+    run.promised(_ONE, of_change=True)
     call = rest.create_watchlist(name, symbols or ())
     if run.options.dry_run:
         run.preview(call)
         return
     with run.client() as client:
-        run.show_value(_ONE, _changed(client, call))
+        _show_changed(run, _changed(client, call), "created")
 
 
 def add(run: Run, name: Name, symbols: Symbols) -> None:
@@ -71,7 +71,7 @@ def remove(run: Run, name: Name, symbols: Symbols) -> None:
 
 
 def _change(run: Run, name: str, steps: list[tuple["_Step", str]]) -> None:
-    run.promised(_ONE)
+    run.promised(_ONE, of_change=True)
     with run.client() as client:
         watchlist = _find(client, name)
         done: list[str] = []
@@ -88,12 +88,12 @@ def _change(run: Run, name: str, steps: list[tuple["_Step", str]]) -> None:
                 raise
             done.append(spelled(symbol))
         if not run.options.dry_run:
-            run.show_value(_ONE, watchlist)
+            _show_changed(run, watchlist, "changed")
 
 
 def delete(run: Run, name: Name) -> None:
     """Delete a watchlist."""
-    view = run.promised(View(Deleted, _deleted))
+    view = run.promised(View(Deleted, _deleted), of_change=True)
     with run.client() as client:
         watchlist = _find(client, name)
         call = rest.delete_watchlist(watchlist.id)
@@ -102,7 +102,13 @@ def delete(run: Run, name: Name) -> None:
             return
         run.confirm([f"delete the watchlist {watchlist.name!r} with {len(watchlist.assets or ())} assets"])
         client.change(call)
-        run.show_value(view, Deleted(id=watchlist.id, name=watchlist.name, deleted=True))
+        gone = Deleted(id=watchlist.id, name=watchlist.name, deleted=True)
+        run.show_change(view, gone, f"the watchlist {watchlist.name!r} was deleted: {watchlist.id}")
+
+
+def _show_changed(run: Run, watchlist: Watchlist, how: str) -> None:
+    hint = f"`alpacli watchlist show {watchlist.id}` shows it"
+    run.show_change(_ONE, watchlist, f"the watchlist {watchlist.name!r} was {how}: {watchlist.id}", hint)
 
 
 def _changed(client: "AlpacaClient", call: "Call[Watchlist]") -> Watchlist:

@@ -18,7 +18,7 @@ from itertools import islice
 from typing import IO, Any, Final
 
 from alpacli.domain.values import Amount, MaybeAmount, MaybeTimestamp, Model, Timestamp, to_json
-from alpacli.errors import AlpacliError, UsageError
+from alpacli.errors import AlpacliError, OutputFailed, UsageError
 
 FORMATS: Final = ("csv", "jsonl", "parquet")
 _ROWS_AT_ONCE: Final = 5000
@@ -67,7 +67,7 @@ def whole_file(path: str) -> Iterator[IO[bytes]]:
 
     Raises:
         UsageError: nothing can be written at that place.
-        AlpacliError: it cannot be finished: the disk is full, for one.
+        OutputFailed: it cannot be finished: the disk is full, for one.
     """
     target = os.path.realpath(path)
     is_file = os.path.isfile(target) or not os.path.exists(target)
@@ -83,7 +83,7 @@ def whole_file(path: str) -> Iterator[IO[bytes]]:
         if is_file:
             os.replace(draft, target)  # plain text paths, as in store
     except OSError as error:
-        failure = UsageError if error.errno in _WRONG_PLACES else AlpacliError
+        failure = UsageError if error.errno in _WRONG_PLACES else OutputFailed
         raise failure(f"cannot write {path}: {error.strerror or error}", _way_out(error, path)) from error
     finally:
         if is_file and os.path.exists(draft):

@@ -1,5 +1,6 @@
 """One failure, two lines or one JSON object, one exit code."""
 
+import errno
 import json
 
 import pytest
@@ -21,6 +22,8 @@ from alpacli.cli.failures import OutputClosed, explain, report
         (errors.BudgetExhausted("m", "h", retry_after=3.5), 5),
         (errors.ServerError("m", "h", status=502), 6),
         (errors.CircuitOpen("m", "h"), 6),
+        (errors.OutputFailed("m", "h"), 8),
+        (OSError(errno.ENOSPC, "No space left on device"), 8),
         (ValueError("surprise"), 1),
         (MemoryError(), 1),
         (KeyboardInterrupt(), 130),

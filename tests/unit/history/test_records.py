@@ -221,7 +221,7 @@ def test_what_a_killed_process_left_goes_with_the_next_one_that_writes_the_same_
 
 @pytest.mark.parametrize(
     ("path", "hint", "code"),
-    [("nowhere/o.csv", "there is no folder", 2), (".", "name a file in it", 2), ("/dev/full", "make room", 1)],
+    [("nowhere/o.csv", "there is no folder", 2), (".", "name a file in it", 2), ("/dev/full", "make room", 8)],
 )
 def test_what_cannot_be_written_says_what_to_do(tmp_path: Path, path: str, hint: str, code: int) -> None:
     if not Path(path).is_absolute():
