@@ -26,6 +26,7 @@ class Trading:
         Raises:
             UsageError: it is no order yet: it lacks something, or says a word that orders do not have; nothing was sent.
             OrderRefused: a rule says no; nothing was sent.
+            OrderRejected: the broker says no; also where another order has the client order ID.
             FateUnknown: it was sent, and nobody can say what became of it; ``unresolved`` finds out later.
         """
         return self._run(self._desk.place(ticket))
@@ -61,6 +62,7 @@ class Trading:
         Raises:
             UsageError: another field, an amount that is a float or no number, or nothing to change; nothing was sent.
             OrderRefused: a rule of your own says no; nothing was sent.
+            OrderRejected: the broker says no; also where another order has the client order ID.
             FateUnknown: it was sent, and nobody can say what became of it; ``unresolved`` finds out later.
         """
         return self._run(self._desk.replace(order_id, read_changes(changes)))
