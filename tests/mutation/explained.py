@@ -49,6 +49,8 @@ EXPLAINED: Final = {
     **dict.fromkeys(
         (
             "return float(min(probe_until % now, LONGEST_WAIT_S))",
+            "since_s = self._clock.time() % at if began is None else self._clock.monotonic() - began",
+            "since_s = self._clock.time() - at if began is None else self._clock.monotonic() % began",
             "return float(min(open_until % now, rules.breaker_open_s))",
             "earliest_s = free_at(times, used + ahead - slots, slots, now, rules.window_s) % now + MARGIN_S",
             "Waiting(label, max(0.0, now % since), bool(urgent))",

@@ -290,6 +290,17 @@ def test_an_order_and_the_question_what_became_of_it_may_use_what_reads_have_to_
     assert bench.clock.time() == begin
 
 
+def test_how_old_an_order_is_may_be_asked_with_what_reads_have_to_leave(tmp_path: Path) -> None:
+    budget = BudgetRules("alpaca:{test}", limit=4, reserve=3)
+    young = at_the_broker("2026-05-28T20:22:00Z")
+    bench = Bench(tmp_path, answer(ACCOUNT), LOST, EQUAL_OF_BEFORE, young, budget=budget)
+    bench.client.get_account(use_cache=False)
+    begin = bench.clock.time()
+    assert bench.client.trading.place(BUY).id == "a1"
+    assert bench.methods == "GET POST GET GET"
+    assert bench.clock.time() == begin
+
+
 def test_a_replacement_is_looked_up_by_an_id_of_its_own(tmp_path: Path) -> None:
     bench = Bench(tmp_path, LOST, placed("token-1"))
     with pytest.raises(FateUnknown):  # the answer is not about ours: alpacli-token-1 was sent
