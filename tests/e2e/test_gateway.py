@@ -26,7 +26,7 @@ from tests.support.sim_server import SimServer
 
 from alpacli.domain.ticks import instant_ns
 from alpacli.domain.values import from_json
-from alpacli.sim.feed import Feed
+from alpacli.sim.amendments import AmendedFeed
 from alpacli.sim.hours import AlwaysOpen
 from alpacli.sim.tape import Tape
 
@@ -392,7 +392,7 @@ def test_a_stream_through_a_gateway_fills_what_the_gateway_missed(
     got += [json.loads(line) for line in out.splitlines()]
     at = [tick["timestamp"] for tick in got]
     assert at == sorted(set(at))
-    tape = Feed(Tape(2026, AlwaysOpen()), AlwaysOpen())
+    tape = AmendedFeed(Tape(2026, AlwaysOpen()), AlwaysOpen())
     expected = [trade["i"] for trade in tape.trades("AAPL", instant_ns(at[0]), instant_ns(at[-1]) + 1)]
     assert [tick["id"] for tick in got] == expected
 

@@ -208,11 +208,11 @@ def test_a_gap_is_filled_in_order_and_without_doubles(tmp_path: Path) -> None:
     at = [tick["timestamp"] for tick in got]
     assert at == sorted(set(at))
     from alpacli.domain.ticks import instant_ns
-    from alpacli.sim.feed import Feed
+    from alpacli.sim.amendments import AmendedFeed
     from alpacli.sim.hours import AlwaysOpen
     from alpacli.sim.tape import Tape
 
-    feed = Feed(Tape(2026, AlwaysOpen()), AlwaysOpen())
+    feed = AmendedFeed(Tape(2026, AlwaysOpen()), AlwaysOpen())
     expected = [trade["i"] for trade in feed.trades("AAPL", instant_ns(at[0]), instant_ns(at[-1]) + 1)]
     assert [tick["id"] for tick in got] == expected
     second.terminate()

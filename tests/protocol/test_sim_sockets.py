@@ -673,7 +673,8 @@ def test_garbage_comes_before_what_is_right(faulty: SimServer, encoding: str, ho
                 if messages[0]["T"] == "zz":
                     assert how == "unknown"
                     break
-            assert (await client.hear())[0]["T"] == "t"
+            # who hears trades hears them corrected and canceled
+            assert (await client.hear())[0]["T"] in ("t", "c", "x")
 
     run(conversation())
 

@@ -1,7 +1,7 @@
 """Market data over REST: what the sockets sent, again, and bars and snapshots. Numbers are JSON numbers, as on the data host.
 
 Pages are sorted by symbol and then by time; a token names the last row of the page before. Bars of minutes are made of the
-trades that were streamed, and exist when their time is over. Longer ones are the tape's own range and volume, up to now.
+trades that were streamed, and exist when their time is over. Longer ones are made of the same, up to now.
 """
 
 import base64
@@ -15,17 +15,19 @@ from typing import Final, NamedTuple
 
 from alpacli.sim.answers import SECOND_NS, Json, bad_parameter, not_found, timestamp
 from alpacli.sim.desk import Desk
-from alpacli.sim.feed import DAY_NS, MINUTE_NS, Feed
+from alpacli.sim.feed import DAY_NS, Feed
 from alpacli.sim.hours import new_york_date, new_york_ns
+from alpacli.sim.prints import MINUTE_NS
 
 CHANNELS: Final = ("trades", "quotes", "bars")
 MOST_ROWS: Final = 10_000
 MOST_NEWS: Final = 50
 
 _HOUR_NS: Final = 60 * MINUTE_NS
-# Making the trades of a minute costs about a millisecond, finding the range of a day eight. A page that would take longer
-# than a second ends early, as pages may.
+# In milliseconds: a page that would take longer than a second ends early, as pages may.
 _MOST_WORK_A_PAGE: Final = 1000
+_WORK_AT_ONCE: Final = 100
+_MOST_AT_ONCE: Final = 256
 _TIMEFRAME: Final = re.compile(r"(\d{0,2})(Min|T|Hour|H|Day|D|Week|W|Month|M)")
 _UNITS: Final = {"T": "Min", "H": "Hour", "D": "Day", "W": "Week", "M": "Month"}
 _COUNTS: Final[Mapping[str, Sequence[int]]] = {
@@ -37,7 +39,7 @@ _COUNTS: Final[Mapping[str, Sequence[int]]] = {
 }
 
 _Message = dict[str, object]
-_Row = tuple[int, _Message | None, int]  # when, what (``None``: a stretch is done), and the work that it took
+_Row = tuple[int, _Message | None, float]  # when, what (``None``: a stretch is done), and the work that it took
 
 
 class Timeframe(NamedTuple):
@@ -51,6 +53,14 @@ class Place(NamedTuple):
     symbol: str
     at_ns: int
     given: int
+
+
+class _Stretch(NamedTuple):
+    """The time of a bar: what it is named after, where trading begins in it, and where it ends."""
+
+    name_ns: int
+    from_ns: int
+    until_ns: int
 
 
 class Query(NamedTuple):
@@ -97,7 +107,7 @@ def history(desk: Desk, query: Query, *, feed: Feed | None = None) -> dict[str, 
     feed = feed or desk.market.feed
     query = query._replace(end_ns=min(query.end_ns, desk.now_ns))
     pages: dict[str, list[Json]] = {}
-    room, work = query.limit, _MOST_WORK_A_PAGE
+    room, work = query.limit, float(_MOST_WORK_A_PAGE)
     place: Place | None = None
     for symbol in sorted(set(query.symbols)):
         if not feed.knows(symbol, crypto=query.crypto) or (query.after is not None and symbol < query.after.symbol):
@@ -153,12 +163,12 @@ def snapshots(desk: Desk, symbols: Sequence[str], *, crypto: bool) -> dict[str, 
             continue
         closed_ns = desk.market.hours.previous_close(now_ns)
         (before,) = desk.market.hours.days(new_york_date(closed_ns - 1), new_york_date(closed_ns - 1))
-        day = feed.span(symbol, before.open_ns, before.close_ns)
+        day = feed.span(symbol, before.open_ns, before.close_ns, now_ns)
         members = {
             "latestTrade": _latest(desk, feed, "trades", symbol),
             "latestQuote": _latest(desk, feed, "quotes", symbol),
             "minuteBar": _latest(desk, feed, "bars", symbol),
-            "dailyBar": feed.day_so_far(symbol, now_ns),
+            "dailyBar": feed.day_so_far(symbol, now_ns, now_ns),
             "prevDailyBar": None if day is None else {**day, "t": before.midnight_ns},
         }
         found[symbol] = {name: None if value is None else _element(value) for name, value in members.items()}
@@ -197,25 +207,14 @@ def _rows(desk: Desk, feed: Feed, symbol: str, query: Query) -> Iterator[_Row]:
     if query.after is not None and query.after.symbol == symbol:
         at_ns = query.after.at_ns
         start_ns, end_ns = (start_ns, min(end_ns, at_ns)) if query.descending else (max(start_ns, at_ns), end_ns)
-    if query.channel == "bars" and query.timeframe.unit != "Min":
-        yield from _long_bars(desk, feed, symbol, query, start_ns, end_ns)
+    if query.channel == "bars":
+        yield from _bars(desk, feed, symbol, query, start_ns, end_ns)
         return
     read: Callable[[str, int, int], list[_Message]] = feed.quotes
     if query.channel == "trades":
         read = partial(feed.history, known_ns=desk.now_ns)
-    width_ns = MINUTE_NS
-    if query.channel == "bars":
-        width_ns = query.timeframe.every * MINUTE_NS
-
-        def read(symbol: str, from_ns: int, until_ns: int) -> list[_Message]:
-            return _minute_bars(feed, symbol, from_ns, until_ns, width_ns, desk.now_ns)
-
     for opened_ns, until_ns in feed.open_spans(symbol, start_ns, end_ns + 1, backward=query.descending):
-        from_ns = opened_ns
-        if query.channel == "bars":  # the first bar of a session may begin before it
-            origin_ns = _day_begins(symbol, opened_ns)
-            from_ns = max(start_ns, origin_ns + (opened_ns - origin_ns) // width_ns * width_ns)
-        for begin_ns, before_ns in _pieces(from_ns, until_ns, width_ns, backward=query.descending):
+        for begin_ns, before_ns in _pieces(opened_ns, until_ns, MINUTE_NS, backward=query.descending):
             messages = read(symbol, begin_ns, before_ns)
             cost = -(-(before_ns - begin_ns) // MINUTE_NS) * feed.effort
             for message in reversed(messages) if query.descending else messages:
@@ -223,56 +222,81 @@ def _rows(desk: Desk, feed: Feed, symbol: str, query: Query) -> Iterator[_Row]:
             yield begin_ns - 1 if query.descending else before_ns, None, cost
 
 
-def _minute_bars(feed: Feed, symbol: str, from_ns: int, until_ns: int, width_ns: int, now_ns: int) -> list[_Message]:
-    """Return the bars that begin in an interval and are over; they lie on a grid that begins with the day."""
+def _bars(desk: Desk, feed: Feed, symbol: str, query: Query, start_ns: int, end_ns: int) -> Iterator[_Row]:
+    if query.timeframe.unit == "Min":
+        stretches = _minutes(desk, feed, symbol, query, start_ns, end_ns)
+    else:
+        stretches = _stretches(desk, feed, symbol, query.timeframe, start_ns, end_ns)
+        stretches = reversed(list(stretches)) if query.descending else stretches
+    for group in _groups(feed, (stretch for stretch in stretches if start_ns <= stretch.name_ns <= end_ns)):
+        times = [(stretch.from_ns, min(stretch.until_ns, desk.now_ns)) for stretch in group]
+        for stretch, bar in zip(group, feed.spans(symbol, times, desk.now_ns), strict=True):
+            message = None if bar is None else {**bar, "t": stretch.name_ns}
+            yield stretch.name_ns, message, feed.span_work(stretch.from_ns, stretch.until_ns)
+
+
+def _groups(feed: Feed, stretches: Iterable[_Stretch]) -> Iterator[list[_Stretch]]:
+    """Put together what is made at once: a little at first, since somebody may want no more, and then more."""
+    group: list[_Stretch] = []
+    work, most = 0.0, 1
+    for stretch in stretches:
+        group.append(stretch)
+        work += feed.span_work(stretch.from_ns, stretch.until_ns)
+        if len(group) >= most or work >= _WORK_AT_ONCE:
+            yield group
+            group, work, most = [], 0.0, min(most * 4, _MOST_AT_ONCE)
+    if group:
+        yield group
+
+
+def _minutes(desk: Desk, feed: Feed, symbol: str, query: Query, start_ns: int, end_ns: int) -> Iterator[_Stretch]:
+    """Give the times of bars that are over; they lie on a grid that begins with the day, the first may begin before it."""
+    width_ns = query.timeframe.every * MINUTE_NS
+    for opened_ns, until_ns in feed.open_spans(symbol, start_ns, end_ns + 1, backward=query.descending):
+        origin_ns = _day_begins(symbol, opened_ns)
+        from_ns = max(start_ns, origin_ns + (opened_ns - origin_ns) // width_ns * width_ns)
+        for begin_ns, before_ns in _pieces(from_ns, until_ns, DAY_NS, backward=query.descending):
+            found = list(_grid(symbol, begin_ns, before_ns, width_ns, desk.now_ns))
+            yield from reversed(found) if query.descending else found
+
+
+def _grid(symbol: str, from_ns: int, until_ns: int, width_ns: int, now_ns: int) -> Iterator[_Stretch]:
     origin_ns = _day_begins(symbol, from_ns)
-    found: list[_Message] = []
-    at_ns = from_ns
-    while True:
-        at_ns = origin_ns + -(-(at_ns - origin_ns) // width_ns) * width_ns
+    while origin_ns < until_ns:
         next_day_ns = _day_begins(symbol, origin_ns + DAY_NS + _HOUR_NS * 2)
-        if at_ns >= next_day_ns:
-            origin_ns = at_ns = next_day_ns
-        if at_ns >= until_ns or min(at_ns + width_ns, next_day_ns) > now_ns:
-            return found
-        bar = feed.bar_as_of(symbol, at_ns, min(at_ns + width_ns, next_day_ns), now_ns)
-        found += [bar] if bar is not None else []
-        at_ns += width_ns
-
-
-def _long_bars(desk: Desk, feed: Feed, symbol: str, query: Query, start_ns: int, end_ns: int) -> Iterator[_Row]:
-    stretches = list(_stretches(desk, symbol, query.timeframe, start_ns, end_ns))
-    for begin_ns, from_ns, until_ns in reversed(stretches) if query.descending else stretches:
-        if start_ns <= begin_ns <= end_ns:
-            bar = feed.span(symbol, from_ns, min(until_ns, desk.now_ns))
-            if bar is not None:
-                yield begin_ns, {**bar, "t": begin_ns}, feed.long_bar_work * feed.effort
+        first_ns = origin_ns + -(-max(from_ns - origin_ns, 0) // width_ns) * width_ns
+        for at_ns in range(first_ns, min(until_ns, next_day_ns), width_ns):
+            end_ns = min(at_ns + width_ns, next_day_ns)
+            if end_ns > now_ns:
+                return
+            yield _Stretch(at_ns, at_ns, end_ns)
+        origin_ns = next_day_ns
 
 
 def _stretches(
-    desk: Desk, symbol: str, timeframe: Timeframe, start_ns: int, end_ns: int
-) -> Iterator[tuple[int, int, int]]:
-    """Give the bars' times: what they are named after, where trading begins in them, and where it ends; oldest first."""
+    desk: Desk, feed: Feed, symbol: str, timeframe: Timeframe, start_ns: int, end_ns: int
+) -> Iterator[_Stretch]:
+    """Give the times of bars of an hour and more, oldest first."""
     if end_ns < start_ns:
         return
     first, last = _day_of(symbol, start_ns), _day_of(symbol, end_ns)
     if timeframe.unit == "Hour":
-        for _, opens_ns, closes_ns in _days(desk, symbol, first, last):
+        for _, opens_ns, closes_ns in _days(desk, feed, symbol, first, last):
             origin_ns, width_ns = _day_begins(symbol, opens_ns), timeframe.every * _HOUR_NS
             begin_ns = origin_ns + (opens_ns - origin_ns) // width_ns * width_ns
             for at_ns in range(begin_ns, closes_ns, width_ns):
-                yield at_ns, max(at_ns, opens_ns), min(at_ns + width_ns, closes_ns)
+                yield _Stretch(at_ns, max(at_ns, opens_ns), min(at_ns + width_ns, closes_ns))
         return
     begin, end = _calendar_span(first, timeframe), _calendar_span(last, timeframe)
     groups: dict[date, tuple[int, int]] = {}
     for day, opens_ns, closes_ns in _days(
-        desk, symbol, begin, end + timedelta(370 if timeframe.unit == "Month" else 7)
+        desk, feed, symbol, begin, end + timedelta(370 if timeframe.unit == "Month" else 7)
     ):
         group = _calendar_span(day, timeframe)
         if group <= end:
             groups[group] = (groups.get(group, (opens_ns, 0))[0], closes_ns)
     for day, (opens_ns, closes_ns) in groups.items():
-        yield _midnight(symbol, day), opens_ns, closes_ns
+        yield _Stretch(_midnight(symbol, day), opens_ns, closes_ns)
 
 
 def _calendar_span(day: date, timeframe: Timeframe) -> date:
@@ -284,11 +308,11 @@ def _calendar_span(day: date, timeframe: Timeframe) -> date:
     return day
 
 
-def _days(desk: Desk, symbol: str, first: date, last: date) -> Iterator[tuple[date, int, int]]:
+def _days(desk: Desk, feed: Feed, symbol: str, first: date, last: date) -> Iterator[tuple[date, int, int]]:
     """Give the trading days with the instants between which the symbol trades, up to now."""
     last = min(last, _day_of(symbol, desk.now_ns))
     if not _is_coin(symbol):
-        for day in desk.market.hours.days(first, last):
+        for day in feed.days(symbol, first, last):
             yield day.day, day.open_ns, day.close_ns
         return
     for number in range((last - first).days + 1):

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from alpacli.sim.amendments import AmendedFeed
 from alpacli.sim.feed import Feed
 from alpacli.sim.hours import Hours
 from alpacli.sim.listing import LISTINGS, Listing
@@ -34,20 +33,23 @@ NO_STRAIN: Final = Strain()
 class Market:
     """What is traded, when, and at which prices. It is never changed.
 
-    ``recorded`` is the feed of a market that was recorded, ``options`` the premiums of options on its stocks.
+    ``feed`` tells of it; it is ``recorded`` or computed. ``options`` are the premiums of options on its stocks.
     """
 
-    __slots__ = ("hours", "listings", "options", "recorded", "seed", "strain", "tape")
+    __slots__ = ("feed", "hours", "listings", "options", "recorded", "seed", "strain", "tape")
 
     def __init__(
         self,
         tape: Prices,
+        feed: Feed,
         hours: Hours,
         seed: int,
         strain: Strain = NO_STRAIN,
         listings: Mapping[str, Listing] = LISTINGS,
-        recorded: Feed | None = None,
+        *,
+        recorded: bool = False,
     ) -> None:
+        self.feed = feed
         self.tape = tape
         self.hours = hours
         self.seed = seed
@@ -55,10 +57,6 @@ class Market:
         self.listings = listings
         self.recorded = recorded
         self.options = tape if isinstance(tape, OptionPrices) else OptionPrices(tape, hours, seed)
-
-    @property
-    def feed(self) -> Feed:
-        return AmendedFeed(self.tape, self.hours) if self.recorded is None else self.recorded
 
 
 class Account(NamedTuple):

@@ -17,6 +17,7 @@ from typing import Final, NamedTuple, cast
 from alpacli.errors import ConfigError, UsageError
 from alpacli.ports import Clock
 from alpacli.sim import events
+from alpacli.sim.amendments import AmendedFeed
 from alpacli.sim.answers import SECOND_NS, Refusal, identifier
 from alpacli.sim.book import Book, Serial
 from alpacli.sim.desk import NO_STRAIN, Desk, Market, Strain
@@ -399,8 +400,9 @@ class Exchange:
                 rows = db.execute("SELECT day, open_ns, close_ns FROM sessions ORDER BY day").fetchall()
                 hours = Nyse([Session(*row) for row in rows])
             strain = Strain(meta.latency_ms * 1_000_000, Decimal(meta.slippage_bps), Decimal(meta.reject_rate))
-            prices = OptionPrices(Tape(meta.seed, hours), hours, meta.seed)
-            market = self._markets[meta] = Market(prices, hours, meta.seed, strain)
+            tape = Tape(meta.seed, hours)
+            prices = OptionPrices(tape, hours, meta.seed)
+            market = self._markets[meta] = Market(prices, AmendedFeed(tape, hours), hours, meta.seed, strain)
         return market
 
     def _open_account(self, db: sqlite3.Connection, identity: str, label: str, meta: Meta, now_ns: int) -> int:

@@ -1,27 +1,28 @@
 """What the market reports as it happens: trades, quotes and bars, computed from (seed, symbol, time) like the prices.
 
-Time is cut into slots of a quarter second. A hash of symbol and slot says whether there is a quote and a trade in it, and
-when; so any split of an interval gives the same messages, and whoever asks for the past gets what was streamed. Messages are
-dictionaries under Alpaca's short names, times in nanoseconds, ready for ``wire.frames.encode_messages``.
+Time is cut into slots of a quarter second. A hash of symbol and slot says whether there is a quote in it, and when; so any
+split of an interval gives the same messages, and whoever asks for the past gets what was streamed. Messages are dictionaries
+under Alpaca's short names, times in nanoseconds, ready for ``wire.frames.encode_messages``.
 
-In this feed every trade is right and told at once. What a socket says in an interval (``told``) and what history says about
-it, given how much is known (``history``), differ in a feed of which that is not true (``sim.amendments``).
+Where trades come from, each feed says. What a socket says in an interval (``told``) and what history says about it, given how
+much is known (``history``), differ in a feed of which not every trade is right and told at once (``sim.amendments``).
 """
 
 import hashlib
-from collections.abc import Iterator
-from datetime import timedelta
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from datetime import date
 from decimal import Decimal
 from functools import lru_cache
 from typing import Final
 
 from alpacli.sim.answers import SECOND_NS
-from alpacli.sim.hours import Hours, new_york_date, new_york_ns
-from alpacli.sim.listing import LISTINGS, Listing
+from alpacli.sim.hours import AlwaysOpen, Hours, TradingDay, new_york_date
+from alpacli.sim.listing import LISTINGS
 from alpacli.sim.prices import Prices
+from alpacli.sim.prints import MINUTE_NS, dice_of
 
 SLOT_NS: Final = SECOND_NS // 4
-MINUTE_NS: Final = 60 * SECOND_NS
 BAR_DELAY_NS: Final = 200_000_000
 """How long after its end a bar is told."""
 
@@ -40,20 +41,18 @@ LATELY_NS: Final = 60 * SECOND_NS
 _Message = dict[str, object]
 
 
-class Feed:
+class Feed(ABC):
     """The messages of one market. Holds nothing but the way to compute them.
 
-    ``effort`` is what making a minute of them costs, in the milliseconds that ``data`` counts, and ``long_bar_work`` how many
-    times that a bar of a day costs. A socket that was not asked for long makes up for ``most_backlog_ns``: after the machine
-    has slept, the hours before are not told.
+    ``effort`` is what making a minute of them costs, in the milliseconds that ``data`` counts. A socket that was not asked
+    for long makes up for ``most_backlog_ns``: after the machine has slept, the hours before are not told.
     """
 
     effort = 1
-    long_bar_work = 8
     most_backlog_ns = 2 * MINUTE_NS
 
-    def __init__(self, tape: Prices, hours: Hours) -> None:
-        self._tape = tape
+    def __init__(self, prices: Prices, hours: Hours) -> None:
+        self._prices = prices
         self._hours = hours
 
     def knows(self, symbol: str, *, crypto: bool) -> bool:
@@ -65,9 +64,9 @@ class Feed:
         """Return all that a ``*`` stands for."""
         return {listing.symbol for listing in LISTINGS.values() if listing.crypto == crypto}
 
+    @abstractmethod
     def trades(self, symbol: str, from_ns: int, until_ns: int) -> list[_Message]:
         """Return the trades from ``from_ns`` up to, not including, ``until_ns``, oldest first, as they happened."""
-        return [self._trade(symbol, *found) for found in self._executions(symbol, from_ns, until_ns)]
 
     def told(self, symbol: str, from_ns: int, until_ns: int) -> list[_Message]:
         """Return the trades that a socket tells in an interval, as it tells them."""
@@ -155,44 +154,38 @@ class Feed:
             "t": begin_ns,
         }
 
-    def day_so_far(self, symbol: str, until_ns: int) -> _Message | None:
+    def day_so_far(self, symbol: str, until_ns: int, known_ns: int) -> _Message | None:
         """Return the bar of the trading day that is under way at ``until_ns``, or of the one that ended on its date.
 
-        Its prices are the tape's own range and its volume is the whole market's: 86 400 seconds of trades are too many to
-        add up. ``None`` when nothing can have traded yet. A coin's day begins at midnight UTC, an equity's in New York.
+        It is as it was known before ``known_ns``; ``None`` when nothing has traded yet. A coin's day begins at midnight UTC,
+        an equity's in New York.
         """
-        listing = LISTINGS[_listed(symbol)]
-        if listing.crypto:
-            from_ns = until_ns // DAY_NS * DAY_NS
-            return self.span(symbol, from_ns, until_ns)
-        day = new_york_date(until_ns)
-        days = self._hours.days(day, day)
+        if symbol != TEST_SYMBOL and LISTINGS[symbol].crypto:
+            return self.span(symbol, until_ns // DAY_NS * DAY_NS, until_ns, known_ns)
+        days = self.days(symbol, new_york_date(until_ns), new_york_date(until_ns))
         if not days:
             return None
-        bar = self.span(symbol, days[0].open_ns, min(until_ns, days[0].close_ns))
+        bar = self.span(symbol, days[0].open_ns, min(until_ns, days[0].close_ns), known_ns)
         return None if bar is None else {**bar, "t": days[0].midnight_ns}
 
-    def span(self, symbol: str, from_ns: int, until_ns: int) -> _Message | None:
-        """Return one bar of any length from the tape, as ``day_so_far``; ``None`` where the market was shut all along."""
-        listing = LISTINGS[_listed(symbol)]
-        if until_ns <= from_ns or not self._moved(listing, from_ns, until_ns):
-            return None
-        extremes = self._tape.extremes(listing.symbol, from_ns, until_ns)
-        opened, closed = self._tape.last(listing.symbol, from_ns), self._tape.last(listing.symbol, until_ns)
-        volume = max(self._volume(listing.symbol, from_ns, until_ns), 1)
-        middle = (opened + closed + extremes.ask_high + extremes.bid_low) / 4
-        return {
-            "T": "b",
-            "S": symbol,
-            "o": opened,
-            "h": extremes.ask_high,
-            "l": extremes.bid_low,
-            "c": closed,
-            "v": volume,
-            "n": volume // 150 + 1,
-            "vw": round(middle, 6),
-            "t": from_ns,
-        }
+    def days(self, symbol: str, first: date, last: date) -> list[TradingDay]:
+        """Return the days in New York on which a stock trades here, both ends included."""
+        return (AlwaysOpen() if symbol == TEST_SYMBOL else self._hours).days(first, last)
+
+    def span(self, symbol: str, from_ns: int, until_ns: int, known_ns: int) -> _Message | None:
+        """Return one bar of any length as it was known before ``known_ns``; ``None`` where nothing traded."""
+        return self.spans(symbol, [(from_ns, until_ns)], known_ns)[0]
+
+    def spans(self, symbol: str, stretches: Sequence[tuple[int, int]], known_ns: int) -> list[_Message | None]:
+        """Return the bars of many stretches of time, as ``span`` does each; some feeds are much quicker at many."""
+        return [
+            self.bar_as_of(symbol, from_ns, until_ns, known_ns) if until_ns > from_ns else None
+            for from_ns, until_ns in stretches
+        ]
+
+    def span_work(self, from_ns: int, until_ns: int) -> float:
+        """Return what making a bar costs, in the milliseconds that ``data`` counts."""
+        return -(-(until_ns - from_ns) // MINUTE_NS) * self.effort
 
     def open_spans(self, symbol: str, from_ns: int, until_ns: int, *, backward: bool = False) -> list[tuple[int, int]]:
         """Return the parts of an interval in which the symbol trades, in order of time or ``backward``."""
@@ -218,8 +211,8 @@ class Feed:
     def _article(self, slot: int, dice: int, at_ns: int) -> _Message:
         listings = list(LISTINGS.values())
         first, second = (listings[(dice >> shift) % len(listings)] for shift in (20, 36))
-        before = self._tape.last(first.symbol, max(at_ns - 3600 * SECOND_NS, 0))
-        price = self._tape.last(first.symbol, at_ns)
+        before = self._prices.last(first.symbol, max(at_ns - 3600 * SECOND_NS, 0))
+        price = self._prices.last(first.symbol, at_ns)
         verb = "gains" if price > before else "slips" if price < before else "holds"
         headline = f"{first.name.partition(' Common Stock')[0]} {verb} at {price} in the past hour's trading"
         others = [] if dice & 1 or second is first else [second]
@@ -237,21 +230,6 @@ class Feed:
             "source": "alpacli",
         }
 
-    def _moved(self, listing: Listing, from_ns: int, until_ns: int) -> bool:
-        if listing.crypto:
-            return True
-        days = self._hours.days(new_york_date(from_ns), new_york_date(until_ns - 1))
-        return any(day.open_ns < until_ns and day.close_ns > from_ns for day in days)
-
-    def _volume(self, symbol: str, from_ns: int, until_ns: int) -> int:
-        """Return the units traded in an interval: the tape counts from midnight to midnight in New York."""
-        total = 0
-        while from_ns < until_ns:
-            end_ns = min(until_ns, new_york_ns(new_york_date(from_ns) + timedelta(1)))
-            total += self._tape.volume(symbol, end_ns - 1) - self._tape.volume(symbol, from_ns)
-            from_ns = end_ns
-        return total
-
     def books(self, symbol: str, from_ns: int, until_ns: int) -> list[_Message]:
         """Return a coin's order book at each whole second from ``from_ns`` up to, not including, ``until_ns``."""
         first = -(-from_ns // SECOND_NS) * SECOND_NS
@@ -259,7 +237,7 @@ class Feed:
 
     def book(self, symbol: str, at_ns: int) -> _Message:
         """Return a coin's whole order book: three levels on each side of the quote."""
-        quote = self._tape.quote(symbol, at_ns)
+        quote = self._prices.quote(symbol, at_ns)
         tick = quote.ask - quote.bid
         return {
             "T": "o",
@@ -282,26 +260,19 @@ class Feed:
         for at_ns in range(first, until_ns, _BANDS_NS):
             if not self._moves(symbol, at_ns):
                 continue
-            reference = self._tape.last(listing.symbol, at_ns // _REFERENCE_NS * _REFERENCE_NS)
+            reference = self._prices.last(listing.symbol, at_ns // _REFERENCE_NS * _REFERENCE_NS)
             width = (reference * _BAND).quantize(_CENT)
             band = {"u": reference + width, "d": reference - width, "i": "B"}
             found.append({"T": "l", "S": symbol, **band, "t": at_ns, "z": "C"})
         return found
 
     def previous_close(self, symbol: str, at_ns: int) -> Decimal:
-        return self._tape.previous_close(_listed(symbol), at_ns)
+        return self._prices.previous_close(listed(symbol), at_ns)
 
     def _slots(self, symbol: str, from_ns: int, until_ns: int) -> Iterator[tuple[int, int]]:
         key = key_of(symbol)
         for slot in range(from_ns // SLOT_NS - 1, -(-until_ns // SLOT_NS)):
             yield slot, dice_of(key, slot)
-
-    def _executions(self, symbol: str, from_ns: int, until_ns: int) -> Iterator[tuple[int, int, int]]:
-        """Give slot, hash and time of each trade that happens in an interval."""
-        for slot, dice in self._slots(symbol, from_ns, until_ns):
-            at_ns = executed_ns(slot, dice)
-            if dice % 4 == 0 and from_ns <= at_ns < until_ns and self._moves(symbol, at_ns):
-                yield slot, dice, at_ns
 
     def _is_quoted(self, symbol: str, at_ns: int) -> bool:
         return self._moves(symbol, at_ns)
@@ -309,42 +280,16 @@ class Feed:
     def _moves(self, symbol: str, at_ns: int) -> bool:
         return symbol == TEST_SYMBOL or LISTINGS[symbol].crypto or self._hours.is_open(at_ns)
 
-    def _trade(self, symbol: str, slot: int, dice: int, at_ns: int) -> _Message:
-        listing = LISTINGS[_listed(symbol)]
-        price = self._tape.last(listing.symbol, at_ns)
-        size = Decimal(1 + (dice >> 40) % 300)
-        if listing.crypto:
-            return {
-                "T": "t",
-                "S": symbol,
-                "p": price,
-                "s": size.scaleb(-3),
-                "t": at_ns,
-                "i": slot,
-                "tks": "B" if dice & 1024 else "S",
-            }
-        return {
-            "T": "t",
-            "S": symbol,
-            "i": slot,
-            "x": "V",
-            "p": price,
-            "s": size,
-            "c": ["@"] if size > 99 else ["@", "I"],
-            "t": at_ns,
-            "z": "C",
-        }
-
     def _quote(self, symbol: str, at_ns: int) -> _Message:
-        listing = LISTINGS[_listed(symbol)]
-        quote = self._tape.quote(listing.symbol, at_ns)
+        listing = LISTINGS[listed(symbol)]
+        quote = self._prices.quote(listing.symbol, at_ns)
         sides: _Message = {"bp": quote.bid, "bs": quote.bid_size, "ap": quote.ask, "as": quote.ask_size}
         if listing.crypto:
             return {"T": "q", "S": symbol, **sides, "t": at_ns}
         return {"T": "q", "S": symbol, "bx": "V", "ax": "V", **sides, "c": ["R"], "t": at_ns, "z": "C"}
 
 
-def _listed(symbol: str) -> str:
+def listed(symbol: str) -> str:
     return _STAND_IN if symbol == TEST_SYMBOL else symbol
 
 
@@ -354,18 +299,6 @@ def as_decimal(value: object) -> Decimal:
     return value
 
 
-def executed_ns(slot: int, dice: int) -> int:
-    """Return when the trade of a slot happens."""
-    return slot * SLOT_NS + 25_000_000 + (dice >> 24) % _JITTER_NS
-
-
 @lru_cache(maxsize=1024)
 def key_of(symbol: str) -> int:
     return int.from_bytes(hashlib.blake2b(symbol.encode(), digest_size=8, person=b"alpacli feed").digest(), "big")
-
-
-def dice_of(key: int, slot: int) -> int:
-    value = (key ^ (slot * 0x9E3779B97F4A7C15)) & 0xFFFFFFFFFFFFFFFF
-    value = (value ^ (value >> 30)) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
-    value = (value ^ (value >> 27)) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
-    return value ^ (value >> 31)

@@ -14,10 +14,11 @@ from alpacli.sim.answers import SECOND_NS, Json, bad_parameter, timestamp
 from alpacli.sim.chains import is_listed
 from alpacli.sim.contracts import parse
 from alpacli.sim.desk import Desk, Market
-from alpacli.sim.feed import MINUTE_NS, Feed, dice_of, key_of
+from alpacli.sim.feed import Feed, key_of
 from alpacli.sim.halts import halts
 from alpacli.sim.listing import underlying_of
 from alpacli.sim.option_prices import expires_ns
+from alpacli.sim.prints import MINUTE_NS, dice_of
 
 MOST_SNAPSHOTS: Final = 1000
 EXCHANGES: Final = {"A": "NYSE American Options", "C": "Cboe Options Exchange", "Q": "Nasdaq Options"}
@@ -29,14 +30,13 @@ CONDITIONS: Final = {
 _TRADE_SLOT_NS: Final = 30 * SECOND_NS
 _QUOTE_SLOT_NS: Final = SECOND_NS
 _FARTHEST_BACK: Final = 400
+_MOST_MS: Final = 200
 _DIGITS: Final = 6
 _Message = dict[str, object]
 
 
 class OptionFeed(Feed):
     """The messages of a market's options. ``now`` says which contracts are listed by the time that somebody asks."""
-
-    long_bar_work = 200
 
     def __init__(self, market: Market, now: Callable[[], int]) -> None:
         super().__init__(market.options, market.hours)
@@ -75,11 +75,11 @@ class OptionFeed(Feed):
         moments = self._backward(symbol, "quotes", _QUOTE_SLOT_NS, until_ns)
         return next((self._option_quote(symbol, at_ns) for _, at_ns in moments), None)
 
-    def day_so_far(self, symbol: str, until_ns: int) -> _Message | None:
+    def day_so_far(self, symbol: str, until_ns: int, known_ns: int) -> _Message | None:
         raise AssertionError("the feeds of options have no bars")
 
-    def span(self, symbol: str, from_ns: int, until_ns: int) -> _Message | None:
-        return self.bar(symbol, from_ns, until_ns) if until_ns > from_ns else None
+    def span_work(self, from_ns: int, until_ns: int) -> float:
+        return min(super().span_work(from_ns, until_ns), _MOST_MS)
 
     def open_spans(self, symbol: str, from_ns: int, until_ns: int, *, backward: bool = False) -> list[tuple[int, int]]:
         contract = parse(symbol)
@@ -114,17 +114,17 @@ class OptionFeed(Feed):
         contract = parse(symbol)
         if contract is None or at_ns >= expires_ns(self._hours, contract) or not self._hours.is_open(at_ns):
             return False
-        if self._market.recorded is not None:
+        if self._market.recorded:
             return True
         return next(halts(self._hours, underlying_of(contract), at_ns, at_ns + 1), None) is None
 
     def _option_trade(self, symbol: str, dice: int, at_ns: int) -> _Message:
-        price = self._tape.last(symbol, at_ns)
+        price = self._prices.last(symbol, at_ns)
         size = Decimal(1 + (dice >> 40) % 20)
         return {"T": "t", "S": symbol, "p": price, "s": size, "x": "C", "c": "I", "t": at_ns}
 
     def _option_quote(self, symbol: str, at_ns: int) -> _Message:
-        quote = self._tape.quote(symbol, at_ns)
+        quote = self._prices.quote(symbol, at_ns)
         bid: _Message = {"bx": "C", "bp": quote.bid, "bs": quote.bid_size}
         offer: _Message = {"ax": "C", "ap": quote.ask, "as": quote.ask_size}
         return {"T": "q", "S": symbol, **bid, **offer, "c": "A", "t": at_ns}

@@ -82,12 +82,6 @@ class OptionPrices:
             return self._stocks.previous_close(symbol, at_ns)
         return self.last(symbol, self._hours.previous_close(at_ns) - 1)
 
-    def volume(self, symbol: str, at_ns: int) -> int:
-        contract = parse(symbol)
-        if contract is None:
-            return self._stocks.volume(symbol, at_ns)
-        return self._stocks.volume(underlying_of(contract), at_ns) // 5000
-
     def extremes(self, symbol: str, start_ns: int, end_ns: int) -> Extremes:
         contract = parse(symbol)
         if contract is None:

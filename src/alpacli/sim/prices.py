@@ -67,9 +67,6 @@ class Prices(LastPrices, Protocol):
     def previous_close(self, symbol: str, at_ns: int) -> Decimal:
         """Return the last price at the close of the trading day before the one of ``at_ns``."""
 
-    def volume(self, symbol: str, at_ns: int) -> int:
-        """Return the units traded since midnight in New York; it never falls within a day."""
-
     def extremes(self, symbol: str, start_ns: int, end_ns: int) -> Extremes:
         """Return the exact range of bid and ask from ``start_ns`` to ``end_ns``, both included."""
 

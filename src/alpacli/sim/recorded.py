@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 from alpacli.errors import UsageError
 from alpacli.sim.answers import SECOND_NS
 from alpacli.sim.feed import BAR_DELAY_NS, DAY_NS, Feed
-from alpacli.sim.hours import Hours, new_york_date, new_york_ns
+from alpacli.sim.hours import Hours, new_york_ns
 from alpacli.sim.path import Path
 from alpacli.sim.prices import Extremes, Nbbo, Quote, Trail, search_between
 from alpacli.sim.reading import Bar, Series, Trade
@@ -140,10 +140,6 @@ class RecordedPrices:
 
     def previous_close(self, symbol: str, at_ns: int) -> Decimal:
         return self.last(symbol, self._hours.previous_close(at_ns) - 1)  # what comes after hours begins in that instant
-
-    def volume(self, symbol: str, at_ns: int) -> int:
-        item = self._instruments[symbol]
-        return int(item.volume(at_ns) - item.volume(new_york_ns(new_york_date(at_ns))))
 
     def extremes(self, symbol: str, start_ns: int, end_ns: int) -> Extremes:
         item = self._instruments[symbol]
@@ -272,13 +268,13 @@ class RecordedFeed(Feed):
         until_ns = begin_ns + _MINUTE_NS if until_ns is None else until_ns
         if not item.bars:
             return super().bar(symbol, begin_ns, until_ns)
-        return self.span(symbol, begin_ns, until_ns)
+        return self._span(symbol, begin_ns, until_ns)
 
-    def span(self, symbol: str, from_ns: int, until_ns: int) -> _Message | None:
+    def _span(self, symbol: str, from_ns: int, until_ns: int) -> _Message | None:
         """Return one bar of any length: whole bars as they were recorded, of others the part that lies in the interval."""
         item = self._instruments[symbol]
-        if not item.bars or item.way is None:
-            return super().bar(symbol, from_ns, until_ns)
+        if item.way is None:
+            return None
         first, last = bisect_right(item.ends, from_ns), bisect_left(item.begins, until_ns)
         if first >= last:
             return None
@@ -318,7 +314,7 @@ class RecordedFeed(Feed):
         return []
 
     def book(self, symbol: str, at_ns: int) -> _Message:
-        quote = self._tape.quote(symbol, at_ns)
+        quote = self._prices.quote(symbol, at_ns)
         bids, asks = [{"p": quote.bid, "s": quote.bid_size}], [{"p": quote.ask, "s": quote.ask_size}]
         return {"T": "o", "S": symbol, "t": at_ns, "r": True, "b": bids, "a": asks}
 
@@ -327,7 +323,7 @@ class RecordedFeed(Feed):
 
     def _recorded(self, symbol: str, placed: _Placed) -> _Message:
         """Return a bar of the file; a stock's day is named after its midnight."""
-        bar = self.span(symbol, placed.begin_ns, placed.end_ns)
+        bar = self._span(symbol, placed.begin_ns, placed.end_ns)
         if bar is None:
             raise AssertionError("a bar lies in its own time")
         return bar if placed.bar.begin_ns is not None else {**bar, "t": new_york_ns(placed.bar.day)}

@@ -81,7 +81,13 @@ def assemble(
     prices = RecordedPrices(instruments, chosen)
     listings = {symbol: LISTINGS[symbol] for symbol in instruments}
     market = Market(
-        OptionPrices(prices, chosen, seed), chosen, seed, strain, listings, RecordedFeed(instruments, prices, chosen)
+        OptionPrices(prices, chosen, seed),
+        RecordedFeed(instruments, prices, chosen),
+        chosen,
+        seed,
+        strain,
+        listings,
+        recorded=True,
     )
     begin_ns = min(item.begin_ns for item in instruments.values()) // 1000 * 1000
     bars = {end_ns + BAR_DELAY_NS for item in instruments.values() for end_ns in item.ends}

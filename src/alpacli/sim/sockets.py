@@ -13,8 +13,9 @@ from typing import Final, NamedTuple, Protocol
 from alpacli.errors import ConnectionLost
 from alpacli.ports import Clock, async_sleep
 from alpacli.sim.exchange import Exchange
-from alpacli.sim.feed import BAR_DELAY_NS, MINUTE_NS, TEST_SYMBOL, Feed
+from alpacli.sim.feed import BAR_DELAY_NS, TEST_SYMBOL, Feed
 from alpacli.sim.option_data import OptionFeed
+from alpacli.sim.prints import MINUTE_NS
 from alpacli.sim.updates import UPDATES_PATH, TradingSession
 from alpacli.wire.commands import encode_messages
 from alpacli.wire.frames import Encoding, Failure
@@ -211,7 +212,7 @@ class MarketSession:
             messages += self._feed.finished_bars(symbol, from_ns, now_ns)
         if last_ns > first_ns:
             for symbol in sorted(self._named("dailyBars")):
-                day = self._feed.day_so_far(symbol, last_ns)
+                day = self._feed.day_so_far(symbol, last_ns, last_ns + BAR_DELAY_NS)
                 messages += [{**day, "T": "d"}] if day is not None else []
         if news := self._wanted.get("news"):
             items = self._feed.news(from_ns, now_ns)

@@ -13,6 +13,7 @@ to bid and ask are monotone and the spread is constant, so the extremes of ``x``
 """
 
 from collections.abc import Callable
+from datetime import date, timedelta
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -23,8 +24,10 @@ from alpacli.sim.hours import Hours, new_york_date, new_york_ns
 from alpacli.sim.listing import LISTINGS, Listing
 from alpacli.sim.prices import Extremes, Nbbo, Quote, Trail
 
-_QUANTA_PER_SECOND: Final = 16
-_QUANTUM_NS: Final = SECOND_NS // _QUANTA_PER_SECOND
+QUANTA_PER_SECOND: Final = 16
+QUANTUM_NS: Final = SECOND_NS // QUANTA_PER_SECOND
+_MINUTE_NS: Final = 60 * SECOND_NS
+_LOTS_A_COIN: Final = 1000
 _COMMON_SIZE: Final = 1000
 _FARTHEST: Final = ONE << 6
 """A level beyond all that there are."""
@@ -41,7 +44,7 @@ class _Node(NamedTuple):
     own: tuple[int, int]
 
 
-class _Instrument:
+class Instrument:
     """What the tape remembers of one instrument: its paths, and what it was asked for last."""
 
     __slots__ = ("factor", "levels", "listing", "never_stops", "own", "quoted")
@@ -64,7 +67,7 @@ class Tape:
     def __init__(self, seed: int, hours: Hours) -> None:
         self._hours = hours
         self._seed = seed
-        self._instruments: dict[str, _Instrument] = {}
+        self._instruments: dict[str, Instrument] = {}
         self._paths = Paths()
         self._common: dict[tuple[int, int], int] = {}
         self._extremes: dict[tuple[str, int, int, int], int] = {}
@@ -73,7 +76,7 @@ class Tape:
         return 0
 
     def quote(self, symbol: str, at_ns: int) -> Quote:
-        item = self._instrument(symbol)
+        item = self.instrument(symbol)
         listing = item.listing
         quantum = self._quantum(listing, at_ns)
         noise = mix(item.own.key ^ mix(quantum))
@@ -81,9 +84,9 @@ class Tape:
         return Quote(*self.nbbo(symbol, at_ns), sizes[noise % 9], sizes[(noise >> 16) % 9], at_ns)
 
     def nbbo(self, symbol: str, at_ns: int) -> Nbbo:
-        item = self._instruments.get(symbol) or self._instrument(symbol)
+        item = self._instruments.get(symbol) or self.instrument(symbol)
         listing = item.listing
-        quantum = at_ns // _QUANTUM_NS if item.never_stops else self._quantum(listing, at_ns)
+        quantum = at_ns // QUANTUM_NS if item.never_stops else self._quantum(listing, at_ns)
         known = item.quoted
         if known is None or known[0] != quantum:  # who checks an order, plans it and fills it asks for the same ones
             bid = self._bid(listing, self._level(item, quantum))
@@ -92,7 +95,7 @@ class Tape:
 
     def last(self, symbol: str, at_ns: int) -> Decimal:
         """Return the price of the last trade: somewhere from bid to ask, on the tick."""
-        item = self._instrument(symbol)
+        item = self.instrument(symbol)
         listing, quantum = item.listing, self._quantum(item.listing, at_ns)
         bid = self._bid(listing, self._level(item, quantum))
         return listing.price(bid + (mix(item.own.key ^ quantum) >> 20) % (listing.spread + 1))
@@ -101,25 +104,25 @@ class Tape:
         """Return the last price at the close of the trading day before the one of ``at_ns``."""
         return self.last(symbol, self._hours.previous_close(at_ns))
 
-    def volume(self, symbol: str, at_ns: int) -> int:
-        """Return the units traded since midnight in New York; the difference of two readings is what was traded between.
+    def lots(self, symbol: str, begin_ns: int, end_ns: int) -> int:
+        """Return what is traded between two whole minutes, in shares or thousandths of a coin.
 
         Equities trade heavily after 09:30 and before 16:00 and thinly outside; coins evenly. On days without a session an
         equity trades nothing.
         """
-        item = self._instrument(symbol)
-        listing, key = item.listing, item.own.key
-        day = new_york_date(at_ns)
-        whole = listing.daily_volume * (70 + mix(key ^ day.toordinal()) % 61) // 100
-        minute, rest_ns = divmod(at_ns - new_york_ns(day), 60 * SECOND_NS)
-        if not listing.crypto and not self._hours.days(day, day):
-            return 0
-        before, after = (self._traded(item, whole, day.toordinal(), edge) for edge in (minute, minute + 1))
-        return before + (after - before) * rest_ns // (60 * SECOND_NS)
+        item, total = self.instrument(symbol), 0
+        while begin_ns < end_ns:
+            day = new_york_date(begin_ns)
+            midnight_ns, until_ns = new_york_ns(day), min(end_ns, new_york_ns(day + timedelta(1)))
+            if item.listing.crypto or self._hours.days(day, day):
+                first, last = ((at_ns - midnight_ns) // _MINUTE_NS for at_ns in (begin_ns, until_ns))
+                total += self._traded(item, day, last) - self._traded(item, day, first)
+            begin_ns = until_ns
+        return total
 
     def extremes(self, symbol: str, start_ns: int, end_ns: int) -> Extremes:
         """Return the exact range of bid and ask from ``start_ns`` to ``end_ns``, both included."""
-        item = self._instrument(symbol)
+        item = self.instrument(symbol)
         listing = item.listing
         first, last = self._quantum(listing, start_ns), self._quantum(listing, end_ns)
         low = self._extreme(item, first, last, sign=-1)
@@ -146,10 +149,10 @@ class Tape:
         """Return when a bid that satisfies ``could`` begins, as ``Prices`` has it: parts of the path are asked in turn."""
         if end_ns <= start_ns:
             return None
-        item = self._instrument(symbol)
+        item = self.instrument(symbol)
         listing = item.listing
         first, last = self._quantum(listing, start_ns), self._quantum(listing, end_ns - 1)
-        reach = _reach(item.factor.amplitudes, item.own.amplitudes, abs(listing.beta_percent))
+        reach = reaches(item.factor.amplitudes, item.own.amplitudes, abs(listing.beta_percent))
         stack = _blocks(item, first, last)
         while stack:
             node = stack.pop()
@@ -177,7 +180,7 @@ class Tape:
 
         ``stop`` must not fall where the mark rises. The interval is as in ``first``.
         """
-        item = self._instrument(symbol)
+        item = self.instrument(symbol)
         listing = item.listing
         first, last = self._quantum(listing, start_ns), self._quantum(listing, end_ns - 1)
         sign, offset = (1, 0) if side == "sell" else (-1, listing.spread)
@@ -187,7 +190,7 @@ class Tape:
             price = stop(listing.price(sign * best + offset))
             return sign * (_ticks(listing, price, rising=sign < 0) - offset)
 
-        reach = _reach(item.factor.amplitudes, item.own.amplitudes, abs(listing.beta_percent))
+        reach = reaches(item.factor.amplitudes, item.own.amplitudes, abs(listing.beta_percent))
         stack = _blocks(item, first, last)
         while stack:
             node = stack.pop()
@@ -218,16 +221,16 @@ class Tape:
         """Return when bid or ask is first at or beyond a price, by descending from left to right."""
         if end_ns <= start_ns:
             return None
-        item = self._instrument(symbol)
+        item = self.instrument(symbol)
         listing = item.listing
         first, last = self._quantum(listing, start_ns), self._quantum(listing, end_ns - 1)
         sign = 1 if rising else -1
         wanted = _ticks(listing, price, rising=rising) - (listing.spread if of == "ask" else 0)
         if sign * self._bid(listing, self._level(item, first)) >= sign * wanted:
             return self._instant(listing, first, start_ns)  # at the market from the beginning, as most limits are
-        goal = self._goal(listing, wanted, sign)
+        goal = level_for(listing, wanted, sign)
         beta = listing.beta_percent
-        reach = _reach(item.factor.amplitudes, item.own.amplitudes, abs(beta))
+        reach = reaches(item.factor.amplitudes, item.own.amplitudes, abs(beta))
         stack = _blocks(item, first, last)
         while stack:
             node = stack.pop()
@@ -243,26 +246,24 @@ class Tape:
                 stack.extend(reversed(_halves(item, node)))
         return None
 
-    def _goal(self, listing: Listing, ticks: int, sign: int) -> int:
-        """Return the least ``sign × level`` whose bid is at or beyond so many ticks; beyond all levels when there is none."""
-        # downwards it is the level below the first whose bid is above
-        goal = _least_level(listing, ticks) if sign > 0 else 1 - _least_level(listing, ticks + 1)
-        return max(min(goal, _FARTHEST), -_FARTHEST)
-
     def _instant(self, listing: Listing, quantum: int, start_ns: int) -> int:
         """Return when a quantum begins, on the clock; not before ``start_ns``, since which prices have moved."""
         moving_ns = start_ns if listing.crypto else self._hours.trading_ns(start_ns)
-        return start_ns + max(quantum * _QUANTUM_NS - moving_ns, 0)
+        return start_ns + max(quantum * QUANTUM_NS - moving_ns, 0)
+
+    def quantum(self, symbol: str, at_ns: int) -> int:
+        """Return the sixteenth of a second of the path that an instant lies in: of the time for which prices have moved."""
+        return self._quantum(self.instrument(symbol).listing, at_ns)
 
     def _quantum(self, listing: Listing, at_ns: int) -> int:
         moving_ns = at_ns if listing.crypto else self._hours.trading_ns(at_ns)
-        return moving_ns // _QUANTUM_NS
+        return moving_ns // QUANTUM_NS
 
     def _bid(self, listing: Listing, level: int) -> int:
         middle = listing.base * (ONE + level) // ONE if level >= 0 else listing.base * ONE // (ONE - level)
         return max(middle - listing.spread // 2, 1)
 
-    def _level(self, item: _Instrument, quantum: int) -> int:
+    def _level(self, item: Instrument, quantum: int) -> int:
         """Return the level at a quantum; whoever checks an order asks for the same one several times."""
         found = item.levels.get(quantum)
         if found is None:
@@ -271,7 +272,7 @@ class Tape:
             found = item.levels[quantum] = self._computed_level(item, quantum)
         return found
 
-    def _computed_level(self, item: _Instrument, quantum: int) -> int:
+    def _computed_level(self, item: Instrument, quantum: int) -> int:
         factor = item.factor
         place = (factor.key, quantum)
         common = self._common.get(place)
@@ -281,12 +282,12 @@ class Tape:
             common = self._common[place] = self._paths.value(factor, quantum)
         return (item.listing.beta_percent * common) // 100 + self._paths.value(item.own, quantum)
 
-    def _instrument(self, symbol: str) -> _Instrument:
+    def instrument(self, symbol: str) -> Instrument:
         item = self._instruments.get(symbol)
         if item is None:
             listing = LISTINGS[symbol]
             swing = _FACTOR_SWING_PERMILLE[listing.asset_class]
-            item = self._instruments[symbol] = _Instrument(
+            item = self._instruments[symbol] = Instrument(
                 listing,
                 make_path(self._seed, f"factor {listing.asset_class}", swing),
                 make_path(self._seed, listing.symbol, listing.swing_permille),
@@ -294,7 +295,7 @@ class Tape:
             )
         return item
 
-    def _extreme(self, item: _Instrument, first: int, last: int, *, sign: int) -> int:
+    def _extreme(self, item: Instrument, first: int, last: int, *, sign: int) -> int:
         """Return the highest (``sign`` 1) or lowest (-1) bid in ticks over the quanta from ``first`` to ``last``."""
         listing = item.listing
         place = (listing.symbol, first, last, sign)
@@ -308,7 +309,7 @@ class Tape:
             self._extremes[place] = found
         return found
 
-    def _search(self, item: _Instrument, first: int, last: int, *, sign: int, stack: list[_Node], best: int) -> int:
+    def _search(self, item: Instrument, first: int, last: int, *, sign: int, stack: list[_Node], best: int) -> int:
         """Return the most extreme bid in the parts of ``stack`` from ``first`` to ``last``, or ``best`` (both × ``sign``).
 
         What is better than ``best`` is a level: comparing levels costs no price. The halves are computed in place, as
@@ -316,8 +317,8 @@ class Tape:
         """
         listing, factor, own = item.listing, item.factor, item.own
         beta = listing.beta_percent
-        reach = _reach(factor.amplitudes, own.amplitudes, abs(beta))
-        better = self._goal(listing, sign * (best + 1), sign)
+        reach = reaches(factor.amplitudes, own.amplitudes, abs(beta))
+        better = level_for(listing, sign * (best + 1), sign)
         nodes = [(start, level, f0, f1, o0, o1) for start, level, (f0, f1), (o0, o1) in stack]
         while nodes:
             start, level, f0, f1, o0, o1 = nodes.pop()
@@ -326,7 +327,7 @@ class Tape:
             for quantum, value in ((start, left), (end, right)):
                 if value >= better and first <= quantum <= last:
                     best = sign * self._bid(listing, sign * value)
-                    better = self._goal(listing, sign * (best + 1), sign)
+                    better = level_for(listing, sign * (best + 1), sign)
             if level == 0 or end <= first or start >= last or max(left, right) + reach[level] < better:
                 continue
             middle = start + (1 << (level - 1))
@@ -337,14 +338,12 @@ class Tape:
             nodes += (earlier, later) if right >= left else (later, earlier)
         return sign * best
 
-    def _traded(self, item: _Instrument, whole: int, day: int, minute: int) -> int:
+    def _traded(self, item: Instrument, day: date, minute: int) -> int:
         """Return the count at a minute's edge, moved by up to 40 % of what that minute trades: it still never falls."""
-        listing = item.listing
-        if listing.crypto:
-            ppm, following = minute * 1_000_000 // 1440, (minute + 1) * 1_000_000 // 1440
-        else:
-            ppm, following = (_traded_ppm(edge, round_the_clock=item.never_stops) for edge in (minute, minute + 1))
-        moved = mix(item.own.key + day * 1440 + minute) % 41 if minute else 0
+        listing, key, number = item.listing, item.own.key, day.toordinal()
+        whole = listing.daily_volume * (70 + mix(key ^ number) % 61) * (_LOTS_A_COIN if listing.crypto else 1) // 100
+        ppm, following = (traded_ppm(item, edge) for edge in (minute, minute + 1))
+        moved = mix(key + number * 1440 + minute) % 41 if minute else 0
         return (ppm + (following - ppm) * moved // 100) * whole // 1_000_000
 
 
@@ -360,6 +359,13 @@ def _ticks(listing: Listing, price: Decimal, *, rising: bool) -> int:
     return int(price.scaleb(listing.places).to_integral_value(ROUND_CEILING if rising else ROUND_FLOOR))
 
 
+def level_for(listing: Listing, ticks: int, sign: int) -> int:
+    """Return the least ``sign × level`` whose bid is at or beyond so many ticks; beyond all levels when there is none."""
+    # downwards it is the level below the first whose bid is above
+    goal = _least_level(listing, ticks) if sign > 0 else 1 - _least_level(listing, ticks + 1)
+    return max(min(goal, _FARTHEST), -_FARTHEST)
+
+
 def _least_level(listing: Listing, ticks: int) -> int:
     """Return the least level whose bid is so many ticks or more; what ``_bid`` makes of a level, the other way round."""
     if ticks <= 1:  # no bid is less
@@ -371,7 +377,7 @@ def _least_level(listing: Listing, ticks: int) -> int:
     return level
 
 
-def _blocks(item: _Instrument, first: int, last: int) -> list[_Node]:
+def _blocks(item: Instrument, first: int, last: int) -> list[_Node]:
     """Return the blocks from ``first`` to ``last``, the earliest at the end."""
     starts = range(last >> DEPTH << DEPTH, (first >> DEPTH << DEPTH) - 1, -(1 << DEPTH))
     return [_Node(start, DEPTH, ends_of_block(item.factor, start), ends_of_block(item.own, start)) for start in starts]
@@ -382,7 +388,7 @@ def _ends_of(listing: Listing, node: _Node) -> tuple[int, int]:
     return beta * f0 // 100 + o0, beta * f1 // 100 + o1
 
 
-def _halves(item: _Instrument, node: _Node) -> tuple[_Node, _Node]:
+def _halves(item: Instrument, node: _Node) -> tuple[_Node, _Node]:
     start, level, (f0, f1), (o0, o1) = node
     middle = start + (1 << (level - 1))
     fm, om = midpoint(item.factor, middle, level, f0, f1), midpoint(item.own, middle, level, o0, o1)
@@ -390,7 +396,7 @@ def _halves(item: _Instrument, node: _Node) -> tuple[_Node, _Node]:
 
 
 @lru_cache(maxsize=512)
-def _reach(factor: tuple[int, ...], own: tuple[int, ...], beta: int) -> tuple[int, ...]:
+def reaches(factor: tuple[int, ...], own: tuple[int, ...], beta: int) -> tuple[int, ...]:
     """Return per level how far the sum of both paths can leave its ends; two units a level pay for the roundings."""
     reach = [0]
     for level in range(1, DEPTH + 1):
@@ -398,11 +404,16 @@ def _reach(factor: tuple[int, ...], own: tuple[int, ...], beta: int) -> tuple[in
     return tuple(reach)
 
 
-def _traded_ppm(minute: int, *, round_the_clock: bool) -> int:
-    """Return the millionths of an equity's day that have traded by a minute after midnight: U-shaped from 09:30 to 16:00."""
+def traded_ppm(item: Instrument, minute: int) -> int:
+    """Return the millionths of a day that have traded by a minute after midnight: of a coin's evenly.
+
+    Those of an equity are U-shaped from 09:30 to 16:00.
+    """
+    if item.listing.crypto:
+        return minute * 1_000_000 // 1440
     early, late = min(max(minute - 240, 0), 330), min(max(minute - 960, 0), 240)
     inside = min(max(minute - 570, 0), 390)
     curve = 2 * inside - 390
     regular = inside * 450_000 // 390 + (curve**3 + 390**3) * 225_000 // 390**3
-    thin = minute * 20_000 // 1440 if round_the_clock else min(max(minute - 240, 0), 960) * 20_000 // 960
+    thin = minute * 20_000 // 1440 if item.never_stops else min(max(minute - 240, 0), 960) * 20_000 // 960
     return early * 35_000 // 330 + regular + late * 45_000 // 240 + thin

@@ -39,7 +39,7 @@ def spans(market: Market, listing: Listing, from_ns: int, until_ns: int, *, exte
     if until_ns <= from_ns:
         return []
     whole = _open_spans(market.hours, listing, from_ns, until_ns, extended=extended)
-    if market.recorded is not None:
+    if market.recorded:
         return whole
     return [Span(*part) for part in between_halts(market.hours, _stock(listing), whole)]
 
@@ -48,7 +48,7 @@ def trades_at(market: Market, listing: Listing, at_ns: int, *, extended: bool) -
     """Tell whether an order may trade at an instant: whether one of the ``spans`` holds it."""
     if opening(market.hours, listing, at_ns, extended=extended) != at_ns:
         return False
-    return market.recorded is not None or not halted(market.hours, _stock(listing), at_ns)
+    return market.recorded or not halted(market.hours, _stock(listing), at_ns)
 
 
 def _stock(listing: Listing) -> str:

@@ -12,8 +12,9 @@ import pytest
 from tests.support.fakes import ManualClock
 
 from alpacli.sim.exchange import Exchange
-from alpacli.sim.feed import DAY_NS, MINUTE_NS, Feed
+from alpacli.sim.feed import DAY_NS
 from alpacli.sim.halts import halts
+from alpacli.sim.prints import MINUTE_NS
 from alpacli.sim.rest import HttpRequest, handle
 
 HEADERS = {"apca-api-key-id": "PK", "apca-api-secret-key": "s"}
@@ -129,14 +130,14 @@ def test_backward_is_forward_reversed_whatever_the_pages(
 
 
 def test_a_page_that_costs_too_much_ends_early_and_the_next_goes_on(exchange: Exchange) -> None:
-    start_ns = exchange.now_ns() // MINUTE_NS * MINUTE_NS - 1100 * MINUTE_NS
-    query = {"symbols": "AAPL", "start": _rfc3339(start_ns), "timeframe": "5Min", "limit": "10000"}
+    start_ns = exchange.now_ns() // MINUTE_NS * MINUTE_NS - 25_000 * MINUTE_NS
+    query = {"symbols": "AAPL", "start": _rfc3339(start_ns), "timeframe": "50Min", "limit": "10000"}
     status, page = get(exchange, "/v2/stocks/bars", **query)
     assert status == 200
-    assert 0 < len(page["bars"]["AAPL"]) < 220
+    assert 0 < len(page["bars"]["AAPL"]) < 490
     status, rest = get(exchange, "/v2/stocks/bars", **query, page_token=page["next_page_token"])
     times = [bar["t"] for bar in page["bars"]["AAPL"] + rest["bars"]["AAPL"]]
-    assert len(times) == len(set(times)) == 219
+    assert len(times) == len(set(times)) > 490
     assert rest["next_page_token"] is None
 
 
@@ -163,11 +164,36 @@ def test_long_bars_join_and_hold_what_lies_in_them(exchange: Exchange, hours: An
     assert [bar["t"] for bar in bars] == sorted({bar["t"] for bar in bars})
     assert all(bar["l"] <= min(bar["o"], bar["c"]) <= max(bar["o"], bar["c"]) <= bar["h"] for bar in bars)
     assert all(bar["v"] > 0 and bar["l"] <= bar["vw"] <= bar["h"] for bar in bars)
-    if hours == "always":
-        assert all(bar["c"] == following["o"] for bar, following in pairwise(bars))
+    if hours == "always":  # a close is the last trade before, an open the first trade after
+        assert all(abs(bar["c"] - following["o"]) < bar["c"] / 1000 for bar, following in pairwise(bars))
     if timeframe == "1Day":
         assert len(bars) == 140 if hours == "always" else 90 < len(bars) < 100
         assert all(bar["t"][11:] in ("04:00:00Z", "05:00:00Z") for bar in bars)
+
+
+@pytest.mark.parametrize("hours", ["always", "xnys"])
+@pytest.mark.parametrize(("base", "symbol"), [("/v2/stocks", "AAPL"), ("/v1beta3/crypto/us", "ETH/USD")])
+def test_minutes_resampled_are_the_bars_of_every_length(exchange: Exchange, hours: Any, base: str, symbol: str) -> None:
+    """To the last share and cent; the day under way has the trades of the minute under way, too."""
+    exchange.reset(rate_limit=0, hours=hours)
+    now_ns = exchange.now_ns()
+    first_ns = now_ns // DAY_NS * DAY_NS - (DAY_NS if "/" in symbol else DAY_NS - 4 * 60 * MINUTE_NS)  # in summer
+    query = {"symbols": symbol, "start": _rfc3339(first_ns)}
+    minutes = pages(exchange, f"{base}/bars", "bars", **query, timeframe="1Min")[symbol]
+    under_way = exchange.market().feed.bar_as_of(symbol, now_ns // MINUTE_NS * MINUTE_NS, now_ns, now_ns)
+    if under_way is not None:
+        numbers = {name: float(str(under_way[name])) for name in "ohlcvn"}
+        minutes.append({**numbers, "t": _short(now_ns // MINUTE_NS * MINUTE_NS)})
+    for timeframe in ("7Min", "1Hour", "4Hour", "1Day"):
+        bars = pages(exchange, f"{base}/bars", "bars", **query, timeframe=timeframe)[symbol]
+        edges = [*(bar["t"] for bar in bars), "9"]
+        for bar, end in zip(bars, edges[1:], strict=True):
+            if timeframe == "7Min" and end == "9":
+                continue  # it has ended, and what comes after it has not
+            inside = [minute for minute in minutes if bar["t"] <= minute["t"] < end]
+            assert (bar["o"], bar["c"], bar["n"]) == (inside[0]["o"], inside[-1]["c"], sum(row["n"] for row in inside))
+            assert (bar["h"], bar["l"]) == (max(row["h"] for row in inside), min(row["l"] for row in inside))
+            assert bar["v"] == pytest.approx(sum(row["v"] for row in inside), abs=1e-9, rel=1e-12)
 
 
 def test_while_the_market_is_shut_the_latest_is_the_last_before_it_closed(tmp_path: Path) -> None:
@@ -209,7 +235,7 @@ def test_books_of_coins(exchange: Exchange) -> None:
 def test_articles_are_those_that_were_streamed(exchange: Exchange) -> None:
     now_ns = exchange.now_ns()
     market = exchange.market()
-    streamed = Feed(market.tape, market.hours).news(now_ns - 3600 * 10**9, now_ns + 1)
+    streamed = market.feed.news(now_ns - 3600 * 10**9, now_ns + 1)
     found: list[dict[str, Any]] = []
     token: str | None = ""
     while token is not None:

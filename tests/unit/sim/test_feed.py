@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from tests.support.examples import examples
 
 from alpacli.sim.amendments import EVER, AmendedFeed, counts
-from alpacli.sim.feed import MINUTE_NS
 from alpacli.sim.halts import halts
 from alpacli.sim.hours import AlwaysOpen
+from alpacli.sim.prints import MINUTE_NS
 from alpacli.sim.sockets import Limits, MarketSession, Occupancy
 from alpacli.sim.tape import Tape
 
@@ -86,15 +86,17 @@ def test_news_is_told_to_those_whom_it_concerns() -> None:
         assert (first["id"] in ids) == heard
 
 
-def test_the_day_so_far_holds_its_trades() -> None:
-    day = FEED.day_so_far("AAPL", T0)
-    trades = FEED.trades("AAPL", T0 - MINUTE_NS, T0)
+def test_the_day_so_far_is_its_minutes_and_the_trades_since() -> None:
+    until_ns = T0 + 17 * 10**9
+    midnight_ns, minute_ns = HOURS.previous_close(T0), until_ns // MINUTE_NS * MINUTE_NS
+    day = FEED.day_so_far("AAPL", until_ns, EVER)
+    minutes = FEED.spans("AAPL", [(at, at + MINUTE_NS) for at in range(midnight_ns, minute_ns, MINUTE_NS)], EVER)
+    rest = FEED.bar("AAPL", minute_ns, until_ns)
+    bars: list[dict[str, Any]] = [bar for bar in (*minutes, rest) if bar is not None]
     assert day is not None
-    assert all(day["l"] <= trade["p"] <= day["h"] for trade in trades)  # type: ignore[operator] # decimals
-    earlier = FEED.day_so_far("AAPL", T0 - MINUTE_NS)
-    assert earlier is not None
-    assert (earlier["o"], earlier["t"]) == (day["o"], day["t"])
-    assert earlier["v"] <= day["v"]  # type: ignore[operator] # whole numbers
+    assert (day["t"], day["o"], day["c"]) == (midnight_ns, bars[0]["o"], bars[-1]["c"])
+    assert (day["h"], day["l"]) == (max(bar["h"] for bar in bars), min(bar["l"] for bar in bars))
+    assert (day["v"], day["n"]) == (sum(bar["v"] for bar in bars), sum(bar["n"] for bar in bars))
 
 
 def test_trades_and_quotes_are_at_the_prices_of_the_tape() -> None:

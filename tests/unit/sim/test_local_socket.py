@@ -13,8 +13,8 @@ from tests.support.sim_account import SimAccount
 
 from alpacli.errors import ConnectionLost
 from alpacli.ports import Socket, SystemClock
+from alpacli.sim.amendments import AmendedFeed
 from alpacli.sim.exchange import Exchange
-from alpacli.sim.feed import Feed
 from alpacli.sim.hours import AlwaysOpen
 from alpacli.sim.sockets import PATHS, LocalSocket, dial_local
 from alpacli.sim.tape import Tape
@@ -156,7 +156,7 @@ def test_a_reset_by_another_process_is_noticed_by_readers_that_are_often_cancele
         other.reset(seed=7)
         *more, last = await heard(socket, lambda message: message["T"] == "error")
         assert last == {"T": "error", "code": 500, "msg": "the exchange was reset"}
-        feed = Feed(Tape(2026, AlwaysOpen()), AlwaysOpen())
+        feed = AmendedFeed(Tape(2026, AlwaysOpen()), AlwaysOpen())
         told = [message["t"] for message in (*quotes, *more)]
         if len(told) > 1:
             first, end = (datetime.fromisoformat(text).timestamp() for text in (told[0], told[-1]))

@@ -16,7 +16,8 @@ from alpacli.sim.listing import LISTINGS
 from alpacli.sim.tape import Tape
 
 NOW_NS = 1_780_000_000 * 10**9
-HOUR_NS = 3600 * 10**9
+MINUTE_NS = 60 * 10**9
+HOUR_NS = 60 * MINUTE_NS
 QUANTUM_NS = 10**9 // 16
 
 SYMBOLS = st.sampled_from(sorted(LISTINGS))
@@ -29,22 +30,23 @@ def tape() -> Tape:
 
 
 @pytest.mark.parametrize(
-    ("symbol", "bid", "ask", "last", "volume"),
+    ("symbol", "bid", "ask", "last", "lots"),
     [
-        ("AAPL", "282.33", "282.34", "282.34", 53106637),
-        ("SPY", "747.83", "747.84", "747.84", 43166740),
-        ("GS", "966.83", "967.13", "967.09", 2423472),
-        ("TLT", "90.59", "90.60", "90.60", 36318761),
-        ("BTC/USD", "100278.19", "100290.19", "100283.26", 696),
-        ("DOGE/USD", "0.11221", "0.11233", "0.11232", 7092665),
+        ("AAPL", "282.33", "282.34", "282.34", 51014350),
+        ("SPY", "747.83", "747.84", "747.84", 41469294),
+        ("GS", "966.83", "967.13", "967.09", 2328140),
+        ("TLT", "90.59", "90.60", "90.60", 34890228),
+        ("BTC/USD", "100278.19", "100290.19", "100283.26", 339092),
+        ("DOGE/USD", "0.11221", "0.11233", "0.11232", 3449779200),
     ],
 )
-def test_prices_of_seed_2026_never_change(tape: Tape, symbol: str, bid: str, ask: str, last: str, volume: int) -> None:
+def test_prices_of_seed_2026_never_change(tape: Tape, symbol: str, bid: str, ask: str, last: str, lots: int) -> None:
     """Golden values: whoever changes the arithmetic changes every user's market, and learns it here."""
     quote = tape.quote(symbol, NOW_NS)
     assert (str(quote.bid), str(quote.ask)) == (bid, ask)
     assert str(tape.last(symbol, NOW_NS)) == last
-    assert tape.volume(symbol, NOW_NS) == volume
+    hour_ns = NOW_NS // HOUR_NS * HOUR_NS
+    assert tape.lots(symbol, hour_ns - 8 * HOUR_NS, hour_ns) == lots
 
 
 def test_another_process_sees_the_same_market(tape: Tape) -> None:
@@ -111,14 +113,15 @@ def test_the_previous_close_is_last_midnights_price(tape: Tape) -> None:
 
 
 @settings(max_examples=examples(12), deadline=None)
-@given(symbol=SYMBOLS, day=st.integers(min_value=0, max_value=900), steps=st.lists(st.integers(0, 86_399), max_size=30))
-def test_volume_only_grows_within_a_day(symbol: str, day: int, steps: list[int]) -> None:
-    """A cumulative count never falls between midnight and midnight."""
+@given(symbol=SYMBOLS, day=st.integers(0, 900), cuts=st.lists(st.integers(0, 3 * 1440), max_size=30))
+def test_what_is_traded_adds_up_however_it_is_cut(symbol: str, day: int, cuts: list[int]) -> None:
+    """Over midnights and the days on which clocks are changed, too; and no minute trades less than nothing."""
     tape = Tape(2026, AlwaysOpen())
-    start_ns = AlwaysOpen().previous_close((1_735_750_000 + day * 86_400) * 10**9)
-    counts = [tape.volume(symbol, start_ns + second * 10**9) for second in sorted(steps) if second < 82_800]
-    assert counts == sorted(counts)
-    assert all(count >= 0 for count in counts)
+    start_ns = AlwaysOpen().previous_close((1_735_750_000 + day * 86_400) * 10**9) + 13 * MINUTE_NS
+    edges = [start_ns + minute * MINUTE_NS for minute in sorted({0, *cuts, 3 * 1440})]
+    pieces = [tape.lots(symbol, begin_ns, end_ns) for begin_ns, end_ns in pairwise(edges)]
+    assert sum(pieces) == tape.lots(symbol, edges[0], edges[-1])
+    assert min(pieces) >= 0
 
 
 def test_equity_volume_is_u_shaped(tape: Tape) -> None:
@@ -127,7 +130,7 @@ def test_equity_volume_is_u_shaped(tape: Tape) -> None:
 
     def traded(hour: float) -> int:
         start_ns = midnight_ns + int(hour * HOUR_NS)
-        return tape.volume("SPY", start_ns + HOUR_NS // 2) - tape.volume("SPY", start_ns)
+        return tape.lots("SPY", start_ns, start_ns + HOUR_NS // 2)
 
     assert traded(9.5) > 2 * traded(12.5)
     assert traded(15.5) > 2 * traded(12.5)
@@ -139,7 +142,7 @@ def test_on_nyse_hours_equities_stand_still_at_night_and_coins_do_not() -> None:
     tape = Tape(2026, Nyse(nyse_sessions()))
     saturday_ns = 1_780_149_600 * 10**9  # 2026-05-30 10:00 in New York
     assert tape.quote("AAPL", saturday_ns)[:2] == tape.quote("AAPL", saturday_ns + 20 * HOUR_NS)[:2]
-    assert tape.volume("AAPL", saturday_ns) == 0
+    assert tape.lots("AAPL", saturday_ns, saturday_ns + HOUR_NS) == 0
     assert tape.last("BTC/USD", saturday_ns) != tape.last("BTC/USD", saturday_ns + 20 * HOUR_NS)
     night = tape.extremes("AAPL", saturday_ns, saturday_ns + 20 * HOUR_NS)
     assert night.bid_low == night.bid_high
