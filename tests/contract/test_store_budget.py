@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.support import valkey
 from tests.support.fakes import ManualClock
@@ -43,6 +43,7 @@ class History:
         self.store = SqliteStore(":memory:", self.clock, flight_s=FLIGHT_S, liveness_s=LIVENESS_S)
         self.arrives_late = arrives_late
         self.in_flight: list[tuple[Ticket, float]] = []
+        self.forgotten: set[str] = set()
         self.settled: list[float] = []
         self.arrivals: list[float] = []
         self.waiting: dict[str, float] = {}
@@ -55,6 +56,7 @@ class History:
             self.names[kind, caller] = Ticket(f"t{self.tickets}", kind, kind == "cancel")
         ticket = self.names[kind, caller]
         now = self.clock.time()
+        self.forgotten |= {other.id for other, at in self.in_flight if now - at > WINDOW_S + FLIGHT_S}
         alone = not any(now <= until for other, until in self.waiting.items() if other != ticket.id)
         answer = self.store.admit(RULES, ticket)
         assert not isinstance(answer, Refused)
@@ -84,6 +86,8 @@ class History:
         latest = granted_at + FLIGHT_S if outcome.doubtful else min(now, granted_at + FLIGHT_S)
         self.arrivals.append(latest if self.arrives_late else granted_at)
         self.store.settle(RULES, ticket, outcome)
+        if ticket.id in self.forgotten:  # for all that is known by then, it was granted just now
+            latest = now + FLIGHT_S
         self.settled.append(max(now, latest) if outcome.doubtful else now)
 
     def finish(self) -> None:
@@ -97,6 +101,10 @@ def fullest_window(arrivals: list[float], window_s: float) -> int:
     return max((sum(first <= at <= first + window_s for at in arrivals) for first in arrivals), default=0)
 
 
+_LATE = [("ask", 0), ("sleep", 4.0), ("sleep", 10.01), ("ask", 0), ("ask", 1), ("give up", 0), ("sleep", 10.01)]
+
+
+@example(steps=[*_LATE, ("ask", 2)], arrives_late=False)
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(steps=steps, arrives_late=st.booleans())
 def test_whatever_happens_no_window_of_the_server_holds_more_than_the_limit_and_free_slots_are_given(
