@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from decimal import Decimal
@@ -52,6 +53,15 @@ def client(folder: Path, url: str, later_s: float = 0.0) -> AlpacaClient:
     desk = parts.desk(pipeline, clock, journal, rng)
     transport = AlpacaTransport(KeyPair("PKTEST", Secret("secret"), "test"), url, url)
     return AlpacaClient(pipeline, transport, clock=clock, read_timeout_s=0.4, open_desk=lambda: desk)
+
+
+def kill_once(process: "subprocess.Popen[bytes]", happened: Callable[[], object]) -> None:
+    """Kill a process with ``SIGKILL`` when something has happened."""
+    deadline = time.monotonic() + 30
+    while not happened() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
 
 
 @pytest.mark.slow
@@ -119,11 +129,7 @@ def test_a_killed_process_leaves_a_question_that_the_next_run_answers(tmp_path: 
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        deadline = time.monotonic() + 30
-        while not broker.orders() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        kill_once(process, broker.orders)
         found = paper("orders", "--unresolved", "--json")
         assert found.code == 0, found.errors
         [item] = json.loads(found.out)
@@ -223,11 +229,7 @@ def test_a_killed_process_whose_id_another_order_has_placed_nothing(tmp_path: Pa
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        deadline = time.monotonic() + 30
-        while not broker.faults and time.monotonic() < deadline:
-            time.sleep(0.05)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        kill_once(process, lambda: broker.faults)
         found = paper("orders", "--unresolved", "--json")
         assert found.code == 0, found.errors
         [item] = json.loads(found.out)

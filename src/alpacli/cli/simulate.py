@@ -134,7 +134,9 @@ def reset(
         return
     run.confirm([f"empty the offline exchange in {settings.state_dir}: every account, its positions and its orders"])
     after = upkeep.reset(
-        settings.state_dir, run.clock, seed=seed, hours=hours, cash=amount, rate_limit=rate_limit, strain=strain
+        settings.state_dir,
+        run.clock,
+        lambda exchange: exchange.reset(seed=seed, hours=hours, cash=amount, rate_limit=rate_limit, strain=strain),
     )
     _forget_cached(run)
     run.show_change(view, _report(after), "the offline exchange was emptied")

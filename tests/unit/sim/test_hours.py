@@ -110,7 +110,7 @@ def test_trading_time_runs_from_four_to_twenty_on_trading_days_only(nyse: Hours)
 @pytest.mark.parametrize("hours", ["always", "xnys"])
 def test_serving_does_not_import_pandas(tmp_path: Path, hours: HoursName) -> None:
     """The real calendar costs a third of a second: it is paid by reset, never by a request."""
-    reset(str(tmp_path), SystemClock(), hours=hours)
+    reset(str(tmp_path), SystemClock(), lambda exchange: exchange.reset(hours=hours))
     script = (
         "import sys; from alpacli.ports import Request, SystemClock; from alpacli.sim.transport import SimTransport\n"
         "transport = SimTransport(sys.argv[1], SystemClock())\n"

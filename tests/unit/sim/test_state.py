@@ -145,7 +145,11 @@ def test_state_survives_and_reset_is_seen_by_open_connections(tmp_path: Path) ->
         first.trade("AAPL", "buy", "10")
     with SimAccount(tmp_path, key_id="SIM") as again:
         assert len(again.get("/v2/positions")) == 1
-        done = reset(str(tmp_path), ManualClock(), seed=7, hours="xnys", cash=Decimal("5000.5"), rate_limit=10)
+        done = reset(
+            str(tmp_path),
+            ManualClock(),
+            lambda exchange: exchange.reset(seed=7, hours="xnys", cash=Decimal("5000.5"), rate_limit=10),
+        )
         assert (done.seed, done.hours, done.cash, done.rate_limit, done.accounts) == (
             7,
             "xnys",
