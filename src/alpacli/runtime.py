@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from alpacli.history.archive import Archive
     from alpacli.history.market import MarketData
     from alpacli.history.market_async import AsyncMarketData
+    from alpacli.history.plan import Plan
     from alpacli.store.halt import HaltSwitch
     from alpacli.store.journal import Journal
     from alpacli.wire.rest import Call
@@ -207,6 +208,7 @@ def open_desk(settings: Settings, pipeline: "Pipeline", label: str, warn: Warn) 
         rules=lambda: read_rules(settings.config_dir, settings.profile),
         halted=halt.state,
         who=whoami(label),
+        plan=_plan(settings),
         warn=warn,
     )
 
@@ -244,7 +246,6 @@ def open_market_data(
     clock = SystemClock()
     folder = market_folder(settings)
     store = BarStore(folder) if keep and not settings.sim else None
-    plan = "" if settings.sim else os.path.join(folder, f"plan-{settings.fingerprint}.json")
     today = new_york_day(int(clock.time()) * 10**9)
 
     def never_closes() -> bool:
@@ -263,15 +264,21 @@ def open_market_data(
             return False  # a host that serves market data alone
 
     days = NyseDays(os.path.join(settings.state_dir, "market", "nyse.json"), today, never_closes)
-    return MarketData(read, clock, store, FeedChoice(read, plan), days, warn, begin=begin)
+    return MarketData(read, clock, store, FeedChoice(read, _plan(settings)), days, warn, begin=begin)
+
+
+def _plan(settings: Settings) -> "Plan":
+    """Return what is known of the market data plan; of the in-process exchange nothing is written down."""
+    from alpacli.history.plan import Plan
+
+    return Plan("" if settings.sim else os.path.join(market_folder(settings), f"plan-{settings.fingerprint}.json"))
 
 
 def live_feed(settings: Settings, read: "Callable[[Call[Any]], Any]", symbol: str) -> str:
     """Return the feed whose latest stock prices the plan has: sip, or else iex."""
     from alpacli.history.feeds import FeedChoice
 
-    plan = "" if settings.sim else os.path.join(market_folder(settings), f"plan-{settings.fingerprint}.json")
-    return FeedChoice(read, plan).live(symbol, int(SystemClock().time()) * 10**9)
+    return FeedChoice(read, _plan(settings)).live(symbol, int(SystemClock().time()) * 10**9)
 
 
 def _async_market_data(settings: Settings, warn: Warn, read: Any, begin: Callable[[], None]) -> "AsyncMarketData":

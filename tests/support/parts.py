@@ -9,6 +9,7 @@ from alpacli.broker.desk import Desk
 from alpacli.broker.flow import Pipeline
 from alpacli.broker.outcomes import Who
 from alpacli.broker.risk import RiskRules
+from alpacli.history.plan import Plan
 from alpacli.ports import BudgetRules, Clock, Randomness, Store
 from alpacli.store.halt import Halt
 from alpacli.store.journal import Journal
@@ -46,6 +47,7 @@ def desk(
     rules: Callable[[], RiskRules] = RiskRules,
     halted: Callable[[], Halt | None] = lambda: None,
     pid: int = 1,
+    plan: Plan | None = None,
     warn: Callable[[str], None] = print,
 ) -> Desk:
     who = Who("me", "here", pid, "test")
@@ -57,5 +59,6 @@ def desk(
         rules=rules,
         halted=halted,
         who=who,
+        plan=plan or Plan(""),
         warn=warn,
     )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from decimal import ROUND_DOWN, Decimal
 from typing import Any, Final
 
-from alpacli.broker.facts import FactFinder
+from alpacli.broker.facts import FactFinder, Plan
 from alpacli.broker.flow import Do, Flow, Pause, Pipeline, T
 from alpacli.broker.notebook import Notebook
 from alpacli.broker.outcomes import (
@@ -79,13 +79,14 @@ class Desk:
         rules: Callable[[], RiskRules],
         halted: Callable[[], Halted | None],
         who: Who,
+        plan: Plan,
         warn: Callable[[str], None],
     ) -> None:
         self._pipeline = pipeline
         self._clock = clock
         self._rules = rules
         self._halted = halted
-        self._facts = FactFinder(pipeline, clock, warn)
+        self._facts = FactFinder(pipeline, clock, plan, warn)
         self._notebook = Notebook(journal, clock, who, warn)
         self._sender = Sender(pipeline, clock, rng, self._notebook)
 

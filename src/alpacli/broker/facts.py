@@ -5,9 +5,10 @@ they cannot check.
 """
 
 from collections.abc import Callable
-from typing import Any, Final
+from decimal import Decimal
+from typing import Any, Final, Protocol
 
-from alpacli.broker.flow import Flow, Pipeline, T
+from alpacli.broker.flow import Do, Flow, Pipeline, T
 from alpacli.broker.risk import RiskRules
 from alpacli.broker.sending import refused
 from alpacli.domain.market import MarketClock
@@ -16,6 +17,7 @@ from alpacli.domain.symbols import is_asset_id
 from alpacli.domain.tickets import OrderTicket
 from alpacli.domain.worth import Quote, net_price
 from alpacli.errors import (
+    AlpacaAPIError,
     AlpacliError,
     AuthenticationError,
     BudgetExhausted,
@@ -32,12 +34,21 @@ _CLOCK_AGE_S: Final = 60.0
 _SAID_AGAIN_S: Final = 60.0
 
 
+class Plan(Protocol):
+    """What is known of the account's market data plan; both are quick, and block."""
+
+    def recent_sip(self, now_ns: int) -> bool | None: ...
+
+    def learn(self, now_ns: int, *, recent_sip: bool) -> None: ...
+
+
 class FactFinder:
     """Reads through the shared cache; ``warn`` hears what could not be learned, at most once a minute."""
 
-    def __init__(self, pipeline: Pipeline, clock: Clock, warn: Callable[[str], None]) -> None:
+    def __init__(self, pipeline: Pipeline, clock: Clock, plan: Plan, warn: Callable[[str], None]) -> None:
         self._pipeline = pipeline
         self._clock = clock
+        self._plan = plan
         self._warn = warn
         self._said: dict[str, float] = {}
 
@@ -103,8 +114,8 @@ class FactFinder:
             if ticket.asset_class == "crypto" and "/" not in symbol:
                 base = next(coin for coin in ("USDT", "USDC", "USD") if symbol.endswith(coin))
                 symbol = f"{symbol.removesuffix(base)}/{base}"
-            prices = yield from self.maybe(quotes.bids_and_asks([symbol]))
-            return facts if prices is None else facts._replace(quote=Quote(*prices[symbol]))
+            quote = yield from self._quote(symbol, shares=ticket.asset_class == "us_equity")
+            return facts if quote is None else facts._replace(quote=quote)
         if not ticket.legs:
             return facts
         prices = yield from self.maybe(quotes.bids_and_asks([leg.symbol for leg in ticket.legs]))
@@ -113,6 +124,37 @@ class FactFinder:
         found = {symbol: Quote(*sides) for symbol, sides in prices.items()}
         net = net_price(ticket.legs, found)
         return facts._replace(leg_quotes=found, quote=None if net is None else Quote(net, net))
+
+    def _quote(self, symbol: str, *, shares: bool) -> Flow[Quote | None]:
+        if shares:
+            prices = yield from self._of_best_feed(symbol)
+        else:
+            prices = yield from self.maybe(quotes.bids_and_asks([symbol]))
+        if prices is None:
+            return None
+        quote = Quote(*prices[symbol])
+        if shares and quote.is_stub:
+            self._tell(f"{symbol} is bid at {quote.bid:f} and offered at {quote.ask:f}, too far apart to be its price")
+            return None
+        return quote
+
+    def _of_best_feed(self, symbol: str) -> Flow[dict[str, tuple[Decimal | None, Decimal | None]] | None]:
+        """Ask the SIP, unless it is known that the plan has none; a plan without it is asked once a day, and then IEX."""
+        now_ns = int(self._clock.time()) * 1_000_000_000
+        known: bool | None = yield Do(lambda: self._plan.recent_sip(now_ns))
+        if known is False:
+            return (yield from self.maybe(quotes.bids_and_asks([symbol])))
+        try:
+            found = yield from self._pipeline.fetch(quotes.bids_and_asks([symbol], feed="sip"))
+        except AlpacliError as error:
+            if not isinstance(error, AlpacaAPIError) or error.status not in (402, 403):
+                self._pass(error)
+                return None
+            yield Do(lambda: self._plan.learn(now_ns, recent_sip=False))
+            return (yield from self.maybe(quotes.bids_and_asks([symbol])))
+        if known is None:
+            yield Do(lambda: self._plan.learn(now_ns, recent_sip=True))
+        return found
 
     def maybe(
         self, call: Call[T], max_age: float | None = None, *, fresh: bool = False, must_exist: bool = False
@@ -129,11 +171,14 @@ class FactFinder:
     def _pass(self, error: AlpacliError) -> None:
         if isinstance(error, AuthenticationError | ConfigError | UsageError | BudgetExhausted):
             raise error
+        self._tell(error.message)
+
+    def _tell(self, message: str) -> None:
         now = self._clock.monotonic()
         self._said = {message: at for message, at in self._said.items() if now - at < _SAID_AGAIN_S}
-        if error.message not in self._said:  # an order is judged by many reads, which fail alike
-            self._said[error.message] = now
-            self._warn(f"not checked: {error.message}")
+        if message not in self._said:  # an order is judged by many reads, which fail alike
+            self._said[message] = now
+            self._warn(f"not checked: {message}")
 
 
 def _unnamed(asset_id: str) -> OrderRefused:

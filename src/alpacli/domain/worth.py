@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from alpacli.domain.tickets import Leg, OrderTicket
 
 CONTRACT_SHARES: Final = 100
+_WIDEST: Final = Decimal("1.1")
 
 
 class Quote(NamedTuple):
@@ -18,6 +19,11 @@ class Quote(NamedTuple):
 
     bid: Decimal | None = None
     ask: Decimal | None = None
+
+    @property
+    def is_stub(self) -> bool:
+        """Tell whether bid and ask of a share lie so far apart (10 %) that neither of them is a price to judge by."""
+        return self.bid is not None and self.ask is not None and self.ask > self.bid * _WIDEST
 
 
 def reference_price(ticket: OrderTicket, quote: Quote | None) -> Decimal | None:

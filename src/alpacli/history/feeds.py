@@ -1,20 +1,18 @@
 """Which feed stock history comes from: the SIP wherever the plan gives it, which is everything but the last 15 minutes.
 
-Whether it gives those too is asked once a day, with one request, and only when somebody wants them; the answer is kept in a
-small file beside the history. Without them the question ends 15 minutes ago, or is put to IEX when it only wants those. What
-was chosen is always said.
+Whether it gives those too is asked once a day, with one request, and only when somebody wants them; the answer is kept
+(``plan``). Without them the question ends 15 minutes ago, or is put to IEX when it only wants those. What was chosen is
+always said.
 """
 
-import contextlib
-import json
-import os
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from alpacli.domain.batches import instant_text
 from alpacli.domain.series import MINUTE_NS, SECOND_NS, Market, Span, market_of
 from alpacli.errors import AlpacaAPIError
 from alpacli.history.chains import Read
+from alpacli.history.plan import Plan
 from alpacli.wire.market import recent_sip
 
 DELAY_NS: Final = 15 * MINUTE_NS
@@ -24,15 +22,14 @@ _SAID: Final[dict[Market, str]] = {
     "crypto": "crypto comes from Alpaca's own exchange (feed us)",
     "options": "options come from OPRA, as far as the plan goes",
 }
-_KNOWN_FOR_NS: Final = 24 * 3600 * SECOND_NS
 
 
 class FeedChoice:
-    """Knows the plan of one account; ``path`` is the file that remembers it, empty for none."""
+    """Chooses by the plan of one account."""
 
-    def __init__(self, read: Read, path: str) -> None:
+    def __init__(self, read: Read, plan: Plan) -> None:
         self._read = read
-        self._path = path
+        self._plan = plan
 
     def choose(
         self,
@@ -72,28 +69,14 @@ class FeedChoice:
         return "sip" if self._has_recent_sip(symbol, now_ns) else "iex"
 
     def _has_recent_sip(self, symbol: str, now_ns: int) -> bool:
-        known = self._remembered()
-        if known is not None and 0 <= now_ns - known[1] < _KNOWN_FOR_NS:
-            return known[0]
+        known = self._plan.recent_sip(now_ns)
+        if known is not None:
+            return known
         try:
             has = bool(self._read(recent_sip(symbol)))
         except AlpacaAPIError as error:
             if error.status not in (402, 403):
                 raise
             has = False
-        if self._path:
-            with contextlib.suppress(OSError):  # then it is asked again
-                os.makedirs(os.path.dirname(self._path), exist_ok=True)
-                temporary = f"{self._path}.tmp-{os.getpid()}"
-                with open(temporary, "w", encoding="ascii") as file:
-                    json.dump({"recent_sip": has, "at_ns": now_ns}, file)
-                os.replace(temporary, self._path)
+        self._plan.learn(now_ns, recent_sip=has)
         return has
-
-    def _remembered(self) -> tuple[bool, int] | None:
-        try:
-            with open(self._path, encoding="ascii") as file:
-                known: Any = json.load(file)
-            return bool(known["recent_sip"]), int(known["at_ns"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return None

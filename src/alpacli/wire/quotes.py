@@ -14,10 +14,12 @@ from alpacli.ports import Request
 from alpacli.wire.rest import Call
 
 
-def bids_and_asks(symbols: Sequence[str]) -> Call[dict[str, tuple[Decimal | None, Decimal | None]]]:
+def bids_and_asks(
+    symbols: Sequence[str], *, feed: str = "iex"
+) -> Call[dict[str, tuple[Decimal | None, Decimal | None]]]:
     """Ask for the latest bid and ask of shares, options or coin pairs (``BTC/USD``) in USD; ``None`` without one.
 
-    All symbols are of one class, and each of them is in the answer.
+    All symbols are of one class, and each of them is in the answer. ``feed`` is that of shares: ``sip`` or ``iex``.
     """
 
     def decode(body: bytes) -> dict[str, tuple[Decimal | None, Decimal | None]]:
@@ -30,12 +32,12 @@ def bids_and_asks(symbols: Sequence[str]) -> Call[dict[str, tuple[Decimal | None
                 "the answer for quotes is not what the endpoint promises", "try again later"
             ) from error
 
-    path, feed = {
-        "us_equity": ("/v2/stocks/quotes/latest", (("feed", "iex"),)),
+    path, more = {
+        "us_equity": ("/v2/stocks/quotes/latest", (("feed", feed),)),
         "us_option": ("/v1beta1/options/quotes/latest", ()),  # the best feed of the plan
         "crypto": ("/v1beta3/crypto/us/latest/quotes", ()),
     }[asset_class(symbols[0])]
-    return Call("quotes", Request("GET", path, (("symbols", ",".join(symbols)), *feed), host="data"), decode)
+    return Call("quotes", Request("GET", path, (("symbols", ",".join(symbols)), *more), host="data"), decode)
 
 
 def _price(quote: Mapping[str, Any], letter: str) -> Decimal | None:

@@ -23,6 +23,7 @@ from alpacli.history.feeds import FeedChoice
 from alpacli.history.holes import NyseDays
 from alpacli.history.market import MarketData
 from alpacli.history.market_async import AsyncMarketData
+from alpacli.history.plan import Plan
 from alpacli.wire.rest import Call
 
 NOW = ns("2026-05-28T20:26:40Z")
@@ -46,7 +47,7 @@ class Desk:
         self.store = BarStore(str(folder / "market"))
         self.clock = ManualClock(NOW / 1e9)
         self.said: list[str] = []
-        feeds = FeedChoice(self.host.read, str(folder / "plan.json"))
+        feeds = FeedChoice(self.host.read, Plan(str(folder / "plan.json")))
         self.data = MarketData(self.host.read, self.clock, self.store, feeds, Weekdays(), self.said.append)
 
     def rows(self, symbols: str | Sequence[str] = "AAPL", kind: str = "bars", **query: Any) -> list[tuple[str, str]]:
@@ -94,7 +95,7 @@ def test_rows_that_are_kept_are_not_given_after_the_client_was_closed(desk: Desk
 
     desk.host.put("AAPL", ROWS)
     desk.rows(**JANUARY)
-    feeds = FeedChoice(desk.host.read, "")
+    feeds = FeedChoice(desk.host.read, Plan(""))
     data = MarketData(desk.host.read, desk.clock, desk.store, feeds, Weekdays(), desk.said.append, begin=begin)
     planned = data.bars("AAPL", start=ns(JANUARY["start"]), end=ns(JANUARY["end"]))
     assert [len(batch) for batch in planned] == [len(ROWS)]
@@ -116,7 +117,7 @@ def test_the_event_loop_carries_pages_and_does_not_read_them(desk: Desk) -> None
         return carried[-1]
 
     async def use() -> list[int]:
-        feeds = FeedChoice(desk.host.read, "")
+        feeds = FeedChoice(desk.host.read, Plan(""))
         make = functools.partial(MarketData, clock=desk.clock, store=None, feeds=feeds, hours=Weekdays(), warn=print)
         data = AsyncMarketData(make, read)
         planned = await data.bars("AAPL", start=ns(JANUARY["start"]), end=ns(JANUARY["end"]))
@@ -460,7 +461,7 @@ def test_without_a_start_the_last_rows_come_oldest_first(desk: Desk) -> None:
 
 
 def test_a_symbol_without_rows_has_no_batches_whether_or_not_anything_is_kept(desk: Desk) -> None:
-    feeds = FeedChoice(desk.host.read, "")
+    feeds = FeedChoice(desk.host.read, Plan(""))
     keepless = MarketData(desk.host.read, desk.clock, None, feeds, Weekdays(), desk.said.append)
     for data in (keepless, desk.data):
         assert list(data.bars("NONE", start=ns(JANUARY["start"]), end=ns(JANUARY["end"]))) == []

@@ -24,6 +24,12 @@ def test_each_kind_of_symbol_is_quoted_at_its_own_endpoint(symbol: str, path: st
     assert call.decode(body) == {symbol: (None, Decimal("1.25"))}
 
 
+def test_shares_are_quoted_by_the_feed_that_is_asked_for() -> None:
+    assert ("feed", "sip") in bids_and_asks(["AAPL"], feed="sip").request.query
+    assert ("feed", "iex") in bids_and_asks(["AAPL"]).request.query
+    assert dict(bids_and_asks(["BTC/USD"], feed="sip").request.query) == {"symbols": "BTC/USD"}
+
+
 def test_several_symbols_are_one_question_and_one_without_a_quote_has_no_price() -> None:
     call = bids_and_asks(["AAPL", "MSFT"])
     assert ("symbols", "AAPL,MSFT") in call.request.query
