@@ -33,13 +33,13 @@ class AsyncAlpacaClient(AsyncDriver):
     Cancelling a call that waits frees its place in the queue.
     """
 
-    async def _run(self, flow: Flow[T]) -> T:
+    async def _run(self, flow: Flow[T], *, urgent: bool = False) -> T:
         self._must_be_open()
         try:
             step = next(flow)
             while True:
                 try:
-                    result = await self._carry_out(step)
+                    result = await self._carry_out(step, urgent=urgent)
                 except BaseException as error:  # noqa: BLE001 # the flow decides what to do, and re-raises what it does not know
                     step = flow.throw(error)
                 else:
@@ -48,12 +48,15 @@ class AsyncAlpacaClient(AsyncDriver):
             value: T = stop.value
             return value
 
+    async def _run_ahead(self, flow: Flow[T]) -> T:
+        return await self._run(flow, urgent=True)
+
     @functools.cached_property
     def trading(self) -> "alpacli.AsyncTrading":
         """Order entry: place, replace, cancel, close."""
         from alpacli.broker.async_trading import AsyncTrading
 
-        return AsyncTrading(self.desk, self._run)
+        return AsyncTrading(self.desk, self._run_ahead)
 
     @functools.cached_property
     def market_data(self) -> "alpacli.AsyncMarketDataProvider":
@@ -71,13 +74,14 @@ class AsyncAlpacaClient(AsyncDriver):
 
     async def change(self, call: Call[T]) -> T:
         """Send any changing endpoint of ``alpacli.wire.rest``."""
-        return await self._run(self._pipeline.change(call))
+        return await self._run(self._pipeline.change(call), urgent=call.urgent)
 
     async def forward(self, route: "alpacli.Route", request: Request, *, use_cache: bool = True) -> "alpacli.Forwarded":
         """Pass on a request that is written in Alpaca's own protocol; see ``alpacli.broker.forward``."""
         from alpacli.broker.forward import forward
 
-        return await self._run(forward(self._pipeline, self.desk, route, request, use_cache=use_cache))
+        passed = forward(self._pipeline, self.desk, route, request, use_cache=use_cache)
+        return await self._run(passed, urgent=request.method != "GET")
 
     async def invalidate_cache(self, *names: str) -> int:
         """Forget cached ``account``, ``positions`` or ``orders``, or everything; return how many entries went."""

@@ -28,13 +28,13 @@ class AlpacaClient(Driver):
     Symbols may be in small letters; an asset id stands for one in ``get_asset``, ``get_position`` and ``trading.close``.
     """
 
-    def _run(self, flow: Flow[T]) -> T:
+    def _run(self, flow: Flow[T], *, urgent: bool = False) -> T:
         self._must_be_open()
         try:
             step = next(flow)
             while True:
                 try:
-                    result = self._carry_out(step)
+                    result = self._carry_out(step, urgent=urgent)
                 except BaseException as error:  # noqa: BLE001 # the flow decides what to do, and re-raises what it does not know
                     step = flow.throw(error)
                 else:
@@ -43,12 +43,15 @@ class AlpacaClient(Driver):
             value: T = stop.value
             return value
 
+    def _run_ahead(self, flow: Flow[T]) -> T:
+        return self._run(flow, urgent=True)
+
     @functools.cached_property
     def trading(self) -> "alpacli.Trading":
         """Order entry: place, replace, cancel, close."""
         from alpacli.broker.trading import Trading
 
-        return Trading(self.desk, self._run)
+        return Trading(self.desk, self._run_ahead)
 
     @functools.cached_property
     def market_data(self) -> "alpacli.MarketDataProvider":
@@ -66,13 +69,14 @@ class AlpacaClient(Driver):
 
     def change(self, call: Call[T]) -> T:
         """Send any changing endpoint of ``alpacli.wire.rest``."""
-        return self._run(self._pipeline.change(call))
+        return self._run(self._pipeline.change(call), urgent=call.urgent)
 
     def forward(self, route: "alpacli.Route", request: Request, *, use_cache: bool = True) -> "alpacli.Forwarded":
         """Pass on a request that is written in Alpaca's own protocol; see ``alpacli.broker.forward``."""
         from alpacli.broker.forward import forward
 
-        return self._run(forward(self._pipeline, self.desk, route, request, use_cache=use_cache))
+        passed = forward(self._pipeline, self.desk, route, request, use_cache=use_cache)
+        return self._run(passed, urgent=request.method != "GET")
 
     def invalidate_cache(self, *names: str) -> int:
         """Forget cached ``account``, ``positions`` or ``orders``, or everything; return how many entries went."""

@@ -7,7 +7,7 @@ client is made from them (docs/adr/0022).
 import functools
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
-from typing import Any, Final, ParamSpec, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, Self, TypeVar
 
 import alpacli
 from alpacli.broker.flow import Do, Flow, Pause, Pipeline, Send, Step, T, Work
@@ -16,11 +16,19 @@ from alpacli.errors import ConfigError, UsageError
 from alpacli.ports import CacheStats, Clock, LimitsReport, Request, Response, Transport, async_sleep
 from alpacli.wire.rest import Call
 
+if TYPE_CHECKING:
+    from alpacli.broker.threads import Threads
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
 CACHED: Final = ("account", "positions", "orders")
 """What ``invalidate_cache`` and ``alpacli cache clear`` can name."""
+
+_READS: Final = 64
+_ORDERS: Final = 32
+_STEPS: Final = 8
+"""Threads of an async client at most: for requests that only read, for orders, and for the store."""
 
 OnWait = Callable[[float, str], None]
 """Told before every pause: its length in seconds and its reason."""
@@ -176,7 +184,7 @@ class Driver(_Parts):
         self._transport.close()
         self._pipeline.store.close()
 
-    def _carry_out(self, step: Step) -> Any:
+    def _carry_out(self, step: Step, *, urgent: bool) -> Any:  # one at a time: nothing is ahead of anything
         if isinstance(step, Send):
             return self._send(step.request)
         if isinstance(step, Do):
@@ -187,6 +195,9 @@ class Driver(_Parts):
 
 class AsyncDriver(_Parts):
     """Carries steps out for an event loop: transport and store in threads, since alpaca-py's HTTP is blocking.
+
+    Orders and what belongs to them have threads to themselves, and so has the store: an order does not wait for reads that
+    hang, nor does an answer that is kept. Threads are started when they are needed and belong to no loop.
 
     asyncio costs a command that does not need it 12 ms, so it is imported where an event loop runs already.
     """
@@ -199,8 +210,12 @@ class AsyncDriver(_Parts):
         sleep: Callable[[float], Awaitable[None]] = async_sleep,
         **options: Any,
     ) -> None:
+        from alpacli.broker.threads import Threads
+
         super().__init__(pipeline, transport, **options)
         self._sleep = sleep
+        self._reads, self._orders = Threads(_READS, "reads"), Threads(_ORDERS, "orders")
+        self._steps = Threads(_STEPS, "store")
 
     async def __aenter__(self) -> Self:
         self._must_be_open()
@@ -216,35 +231,39 @@ class AsyncDriver(_Parts):
 
         Cached data and budget stay: they belong to all processes.
         """
-        import asyncio
-
         if self._closed:
             return
         self._closed = True
         self._transport.close()
-        await asyncio.to_thread(self._pipeline.store.close)
+        await _done(self._orders, self._pipeline.store.close)
+        for threads in (self._reads, self._orders, self._steps):
+            threads.close()  # one whose request was given up ends with it, and nobody waits for that
 
-    async def _carry_out(self, step: Step) -> Any:
-        import asyncio
-
+    async def _carry_out(self, step: Step, *, urgent: bool) -> Any:
         if isinstance(step, Send):
-            return await asyncio.to_thread(self._send, step.request)
+            return await _done(self._orders if urgent else self._reads, lambda: self._send(step.request))
         if isinstance(step, Work):
-            return await asyncio.to_thread(step.run)
+            return await _done(self._orders if urgent else self._reads, step.run)
         if isinstance(step, Do):
-            return await _to_the_end(step.run)
+            return await _to_the_end(self._orders if urgent else self._steps, step.run)
         self._announce(step)
         return await self._sleep(step.seconds)
 
 
-async def _to_the_end(work: Callable[[], Any]) -> Any:
+async def _done(threads: "Threads", work: Callable[[], Any]) -> Any:
+    import asyncio
+
+    return await asyncio.wrap_future(threads.submit(work))
+
+
+async def _to_the_end(threads: "Threads", work: Callable[[], Any]) -> Any:
     """Run a step of the store in a thread; a cancellation waits for it.
 
     A thread cannot be stopped: one that goes on unseen could take a place or a lease after the flow gave it up.
     """
     import asyncio
 
-    step = asyncio.ensure_future(asyncio.to_thread(work))
+    step = asyncio.wrap_future(threads.submit(work))
     try:
         return await asyncio.shield(step)
     except asyncio.CancelledError:

@@ -27,7 +27,7 @@ _ROUTES: Final = (
     *(broker_api.router, alpaca_api.router, sockets.router),
 )
 _THREADS: Final = 64
-"""Requests that wait for Alpaca or for the store at the same time; each takes a thread."""
+"""What the gateway itself asks of the store and of its files at the same time; the client has threads of its own."""
 
 
 def create_app(parts: Parts, *, allowed: Sequence[Network] = ()) -> Chronicle:
