@@ -57,7 +57,8 @@ class Trading:
         """Change an open order; return the new one, which takes its place.
 
         ``changes`` may have ``qty`` (what is filled included), ``limit_price``, ``stop_price``, ``trail`` (USD or percent as
-        before), ``time_in_force`` and ``client_order_id``; amounts are whole numbers, ``Decimal`` or text.
+        before), ``time_in_force``, ``client_order_id`` and ``advanced_instructions`` (an object, sent as it is); amounts are
+        whole numbers, ``Decimal`` or text.
 
         Raises:
             UsageError: another field, an amount that is a float or no number, or nothing to change; nothing was sent.

@@ -10,7 +10,7 @@ from typing import Any, Final
 from alpacli.domain.account import Position
 from alpacli.domain.order_rules import Violation, held, off_tick
 from alpacli.domain.orders import Order
-from alpacli.domain.tickets import TIMES_IN_FORCE, Leg, OrderTicket, amount
+from alpacli.domain.tickets import TIMES_IN_FORCE, Leg, OrderTicket, amount, instructions
 from alpacli.domain.values import plain
 from alpacli.errors import UsageError
 
@@ -23,20 +23,26 @@ _PRICED: Final = {
 
 
 _WORDS: Final = ("time_in_force", "client_order_id")
-_CHANGEABLE: Final = ("qty", "limit_price", "stop_price", "trail", *_WORDS)
+_INSTRUCTIONS: Final = "advanced_instructions"
+_CHANGEABLE: Final = ("qty", "limit_price", "stop_price", "trail", *_WORDS, _INSTRUCTIONS)
 
 
-def read_changes(fields: Mapping[str, Any]) -> dict[str, str]:
+def read_changes(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is to be changed as it is sent, each amount with the digits that were given; ``None`` changes nothing.
 
     Raises:
-        UsageError: a field that cannot be changed, which Alpaca would not look at; or an amount that is no number.
+        UsageError: a field that cannot be changed, which Alpaca would not look at; an amount that is no number; or
+            instructions that are no object.
     """
-    changes: dict[str, str] = {}
+    changes: dict[str, Any] = {}
     for name, value in fields.items():
         if name not in _CHANGEABLE:
             raise UsageError(f"{name[:40]!r} of an order cannot be changed", f"what can: {', '.join(_CHANGEABLE)}")
-        if value is not None:
+        if value is None:
+            continue
+        if name == _INSTRUCTIONS:
+            changes[name] = dict(instructions(value) or {})
+        else:
             changes[name] = str(value) if name in _WORDS else format(amount(name, value), "f")
     return changes
 

@@ -209,9 +209,6 @@ def read_ticket(fields: Mapping[str, Any]) -> OrderTicket:
         trail="trail_price" in amounts or "trail_percent" in amounts,
     )
     is_coin = symbol is not None and asset_class(symbol) == "crypto"
-    instructions = given.get("advanced_instructions")
-    if instructions is not None and not isinstance(instructions, Mapping):
-        raise UsageError("advanced_instructions is no object", 'write it like {"algorithm": "VWAP"}')
     return OrderTicket(
         symbol=symbol,
         side=side,
@@ -222,9 +219,20 @@ def read_ticket(fields: Mapping[str, Any]) -> OrderTicket:
         position_intent=_lower(given.get("position_intent")),
         legs=legs,
         client_order_id=None if given.get("client_order_id") is None else str(given["client_order_id"]),
-        advanced_instructions=instructions,
+        advanced_instructions=instructions(given.get("advanced_instructions")),
         **amounts,
     )
+
+
+def instructions(value: object) -> Mapping[str, Any] | None:
+    """Return ``advanced_instructions`` as they are given: what is in them only Alpaca knows.
+
+    Raises:
+        UsageError: they are no object.
+    """
+    if value is not None and not isinstance(value, Mapping):
+        raise UsageError("advanced_instructions is no object", 'write it like {"algorithm": "VWAP"}')
+    return value
 
 
 def _class_of_exits(side: str | None, given: Mapping[str, Any], amounts: Mapping[Any, Decimal]) -> str:

@@ -265,7 +265,8 @@ def _changed(old: Order, body: Mapping[str, object]) -> Ticket:
         trail if trail is not None and before.trail_price is not None else before.trail_price,
         trail if trail is not None and before.trail_percent is not None else before.trail_percent,
     )
-    if terms == tuple(getattr(before, name) for name in _AMENDABLE):
+    routed = body.get("advanced_instructions")  # how an order is routed makes no difference here
+    if not routed and terms == tuple(getattr(before, name) for name in _AMENDABLE):
         raise unfit("order parameters are not changed")
     wanted, time_in_force, limit, stop, trail_price, trail_percent = terms
     if old["order_class"] not in ("", "simple") and time_in_force not in ("day", "gtc"):
