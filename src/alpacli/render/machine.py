@@ -1,15 +1,15 @@
 """JSON, tab-separated, CSV and jq output, made from the canonical JSON text so that no digit passes through a float.
 
 A number is kept as the text it was written with (``Digits``) from the first byte to the last. Only jq computes: what it
-passes through unchanged gets its digits back, what it computes has the precision of jq's own doubles.
+passes through, compares or sorts keeps every digit, what it computes has the precision of jq's own doubles.
 """
 
 import csv
+import functools
 import io
 import json
 import re
 from collections.abc import Iterable, Sequence
-from decimal import Decimal
 from typing import Any, Final
 
 from alpacli.errors import UnreadableAnswer, UsageError
@@ -18,6 +18,7 @@ Tree = Any
 """Parsed JSON: dict, list, str, bool, None, and ``Digits`` for numbers."""
 
 _NUMBER_OR_STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?')
+_RESPELLED: Final = re.compile(r"-?(?:0\.0{6}|[\d.]+[eE])")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
@@ -144,17 +145,18 @@ def jq(text: str, expression: str) -> str:
     Raises:
         UsageError: the program does not compile, or fails on this data.
     """
-    import jq as engine
-
     try:
-        results = engine.compile(expression).input_text(text).text()
+        results: list[str] = _program(expression).input_text(text).all()
     except ValueError as error:
         raise _not_jq(error) from None
-    spellings = _spellings(text, engine)
+    spellings = _spellings(text)
     lines = []
-    for line in results.splitlines():
-        exact = _NUMBER_OR_STRING.sub(lambda found: _restore(found[0], spellings), line)
-        lines.append(json.loads(exact) if exact.startswith('"') else dump(parse(exact.encode())))
+    for line in results:
+        if line.startswith('"'):
+            lines.append(json.loads(line))
+            continue
+        exact = _NUMBER_OR_STRING.sub(lambda found: spellings.get(found[0], found[0]), line) if spellings else line
+        lines.append(dump(parse(exact.encode("utf-8", "surrogatepass"))))
     return "".join(line + "\n" for line in lines)
 
 
@@ -164,12 +166,22 @@ def check_jq(expression: str) -> None:
     Raises:
         UsageError: it does not compile.
     """
-    import jq as engine
-
     try:
-        engine.compile(expression)
+        _program(expression)
     except ValueError as error:
         raise _not_jq(error) from None
+
+
+@functools.lru_cache(maxsize=8)
+def _program(expression: str) -> Any:
+    """Compile a program whose results jq itself writes as JSON: it knows the digits of what it did not compute with.
+
+    What it hands to Python are doubles, in which 64-bit IDs that lie close together are one. ``|`` binds less than all else.
+    """
+    import jq as engine
+
+    engine.compile(expression)  # by itself: what is wrong is told of the user's own words
+    return engine.compile(f"{expression}\n|tojson")
 
 
 def _not_jq(error: ValueError) -> UsageError:
@@ -177,20 +189,10 @@ def _not_jq(error: ValueError) -> UsageError:
     return UsageError(f"--jq: {first}", "the language is jq's: https://jqlang.org/manual")
 
 
-def _spellings(text: str, engine: Any) -> dict[str, str | None]:
-    """Map each number as jq writes it to how the input wrote it; ``None`` when different numbers share one spelling.
-
-    jq is asked itself: its reading and writing of doubles is not Python's to the last digit.
-    """
-    tokens = list(dict.fromkeys(token for token in _NUMBER_OR_STRING.findall(text) if not token.startswith('"')))
-    written = engine.compile(".[]").input_text(f"[{','.join(tokens)}]").text().splitlines() if tokens else []
-    found: dict[str, str | None] = {}
-    for spelling, token in zip(written, tokens, strict=True):
-        known = found.get(spelling, token)
-        found[spelling] = known if known is not None and Decimal(known) == Decimal(token) else None
-    return found
-
-
-def _restore(token: str, spellings: dict[str, str | None]) -> str:
-    """Return how the input wrote a number that jq passed on, and any other token as it is."""
-    return token if token.startswith('"') else spellings.get(token) or token
+def _spellings(text: str) -> dict[str, str]:
+    """Map numbers that jq writes with another exponent to how the input wrote them: 1e5, which is 1E+5, and 0.0000001."""
+    tokens = [token for token in dict.fromkeys(_NUMBER_OR_STRING.findall(text)) if _RESPELLED.match(token)]
+    if not tokens:
+        return {}
+    written: list[str] = _program(".[]").input_text(f"[{','.join(tokens)}]").all()
+    return dict(zip(reversed(written), reversed(tokens), strict=True))  # of two ways to write one number the first

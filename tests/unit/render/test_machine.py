@@ -30,9 +30,42 @@ def test_a_number_that_jq_passes_on_keeps_every_digit(number: str) -> None:
     assert machine.jq(f'{{"a":{number}}}', ".a") == f"{number}\n"
 
 
-def test_different_numbers_that_share_a_double_are_left_to_jq() -> None:
-    text = machine.jq('{"a":10000000000000000001,"b":10000000000000000002}', ".a")
-    assert float(text) == 1e19
+IDS = '[{"id":6064231482325871234},{"id":6064231482325871235},{"id":12345678901234567890.123456789}]'
+ONE, TWO, THREE = "6064231482325871234", "6064231482325871235", "12345678901234567890.123456789"
+
+
+@pytest.mark.parametrize(
+    ("program", "lines"),
+    [
+        (".[].id", [ONE, TWO, THREE]),
+        (".[1]", [f'{{"id":{TWO}}}']),
+        (f".[] | select(.id == {TWO}) | .id", [TWO]),
+        (".[0].id == .[1].id, .[0].id < .[1].id", ["false", "true"]),
+        ("[.[].id] | unique | length", ["3"]),
+        ("map(.id) | sort | reverse", [f"[{THREE},{TWO},{ONE}]"]),
+        ("max_by(.id).id", [THREE]),
+        ("group_by(.id)[1]", [f'[{{"id":{TWO}}}]']),
+        (".[] | .id | tojson", [ONE, TWO, THREE]),
+        ('.[1] | "\\(.id) \\(.id | @text)"', [f"{TWO} {TWO}"]),
+        ("map(.id) | @csv", [f"{ONE},{TWO},{THREE}"]),
+        ("map(.id | tojson | fromjson) | .[:2]", [f"[{ONE},{TWO}]"]),
+        (f'"{TWO}" | tonumber', [TWO]),
+        (TWO, [TWO]),
+        (f"map(.id) | index({TWO})", ["1"]),
+        ("def id: .id; .[1] | id # the second", [TWO]),
+    ],
+)
+def test_numbers_beyond_a_double_that_lie_close_together_stay_apart(program: str, lines: list[str]) -> None:
+    assert machine.jq(IDS, program).splitlines() == lines
+
+
+def test_what_jq_computes_has_the_precision_of_its_doubles() -> None:
+    assert float(machine.jq(IDS, ".[0].id + 0")) == float(ONE)
+    assert machine.jq("[0.1,0.2]", "add") == "0.30000000000000004\n"
+
+
+def test_exponents_come_back_as_they_were_written() -> None:
+    assert machine.jq(f"[{ONE},1e5,1E5,0.0000001]", ".") == f"[{ONE},1e5,1e5,0.0000001]\n"
 
 
 def test_jq_strings_are_raw_and_everything_else_is_compact_json_on_a_line() -> None:
@@ -41,7 +74,9 @@ def test_jq_strings_are_raw_and_everything_else_is_compact_json_on_a_line() -> N
     assert machine.jq("[]", ".[]") == ""
 
 
-@pytest.mark.parametrize("program", [".[", ".a.b", 'error("x")', "nonsense"])
+@pytest.mark.parametrize(
+    "program", [".[", ".a.b", 'error("x")', "nonsense", "", "# nothing", "def f: 1;", ".a) | (.b", ". as $x"]
+)
 def test_a_jq_program_that_fails_is_wrong_usage(program: str) -> None:
     with pytest.raises(UsageError, match="--jq"):
         machine.jq("[1]", program)
