@@ -193,7 +193,7 @@ def test_a_full_disk_is_an_error_and_leaves_no_half_file(place: Place) -> None:
     bars = f"$ALPACLI bars AAPL {' '.join(WHEN)}"
     env = {"PYTHONDONTWRITEBYTECODE": "1"}  # bytecode is cut off as well, for all who come after
     ended = place.alpacli.shell(f"{bars} --quiet > /dev/null; ulimit -f 20; {bars} -o bars.csv", env)
-    assert ended.code == 1, ended.errors
+    assert ended.code == 8, ended.errors
     assert "cannot write bars.csv" in ended.errors
     assert list(place.out.iterdir()) == []
 
