@@ -50,6 +50,8 @@ MODULES: Final = {
     "alpacli.store.resilient": ("tests/unit/store/test_resilient.py",),
     "alpacli.store.allowance": ("tests/unit/store/test_allowance.py",),
     "alpacli.store.baton": ("tests/unit/store/test_baton.py",),
+    "alpacli.domain.worth": ("tests/unit/domain/test_worth.py",),
+    "alpacli.broker.risk": ("tests/unit/broker/test_risk.py", "tests/unit/broker/test_desk.py"),
     "alpacli.domain.identity": ("tests/unit/domain/test_identity.py",),
     "alpacli.broker.sending": ("tests/unit/broker/test_desk.py",),
     "alpacli.broker.notebook": ("tests/unit/broker/test_notebook.py", "tests/unit/broker/test_desk.py"),

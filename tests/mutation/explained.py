@@ -3,6 +3,30 @@
 from typing import Final
 
 EXPLAINED: Final = {
+    **dict.fromkeys(
+        (
+            'if ticket.side >= "sell":',
+            'near = quote.bid if ticket.side >= "sell" else quote.ask',
+            'limit = ticket.limit_price if ticket.side <= "buy" else None',
+            'ticket.side <= "buy" and ticket.limit_price is not None and ticket.order_class != "mleg"',
+        ),
+        "a side is one of two",
+    ),
+    'per = CONTRACT_SHARES if ticket.asset_class >= "us_option" else 1': "it is the last of three",
+    **dict.fromkeys(
+        (
+            'price = reference_price(ticket, quote) if ticket.order_class <= "mleg" else None',
+            'price = reference_price(ticket, quote) if ticket.order_class >= "mleg" else None',
+        ),
+        "only several legs have a price below zero",
+    ),
+    **dict.fromkeys(
+        (
+            "return limit if limit > 0 and net >= 0 else min(limit, net)",
+            "return limit if limit != 0 and net >= 0 else min(limit, net)",
+        ),
+        "of a limit that is not above the net both ways return the limit",
+    ),
     "if cap is None or cap > limit:": "where cap and limit are the same, both ways return the same",
     "if tries is REQUESTS_AT_MOST or not isinstance(failure, DOUBTFUL):": "small integers are one object",
     "if tries >= REQUESTS_AT_MOST or not isinstance(failure, DOUBTFUL):": "it counts up to there and no further",

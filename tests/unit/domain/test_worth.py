@@ -1,6 +1,7 @@
 """What an order is worth: a limit bounds one side only, and what the market would pay more counts."""
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from alpacli.domain.worth import (
     estimated_cost,
     estimated_value,
     is_bounded,
+    is_credit,
     largest_qty,
     largest_value,
     net_price,
@@ -57,6 +59,15 @@ def test_an_order_fills_at_its_own_price_or_better_at_the_market(side: str, pric
     made = order(side, **prices)
     assert reference_price(made, MARKET) == Decimal(at)
     assert estimated_value(made, MARKET) == largest_value(made, MARKET) == 10 * Decimal(at)
+
+
+@pytest.mark.parametrize("order_class", ["bracket", "oto"])
+def test_the_exits_of_an_order_change_nothing_about_what_it_is_worth(order_class: str) -> None:
+    exits: dict[str, Any] = {"order_class": order_class, "take_profit": Decimal(20), "stop_loss": Decimal(5)}
+    assert reference_price(order("buy")._replace(**exits), MARKET) == 10
+    assert reference_price(order("sell", limit="1")._replace(**exits), MARKET) == 9
+    assert largest_value(order("sell", limit="1")._replace(**exits), None) is None
+    assert largest_value(order("buy", limit="1")._replace(**exits), None) == 10
 
 
 @pytest.mark.parametrize("quote", [None, Quote()])
@@ -110,6 +121,16 @@ def test_several_legs_bring_the_better_credit_and_cost_their_limit(limit: str, n
     assert not is_bounded(made)
 
 
+def test_several_legs_bring_money_below_nothing_and_not_at_it() -> None:
+    assert [is_credit(SPREAD._replace(limit_price=Decimal(limit)), None) for limit in (-1, 0, 1)] == [
+        True,
+        False,
+        False,
+    ]
+    assert not is_credit(SPREAD, None)
+    assert not is_credit(order("buy"), MARKET)
+
+
 @pytest.mark.parametrize(("limit", "most"), [("", ""), ("-1", ""), ("0", "0"), ("2", "400")])
 def test_what_several_legs_pay_at_the_most_is_their_limit_and_a_credit_needs_the_market(limit: str, most: str) -> None:
     assert largest_value(SPREAD._replace(limit_price=amount(limit)), None) == amount(most)
@@ -120,6 +141,7 @@ def test_an_amount_of_money_is_worth_itself_and_buys_as_much_as_the_market_gives
     assert largest_value(money, None) == 90
     assert is_bounded(money)
     assert largest_qty(money, MARKET) == 9
+    assert largest_qty(money._replace(notional=Decimal(95)), MARKET) == Decimal("9.5")
     assert largest_qty(money._replace(side="sell"), MARKET) == 10
     assert largest_qty(money._replace(limit_price=Decimal(3)), MARKET) == 30
     assert largest_qty(money._replace(limit_price=Decimal(30)), MARKET) == 9
