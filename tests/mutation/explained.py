@@ -8,6 +8,8 @@ EXPLAINED: Final = {
             'if ticket.side >= "sell":',
             'near = quote.bid if ticket.side >= "sell" else quote.ask',
             'limit = ticket.limit_price if ticket.side <= "buy" else None',
+            'price = quote.ask if ticket.side <= "buy" else quote.bid',
+            'after += value if order.side <= "buy" else -value',
             'ticket.side <= "buy" and ticket.limit_price is not None and ticket.order_class != "mleg"',
         ),
         "a side is one of two",

@@ -42,6 +42,10 @@ class SetClock(ManualClock):
     def set_back(self, seconds: float) -> None:
         self._now -= seconds
 
+    def sleep_through(self, seconds: float) -> None:
+        """Let the machine sleep: only the wall clock goes on."""
+        self._now += seconds
+
 
 class FixedRandomness:
     """Always the same fraction; tokens count up."""

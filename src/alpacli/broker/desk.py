@@ -189,6 +189,8 @@ class Desk:
         """
         ticket = ticket.checked()
         facts = yield from self._judged(ticket, holds=holds)
+        if ticket.legs and facts.quote is None:
+            facts = yield from self._facts.priced(ticket, facts)
         if (yield from self._obey_own_rules(ticket, facts)):
             ticket = ticket.only_closing()
         warning = market_warning(ticket, facts.clock)

@@ -86,6 +86,8 @@ class FactFinder:
             facts = facts._replace(asset=asset)
             if asset is not None and is_asset_id(ticket.symbol):
                 ticket = ticket._replace(symbol=asset.symbol)
+        if ticket.legs and ticket.limit_price is not None:
+            return facts  # its limit says whether it costs or brings money
         return (yield from self.priced(ticket, facts))
 
     def _asset(self, symbol: str) -> Flow[Any]:
@@ -99,11 +101,14 @@ class FactFinder:
 
     def market_clock(self) -> Flow[MarketClock | None]:
         """Return the market's clock: one that was asked for lately, unless the market opens or closes about now."""
-        clock = yield from self.maybe(rest.clock(), _CLOCK_AGE_S)
-        if clock is None:
+        try:
+            lately = yield from self._pipeline.read(rest.clock(), use_cache=True, max_age=_CLOCK_AGE_S)
+        except AlpacliError as error:
+            self._pass(error)
             return None
+        clock = lately.value
         turn = clock.next_close if clock.is_open else clock.next_open
-        if (turn - clock.timestamp).total_seconds() > _CLOCK_AGE_S:
+        if lately.age_s is None or (turn - clock.timestamp).total_seconds() > _CLOCK_AGE_S:
             return clock
         return (yield from self.maybe(rest.clock(), fresh=True))
 

@@ -31,6 +31,7 @@ from alpacli.domain.worth import Quote, is_bounded, largest_qty, largest_value, 
 from alpacli.errors import ConfigError
 
 FILE_NAME: Final = "risk.toml"
+_UNPRICED: Final = "buy with a limit, wait until bid and ask are close, or change the rule in"
 
 
 class RiskRules(BaseModel):
@@ -131,22 +132,22 @@ def _symbols(rules: RiskRules, ticket: OrderTicket) -> Iterator[Violation]:
 
 
 def _names(symbols: Iterable[str]) -> set[str]:
-    """Return symbols in one spelling: a pair of coins is written with a slash and without."""
-    return {spelled(symbol).replace("/", "") for symbol in symbols}
+    """Return symbols in one spelling: a pair of coins is written with a slash and without, a share with its exchange too."""
+    return {spelled(symbol).partition(":")[0].replace("/", "") for symbol in symbols}
 
 
 def _sizes(rules: RiskRules, ticket: OrderTicket, facts: Facts) -> Iterator[Violation]:
     if rules.max_order_qty is not None:
         qty = largest_qty(ticket, facts.quote)
         if qty is None and ticket.notional is not None:
-            yield _broken("max_order_qty", "no price is known, so the order's quantity cannot be checked")
+            yield _broken("max_order_qty", "no price is known, so the order's quantity cannot be checked", _UNPRICED)
         elif qty is not None and qty > rules.max_order_qty:
             size = plain(qty) if ticket.notional is None else f"about {qty:,.2f}"
             yield _broken("max_order_qty", f"{size} is more than the largest order, {rules.max_order_qty}")
     if rules.max_order_notional is not None:
         value = largest_value(ticket, facts.quote)
         if value is None:
-            yield _broken("max_order_notional", "no price is known, so the order's value cannot be checked")
+            yield _broken("max_order_notional", "no price is known, so the order's value cannot be checked", _UNPRICED)
         elif value > rules.max_order_notional:
             yield _broken("max_order_notional", f"about {value:,.2f} USD is more than {rules.max_order_notional:,} USD")
     if rules.max_position_notional is not None or rules.max_position_percent is not None:
@@ -167,7 +168,7 @@ def _position_sizes(rules: RiskRules, ticket: OrderTicket, facts: Facts) -> Iter
                 quote = (facts.leg_quotes or {}).get(part.symbol or "") if ticket.legs else facts.quote
                 after = _position_after(part, waiting, quote, facts.positions)
                 if after is None:
-                    yield _broken(rule, f"no price of {part.symbol} is known, so the rule cannot be checked")
+                    yield _broken(rule, f"no price of {part.symbol} is known, so the rule cannot be checked", _UNPRICED)
                 else:
                     yield from _too_large(rules, abs(after), facts)
 

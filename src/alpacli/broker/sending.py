@@ -48,6 +48,9 @@ TAKEN: Final = 40010001
 """Alpaca's code for a client order ID that is another order's, among other things; its text then says ``unique``."""
 
 _CLOCKS_DIFFER_S: Final = 120.0
+_CLOCKS_WERE_WRONG_S: Final = 86_400.0
+"""How wrong this machine's clock may have been when a process that is gone sent an order: to say of one that stands that it
+was not placed is worse than to take an equal one of the same day, under the same ID, for it."""
 
 
 class Errand(NamedTuple):
@@ -214,8 +217,11 @@ class Sender:
         clock = rest.clock()
         response = yield from self._pipeline.exchange(clock.request, patience, urgent=began is not None)
         age_s = (clock.decode(response.body).timestamp - order.created_at).total_seconds()
-        since_s = self._clock.time() - at if began is None else self._clock.monotonic() - began
-        return since_s >= 0 and age_s > since_s + _CLOCKS_DIFFER_S
+        since_s = self._clock.time() - at
+        if began is None:
+            return age_s > since_s + _CLOCKS_WERE_WRONG_S
+        asleep_too = max(since_s, self._clock.monotonic() - began)  # the latter stands still while the machine sleeps
+        return age_s > asleep_too + _CLOCKS_DIFFER_S
 
     def _unknown(self, client_order_id: str, note: Callable[..., None], failure: AlpacliError) -> FateUnknown:
         note(outcome="unknown", error=failure)

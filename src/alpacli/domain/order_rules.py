@@ -13,7 +13,7 @@ from alpacli.domain.market import Asset, MarketClock
 from alpacli.domain.orders import Order
 from alpacli.domain.tickets import CLASSES, INTENTS, SIDES, TIMES_IN_FORCE, TYPES, OrderTicket
 from alpacli.domain.values import plain
-from alpacli.domain.worth import Quote, estimated_value, is_credit
+from alpacli.domain.worth import Quote, estimated_value, is_credit, parts
 
 _MOST_PLACES: Final = 9
 _LONGEST_ID: Final = 128
@@ -324,8 +324,12 @@ def held(positions: Iterable[Position], symbol: str) -> Position | None:
 def reduces(ticket: OrderTicket, positions: Iterable[Position]) -> bool:
     """Tell whether the order can only make a position smaller: what a halt lets through.
 
-    What is sold for an amount of money does, whatever it comes to: parts of shares and coins cannot be sold short.
+    What is sold for an amount of money does, whatever it comes to: parts of shares and coins cannot be sold short. Several
+    legs do where each is told to close, and there is as much to close of each.
     """
+    if ticket.legs:
+        closes = all((leg.position_intent or "").endswith("_to_close") for leg in ticket.legs)
+        return closes and all(reduces(part, positions) for part in parts(ticket))
     if ticket.symbol is None or ticket.order_class not in ("simple", "oco"):
         return False
     if (ticket.position_intent or "").endswith("_to_open"):

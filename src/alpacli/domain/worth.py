@@ -79,15 +79,15 @@ def is_credit(ticket: OrderTicket, quote: Quote | None) -> bool:
 def net_price(legs: Iterable[Leg], quotes: Mapping[str, Quote]) -> Decimal | None:
     """Return what a share of several option legs costs at the market: offers bought less bids sold, negative for a credit.
 
-    ``None`` where a leg has no such price.
+    What nobody bids for brings nothing. ``None`` where nobody offers a leg, so that it has no price.
     """
     net = Decimal(0)
     for leg in legs:
         buying = leg.buys
-        price = quotes[leg.symbol].ask if buying else quotes[leg.symbol].bid
-        if price is None:
+        bid, ask = quotes[leg.symbol]
+        if ask is None:
             return None
-        net += leg.ratio_qty * (price if buying else -price)
+        net += leg.ratio_qty * (ask if buying else -(bid or 0))
     return net
 
 
@@ -110,19 +110,29 @@ def estimated_cost(ticket: OrderTicket, quote: Quote | None) -> Decimal | None:
 
 def largest_value(ticket: OrderTicket, quote: Quote | None) -> Decimal | None:
     """Return what the order is worth at the most; ``None`` where that depends on the market's price, and it is missing."""
-    is_debit = ticket.order_class == "mleg" and ticket.limit_price is not None and ticket.limit_price >= 0
-    if _far_side(ticket, quote) is None and not is_bounded(ticket) and not is_debit:
-        return None
-    return estimated_value(ticket, quote)
+    return estimated_value(ticket, quote) if is_bounded(ticket) or _has_market(ticket, quote) else None
+
+
+def _has_market(ticket: OrderTicket, quote: Quote | None) -> bool:
+    """Tell whether somebody offers and somebody bids; for an option that is bought an offer is enough.
+
+    Where there is one side alone, it may be any number, and nobody trades at it.
+    """
+    if quote is None or quote.ask is None:
+        return False
+    return quote.bid is not None or (ticket.side == "buy" and ticket.asset_class == "us_option")
 
 
 def largest_qty(ticket: OrderTicket, quote: Quote | None) -> Decimal | None:
-    """Return how many shares or coins the order is for; of an amount of money as many as it buys at the market."""
+    """Return how many shares, coins or contracts the order is for, of several legs the most of one.
+
+    An amount of money is for as many as it buys at the market; ``None`` where that is not known.
+    """
     if ticket.notional is None:
-        return ticket.qty
-    price = _far_side(ticket, quote)
-    if price is None:
+        return max((part.qty for part in parts(ticket) if part.qty is not None), default=None)
+    if quote is None or quote.bid is None or quote.ask is None:
         return None
+    price = quote.ask if ticket.side == "buy" else quote.bid
     limit = ticket.limit_price if ticket.side == "buy" else None
     return ticket.notional / (price if limit is None else min(price, limit))
 

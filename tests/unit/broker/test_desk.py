@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tests.support import parts
-from tests.support.fakes import ACCOUNT, ManualClock, ScriptedTransport, answer
+from tests.support.fakes import ACCOUNT, ManualClock, ScriptedTransport, SetClock, answer
 
 from alpacli.broker.async_client import AsyncAlpacaClient
 from alpacli.broker.client import AlpacaClient
@@ -95,7 +95,7 @@ class Bench:
         budget: BudgetRules | None = None,
         pid: int = 1,
     ) -> None:
-        self.clock = ManualClock(at)
+        self.clock = SetClock(at)
         self.transport = ScriptedTransport(*answers, before=before)
         self.journal = Journal(str(folder / "orders.jsonl"))
         self.warnings: list[str] = []
@@ -432,6 +432,13 @@ def test_the_time_that_sending_took_is_no_age(tmp_path: Path) -> None:
     assert bench.client.trading.place(BUY).id == "a1"
 
 
+def test_an_order_is_this_one_also_when_the_machine_slept_before_it_was_looked_up(tmp_path: Path) -> None:
+    """Its monotonic clock stood still meanwhile, and the other one is a second fast."""
+    bench = Bench(tmp_path, LATE, placed(created_at="2026-05-28T20:26:39Z"), at_the_broker("2026-05-28T20:36:40Z"))
+    bench.transport.before = lambda request: bench.clock.sleep_through(600 if request.method == "POST" else 0)
+    assert bench.client.trading.place(BUY).id == "a1"
+
+
 def test_an_order_that_seems_older_is_unknown_while_the_broker_does_not_tell_the_time(tmp_path: Path) -> None:
     bench = Bench(tmp_path, LOST, EQUAL_OF_BEFORE, BROKEN)
     with pytest.raises(FateUnknown):
@@ -466,9 +473,9 @@ def test_unresolved_orders_are_compared_with_what_was_sent_too(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("later_s", "now", "outcome"),
     [
-        (600, "2026-05-28T20:36:40Z", "not placed"),  # 1000 seconds old, and sent 600 ago
-        (600, "2026-05-28T20:32:00Z", "placed"),  # 720 seconds old: so far the clocks may differ
-        (-1, "2026-05-28T20:36:40Z", "placed"),  # a clock that was set back tells nothing
+        (600, "2026-05-29T20:30:01Z", "not placed"),  # a day and 601 seconds old, and sent 600 ago
+        (600, "2026-05-29T20:30:00Z", "placed"),  # so far the clock may have been wrong when it was sent
+        (-1, "2026-05-29T20:19:59Z", "placed"),  # and have been set back
     ],
 )
 def test_an_equal_order_of_before_does_not_answer_a_question(

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from alpacli.broker.risk import RiskRules, read_rules, risk_violations
-from alpacli.domain.account import Position
+from alpacli.domain.account import Account, Position
+from alpacli.domain.market import MarketClock
 from alpacli.domain.order_rules import Facts
 from alpacli.domain.orders import Order
 from alpacli.domain.tickets import OrderTicket, read_ticket
@@ -228,3 +229,81 @@ def test_a_position_without_a_quote_is_valued_at_its_last_price() -> None:
     facts = Facts(positions=[position("AAPL", 2, None)], open_orders=[])
     (found,) = messages(RiskRules(max_position_notional=Decimal(1)), {"side": "buy", "qty": "1"}, facts)
     assert "no price of AAPL is known" in found
+
+
+# ---------------------------------------------------------------------------------------------------- how they say it
+
+
+def account(**told: Any) -> Account:
+    return Account.model_validate(
+        {"id": "a", "account_number": "1", "status": "ACTIVE", "currency": "USD", "created_at": "2026-01-05T14:01:02Z",
+         "trading_blocked": False, "cash": "1000", "equity": "1000", "last_equity": "1060", **told}
+    )  # fmt: skip
+
+
+def clock(*, is_open: bool) -> MarketClock:
+    at = "2026-05-28T20:26:40Z"
+    return MarketClock.model_validate({"timestamp": at, "is_open": is_open, "next_open": at, "next_close": at})
+
+
+BUY = {"side": "buy", "qty": "3"}
+FACTS = Facts(positions=[], open_orders=[], quote=MARKET, account=account())
+
+
+@pytest.mark.parametrize(
+    ("rules", "says"),
+    [
+        (
+            {"max_position_percent": "2.9"},
+            ["max_position_percent: the position would be 3.0 % of equity, and 2.9 % are"],
+        ),
+        ({"max_position_percent": "3"}, []),
+        (
+            {"max_position_notional": "29"},
+            ["max_position_notional: the position would be worth about 30.00 USD, and 29 USD"],
+        ),
+        ({"max_position_notional": "30"}, []),
+        ({"max_daily_loss": "59"}, ["max_daily_loss: the day's loss is 60.00 USD of 59 USD"]),
+        ({"max_daily_loss": "60"}, ["max_daily_loss: the day's loss is 60.00 USD of 60 USD"]),
+        ({"max_daily_loss": "61"}, []),
+        ({"max_order_qty": "2"}, ["max_order_qty: 3 is more than the largest order, 2"]),
+        ({"max_order_qty": "3"}, []),
+        ({"max_order_qty": "4"}, []),
+        ({"max_orders_per_minute": 700}, []),
+        ({"max_orders_per_minute": 600}, ["max_orders_per_minute: 650 orders were sent within a minute"]),
+    ],
+)
+def test_a_rule_says_by_how_much_it_is_broken_and_holds_to_its_last_unit(
+    rules: dict[str, Any], says: list[str]
+) -> None:
+    found = risk_violations(RiskRules(**rules), read_ticket({"symbol": "AAPL", **BUY}), FACTS, 650)
+    assert [violation.message[: len(f"your own rule {said}")] for violation, said in zip(found, says, strict=True)] == [
+        f"your own rule {said}" for said in says
+    ]
+
+
+def test_the_last_order_of_a_minute_passes_and_the_next_does_not() -> None:
+    rules, order = RiskRules(max_orders_per_minute=5000), read_ticket({"symbol": "AAPL", **BUY})
+    assert [len(risk_violations(rules, order, FACTS, recent)) for recent in (4999, int("5000"), 5001)] == [0, 1, 1]
+
+
+@pytest.mark.parametrize(("symbol", "refused"), [("AAPL", True), (LOW, True), ("BTC/USD", False)])
+def test_only_coins_are_traded_while_the_market_is_closed(symbol: str, *, refused: bool) -> None:
+    order = OrderTicket(symbol=symbol, side="buy", qty=Decimal(1))
+    found = risk_violations(RiskRules(market_hours_only=True), order, FACTS._replace(clock=clock(is_open=False)), 0)
+    assert [violation.rule for violation in found] == ["market_hours_only"] * refused
+    assert not risk_violations(RiskRules(market_hours_only=True), order, FACTS._replace(clock=clock(is_open=True)), 0)
+
+
+@pytest.mark.parametrize("rule", ["max_position_notional", "max_position_percent"])
+def test_what_is_not_known_is_told_of_the_rule_that_asks_for_it(rule: str) -> None:
+    (found,) = risk_violations(RiskRules(**{rule: Decimal(1)}), read_ticket({"symbol": "AAPL", **BUY}), Facts(), 0)
+    assert found.rule == rule
+
+
+def test_what_is_bought_elsewhere_or_sold_counts_for_no_position_of_this_symbol() -> None:
+    others = [waiting("buy", 4, symbol=symbol, limit_price=8) for symbol in ("A", "ZZZ")]
+    facts = FACTS._replace(open_orders=[*others, waiting("sell", 9, limit_price=8)], positions=[position("MSFT", 9)])
+    assert not messages(RiskRules(max_position_notional=Decimal(30)), BUY, facts)
+    short = messages(RiskRules(max_position_notional=Decimal(1)), {"side": "sell", "qty": "3"}, facts)
+    assert "about 108.00 USD" in short[0]

@@ -289,7 +289,7 @@ def test_several_legs_at_the_market_cost_offers_bought_less_bids_sold(
     assert estimated_cost(made, Quote(net, net)) == Decimal(cost)
     facts = Facts(account=account(options_buying_power="1000"), positions=(), quote=Quote(net, net))
     assert buying_power_needed(made, facts) == (None if needed is None else Decimal(needed))
-    assert net_price(made.legs, quotes | {sold: Quote(None, Decimal(1))}) is None, "nobody bids for what is sold"
+    assert net_price(made.legs, quotes | {bought: Quote(Decimal(1), None)}) is None, "nobody offers what is bought"
 
 
 @pytest.mark.parametrize(
@@ -421,3 +421,17 @@ def test_an_amount_of_money_makes_a_position_smaller_where_it_sells_what_is_free
     held = position(qty).model_copy(update={"qty_available": Decimal(available)})
     assert reduces(read_ticket({"symbol": SHARE, "side": side, "notional": "50"}), [held]) is smaller
     assert not reduces(read_ticket({"symbol": SHARE, "side": side}), [held])
+
+
+def test_several_legs_make_positions_smaller_where_each_closes_what_is_there() -> None:
+    contracts = ("AAPL261218C00250000", "AAPL261218C00260000")
+    held = [
+        position(qty).model_copy(update={"symbol": symbol}) for symbol, qty in zip(contracts, ("2", "-4"), strict=True)
+    ]
+    legs = (Leg(contracts[0], Decimal(1), "sell_to_close"), Leg(contracts[1], Decimal(2), "buy_to_close"))
+    out = OrderTicket(order_class="mleg", qty=Decimal(2), legs=legs)
+    assert reduces(out, held)
+    assert not reduces(out._replace(qty=Decimal(3)), held)
+    assert not reduces(out, held[:1])
+    assert not reduces(out._replace(legs=(legs[0], legs[1]._replace(position_intent=None, side="buy"))), held)
+    assert not reduces(out._replace(legs=(legs[0], legs[1]._replace(position_intent="buy_to_open"))), held)

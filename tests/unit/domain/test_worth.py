@@ -131,9 +131,23 @@ def test_several_legs_bring_money_below_nothing_and_not_at_it() -> None:
     assert not is_credit(order("buy"), MARKET)
 
 
-@pytest.mark.parametrize(("limit", "most"), [("", ""), ("-1", ""), ("0", "0"), ("2", "400")])
-def test_what_several_legs_pay_at_the_most_is_their_limit_and_a_credit_needs_the_market(limit: str, most: str) -> None:
-    assert largest_value(SPREAD._replace(limit_price=amount(limit)), None) == amount(most)
+@pytest.mark.parametrize(("limit", "most"), [("", "600"), ("-1", "200"), ("0", "0"), ("2", "400")])
+def test_what_several_legs_are_worth_at_the_most_needs_the_market(limit: str, most: str) -> None:
+    """A limit to pay says nothing of a credit that is there to be had."""
+    made = SPREAD._replace(limit_price=amount(limit))
+    assert largest_value(made, None) is None
+    assert largest_value(made, Quote(Decimal(3), Decimal(3))) == amount(most)
+
+
+def test_a_buy_that_nobody_offers_for_is_worth_nobody_knows_what() -> None:
+    """What is bid for it is not what it costs."""
+    for one_sided in (Quote(Decimal("0.01"), None), Quote(None, Decimal(199_999))):
+        assert [largest_value(order(side), one_sided) for side in ("buy", "sell")] == [None, None]
+        assert largest_qty(OrderTicket(symbol="AAPL", side="buy", notional=Decimal(90)), one_sided) is None
+        assert largest_value(order("buy", limit="1"), one_sided) == 10
+    option = OrderTicket(symbol=LOW, side="buy", qty=Decimal(1))
+    assert largest_value(option, Quote(None, Decimal(2))) == 200
+    assert largest_value(option._replace(side="sell"), Quote(None, Decimal(2))) is None
 
 
 def test_an_amount_of_money_is_worth_itself_and_buys_as_much_as_the_market_gives_for_it() -> None:
@@ -148,6 +162,8 @@ def test_an_amount_of_money_is_worth_itself_and_buys_as_much_as_the_market_gives
     assert largest_qty(money._replace(side="sell", limit_price=Decimal(3)), MARKET) == 10
     assert largest_qty(money, None) is None
     assert largest_qty(order("buy"), None) == 10
+    assert largest_qty(SPREAD, None) == 6, "the most of one leg"
+    assert largest_qty(SPREAD._replace(qty=None), None) is None
 
 
 def test_each_leg_is_an_order_of_its_own_at_the_market() -> None:
@@ -172,4 +188,6 @@ def test_a_way_out_is_worth_its_target() -> None:
 def test_the_net_price_of_legs_needs_each_of_them() -> None:
     quotes = {LOW: Quote(Decimal(5), Decimal("5.50")), HIGH: Quote(Decimal("1.80"), Decimal("2.30"))}
     assert net_price(SPREAD.legs, quotes) == Decimal("5.50") - 3 * Decimal("1.80")
-    assert net_price(SPREAD.legs, quotes | {HIGH: Quote(None, Decimal(1))}) is None, "nobody bids for what is sold"
+    assert net_price(SPREAD.legs, quotes | {HIGH: Quote(None, Decimal(1))}) == Decimal("5.50"), "no bid, no money"
+    assert net_price(SPREAD.legs, quotes | {LOW: Quote(Decimal(5), None)}) is None, "nobody offers what is bought"
+    assert net_price(SPREAD.legs, quotes | {HIGH: Quote()}) is None
