@@ -11,6 +11,7 @@ moment that is asked for, and what halts cut in two, is made trade by trade.
 
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence, Set
+from datetime import timedelta
 from typing import Final, Literal, NamedTuple
 
 from alpacli.sim.answers import SECOND_NS
@@ -25,7 +26,7 @@ from alpacli.sim.feed import (
     listed,
 )
 from alpacli.sim.halts import between_halts, halts
-from alpacli.sim.hours import Hours
+from alpacli.sim.hours import Hours, new_york_date, new_york_ns
 from alpacli.sim.listing import LISTINGS
 from alpacli.sim.prints import (
     FALSE_PRINT,
@@ -59,6 +60,7 @@ _ODD_LOT: Final = 99
 _SEARCHED_NS: Final = 60 * MINUTE_NS
 """From this length on a stretch is searched for its extremes; of shorter ones every trade is made."""
 
+_MINUTES_AT_ONCE: Final = 1000
 _MINUTE_MS: Final = 0.06
 _SEARCHED_MINUTE_MS: Final = 0.001
 _MOST_MINUTES: Final = 512
@@ -198,9 +200,10 @@ class AmendedFeed(Feed):
             bars.append(_bar(symbol, from_ns, joined(there)) if there else None)
         return bars
 
-    def span_work(self, from_ns: int, until_ns: int) -> float:
+    def span_work(self, symbol: str, from_ns: int, until_ns: int) -> float:
         minutes = -(-(until_ns - from_ns) // MINUTE_NS)
-        return minutes * (_MINUTE_MS if until_ns - from_ns < _SEARCHED_NS else _SEARCHED_MINUTE_MS)
+        is_searched = symbol == listed(symbol) and until_ns - from_ns >= _SEARCHED_NS
+        return minutes * (_SEARCHED_MINUTE_MS if is_searched else _MINUTE_MS)
 
     def _part_as_of(self, symbol: str, begin_ns: int, end_ns: int, known_ns: int) -> Part | None:
         """Return what the trades of an interval came to, as they were known before ``known_ns``."""
@@ -221,13 +224,22 @@ class AmendedFeed(Feed):
                 yield opens_ns, first_ns, False
             begin_ns = first_ns
             while begin_ns < last_ns:
-                end_ns = min(last_ns, self._hours.next_close(begin_ns))
-                if LISTINGS[listed(symbol)].crypto:
-                    end_ns = min(end_ns, (begin_ns // DAY_NS + 1) * DAY_NS)
+                end_ns = self._cut(symbol, begin_ns, last_ns)
                 yield begin_ns, end_ns, True
                 begin_ns = end_ns
             if last_ns < closes_ns:
                 yield last_ns, closes_ns, False
+
+    def _cut(self, symbol: str, begin_ns: int, until_ns: int) -> int:
+        """Return the end of the longest piece from a moment on within which no day ends, by any of the clocks that count."""
+        closes_ns = self._hours.next_close(begin_ns)
+        ends = [
+            until_ns,
+            closes_ns if closes_ns > begin_ns else until_ns,
+        ]  # the calendar's last close lies behind all later
+        if LISTINGS[listed(symbol)].crypto:
+            ends += [(begin_ns // DAY_NS + 1) * DAY_NS, new_york_ns(new_york_date(begin_ns) + timedelta(1))]
+        return min(ends)
 
     def _made(self, symbol: str, pieces: Set[tuple[int, int]]) -> dict[tuple[int, int], Part]:
         """Return what the trades of whole minutes come to, in which the symbol trades without a break."""
@@ -254,7 +266,8 @@ class AmendedFeed(Feed):
             for stretch, part in zip(searched, bars.stretch_parts(self._tape, symbol, key, searched), strict=True):
                 made[stretch.begin_ns, stretch.end_ns] = part
         if minutes:
-            single = iter(bars.minute_parts(self._tape, symbol_there, key, minutes))
+            at_once = (minutes[at : at + _MINUTES_AT_ONCE] for at in range(0, len(minutes), _MINUTES_AT_ONCE))
+            single = (part for some in at_once for part in bars.minute_parts(self._tape, symbol_there, key, some))
             for begin_ns, end_ns in sorted(pieces):
                 if (begin_ns, end_ns) not in made:
                     made[begin_ns, end_ns] = joined([next(single) for _ in range(begin_ns, end_ns, MINUTE_NS)])

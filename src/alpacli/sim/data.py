@@ -162,14 +162,15 @@ def snapshots(desk: Desk, symbols: Sequence[str], *, crypto: bool) -> dict[str, 
         if not feed.knows(symbol, crypto=crypto) or symbol not in desk.market.listings:
             continue
         closed_ns = desk.market.hours.previous_close(now_ns)
-        (before,) = desk.market.hours.days(new_york_date(closed_ns - 1), new_york_date(closed_ns - 1))
-        day = feed.span(symbol, before.open_ns, before.close_ns, now_ns)
+        days = desk.market.hours.days(new_york_date(closed_ns - 1), new_york_date(closed_ns - 1))
+        before = days[0] if days else None
+        day = None if before is None else feed.span(symbol, before.open_ns, before.close_ns, now_ns)
         members = {
             "latestTrade": _latest(desk, feed, "trades", symbol),
             "latestQuote": _latest(desk, feed, "quotes", symbol),
             "minuteBar": _latest(desk, feed, "bars", symbol),
             "dailyBar": feed.day_so_far(symbol, now_ns, now_ns),
-            "prevDailyBar": None if day is None else {**day, "t": before.midnight_ns},
+            "prevDailyBar": None if day is None or before is None else {**day, "t": before.midnight_ns},
         }
         found[symbol] = {name: None if value is None else _element(value) for name, value in members.items()}
     return found
@@ -228,20 +229,20 @@ def _bars(desk: Desk, feed: Feed, symbol: str, query: Query, start_ns: int, end_
     else:
         stretches = _stretches(desk, feed, symbol, query.timeframe, start_ns, end_ns)
         stretches = reversed(list(stretches)) if query.descending else stretches
-    for group in _groups(feed, (stretch for stretch in stretches if start_ns <= stretch.name_ns <= end_ns)):
+    for group in _groups(feed, symbol, (stretch for stretch in stretches if start_ns <= stretch.name_ns <= end_ns)):
         times = [(stretch.from_ns, min(stretch.until_ns, desk.now_ns)) for stretch in group]
         for stretch, bar in zip(group, feed.spans(symbol, times, desk.now_ns), strict=True):
             message = None if bar is None else {**bar, "t": stretch.name_ns}
-            yield stretch.name_ns, message, feed.span_work(stretch.from_ns, stretch.until_ns)
+            yield stretch.name_ns, message, feed.span_work(symbol, stretch.from_ns, stretch.until_ns)
 
 
-def _groups(feed: Feed, stretches: Iterable[_Stretch]) -> Iterator[list[_Stretch]]:
+def _groups(feed: Feed, symbol: str, stretches: Iterable[_Stretch]) -> Iterator[list[_Stretch]]:
     """Put together what is made at once: a little at first, since somebody may want no more, and then more."""
     group: list[_Stretch] = []
     work, most = 0.0, 1
     for stretch in stretches:
         group.append(stretch)
-        work += feed.span_work(stretch.from_ns, stretch.until_ns)
+        work += feed.span_work(symbol, stretch.from_ns, stretch.until_ns)
         if len(group) >= most or work >= _WORK_AT_ONCE:
             yield group
             group, work, most = [], 0.0, min(most * 4, _MOST_AT_ONCE)

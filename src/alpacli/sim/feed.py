@@ -183,7 +183,7 @@ class Feed(ABC):
             for from_ns, until_ns in stretches
         ]
 
-    def span_work(self, from_ns: int, until_ns: int) -> float:
+    def span_work(self, symbol: str, from_ns: int, until_ns: int) -> float:
         """Return what making a bar costs, in the milliseconds that ``data`` counts."""
         return -(-(until_ns - from_ns) // MINUTE_NS) * self.effort
 

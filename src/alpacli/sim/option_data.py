@@ -78,8 +78,8 @@ class OptionFeed(Feed):
     def day_so_far(self, symbol: str, until_ns: int, known_ns: int) -> _Message | None:
         raise AssertionError("the feeds of options have no bars")
 
-    def span_work(self, from_ns: int, until_ns: int) -> float:
-        return min(super().span_work(from_ns, until_ns), _MOST_MS)
+    def span_work(self, symbol: str, from_ns: int, until_ns: int) -> float:
+        return min(super().span_work(symbol, from_ns, until_ns), _MOST_MS)
 
     def open_spans(self, symbol: str, from_ns: int, until_ns: int, *, backward: bool = False) -> list[tuple[int, int]]:
         contract = parse(symbol)

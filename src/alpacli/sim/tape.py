@@ -114,7 +114,7 @@ class Tape:
         while begin_ns < end_ns:
             day = new_york_date(begin_ns)
             midnight_ns, until_ns = new_york_ns(day), min(end_ns, new_york_ns(day + timedelta(1)))
-            if item.listing.crypto or self._hours.days(day, day):
+            if item.listing.crypto or self._hours.name == "always" or self._hours.days(day, day):
                 first, last = ((at_ns - midnight_ns) // _MINUTE_NS for at_ns in (begin_ns, until_ns))
                 total += self._traded(item, day, last) - self._traded(item, day, first)
             begin_ns = until_ns

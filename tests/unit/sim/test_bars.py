@@ -226,3 +226,37 @@ def test_what_was_asked_before_changes_nothing() -> None:
     assert hours == alone[::-1]
     assert asked.span("TSLA", day.open_ns, day.close_ns, EVER) == fresh.span("TSLA", day.open_ns, day.close_ns, EVER)
     assert asked.spans("TSLA", stretches, EVER) == hours
+
+
+@pytest.mark.parametrize("symbol", ["BTC/USD", "DOGE/USD"])
+def test_a_coins_day_of_utc_is_its_minutes_though_three_clocks_end_days_in_it(symbol: str) -> None:
+    """Midnight in New York, where another day's volume begins; the exchange's close; and midnight itself."""
+    feed = new_feed("xnys")
+    for number in (20_600, 20_603, 20_611):
+        begin_ns = number * DAY_NS
+        minutes = minutes_of(feed, symbol, begin_ns, begin_ns + DAY_NS)
+        assert_same(new_feed("xnys").span(symbol, begin_ns, begin_ns + DAY_NS, EVER), minutes)
+
+
+@pytest.mark.parametrize("symbol", ["BTC/USD", "FAKEPACA"])
+def test_what_trades_around_the_clock_does_so_after_the_last_close_of_the_calendar(symbol: str) -> None:
+    last_ns = hours_of("xnys").next_close(1 << 62)
+    begin_ns = last_ns // DAY_NS * DAY_NS
+    bar = new_feed("xnys").span(symbol, begin_ns, begin_ns + 2 * DAY_NS, EVER)
+    assert bar is not None
+    assert bar["n"] > 2 * 24 * 60 * 20
+
+
+def test_shares_trade_on_where_a_market_that_never_closes_outlives_the_calendar() -> None:
+    begin_ns = 22_000 * DAY_NS
+    bar = new_feed("always").span("AAPL", begin_ns, begin_ns + MINUTE_NS, EVER)
+    assert bar is not None
+    assert bar["v"] > 500
+
+
+def test_the_work_of_bars_that_are_made_trade_by_trade_is_counted_so() -> None:
+    """Those of the test symbol are, of any length."""
+    feed = new_feed("always")
+    year = (0, 365 * DAY_NS)
+    assert feed.span_work("FAKEPACA", *year) > 30 * feed.span_work("AAPL", *year)
+    assert feed.span_work("FAKEPACA", *year) == 365 * 24 * 60 * feed.span_work("AAPL", 0, MINUTE_NS)

@@ -6,7 +6,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from tests.support.fakes import ManualClock
@@ -294,3 +294,15 @@ def test_the_latest_trade_is_one_that_counts_and_in_a_halt_the_last_before_it(
         assert at_ns < halt.from_ns or trade["i"] in [known["i"] for known in told]
     _, answer = get(exchange, "/v2/stocks/quotes/latest", symbols="AAPL")
     assert answer["quotes"]["AAPL"]["t"] > _rfc3339(halt.quoting_ns)
+
+
+@pytest.mark.parametrize("at", ["1970-01-01T12:00:00", "2030-01-03T15:00:00", "2099-12-31T15:00:00"])
+@pytest.mark.parametrize("hours", ["always", "xnys"])
+def test_the_exchange_answers_for_any_time_that_it_can_be_set_to(
+    tmp_path: Path, at: str, hours: Literal["always", "xnys"]
+) -> None:
+    with closing(Exchange(str(tmp_path), ManualClock(datetime.fromisoformat(f"{at}+00:00").timestamp()))) as exchange:
+        exchange.reset(rate_limit=0, hours=hours)
+        for path, symbols in (("/v2/stocks", "AAPL,FAKEPACA"), ("/v1beta3/crypto/us", "BTC/USD")):
+            assert get(exchange, f"{path}/snapshots", symbols=symbols)[0] == 200
+            assert get(exchange, f"{path}/bars", symbols=symbols, timeframe="1Day", sort="desc", limit="2")[0] == 200
