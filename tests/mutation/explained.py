@@ -14,6 +14,14 @@ EXPLAINED: Final = {
         ),
         "a side is one of two",
     ),
+    'if rules.market_hours_only and ticket.asset_class > "crypto":': "it is the first of three",
+    **dict.fromkeys(
+        (
+            'beside = [one for one in waiting if one.side == order.side and _names([one.symbol or ""]) >= symbol]',
+            'beside = [one for one in waiting if one.side == order.side and _names([one.symbol or ""]) <= symbol]',
+        ),
+        "each has one name",
+    ),
     'per = CONTRACT_SHARES if ticket.asset_class >= "us_option" else 1': "it is the last of three",
     **dict.fromkeys(
         (

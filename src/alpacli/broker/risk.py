@@ -164,7 +164,7 @@ def _position_sizes(rules: RiskRules, ticket: OrderTicket, facts: Facts) -> Iter
     else:
         waiting = [part for order in facts.open_orders for part in parts(as_ticket(order, {}))]
         for part in parts(ticket):
-            if part is ticket or not reduces(part, facts.positions):
+            if not reduces(part, facts.positions):
                 quote = (facts.leg_quotes or {}).get(part.symbol or "") if ticket.legs else facts.quote
                 after = _position_after(part, waiting, quote, facts.positions)
                 if after is None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from alpacli.broker.risk import RiskRules, read_rules, risk_violations
 from alpacli.domain.account import Account, Position
@@ -305,5 +306,18 @@ def test_what_is_bought_elsewhere_or_sold_counts_for_no_position_of_this_symbol(
     others = [waiting("buy", 4, symbol=symbol, limit_price=8) for symbol in ("A", "ZZZ")]
     facts = FACTS._replace(open_orders=[*others, waiting("sell", 9, limit_price=8)], positions=[position("MSFT", 9)])
     assert not messages(RiskRules(max_position_notional=Decimal(30)), BUY, facts)
+    facts = facts._replace(open_orders=[*(facts.open_orders or ()), waiting("buy", 9, limit_price=8)])
     short = messages(RiskRules(max_position_notional=Decimal(1)), {"side": "sell", "qty": "3"}, facts)
     assert "about 108.00 USD" in short[0]
+
+
+def test_a_share_of_equity_is_told_to_a_tenth_of_a_percent() -> None:
+    facts = FACTS._replace(account=account(equity="900"))
+    (found,) = messages(RiskRules(max_position_percent=Decimal(1)), BUY, facts)
+    assert "the position would be 3.3 % of equity" in found
+
+
+def test_rules_that_were_read_stay_as_they_are() -> None:
+    rules = RiskRules(max_order_qty=Decimal(1))
+    with pytest.raises(ValidationError):
+        rules.max_order_qty = None
