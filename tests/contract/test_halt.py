@@ -16,6 +16,22 @@ STORM = Halt(5.0, "storm", "me@here")
 KEY = "alpaca:{fp}:~halt"
 
 
+_OPENED: list[RedisStore] = []
+
+
+def opened(url: str) -> RedisStore:
+    """Return a store that is closed after the test."""
+    _OPENED.append(RedisStore(url))
+    return _OPENED[-1]
+
+
+@pytest.fixture(autouse=True)
+def closed_afterwards() -> Iterator[None]:
+    yield
+    while _OPENED:
+        _OPENED.pop().close()
+
+
 class Machine:
     """A machine with its own state directory; every look is that of a new process."""
 
@@ -34,7 +50,7 @@ class Machine:
         self.switch().clear()
 
     def switch(self, clock: ManualClock | None = None) -> HaltSwitch:
-        return HaltSwitch(str(self.path), KEY, RedisStore(self._url), clock or ManualClock(), self.warnings.append)
+        return HaltSwitch(str(self.path), KEY, opened(self._url), clock or ManualClock(), self.warnings.append)
 
 
 @pytest.fixture(params=["single", "sentinel", "cluster"])
@@ -239,7 +255,7 @@ def test_a_full_disk_leaves_the_halt_to_redis_and_both_failing_is_an_error(
 
 
 def test_a_damaged_note_halts(server: valkey.Server, tmp_path: Path) -> None:
-    RedisStore(server.url).set_note(KEY, b"nonsense")
+    opened(server.url).set_note(KEY, b"nonsense")
     state = Machine(tmp_path / "a", server.url).state()
     assert state is not None
     assert "damaged" in state.reason
@@ -262,7 +278,7 @@ def test_a_redis_that_does_not_answer_is_asked_once_and_not_for_every_order(
 def test_clearing_the_cache_does_not_end_a_halt(server: valkey.Server, tmp_path: Path) -> None:
     here, there = Machine(tmp_path / "a", server.url), Machine(tmp_path / "b", server.url)
     here.halt()
-    RedisStore(server.url).drop("alpaca:{fp}")
+    opened(server.url).drop("alpaca:{fp}")
     assert there.state() == STORM
     with server.client() as client:
         assert client.ttl(KEY) == -1

@@ -320,4 +320,4 @@ def test_a_share_of_equity_is_told_to_a_tenth_of_a_percent() -> None:
 def test_rules_that_were_read_stay_as_they_are() -> None:
     rules = RiskRules(max_order_qty=Decimal(1))
     with pytest.raises(ValidationError):
-        rules.max_order_qty = None
+        rules.max_order_qty = None  # type: ignore[misc] # what mypy knows is said at run time too
