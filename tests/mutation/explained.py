@@ -22,6 +22,11 @@ EXPLAINED: Final = {
         ),
         "each has one name",
     ),
+    'return quote.bid is not None or (ticket.side == "buy" and ticket.asset_class >= "us_option")': "it is the last of three",
+    'return quote.bid is not None or (ticket.side <= "buy" and ticket.asset_class == "us_option")': (
+        "a side is one of two, and several legs have both prices or none"
+    ),
+    "since_s = self._clock.time() % at": "the same, but where the clock was set back: and then nothing counts as older",
     'per = CONTRACT_SHARES if ticket.asset_class >= "us_option" else 1': "it is the last of three",
     **dict.fromkeys(
         (

@@ -439,6 +439,19 @@ def test_an_order_is_this_one_also_when_the_machine_slept_before_it_was_looked_u
     assert bench.client.trading.place(BUY).id == "a1"
 
 
+def test_an_order_is_this_one_also_when_the_clock_was_set_back_before_it_was_looked_up(tmp_path: Path) -> None:
+    """After the sending took 2500 seconds, as the monotonic clock knows."""
+    bench = Bench(tmp_path, LATE, placed(created_at="2026-05-28T20:26:39Z"), at_the_broker("2026-05-28T21:06:39Z"))
+
+    def pass_unnoticed(request: Request) -> None:
+        if request.method == "POST":
+            bench.clock.advance(2500)
+            bench.clock.set_back(2500)
+
+    bench.transport.before = pass_unnoticed
+    assert bench.client.trading.place(BUY).id == "a1"
+
+
 def test_an_order_that_seems_older_is_unknown_while_the_broker_does_not_tell_the_time(tmp_path: Path) -> None:
     bench = Bench(tmp_path, LOST, EQUAL_OF_BEFORE, BROKEN)
     with pytest.raises(FateUnknown):
@@ -476,6 +489,7 @@ def test_unresolved_orders_are_compared_with_what_was_sent_too(tmp_path: Path) -
         (600, "2026-05-29T20:30:01Z", "not placed"),  # a day and 601 seconds old, and sent 600 ago
         (600, "2026-05-29T20:30:00Z", "placed"),  # so far the clock may have been wrong when it was sent
         (-1, "2026-05-29T20:19:59Z", "placed"),  # and have been set back
+        (600, "2026-05-28T20:36:40Z", "placed"),  # 1000 seconds old, and sent 600 ago
     ],
 )
 def test_an_equal_order_of_before_does_not_answer_a_question(

@@ -191,3 +191,27 @@ def test_the_net_price_of_legs_needs_each_of_them() -> None:
     assert net_price(SPREAD.legs, quotes | {HIGH: Quote(None, Decimal(1))}) == Decimal("5.50"), "no bid, no money"
     assert net_price(SPREAD.legs, quotes | {LOW: Quote(Decimal(5), None)}) is None, "nobody offers what is bought"
     assert net_price(SPREAD.legs, quotes | {HIGH: Quote()}) is None
+
+
+@pytest.mark.parametrize(
+    ("bid", "ask", "is_stub"),
+    [
+        ("10", "11", False),
+        ("10", "11.01", True),
+        ("100", "109", False),
+        ("1", "1.2", True),
+        ("", "9", False),
+        ("9", "", False),
+    ],
+)
+def test_a_quote_more_than_a_tenth_wide_is_no_price_and_half_of_one_is_not_wide(
+    bid: str, ask: str, *, is_stub: bool
+) -> None:
+    assert Quote(amount(bid), amount(ask)).is_stub is is_stub
+
+
+def test_an_option_that_is_sold_needs_a_bid_as_a_share_does_that_is_bought() -> None:
+    offered = Quote(None, Decimal(2))
+    assert largest_value(OrderTicket(symbol=LOW, side="sell", qty=Decimal(1)), offered) is None
+    assert largest_value(OrderTicket(symbol="BTC/USD", side="buy", qty=Decimal(1)), offered) is None
+    assert largest_value(OrderTicket(symbol=LOW, side="buy", qty=Decimal(1)), offered) == 200
