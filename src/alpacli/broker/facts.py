@@ -155,8 +155,10 @@ class FactFinder:
             if not isinstance(error, AlpacaAPIError) or error.status not in (402, 403):
                 self._pass(error)
                 return None
-            yield Do(lambda: self._plan.learn(now_ns, recent_sip=False))
-            return (yield from self.maybe(quotes.bids_and_asks([symbol])))
+            prices = yield from self.maybe(quotes.bids_and_asks([symbol]))
+            if prices is not None:  # so it was the feed, and not the keys, that was refused
+                yield Do(lambda: self._plan.learn(now_ns, recent_sip=False))
+            return prices
         if known is None:
             yield Do(lambda: self._plan.learn(now_ns, recent_sip=True))
         return found

@@ -88,11 +88,12 @@ def test_what_cannot_be_written_down_is_remembered_while_the_process_runs(tmp_pa
     assert bench.feeds == ["sip", "iex", "iex"]
 
 
-def test_keys_that_are_refused_by_both_feeds_are_told_of(plan: Path) -> None:
+def test_keys_that_are_refused_by_both_feeds_are_told_of_and_teach_nothing_about_the_plan(plan: Path) -> None:
     bench = Bench(plan, NO_KEYS)
     with pytest.raises(AuthenticationError):
         bench.quote()
     assert bench.feeds == ["sip", "iex"]
+    assert not plan.exists()
 
 
 def test_a_quote_that_cannot_be_had_is_said_and_teaches_nothing_about_the_plan(plan: Path) -> None:
