@@ -15,13 +15,6 @@ EXPLAINED: Final = {
         "a side is one of two",
     ),
     'if rules.market_hours_only and ticket.asset_class > "crypto":': "it is the first of three",
-    **dict.fromkeys(
-        (
-            'beside = [one for one in waiting if one.side == order.side and _names([one.symbol or ""]) >= symbol]',
-            'beside = [one for one in waiting if one.side == order.side and _names([one.symbol or ""]) <= symbol]',
-        ),
-        "each has one name",
-    ),
     'return quote.bid is not None or (ticket.side == "buy" and ticket.asset_class >= "us_option")': "it is the last of three",
     'return quote.bid is not None or (ticket.side <= "buy" and ticket.asset_class == "us_option")': (
         "a side is one of two, and several legs have both prices or none"

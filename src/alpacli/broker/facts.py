@@ -138,7 +138,7 @@ class FactFinder:
         if prices is None:
             return None
         quote = Quote(*prices[symbol])
-        if shares and quote.is_stub:
+        if shares and quote.is_too_wide:
             self._tell(f"{symbol} is bid at {quote.bid:f} and offered at {quote.ask:f}, too far apart to be its price")
             return None
         return quote

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from alpacli.domain.account import Position
 from alpacli.domain.order_rules import Facts, Violation, held, reduces
 from alpacli.domain.replacing import as_ticket
-from alpacli.domain.symbols import spelled
+from alpacli.domain.symbols import bare
 from alpacli.domain.tickets import OrderTicket, underlying
 from alpacli.domain.values import plain
 from alpacli.domain.worth import Quote, is_bounded, largest_qty, largest_value, parts
@@ -123,17 +123,12 @@ def risk_violations(rules: RiskRules, ticket: OrderTicket, facts: Facts, recent_
 
 
 def _symbols(rules: RiskRules, ticket: OrderTicket) -> Iterator[Violation]:
-    blocked, allowed = _names(rules.blocked_symbols), _names(rules.allowed_symbols or ())
+    blocked, allowed = set(map(bare, rules.blocked_symbols)), set(map(bare, rules.allowed_symbols or ()))
     for symbol in [ticket.symbol] if ticket.symbol else [leg.symbol for leg in ticket.legs]:
-        if _names([symbol, underlying(symbol)]) & blocked:
+        if {bare(symbol), bare(underlying(symbol))} & blocked:
             yield _broken("blocked_symbols", f"{symbol} is blocked")
-        if rules.allowed_symbols is not None and not _names([symbol]) & allowed:
+        if rules.allowed_symbols is not None and bare(symbol) not in allowed:
             yield _broken("allowed_symbols", f"{symbol} is not among the allowed symbols")
-
-
-def _names(symbols: Iterable[str]) -> set[str]:
-    """Return symbols in one spelling: a pair of coins is written with a slash and without, a share with its exchange too."""
-    return {spelled(symbol).partition(":")[0].replace("/", "") for symbol in symbols}
 
 
 def _sizes(rules: RiskRules, ticket: OrderTicket, facts: Facts) -> Iterator[Violation]:
@@ -180,8 +175,8 @@ def _position_after(
     position = held(positions, order.symbol or "")
     if quote is None and position is not None:
         quote = Quote(position.current_price, position.current_price)
-    symbol = _names([order.symbol or ""])
-    beside = [one for one in waiting if one.side == order.side and _names([one.symbol or ""]) == symbol]
+    symbol = bare(order.symbol or "")
+    beside = [one for one in waiting if one.side == order.side and bare(one.symbol or "") == symbol]
     after = (position.market_value or position.cost_basis) if position else Decimal(0)
     for one in (order, *beside):
         value = largest_value(one, quote)

@@ -12,7 +12,7 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from alpacli.domain.orders import Order
-from alpacli.domain.symbols import is_asset_id, spelled
+from alpacli.domain.symbols import bare, is_asset_id, spelled
 from alpacli.domain.values import exact, plain
 
 _PRICES: Final = ("limit_price", "stop_price", "trail_price", "trail_percent")
@@ -136,11 +136,11 @@ def _legs_differ(body: Mapping[str, Any], order: Order) -> Iterator[str]:
 
 
 def _is_named(symbol: str, order: Order) -> bool:
-    """Tell whether a symbol names what is traded; it may be the id of the asset, or name an exchange behind a colon."""
+    """Tell whether a symbol names what is traded; it may be the id of the asset."""
     name = spelled(symbol)
     if is_asset_id(name):
         return _bare(name) == _bare(order.asset_id or "")
-    return name.partition(":")[0].replace("/", "") == (order.symbol or "").replace("/", "")
+    return bare(name) == bare(order.symbol or "")
 
 
 def _bare(order_id: str) -> str:

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from alpacli.domain.account import Account, Position
 from alpacli.domain.market import Asset, MarketClock
 from alpacli.domain.orders import Order
+from alpacli.domain.symbols import bare
 from alpacli.domain.tickets import CLASSES, INTENTS, SIDES, TIMES_IN_FORCE, TYPES, OrderTicket
 from alpacli.domain.values import plain
 from alpacli.domain.worth import Quote, estimated_value, is_credit, parts
@@ -317,8 +318,8 @@ def power_for(ticket: OrderTicket, account: Account) -> Decimal | None:
 
 
 def held(positions: Iterable[Position], symbol: str) -> Position | None:
-    plain = symbol.replace("/", "")
-    return next((item for item in positions if item.symbol.replace("/", "") == plain or item.asset_id == symbol), None)
+    name = bare(symbol)
+    return next((item for item in positions if bare(item.symbol) == name or item.asset_id == symbol), None)
 
 
 def reduces(ticket: OrderTicket, positions: Iterable[Position]) -> bool:

@@ -19,6 +19,11 @@ def spelled(text: str) -> str:
     return "".join(letter.upper() if letter.isascii() else letter for letter in text)
 
 
+def bare(symbol: str) -> str:
+    """Return a symbol without what may be left away: a coin's slash, and a share's exchange behind a colon."""
+    return spelled(symbol).partition(":")[0].replace("/", "")
+
+
 def is_asset_id(symbol: str) -> bool:
     """Tell whether the id of an asset stands where a symbol could."""
     return _ASSET_ID.fullmatch(symbol) is not None

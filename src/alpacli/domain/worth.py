@@ -21,7 +21,7 @@ class Quote(NamedTuple):
     ask: Decimal | None = None
 
     @property
-    def is_stub(self) -> bool:
+    def is_too_wide(self) -> bool:
         """Tell whether bid and ask of a share lie so far apart (10 %) that neither of them is a price to judge by."""
         return self.bid is not None and self.ask is not None and self.ask > self.bid * _WIDEST
 

@@ -153,6 +153,7 @@ def test_each_rule_asks_for_the_market_only_where_it_decides() -> None:
         ({"blocked_symbols": ("AAPL",)}, LOW, "blocked_symbols"),
         ({"blocked_symbols": ("BTC/USD",)}, "BTCUSD", "blocked_symbols"),
         ({"blocked_symbols": ("BTCUSD",)}, "BTC/USD", "blocked_symbols"),
+        ({"blocked_symbols": ("AAPL",)}, "AAPL:NASDAQ", "blocked_symbols"),
         ({"blocked_symbols": ("AA",)}, "AAPL", None),
         ({"allowed_symbols": ("BTC/USD",)}, "BTCUSD", None),
         ({"allowed_symbols": ("AAPL",)}, LOW, "allowed_symbols"),

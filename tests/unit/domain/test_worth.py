@@ -194,7 +194,7 @@ def test_the_net_price_of_legs_needs_each_of_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("bid", "ask", "is_stub"),
+    ("bid", "ask", "is_too_wide"),
     [
         ("10", "11", False),
         ("10", "11.01", True),
@@ -205,9 +205,9 @@ def test_the_net_price_of_legs_needs_each_of_them() -> None:
     ],
 )
 def test_a_quote_more_than_a_tenth_wide_is_no_price_and_half_of_one_is_not_wide(
-    bid: str, ask: str, *, is_stub: bool
+    bid: str, ask: str, *, is_too_wide: bool
 ) -> None:
-    assert Quote(amount(bid), amount(ask)).is_stub is is_stub
+    assert Quote(amount(bid), amount(ask)).is_too_wide is is_too_wide
 
 
 def test_an_option_that_is_sold_needs_a_bid_as_a_share_does_that_is_bought() -> None:
