@@ -5,8 +5,10 @@ import os
 import platform
 import pty
 import select
+import shlex
 import shutil
 import subprocess
+import sys
 import time
 from importlib import metadata
 from pathlib import Path
@@ -146,6 +148,19 @@ def test_the_version_says_which_engine_is_in_use_and_needs_no_keys(user: Alpacli
     assert (told["python"], told["alpaca_py"]) == (platform.python_version(), metadata.version("alpaca-py"))
     assert user("--version").text == f"alpacli {alpacli.__version__}\n"
     assert f"engine\t{engine}\n" in user("version").text
+
+
+def test_the_package_runs_as_a_module_too(user: Alpacli) -> None:
+    done = user.shell(f"{shlex.quote(sys.executable)} -m alpacli version --json; $ALPACLI version --json")
+    as_module, as_command = done.text.splitlines()
+    assert as_module == as_command
+
+
+def test_a_schedule_starts_the_program_the_way_it_was_started(user: Alpacli) -> None:
+    python = shlex.quote(sys.executable)
+    as_module = user.shell(f"{python} -m alpacli snapshot install --sim").text
+    assert f"{python} -m alpacli snapshot --quiet" in as_module
+    assert f"{shlex.quote(PROGRAM)} snapshot --quiet" in user.shell("$ALPACLI snapshot install --sim").text
 
 
 # ------------------------------------------------------------------------------------------------------- doctor

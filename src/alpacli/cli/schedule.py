@@ -62,12 +62,12 @@ def plan(
     words: Sequence[str],
     every_s: int,
     *,
-    program: str,
+    program: Sequence[str],
     env: Mapping[str, str],
     cwd: str,
     systemd: bool,
 ) -> Job:
-    """Work out what to put in place.
+    """Work out what to put in place; ``program`` is the words that start alpacli from anywhere.
 
     Raises:
         UsageError: a period that no schedule can keep.
@@ -76,7 +76,7 @@ def plan(
     values = environment_of(settings, env)
     file = os.path.join(settings.config_dir, f"snapshot-{settings.fingerprint}.env") if values else None
     directory = cwd if os.path.isfile(os.path.join(cwd, ".env")) else None
-    command = shlex.join([program, *words])
+    command = shlex.join([*program, *words])
     common: dict[str, Any] = {"environment_file": file, "environment": tuple(values)}
     if systemd:
         home = env.get("XDG_CONFIG_HOME") or os.path.join(env.get("HOME", os.path.expanduser("~")), ".config")

@@ -61,7 +61,7 @@ def install(
         settings,
         words,
         snapshots.seconds_of(every),
-        program=os.path.abspath(sys.argv[0]),
+        program=_this_program(),
         env=os.environ,
         cwd=os.getcwd(),
         systemd=systemd,
@@ -79,6 +79,12 @@ def install(
         run.show_change(view, plan, f"installed: {plan.where}" if plan.installed else "nothing was installed")
     elif not plan.installed:
         run.printer.write("".join(text for _, text in plan.shown).encode())
+
+
+def _this_program() -> list[str]:
+    """Return the words that start alpacli again as it was started; ``python -m`` leaves a file that nobody can execute."""
+    path = os.path.abspath(sys.argv[0])
+    return [sys.executable, "-m", "alpacli"] if os.path.basename(path) == "__main__.py" else [path]
 
 
 def draw(value: Snapshot, frame: "Frame") -> "RenderableType":

@@ -25,7 +25,7 @@ def _plan(folder: Path, every_s: int = 300, env: Mapping[str, str] = KEYS, *, sy
     settings = _settings(folder, env)
     env = {"HOME": str(folder), **env}
     program = "/opt/100% mine/alpacli"
-    return schedule.plan(settings, WORDS, every_s, program=program, env=env, cwd=str(folder), systemd=systemd)
+    return schedule.plan(settings, WORDS, every_s, program=[program], env=env, cwd=str(folder), systemd=systemd)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_a_line_with_a_space_a_percent_and_keys_runs_under_a_shell_without_envir
     (tmp_path / ".env").write_text("ALPACLI_RATE_LIMIT=100\n")
     env = {"HOME": str(tmp_path), **KEYS, "ALPACLI_STATE_DIR": "state"}
     settings = _settings(tmp_path, env)
-    plan = schedule.plan(settings, WORDS, 300, program=str(program), env=env, cwd=str(tmp_path), systemd=False)
+    plan = schedule.plan(settings, WORDS, 300, program=[str(program)], env=env, cwd=str(tmp_path), systemd=False)
     environment = schedule.environment_of(settings, env)
     assert plan.line is not None
     fake = _crontab(tmp_path, "")
