@@ -9,7 +9,7 @@ holds it for a while.
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple, TypeVar
 
 from alpacli.errors import ConfigError, NotFound
@@ -21,7 +21,9 @@ EVENTS: Final = (
 )
 """What trade updates call what happened. Source: the "trade_updates" page of the streaming documentation."""
 
-_VERSION: Final = 2
+AT_ONCE: Final = 4
+"""Deliveries to one receiver that are under way together; to one that fails it is one, which finds out if it still does."""
+_VERSION: Final = 3
 _CACHE_KIB: Final = 512
 """Pages that SQLite keeps in memory: what waits, and where the next row goes. The rest of the month is never read again."""
 _KEPT_S: Final = 30 * 86_400.0
@@ -42,17 +44,31 @@ CREATE INDEX delivery_done ON delivery (done_at) WHERE done_at IS NOT NULL;
 CREATE INDEX seen_at ON seen (at);
 """
 """Without them a delivery would read everything of the last month, to find what is older."""
+_INDEX_OF_3: Final = """
+DROP INDEX delivery_due;
+CREATE INDEX delivery_waiting ON delivery (hook, order_id, seq, next_at, held_until) WHERE done_at IS NULL;
+"""
+"""All that finding the next ones reads of those that wait: their bodies lie between."""
 _WAITING: Final = """
-FROM delivery d JOIN hook h ON h.id = d.hook WHERE d.done_at IS NULL AND NOT h.off AND NOT EXISTS (
+FROM delivery d JOIN hook h ON h.id = d.hook
+LEFT JOIN (SELECT hook, count(*) AS many FROM delivery WHERE done_at IS NULL AND held_until > :now GROUP BY hook) held
+  ON held.hook = d.hook
+WHERE d.done_at IS NULL AND NOT h.off AND NOT EXISTS (
   SELECT 1 FROM delivery e WHERE e.hook = d.hook AND e.order_id = d.order_id AND e.done_at IS NULL AND e.seq < d.seq)
 """
 """The first of each order and hook: those behind it wait for it."""
-_DUE: Final = (
-    "SELECT d.seq, d.hook, h.url, h.secret, d.name, d.event, d.body, d.attempts, d.at"
-    f"{_WAITING} AND d.next_at <= :now AND d.held_until <= :now ORDER BY +d.seq LIMIT :most"
-)
-"""``+``: so that SQLite goes through the few that wait and sorts them, and not through everything of the last month."""
-_NEXT: Final = f"SELECT min(max(d.next_at, d.held_until)) {_WAITING}"
+_ROOM: Final = f"iif(h.failing_since IS NULL, {AT_ONCE}, 1) - coalesce(held.many, 0)"
+"""How many more of a hook's may be tried now: a receiver that hangs takes neither the threads nor the turn of the others."""
+_DUE: Final = f"""
+WITH due AS (
+  SELECT d.seq AS seq, {_ROOM} AS room, h.failing_since IS NOT NULL AS failing,
+         row_number() OVER (PARTITION BY d.hook ORDER BY d.seq) AS place
+  {_WAITING} AND d.next_at <= :now AND d.held_until <= :now)
+SELECT d.seq, d.hook, h.url, h.secret, d.name, d.event, d.body, d.attempts, d.at
+FROM due JOIN delivery d ON d.seq = due.seq JOIN hook h ON h.id = d.hook
+WHERE due.place <= due.room ORDER BY due.failing, due.seq LIMIT :most
+"""
+_NEXT: Final = f"SELECT min(max(d.next_at, d.held_until)) {_WAITING} AND (d.held_until > :now OR {_ROOM} > 0)"
 
 _QUEUE: Final = """
 INSERT OR IGNORE INTO delivery (hook, event, order_id, name, body, at, next_at) VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -227,9 +243,9 @@ class HookQueue:
 
         self._write(work)
 
-    def next_due(self) -> float | None:
-        """Return when something is to be tried next; ``None`` when nothing waits."""
-        rows = self._read(_NEXT)
+    def next_due(self, now: float) -> float | None:
+        """Return when something is to be tried next; ``None`` when nothing waits but for attempts that are under way."""
+        rows = self._read(_NEXT, {"now": now})
         due: float | None = rows[0][0]
         return due
 
@@ -241,8 +257,8 @@ class HookQueue:
 
     # --------------------------------------------------------------------------------------------------- the file
 
-    def _read(self, query: str) -> list[Any]:  # Any: rows as SQLite has them
-        return self._run(lambda db: db.execute(query).fetchall())
+    def _read(self, query: str, values: Mapping[str, float] | None = None) -> list[Any]:  # Any: rows as SQLite has them
+        return self._run(lambda db: db.execute(query, values or {}).fetchall())
 
     def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         def transaction(db: sqlite3.Connection) -> T:
@@ -291,7 +307,7 @@ def _prepare(db: sqlite3.Connection) -> None:
     db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     db.execute("BEGIN IMMEDIATE")
     version = db.execute("PRAGMA user_version").fetchone()[0]
-    missing = "".join((_SCHEMA, _INDEXES_OF_2)[version:])
+    missing = "".join((_SCHEMA, _INDEXES_OF_2, _INDEX_OF_3)[version:])
     for statement in missing.split(";\n"):
         if statement.strip():
             db.execute(statement)

@@ -30,7 +30,8 @@ from alpacli.streams.supervisor import Source
 FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 600.0
 GIVE_UP_S: Final = 3 * 86_400.0
-_AT_ONCE: Final = 8
+_AT_ONCE: Final = 32
+"""Attempts that are under way together, each in a thread; how many of them to one receiver, the queue says."""
 _HOLD_S: Final = 30.0
 """Longer than an attempt takes: who holds a delivery longer was killed."""
 IDLE_S: Final = 1.0
@@ -162,24 +163,36 @@ class Courier:
         return found
 
     async def _deliver(self) -> None:
-        while True:
-            self._more.clear()
-            try:
-                due = await asyncio.to_thread(self._queue.take, self._clock.time(), _AT_ONCE, _HOLD_S)
-                if due:
-                    await asyncio.gather(*(self._attempt(delivery) for delivery in due))
-                    continue
-                next_at = await asyncio.to_thread(self._queue.next_due)
-            except AlpacliError as error:
-                self._warn(f"webhooks: {error.message}")
+        attempts: set[asyncio.Task[None]] = set()
+        try:
+            while True:
+                self._more.clear()
                 next_at = None
-            wait_s = self._idle_s if next_at is None else min(max(next_at - self._clock.time(), 0.05), self._idle_s)
-            either = {asyncio.ensure_future(self._more.wait()), asyncio.ensure_future(self._sleep(wait_s))}
-            try:
-                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for waiting in either:
-                    waiting.cancel()
+                try:
+                    due = await self._due(_AT_ONCE - len(attempts))
+                    if not due:
+                        next_at = await asyncio.to_thread(self._queue.next_due, self._clock.time())
+                except AlpacliError as error:
+                    self._warn(f"webhooks: {error.message}")
+                    due = []
+                for delivery in due:
+                    task = asyncio.create_task(self._attempt(delivery), name=f"deliver {delivery.seq}")
+                    attempts.add(task)
+                    task.add_done_callback(attempts.discard)
+                    task.add_done_callback(lambda _: self._more.set())
+                wait_s = self._idle_s if next_at is None else min(max(next_at - self._clock.time(), 0.05), self._idle_s)
+                either = {asyncio.ensure_future(self._more.wait()), asyncio.ensure_future(self._sleep(wait_s))}
+                try:
+                    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    for waiting in either:
+                        waiting.cancel()
+        finally:
+            for task in attempts:
+                task.cancel()
+
+    async def _due(self, most: int) -> list[Delivery]:
+        return await asyncio.to_thread(self._queue.take, self._clock.time(), most, _HOLD_S) if most else []
 
     async def _attempt(self, delivery: Delivery) -> None:
         now = self._clock.time()
@@ -191,6 +204,12 @@ class Courier:
             "Alpacli-Signature": signature(delivery.secret, int(now), delivery.body),
         }
         answer = await asyncio.to_thread(self._post, delivery.url, headers, delivery.body)
+        try:
+            await self._note(delivery, answer)
+        except AlpacliError as error:
+            self._warn(f"webhooks: {error.message}")
+
+    async def _note(self, delivery: Delivery, answer: Answer) -> None:
         now = self._clock.time()
         if 200 <= answer.status < 300:
             await asyncio.to_thread(self._queue.delivered, delivery, now)

@@ -6,6 +6,7 @@ import hmac
 import itertools
 import json
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -20,7 +21,7 @@ from tests.support.origin import Origin, Reply
 
 from alpacli.domain.orders import Order
 from alpacli.errors import ConfigError, NotFound
-from alpacli.gateway.hook_queue import Happened, HookQueue
+from alpacli.gateway.hook_queue import AT_ONCE, Happened, HookQueue
 from alpacli.gateway.webhooks import GIVE_UP_S, Answer, Courier, Post, post_with, signature
 from alpacli.streams.batch import Batch
 from alpacli.streams.events import Gap, Live
@@ -59,13 +60,39 @@ def test_one_orders_events_leave_in_order_and_others_do_not_wait(queue: HookQueu
     assert [delivery.event for delivery in queue.take(15.0, 8, 30.0)] == ["a-2"]
 
 
+def test_a_receiver_that_hangs_takes_nobody_elses_turn(queue: HookQueue) -> None:
+    queue.add("h2", "http://127.0.0.1:1/prompt", (), "other", 1.0)
+    queue.put([_event(f"o{number}", 1) for number in range(20)], 10.0)
+    first = queue.take(10.0, 32, 30.0)
+    assert [(delivery.hook, delivery.event) for delivery in first] == [
+        (hook, f"o{number}-1") for number in range(AT_ONCE) for hook in ("h1", "h2")
+    ]
+    assert queue.take(10.0, 32, 30.0) == []
+    assert queue.next_due(10.0) == 40.0  # nothing before an attempt ends
+    for delivery in first[1::2]:
+        queue.delivered(delivery, 10.0)
+    assert {delivery.hook for delivery in queue.take(10.0, 32, 30.0)} == {"h2"}
+
+
+def test_a_receiver_that_fails_is_tried_one_at_a_time_and_after_the_others(queue: HookQueue) -> None:
+    queue.put([_event("a", 1), _event("b", 1), _event("c", 1)], 10.0)
+    (first,) = queue.take(10.0, 1, 30.0)
+    queue.failed(first, "HTTP 500", 10.0, 11.0)
+    queue.add("h2", "http://127.0.0.1:1/prompt", (), "other", 1.0)
+    queue.put([_event("d", 1)], 11.0)
+    taken = queue.take(11.0, 8, 30.0)
+    assert [(delivery.hook, delivery.event) for delivery in taken] == [("h2", "d-1"), ("h1", "a-1")]
+    queue.delivered(taken[1], 12.0)
+    assert [delivery.event for delivery in queue.take(12.0, 8, 30.0)] == ["b-1", "c-1", "d-1"]
+
+
 def test_what_a_killed_gateway_held_is_taken_by_the_next(queue: HookQueue, tmp_path: Path) -> None:
     queue.put([_event("a", 1)], 10.0)
     assert queue.take(10.0, 8, 30.0)
     queue.close()
     with closing(HookQueue(str(tmp_path / "gateway" / "hooks.sqlite"))) as after:
         assert after.take(39.9, 8, 30.0) == []
-        assert after.next_due() == 40.0
+        assert after.next_due(39.9) == 40.0
         assert [delivery.event for delivery in after.take(40.0, 8, 30.0)] == ["a-1"]
 
 
@@ -109,7 +136,7 @@ def test_a_delivery_does_not_read_what_was_delivered_in_the_month_before(queue: 
     fresh.put([_event("a", 1)], 200.0)
     (due,) = fresh.take(200.0, 8, 30.0)
     fresh.delivered(due, 201.0)
-    assert [fresh.next_due(), fresh.hooks()[0].delivered] == [None, 1]
+    assert [fresh.next_due(201.0), fresh.hooks()[0].delivered] == [None, 1]
     assert _read_so_far() - began < size / 20
     fresh.close()
 
@@ -119,16 +146,18 @@ def test_a_file_of_the_version_before_goes_on_where_it_was(tmp_path: Path) -> No
     with closing(HookQueue(str(path))) as before:
         before.add("h1", "http://127.0.0.1:1/hook", (), "secret", 0.0)
     with closing(sqlite3.connect(path)) as db:
-        db.executescript("DROP INDEX delivery_done; DROP INDEX seen_at; PRAGMA user_version = 1")
+        db.executescript("DROP INDEX delivery_done; DROP INDEX seen_at; DROP INDEX delivery_waiting")
+        db.executescript("CREATE INDEX delivery_due ON delivery (hook, order_id, seq) WHERE done_at IS NULL")
+        db.execute("PRAGMA user_version = 1")
     for _ in range(2):
         queue = HookQueue(str(path))
         queue.put([_event("a", 1)], 10.0)
         queue.close()
     with closing(sqlite3.connect(path)) as db:
         assert db.execute("SELECT count(*) FROM delivery").fetchone() == (1,)
-        assert db.execute("PRAGMA user_version").fetchone() == (2,)
+        assert db.execute("PRAGMA user_version").fetchone() == (3,)
         names = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'index'")}
-    assert {"delivery_done", "seen_at", "delivery_due"} <= names
+    assert {"delivery_done", "seen_at", "delivery_waiting"} <= names
 
 
 def test_a_month_is_remembered_and_no_longer(queue: HookQueue, tmp_path: Path) -> None:
@@ -155,7 +184,7 @@ def test_whatever_fails_each_orders_events_arrive_once_and_in_order(
     arrived: dict[str, list[int]] = {}
     outcomes = iter([fine for _, fine in plan] + [True] * 1000)
     now = 1000.0
-    while (due := queue.next_due()) is not None:
+    while (due := queue.next_due(now)) is not None:
         now = max(now, due)
         for delivery in queue.take(now, 4, 30.0):
             if next(outcomes):
@@ -220,6 +249,10 @@ def _run(
 
     async def sleep(seconds: float) -> None:
         await asyncio.sleep(0.002)
+        while any(task.get_name().startswith("deliver ") for task in asyncio.all_tasks()):  # noqa: ASYNC110 # it ends when it is cancelled or nothing is under way
+            await asyncio.sleep(0.002)
+        for _ in range(20):
+            await asyncio.sleep(0)  # an attempt that has just ended ends this first
         time.advance(seconds)
 
     async def work() -> None:
@@ -280,6 +313,27 @@ def test_pauses_double_to_ten_minutes_and_three_days_are_enough(queue: HookQueue
     assert len(attempts) == 14
     assert any("gave up" in warning for warning in warnings)
     assert queue.hooks()[0].last_error == "HTTP 500"
+
+
+def test_a_receiver_that_hangs_delays_no_other(queue: HookQueue) -> None:
+    queue.add("h2", "http://127.0.0.1:1/prompt", (), "other", 1.0)
+    released = threading.Event()
+
+    def post(url: str, headers: dict[str, str], body: bytes) -> Answer:
+        return Answer(200 if url.endswith("prompt") or released.wait(20) else 0)
+
+    def tell(courier: Courier) -> None:
+        for number in range(40):
+            courier.batch(Batch.of_lines(_line(f"o{number}", "fill", f"e{number}", "filled", "1")))
+
+    def done() -> bool:
+        hung, prompt = (hook.delivered for hook in queue.hooks())
+        if prompt == 40 and not released.is_set():
+            assert hung == 0
+            released.set()
+        return (hung, prompt) == (40, 40)
+
+    _run(queue, post, tell, done)
 
 
 def test_a_receiver_that_is_gone_is_left_alone(queue: HookQueue) -> None:
