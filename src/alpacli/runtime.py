@@ -371,7 +371,7 @@ def cached(ttl: float, *, key: str | None = None) -> "Callable[[Callable[P, R]],
 
     Raises:
         ConfigError: as ``connect``.
-        UsageError: from the call, when arguments or result have no JSON form.
+        UsageError: as ``AlpacaClient.cached``.
     """
     from alpacli.broker.functions import FunctionCache
     from alpacli.store import open_store

@@ -64,7 +64,11 @@ def _calls(thing: object, *closing: str) -> Iterator[Callable[[], Any]]:
 def test_no_method_of_a_closed_client_answers_though_the_cache_could(settings: Settings) -> None:
     with open_client(settings) as client:
         trading, history = client.trading, client.market_data
-        own = client.cached(ttl=60)(len)
+
+        @client.cached(ttl=60)
+        def own(text: str) -> int:
+            return len(text)
+
         client.get_account(max_age=60)
         assert own("kept") == 4
     client.close()  # once more does no harm

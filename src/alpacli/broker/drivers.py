@@ -7,7 +7,7 @@ client is made from them (docs/adr/0022).
 import functools
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, Self, TypeVar
+from typing import Any, Final, ParamSpec, Protocol, Self, TypeVar
 
 import alpacli
 from alpacli.broker.flow import Do, Flow, Pause, Pipeline, Send, Step, T, Work
@@ -15,9 +15,6 @@ from alpacli.broker.functions import CachedFunction
 from alpacli.errors import ConfigError, UsageError
 from alpacli.ports import CacheStats, Clock, LimitsReport, Request, Response, Transport, async_sleep
 from alpacli.wire.rest import Call
-
-if TYPE_CHECKING:
-    from alpacli.broker.threads import Threads
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -93,12 +90,15 @@ class _Parts:
     def cached(self, ttl: float, *, key: str | None = None) -> Callable[[Callable[P, R]], CachedFunction[P, R]]:
         """Return a decorator that keeps a function's results for ``ttl`` seconds, for every process of this account.
 
-        One entry per combination of arguments; ``key`` names the entries, by default after the function's module and name.
-        Plain and ``async`` functions both work, any number of callers at once run the function once, and one that raises
-        keeps nothing. ``wrapped.invalidate()`` forgets all its results.
+        One entry per combination of arguments. Results belong to the function: to its module, or of a script to its file, its
+        name, its code, and the plain values of the function around it. ``key`` names them instead, for results that several
+        functions or versions share. They come back as the type that the return is annotated with; without one numbers with
+        a fraction are ``Decimal``. Plain and ``async`` functions both work, any number of callers at once run the function
+        once, and one that raises keeps nothing. ``wrapped.invalidate()`` forgets all its results.
 
         Raises:
-            UsageError: from the call, when arguments or result have no JSON form, or the client is closed.
+            UsageError: a lifetime below 0, or what nothing tells apart without a ``key``; from the call, when arguments or
+                result have no JSON form, the result is not what the annotation says, or the client is closed.
         """
         return self._pipeline.functions.cached(ttl, key=key, begin=self._must_be_open)
 
@@ -235,43 +235,16 @@ class AsyncDriver(_Parts):
             return
         self._closed = True
         self._transport.close()
-        await _done(self._orders, self._pipeline.store.close)
+        await self._orders.done(self._pipeline.store.close)
         for threads in (self._reads, self._orders, self._steps):
             threads.close()  # one whose request was given up ends with it, and nobody waits for that
 
     async def _carry_out(self, step: Step, *, urgent: bool) -> Any:
         if isinstance(step, Send):
-            return await _done(self._orders if urgent else self._reads, lambda: self._send(step.request))
+            return await (self._orders if urgent else self._reads).done(lambda: self._send(step.request))
         if isinstance(step, Work):
-            return await _done(self._orders if urgent else self._reads, step.run)
+            return await (self._orders if urgent else self._reads).done(step.run)
         if isinstance(step, Do):
-            return await _to_the_end(self._orders if urgent else self._steps, step.run)
+            return await (self._orders if urgent else self._steps).to_the_end(step.run)
         self._announce(step)
         return await self._sleep(step.seconds)
-
-
-async def _done(threads: "Threads", work: Callable[[], Any]) -> Any:
-    import asyncio
-
-    return await asyncio.wrap_future(threads.submit(work))
-
-
-async def _to_the_end(threads: "Threads", work: Callable[[], Any]) -> Any:
-    """Run a step of the store in a thread; a cancellation waits for it.
-
-    A thread cannot be stopped: one that goes on unseen could take a place or a lease after the flow gave it up.
-    """
-    import asyncio
-
-    step = asyncio.wrap_future(threads.submit(work))
-    try:
-        return await asyncio.shield(step)
-    except asyncio.CancelledError:
-        while not step.done():
-            try:
-                await asyncio.wait([step])
-            except asyncio.CancelledError:
-                continue  # cancelled once more: it ends all the same
-        if not step.cancelled():
-            step.exception()  # looked at, so that it is not reported as forgotten
-        raise

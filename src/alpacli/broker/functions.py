@@ -1,26 +1,39 @@
 """The shared cache for the user's own functions: ``@paper.cached(ttl=30)``.
 
-A result is kept as canonical JSON and comes back as the type that the function is annotated with, also in another process;
-any number of processes that call together run the function once. What has no JSON form is refused, never pickled.
+A result is kept as canonical JSON and comes back as the type that the function is annotated with, the first time as every
+other and in any process; without an annotation as what JSON has. Any number of processes that call together run the function
+once. What has no JSON form is refused, never pickled.
+
+Results belong to a function, not to its name alone: two scripts both have a ``target``, and a new version of one is another
+function. A ``key`` of the user's own is taken as it is.
 """
 
 import functools
 import hashlib
 import inspect
+import math
+import os
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final, ParamSpec, Protocol, TypeVar, cast, get_type_hints
+from types import CodeType
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TypeVar, cast, get_type_hints
 
 from alpacli.broker.lease import LEASE_S, Heartbeat
 from alpacli.domain.values import from_json, to_json
 from alpacli.errors import UsageError
-from alpacli.ports import Busy, Clock, Lead, Randomness, Store
+from alpacli.ports import Busy, Clock, Lead, Randomness, Store, async_sleep
+
+if TYPE_CHECKING:
+    from alpacli.broker.threads import Threads
 
 P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
 _HINT: Final = "arguments and results are shared between processes as JSON: text, numbers, lists, dicts, models"
+_STEPS: Final = 8
+"""Threads at most that ask the store for ``async`` functions."""
 
 
 class CachedFunction(Protocol[P, R_co]):
@@ -36,23 +49,34 @@ class FunctionCache:
     """Wraps functions so that their results live in ``store`` below ``scope``."""
 
     def __init__(self, store: Store, scope: str, clock: Clock, rng: Randomness) -> None:
-        self._store = store
+        self.store = store
+        self.clock = clock
+        self.rng = rng
         self._scope = scope
-        self._clock = clock
-        self._rng = rng
+        self._threads: Threads | None = None
+
+    def threads(self) -> "Threads":
+        """Return the threads in which the store is asked for event loops; they end by themselves."""
+        if self._threads is None:
+            from alpacli.broker.threads import Threads
+
+            self._threads = Threads(_STEPS, "functions")
+        return self._threads
 
     def cached(
         self, ttl: float, *, key: str | None = None, begin: Callable[[], None] = lambda: None
     ) -> Callable[[Callable[P, R]], CachedFunction[P, R]]:
         """Return the decorator that ``AlpacaClient.cached`` tells of; ``begin`` is called first, and may refuse the call."""
+        if not (math.isfinite(ttl) and ttl >= 0):
+            raise UsageError(f"ttl is {ttl!r}", "give a number of seconds of at least 0")
 
         def decorate(function: Callable[P, R]) -> CachedFunction[P, R]:
-            name = f"{self._scope}:fn:{key or f'{function.__module__}.{function.__qualname__}'}"
-            entry = _Entry(self._store, self._clock, self._rng, name, ttl, function)
+            name = f"{self._scope}:fn:{key or _identity(function)}"
+            entry = _Entry(self, name, ttl, function)
 
             def invalidate() -> int:
                 begin()
-                return self._store.drop(name)
+                return self.store.drop(name)
 
             wrapper: Any
             if inspect.iscoroutinefunction(function):
@@ -75,14 +99,64 @@ class FunctionCache:
         return decorate
 
 
+def _identity(function: Callable[..., Any]) -> str:
+    """Name a function by where it is, what it does and the plain values that it was made with.
+
+    Source of the idea: Streamlit's ``cache_data``, which tells functions apart by their names and code.
+    """
+    plain = inspect.unwrap(function)
+    code = getattr(plain, "__code__", None)
+    if code is None:
+        raise UsageError(f"{function!r} has no code of its own to be told by", "give the cache a key=")
+    made_with: dict[str, Any] = {}
+    if inspect.ismethod(plain):
+        made_with["self"] = plain.__self__
+        try:
+            to_json(made_with)
+        except TypeError as error:
+            what = f"{plain.__qualname__} belongs to one object: {error}"
+            raise UsageError(what, "give the cache a key= that names the object, or make it an argument") from None
+    for name, cell in zip(code.co_freevars, getattr(plain, "__closure__", None) or (), strict=False):
+        try:
+            to_json(cell.cell_contents)
+        except (TypeError, ValueError):  # a client, say, or what has no value yet
+            continue
+        made_with[name] = cell.cell_contents
+    digest = hashlib.sha256(to_json([_place(plain), made_with]))
+    _add_code(code, digest.update)
+    return f"{plain.__module__}.{plain.__qualname__}:{digest.hexdigest()[:16]}"
+
+
+def _place(function: Callable[..., Any]) -> str:
+    """Return the module of a function; of one in a script the script, for all of them are called ``__main__``."""
+    if function.__module__ != "__main__":
+        return function.__module__
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    return spec.name if spec is not None else os.path.realpath(getattr(main, "__file__", ""))
+
+
+def _add_code(code: CodeType, add: Callable[[bytes], object]) -> None:
+    """Add what code does, and not where it stands: a comment above it makes no other function of it."""
+    add(code.co_code)
+    add(repr((code.co_names, code.co_varnames, code.co_freevars)).encode())
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            _add_code(constant, add)
+        elif isinstance(constant, frozenset):
+            add(repr(sorted(map(repr, constant))).encode())  # its order changes from process to process
+        else:
+            add(repr(constant).encode())
+
+
 class _Entry:
-    def __init__(
-        self, store: Store, clock: Clock, rng: Randomness, name: str, ttl: float, function: Callable[..., Any]
-    ) -> None:
-        self._store = store
-        self._clock = clock
-        self._rng = rng
+    def __init__(self, cache: FunctionCache, name: str, ttl: float, function: Callable[..., Any]) -> None:
+        self._store = cache.store
+        self._clock = cache.clock
+        self._rng = cache.rng
+        self._threads = cache.threads
         self._name = name
+        self._called = getattr(function, "__qualname__", repr(function))
         self._ttl = ttl
         self._function = function
         self._signature = inspect.signature(function)
@@ -99,27 +173,32 @@ class _Entry:
             except ValueError:
                 self._store.drop(key)  # an entry that can't be read is a miss, never an error
         with self._leading(key, token):
-            result = self._function(*args, **kwargs)
-            value = self._dump(result)
+            value, result = self._as_kept(self._function(*args, **kwargs))
         self._store.publish(key, token, value)
         return result
 
     async def call_async(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         import asyncio
 
+        threads = self._threads()
         key, token = self._key(args, kwargs), self._rng.token()
-        while not isinstance(found := await asyncio.to_thread(self._store.claim, key, self._ttl, LEASE_S, token), Lead):
-            if isinstance(found, Busy):
-                await asyncio.to_thread(self._clock.sleep, found.retry_in_s)
-                continue
-            try:
-                return self._restore(found.value)
-            except ValueError:
-                await asyncio.to_thread(self._store.drop, key)  # a miss, never an error
+        try:
+            while not isinstance(
+                found := await threads.to_the_end(lambda: self._store.claim(key, self._ttl, LEASE_S, token)), Lead
+            ):
+                if isinstance(found, Busy):
+                    await async_sleep(found.retry_in_s)
+                    continue
+                try:
+                    return self._restore(found.value)
+                except ValueError:
+                    await threads.to_the_end(lambda: self._store.drop(key))  # a miss, never an error
+        except asyncio.CancelledError:
+            await threads.to_the_end(lambda: self._store.release(key, token))  # it may have been ours already
+            raise
         with self._leading(key, token):
-            result = await cast("Awaitable[Any]", self._function(*args, **kwargs))
-            value = self._dump(result)
-        await asyncio.to_thread(self._store.publish, key, token, value)
+            value, result = self._as_kept(await cast("Awaitable[Any]", self._function(*args, **kwargs)))
+        await threads.to_the_end(lambda: self._store.publish(key, token, value))
         return result
 
     @contextmanager
@@ -141,18 +220,25 @@ class _Entry:
         try:
             arguments = to_json(dict(bound.arguments))
         except TypeError as error:
-            raise UsageError(f"{self._name.rpartition(':')[2]} cannot be cached: {error}", _HINT) from None
+            raise UsageError(f"{self._called} cannot be cached: {error}", _HINT) from None
         return f"{self._name}:{hashlib.sha256(arguments).hexdigest()[:16]}"
 
-    def _dump(self, result: Any) -> bytes:
+    def _as_kept(self, result: Any) -> tuple[bytes, Any]:
+        """Return the JSON of a result, and what everybody makes of it who finds it there."""
         try:
-            return to_json(result)
+            value = to_json(result)
         except TypeError as error:
-            raise UsageError(f"{self._name.rpartition(':')[2]} cannot be cached: {error}", _HINT) from None
+            raise UsageError(f"{self._called} cannot be cached: {error}", _HINT) from None
+        try:
+            return value, self._restore(value)
+        except ValueError as error:
+            what = f"{self._called} returned something else than its annotation says: {error}"
+            raise UsageError(what, "annotate it with the type that it returns") from None
 
     def _restore(self, value: bytes) -> Any:
         if self._adapter is None:
             from pydantic import TypeAdapter
 
-            self._adapter = TypeAdapter(get_type_hints(self._function).get("return", Any))
+            hints = get_type_hints(self._function) if hasattr(self._function, "__annotations__") else {}
+            self._adapter = TypeAdapter(hints.get("return", Any))
         return self._adapter.validate_python(from_json(value))

@@ -47,6 +47,32 @@ class Threads:
                 self._start()
         return future
 
+    async def done(self, work: Callable[[], T]) -> T:
+        """Have it done; who is cancelled meanwhile does not wait for it."""
+        import asyncio
+
+        return await asyncio.wrap_future(self.submit(work))
+
+    async def to_the_end(self, work: Callable[[], T]) -> T:
+        """Have it done; a cancellation waits for it.
+
+        A thread cannot be stopped: one that goes on unseen could take a place or a lease after the flow gave it up.
+        """
+        import asyncio
+
+        step = asyncio.wrap_future(self.submit(work))
+        try:
+            return await asyncio.shield(step)
+        except asyncio.CancelledError:
+            while not step.done():
+                try:
+                    await asyncio.wait([step])
+                except asyncio.CancelledError:
+                    continue  # cancelled once more: it ends all the same
+            if not step.cancelled():
+                step.exception()  # looked at, so that it is not reported as forgotten
+            raise
+
     def _start(self) -> None:
         try:
             threading.Thread(target=self._serve, name=f"alpacli {self._name}", daemon=True).start()

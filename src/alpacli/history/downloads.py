@@ -3,6 +3,7 @@
 A stretch is filled by a worker and drained by the reader, in order; rows that the store has by then wait there.
 """
 
+import contextvars
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -231,7 +232,8 @@ class Download:
             yield from again.drain()
 
     def _start(self, work: Callable[[], None]) -> None:
-        thread = threading.Thread(target=work, name="alpacli history", daemon=True)
+        context = contextvars.copy_context()  # a request belongs to whoever reads
+        thread = threading.Thread(target=context.run, args=(work,), name="alpacli history", daemon=True)
         self._threads.append(thread)
         thread.start()
 

@@ -1,15 +1,22 @@
 """The cache for the user's own functions."""
 
 import asyncio
+import functools
+import itertools
+import subprocess
+import sys
 import threading
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 from tests.support.fakes import ACCOUNT, FixedRandomness, ManualClock
 
-from alpacli.broker.functions import FunctionCache
+from alpacli.broker.functions import CachedFunction, FunctionCache
 from alpacli.domain.account import Account
+from alpacli.domain.values import Timestamp
 from alpacli.errors import UsageError
 from alpacli.ports import SystemClock, SystemRandomness
 from alpacli.store.sqlite import SqliteStore
@@ -133,3 +140,144 @@ def test_an_entry_that_cannot_be_read_is_a_miss_in_an_event_loop_too(cache: Func
 
     before()
     assert asyncio.run(score()) == 7
+
+
+# -------------------------------------------------------------------------------------------- whose results they are
+
+
+def _script(folder: Path, code: str) -> Any:
+    """Run a script as Python runs one, as ``__main__``, with the store beside it; return what it printed."""
+    folder.mkdir(exist_ok=True)
+    head = (
+        "from alpacli.broker.functions import FunctionCache\n"
+        "from alpacli.ports import SystemClock, SystemRandomness\n"
+        "from alpacli.store.sqlite import SqliteStore\n"
+        f"store = SqliteStore({str(folder.parent / 'store.sqlite')!r}, SystemClock())\n"
+        "cached = FunctionCache(store, 'alpaca:{test}', SystemClock(), SystemRandomness()).cached(ttl=60)\n"
+    )
+    (folder / "bot.py").write_text(head + code)
+    done = subprocess.run([sys.executable, folder / "bot.py"], capture_output=True, text=True, check=True, timeout=60)
+    return done.stdout.split()
+
+
+def test_two_scripts_have_functions_of_one_name_and_results_of_their_own(tmp_path: Path) -> None:
+    target = "@cached\ndef target() -> int:\n    print('asked')\n    return {number}\nprint(target())\n"
+    assert _script(tmp_path / "a", target.format(number=10)) == ["asked", "10"]
+    assert _script(tmp_path / "b", target.format(number=-500)) == ["asked", "-500"]
+    assert _script(tmp_path / "c", target.format(number=10)) == ["asked", "10"]  # the same text of another script
+    assert _script(tmp_path / "a", "# a remark\n" + target.format(number=10)) == ["10"]
+
+
+def test_a_new_version_of_a_function_is_another_function(cache: FunctionCache) -> None:
+    found = []
+    for body in ("return 1", "return 2", "return [n for n in (1, 2)]", "return [n for n in (1, 3)]"):
+        names: dict[str, Any] = {"__name__": "strategy"}
+        exec(f"def target():\n    {body}", names)  # as an import does
+        found.append(cache.cached(ttl=10)(names["target"])())
+    assert found == [1, 2, [1, 2], [1, 3]]
+
+
+def test_functions_that_were_made_with_other_values_are_others(cache: FunctionCache) -> None:
+    calls = itertools.count()
+    paper = object()  # has no JSON form: it is the same account's, whichever object it is
+
+    def build(number: int) -> CachedFunction[[], int]:
+        @cache.cached(ttl=10)
+        def inner() -> int:
+            next(calls)
+            return number if paper else 0
+
+        return inner
+
+    assert [build(1)(), build(2)(), build(1)()] == [1, 2, 1]
+    assert next(calls) == 2
+
+
+class Strategy(BaseModel):
+    """An object with a JSON form, and a method."""
+
+    size: int
+
+    def target(self) -> int:
+        return self.size
+
+
+def test_a_method_is_told_by_its_object_or_refused(cache: FunctionCache) -> None:
+    keep = cache.cached(ttl=10)
+    assert [keep(Strategy(size=size).target)() for size in (1, 2)] == [1, 2]
+    with pytest.raises(UsageError, match="belongs to one object: FunctionCache has no JSON form"):
+        keep(cache.cached)
+    with pytest.raises(UsageError, match="no code of its own"):
+        keep(functools.partial(max, 3))
+    assert cache.cached(ttl=10, key="most")(functools.partial(round, 3.25, 1))() == Decimal("3.2")
+
+
+def test_a_method_of_a_class_counts_its_object_among_the_arguments(cache: FunctionCache) -> None:
+    class Sized(Strategy):
+        @cache.cached(ttl=10)
+        def doubled(self) -> int:
+            return self.size * 2
+
+    assert [Sized(size=size).doubled() for size in (1, 2)] == [2, 4]  # type: ignore[call-arg] # a method at run time
+
+
+# ------------------------------------------------------------------------------------------------- what comes back
+
+
+def test_the_first_result_is_what_everybody_gets(cache: FunctionCache) -> None:
+    @cache.cached(ttl=10)
+    def untold():  # type: ignore[no-untyped-def] # as many are
+        return {"weights": (1.5, 2), "at": Timestamp.parse("2026-01-05T14:30:00Z")}
+
+    @cache.cached(ttl=10)
+    async def told() -> tuple[float, int]:
+        return 1.5, 2
+
+    first, later = untold(), untold()
+    assert first == later == {"weights": [Decimal("1.5"), 2], "at": "2026-01-05T14:30:00Z"}
+    assert type(first["weights"][0]) is type(later["weights"][0]) is Decimal
+    assert repr(asyncio.run(told())) == repr(asyncio.run(told())) == "(1.5, 2)"
+
+
+def test_a_result_that_is_not_what_the_annotation_says_is_refused_and_not_kept(cache: FunctionCache) -> None:
+    results: list[Any] = ["many", 7]
+
+    @cache.cached(ttl=10)
+    def count() -> int:
+        return results.pop(0)  # type: ignore[no-any-return]
+
+    with pytest.raises(UsageError, match="count returned something else than its annotation says"):
+        count()
+    assert count() == 7
+
+
+@pytest.mark.parametrize("ttl", [-1, float("nan"), float("inf")])
+def test_a_lifetime_that_makes_no_sense_is_refused(cache: FunctionCache, ttl: float) -> None:
+    with pytest.raises(UsageError, match="ttl is"):
+        cache.cached(ttl=ttl)
+
+
+def test_a_call_that_is_given_up_while_it_waits_lets_others_lead(store: SqliteStore, clock: ManualClock) -> None:
+    cache = FunctionCache(store, "alpaca:{test}", clock, SystemRandomness())
+    under_way = asyncio.Event()
+
+    @cache.cached(ttl=10)
+    async def news(wait: bool) -> list[str]:
+        if not under_way.is_set():
+            under_way.set()
+            await asyncio.sleep(20)
+        return ["one"]
+
+    async def use() -> None:
+        for _ in range(2):
+            under_way.clear()
+            leader, follower = asyncio.create_task(news(True)), asyncio.create_task(news(True))
+            await under_way.wait()
+            for task in (follower, leader):
+                task.cancel()
+            await asyncio.wait([leader, follower])
+            assert leader.cancelled()
+            assert follower.cancelled()
+        assert await news(True) == ["one"]
+
+    asyncio.run(use())

@@ -4,6 +4,8 @@ import asyncio
 import datetime as dt
 import functools
 import os
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from tests.support.fakes import ManualClock
 from tests.support.history import MINUTE_NS, History, Row, bar, expired, minutes, ns, utc
 from tests.support.origin import Reply
 
-from alpacli.domain.batches import Batch
+from alpacli.domain.batches import AsyncBatches, Batch
 from alpacli.errors import AlpacliError, AuthenticationError, UnreadableAnswer, UsageError
 from alpacli.history.bar_store import BarStore
 from alpacli.history.feeds import FeedChoice
@@ -108,23 +110,139 @@ def test_rows_that_are_kept_are_not_given_after_the_client_was_closed(desk: Desk
         data.bars("AAPL", start=ns(JANUARY["start"]))
 
 
+# ------------------------------------------------------------------------------------------------------ event loops
+
+
+class Loop:
+    """The host as an event loop asks it: from the ``hangs_at``-th page on it answers only when ``go`` is set."""
+
+    def __init__(self, desk: Desk, hangs_at: int = 1000) -> None:
+        make = functools.partial(
+            MarketData,
+            clock=desk.clock,
+            store=desk.store,
+            feeds=FeedChoice(desk.host.read, Plan("")),
+            hours=Weekdays(),
+            warn=print,
+        )
+        self.data = AsyncMarketData(make, self.read)
+        self.hangs_at = hangs_at
+        self.carried: list[Any] = []
+        self.hung = self.given_up = 0
+        self.go = asyncio.Event()
+        self._desk = desk
+
+    async def read(self, call: Call[Any]) -> Any:
+        if len(self.carried) >= self.hangs_at:
+            self.hung += 1
+            try:
+                await self.go.wait()
+            except asyncio.CancelledError:
+                self.given_up += 1
+                raise
+        self.carried.append(self._desk.host.read(call))
+        return self.carried[-1]
+
+    async def january(self, symbol: str = "AAPL") -> AsyncBatches:
+        return await self.data.bars(symbol, start=ns(JANUARY["start"]), end=ns(JANUARY["end"]))
+
+
+async def _all(batches: AsyncBatches) -> int:
+    return sum([len(batch) async for batch in batches])
+
+
+def _ended(name: str) -> bool:
+    """Wait until no thread has that name."""
+    deadline = time.monotonic() + 10
+    while any(thread.name == name for thread in threading.enumerate()):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
 def test_the_event_loop_carries_pages_and_does_not_read_them(desk: Desk) -> None:
     desk.host.put("AAPL", ROWS)
-    carried: list[Any] = []
+    loop = Loop(desk)
 
-    async def read(call: Call[Any]) -> Any:
-        carried.append(desk.host.read(call))
-        return carried[-1]
+    async def use() -> int:
+        return await _all(await loop.january())
 
-    async def use() -> list[int]:
-        feeds = FeedChoice(desk.host.read, Plan(""))
-        make = functools.partial(MarketData, clock=desk.clock, store=None, feeds=feeds, hours=Weekdays(), warn=print)
-        data = AsyncMarketData(make, read)
-        planned = await data.bars("AAPL", start=ns(JANUARY["start"]), end=ns(JANUARY["end"]))
-        return [len(batch) async for batch in planned]
+    assert asyncio.run(use()) == len(ROWS)
+    assert {type(page) for page in loop.carried} == {bytes}
 
-    assert sum(asyncio.run(use())) == len(ROWS)
-    assert {type(page) for page in carried} == {bytes}
+
+def test_a_reader_that_runs_out_of_time_hears_that_and_its_requests_are_given_up(desk: Desk) -> None:
+    desk.host.put("AAPL", ROWS)
+    desk.host.page = 100
+    loop = Loop(desk, hangs_at=1)
+
+    async def use() -> None:
+        batches = await loop.january()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await _all(batches)
+        assert (loop.hung, loop.given_up) == (1, 1)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await batches.to_arrow()
+
+    asyncio.run(use())
+    assert (loop.hung, loop.given_up) == (2, 2)
+    assert _ended("alpacli history")
+
+
+def test_what_came_before_a_cancellation_is_kept_and_the_rest_can_be_read_later(desk: Desk) -> None:
+    desk.host.put("AAPL", ROWS)
+    desk.host.page = 100
+    loop = Loop(desk, hangs_at=2)
+
+    async def use() -> int:
+        batches = await loop.january()
+        reader = asyncio.create_task(_all(batches))
+        while not loop.hung:  # noqa: ASYNC110 # what it waits for is another thread
+            await asyncio.sleep(0.01)
+        reader.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reader
+        loop.go.set()
+        return await _all(await loop.january())
+
+    assert asyncio.run(use()) == len(ROWS)
+    assert desk.host.asked[-1]["start"] != JANUARY["start"]
+
+
+def test_a_reader_that_is_cancelled_takes_no_request_of_another_of_the_same_rows_with_it(desk: Desk) -> None:
+    desk.host.put("AAPL", ROWS)
+    loop = Loop(desk, hangs_at=0)
+
+    async def use() -> int:
+        batches = await loop.january()
+        first, second = asyncio.create_task(_all(batches)), asyncio.create_task(_all(batches))
+        while loop.hung < 2:  # noqa: ASYNC110 # what it waits for is another thread
+            await asyncio.sleep(0.01)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        loop.go.set()
+        return await second
+
+    assert asyncio.run(use()) == len(ROWS)
+
+
+def test_a_loop_that_stops_in_the_middle_leaves_no_thread_that_waits_for_it(desk: Desk) -> None:
+    desk.host.put("AAPL", ROWS)
+    loop = Loop(desk, hangs_at=0)
+
+    async def use() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await _all(await loop.january())
+
+    stops = asyncio.new_event_loop()
+    stops.run_until_complete(use())
+    assert _ended("alpacli history")
+    stops.close()
 
 
 def test_only_the_holes_are_asked_for(desk: Desk) -> None:
