@@ -7,12 +7,12 @@ composition root of its own, ``alpacli.live``.
 import atexit
 import os
 import sys
-import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import alpacli
 from alpacli.errors import UsageError
+from alpacli.forks import Turns
 from alpacli.ports import (
     BudgetRules,
     Request,
@@ -51,10 +51,10 @@ class LazyTransport:
     def __init__(self, make: Callable[[], Transport]) -> None:
         self._make = make
         self._made: Transport | None = None
-        self._lock = threading.Lock()
+        self._turns = Turns()
 
     def send(self, request: Request, *, connect_timeout_s: float, read_timeout_s: float) -> Response:
-        with self._lock:
+        with self._turns:
             if self._made is None:
                 self._made = self._make()
         return self._made.send(request, connect_timeout_s=connect_timeout_s, read_timeout_s=read_timeout_s)

@@ -85,7 +85,7 @@ class Exchange:
         self._state = State(state_dir, Meta(DEFAULT_SEED, "always", str(DEFAULT_CASH), DEFAULT_RATE_LIMIT))
         self._markets: dict[Meta, Market] = {}
         self._shared = state_dir is not None
-        self._version: int | None = None
+        self._version: tuple[sqlite3.Connection, int] | None = None
         self._known: Meta | None = None
         self._known_market: Market | None = None
         self._books: dict[int, Book] = {}
@@ -226,7 +226,7 @@ class Exchange:
     def _look(self, db: sqlite3.Connection) -> None:
         """Forget what is known of the file when another process has changed anything in it."""
         if self._shared:
-            version = db.execute("PRAGMA data_version").fetchone()[0]
+            version = db, db.execute("PRAGMA data_version").fetchone()[0]
             if version != self._version:
                 self._forget()
                 self._version = version

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Final, NamedTuple
 
 from alpacli.errors import ConfigError
+from alpacli.forks import Turns
 
 STATE_FILE: Final = "sim.sqlite"
 IN_MEMORY: Final = ":memory:"
@@ -142,7 +143,8 @@ class State:
     def __init__(self, state_dir: str | None, defaults: Meta) -> None:
         self.path = IN_MEMORY if state_dir is None else os.path.join(state_dir, STATE_FILE)
         self._defaults = defaults
-        self._lock = threading.RLock()
+        self._let_go = self._closed = False
+        self._lock = Turns(self, threading.RLock)
         try:
             if state_dir is not None:
                 Path(state_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -172,13 +174,26 @@ class State:
 
     def close(self) -> None:
         with self._lock:
+            self._closed = True
+            self._db.close()
+
+    def let_go(self) -> None:
+        """Close the file before a fork: SQLite in a child would believe to have its parent's locks on it."""
+        if self.path != IN_MEMORY and not self._closed:
+            self._let_go = True
             self._db.close()
 
     def begin(self, begin: str = "BEGIN IMMEDIATE", *, wait: bool = True) -> sqlite3.Connection:
-        """Begin a transaction, which ``end`` has to end. Raises as ``write`` does."""
+        """Begin a transaction, which ``end`` has to end; another connection than before means that there was a fork.
+
+        Raises as ``write`` does.
+        """
         if not self._lock.acquire(blocking=wait):
             raise Busy
         try:
+            if self._let_go:
+                self._db = self._connect()
+                self._let_go = False
             if isinstance(self._db, _OnDemand):
                 self._db.begins = True
             elif wait:

@@ -5,7 +5,6 @@ does not answer is ``StoreUnavailable``, and the next one takes over. The passwo
 """
 
 import hashlib
-from _thread import allocate_lock
 from collections.abc import Callable
 from functools import cache
 from typing import Any, Final, NamedTuple, Protocol, cast
@@ -19,6 +18,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from alpacli.errors import ConfigError, StoreUnavailable
+from alpacli.forks import Turns
 from alpacli.ports import (
     HOSTS,
     Breaker,
@@ -110,7 +110,7 @@ class RedisStore:
         self._liveness_s = liveness_s
         self._grace_s = grace_s
         self._client: Client | None = None
-        self._lock = allocate_lock()
+        self._lock = Turns()
 
     # -------------------------------------------------------------------------------------------------- cache
 

@@ -9,11 +9,11 @@ what this machine has sent is known here whatever becomes of Redis, and one that
 those of the time it was away, gives no slot a second time.
 """
 
-from _thread import allocate_lock
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 from alpacli.errors import StoreUnavailable
+from alpacli.forks import Turns
 from alpacli.ports import (
     BudgetRules,
     Busy,
@@ -46,7 +46,7 @@ class _Owed:
     """The prefixes that one store has yet to drop: none lies below another, and of too many whole accounts remain."""
 
     def __init__(self) -> None:
-        self._lock = allocate_lock()
+        self._lock = Turns()
         self._calls = 0
         self._prefixes: dict[str, int] = {}
 
@@ -100,7 +100,7 @@ class ResilientStore:
         self._rng = rng
         self._warn = warn
         self._retry_s = retry_s
-        self._lock = allocate_lock()
+        self._lock = Turns()
         self._lost_until = [float("-inf")] * len(self._stores)
         self._owed = [_Owed() for _ in self._stores]
         self._warned = False

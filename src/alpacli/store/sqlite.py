@@ -8,11 +8,12 @@ the file for one read, hence the few imports and the schema that is not looked a
 
 import os
 import sqlite3
-from _thread import allocate_lock
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from alpacli.errors import StoreUnavailable
+from alpacli.forks import Turns
 from alpacli.ports import (
     BudgetRules,
     Busy,
@@ -99,7 +100,7 @@ class SqliteStore:
         self._clock = clock
         self._budget_times_s = (flight_s, liveness_s, grace_s)
         self._busy_s = busy_s
-        self._lock = allocate_lock()
+        self._lock = Turns(self)
         self._connection: sqlite3.Connection | None = None
         self._pid = 0
         self._file: tuple[int, int] | None = None
@@ -264,6 +265,12 @@ class SqliteStore:
     def close(self) -> None:
         with self._lock:
             self._disconnect()
+
+    def let_go(self) -> None:
+        """Close the file before a fork: SQLite in a child would believe to have its parent's locks on it."""
+        if self.kind == "sqlite":
+            with suppress(sqlite3.Error):
+                self._disconnect()
 
     def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do some reading, each statement a snapshot of its own, with every failure as ``StoreUnavailable``."""

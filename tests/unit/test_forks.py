@@ -1,0 +1,215 @@
+"""A fork in the middle of everything: the child shares what its parent shares, and waits for nobody who is not there."""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from tests.support.fakes import ManualClock
+
+from alpacli.forks import Turns
+from alpacli.ports import BudgetRules, Clock, Granted, Request, Response, SystemClock, Ticket
+from alpacli.runtime import LazyTransport
+from alpacli.sim.transport import SimTransport
+from alpacli.store.sqlite import SqliteStore
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+
+RULES = BudgetRules("alpaca:{test}", limit=200, reserve=0)
+
+
+def _forked(child: Callable[[], bool]) -> int:
+    """Run something in a child, whose exit code tells whether it was true; return its number."""
+    pid = os.fork()
+    if pid == 0:
+        code = 70  # an exception
+        try:
+            code = 0 if child() else 1
+        finally:
+            os._exit(code)
+    return pid
+
+
+def _code(pid: int) -> int:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.01)
+    os.kill(pid, 9)
+    os.waitpid(pid, 0)
+    return -1
+
+
+class SlowClock(SystemClock):
+    """A clock that takes its time when it is asked inside a transaction of the thread that is meant."""
+
+    def __init__(self) -> None:
+        self.slow: int | None = None
+        self.asked = threading.Event()
+
+    def time(self) -> float:
+        if threading.get_ident() == self.slow:
+            self.asked.set()
+            time.sleep(0.3)
+        return super().time()
+
+
+def _admitted(store: SqliteStore, name: str) -> bool:
+    return isinstance(store.admit(RULES, Ticket(name, "a test")), Granted)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "store.sqlite")
+
+
+def test_a_child_that_is_forked_while_a_thread_is_in_the_store_shares_the_budget(path: str) -> None:
+    clock = SlowClock()
+
+    def elsewhere() -> None:
+        clock.slow = threading.get_ident()
+        _admitted(store, "thread")
+
+    with closing(SqliteStore(path, clock)) as store:
+        _admitted(store, "before")
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        clock.asked.wait(10)
+        child = _forked(lambda: _admitted(store, "child") and store.limits(RULES).used == 3)
+        assert _code(child) == 0
+        thread.join()
+        assert store.limits(RULES).used == 3
+        assert _admitted(store, "after")
+
+
+def test_what_a_child_counts_stays_counted_when_its_parent_closes_the_store(path: str) -> None:
+    told, tell = os.pipe()
+    with closing(SqliteStore(path, SystemClock())) as store:
+        _admitted(store, "parent")
+        child = _forked(lambda: _admitted(store, "first") and os.read(told, 1) == b"x" and _admitted(store, "second"))
+        time.sleep(0.1)
+        store.close()
+        os.write(tell, b"x")
+        assert _code(child) == 0
+    with closing(SqliteStore(path, SystemClock())) as other:
+        assert other.limits(RULES).used == 3
+    os.close(told)
+    os.close(tell)
+
+
+def test_a_store_in_memory_keeps_what_it_has_when_its_process_forks() -> None:
+    with closing(SqliteStore(":memory:", ManualClock())) as store:
+        store.put("a", b"1")
+        child = _forked(lambda: store.get("a", 60) is None)  # private: the child has one of its own
+        assert _code(child) == 0
+        assert store.get("a", 60) is not None
+
+
+# ------------------------------------------------------------------------------------------------------- exchange
+
+
+def _ask(
+    transport: LazyTransport | SimTransport, method: Literal["GET", "POST"], path: str, body: bytes = b""
+) -> Response:
+    return transport.send(Request(method, path, body=body or None), connect_timeout_s=5.0, read_timeout_s=5.0)
+
+
+def _buy(transport: LazyTransport | SimTransport, name: str) -> bool:
+    order = {"symbol": "AAPL", "qty": "1", "side": "buy", "type": "limit", "limit_price": "1", "time_in_force": "gtc"}
+    body = json.dumps({**order, "client_order_id": name})
+    return _ask(transport, "POST", "/v2/orders", body.encode()).status == 200
+
+
+def test_parent_and_child_trade_on_one_account_of_the_exchange(tmp_path: Path) -> None:
+    clock: Clock = SystemClock()
+    with closing(SimTransport(str(tmp_path), clock)) as exchange:
+        assert _buy(exchange, "before")
+        child = _forked(
+            lambda: _buy(exchange, "child") and _ask(exchange, "GET", "/v2/orders").body.count(b'"AAPL"') == 2
+        )
+        assert _code(child) == 0
+        assert _buy(exchange, "after")
+        assert _ask(exchange, "GET", "/v2/orders").body.count(b'"AAPL"') == 3
+    assert _code(_forked(lambda: _refuses(exchange))) == 0
+
+
+def _refuses(exchange: SimTransport) -> bool:
+    """Tell whether an exchange that was closed stays closed."""
+    try:
+        return _buy(exchange, "late") and False
+    except Exception:  # noqa: BLE001 # whatever SQLite calls it
+        return True
+
+
+def test_a_transport_that_is_being_made_is_made_before_a_fork() -> None:
+    making = threading.Event()
+
+    class Made:
+        def send(self, request: Request, *, connect_timeout_s: float, read_timeout_s: float) -> Response:
+            return Response(200, {}, b"")
+
+        def close(self) -> None: ...
+
+    def make() -> Made:
+        making.set()
+        time.sleep(0.3)  # imports, which a child would wait for: the thread that does them is not there
+        return Made()
+
+    transport = LazyTransport(make)
+    thread = threading.Thread(target=_ask, args=(transport, "GET", "/"))
+    thread.start()
+    making.wait(10)
+    making.clear()
+    child = _forked(lambda: _ask(transport, "GET", "/").status == 200 and not making.is_set())
+    assert _code(child) == 0
+    thread.join()
+
+
+# ---------------------------------------------------------------------------------------------------------- turns
+
+
+@pytest.fixture
+def turns() -> Turns:
+    return Turns()
+
+
+def test_a_fork_takes_a_turn_and_gives_it_back(turns: Turns) -> None:
+    taken = threading.Event()
+
+    def work() -> None:
+        with turns:
+            taken.set()
+            time.sleep(0.2)
+            over.append(time.monotonic())
+
+    over: list[float] = []
+    thread = threading.Thread(target=work)
+    thread.start()
+    taken.wait(10)
+    child = _forked(lambda: bool(over) and turns.acquire(timeout=0) and not turns.acquire(timeout=0))
+    assert _code(child) == 0
+    assert turns.acquire(timeout=0)
+    turns.release()
+    thread.join()
+
+
+def test_what_is_gone_is_not_told_of_a_fork() -> None:
+    class Owner:
+        def __init__(self) -> None:
+            self.turns = Turns(self)
+
+        def let_go(self) -> None:
+            told.append("closed")
+
+    told: list[str] = []
+    owner = Owner()
+    assert _code(_forked(lambda: told == ["closed"])) == 0
+    del owner
+    assert _code(_forked(lambda: told == ["closed"])) == 0
