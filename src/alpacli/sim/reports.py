@@ -3,8 +3,8 @@
 Everything is worked out from the ledger and the tape at the moment of the request, with Alpaca's published formulas
 (wire reference 4.1 and 4.3). Three choices where those leave room: ``initial_margin`` includes what open orders reserve, so
 buying power already has them taken off; at multipliers 1 and 4 it has them taken off too, and at 4 also what was added to
-positions since the previous close; the day begins at the previous close, and within it a position's shares carried over are
-measured from that close, shares added since from their average fill price.
+positions since the previous close; the day begins at the previous close, and a position's day is measured from what it would
+have cost had it been bought at that close: what was traded since averages in, leaves and begins anew as its cost does.
 """
 
 from collections.abc import Collection, Mapping
@@ -15,7 +15,7 @@ from alpacli.sim.answers import Json, Refusal, decimal_text, not_found, timestam
 from alpacli.sim.book import Position
 from alpacli.sim.desk import Account, Desk
 from alpacli.sim.hours import new_york_date
-from alpacli.sim.ledger import ZERO, Worth, average_entry, cents, holdings, market_value, rewind, worth
+from alpacli.sim.ledger import ZERO, Worth, average_entry, cents, execute, holdings, market_value, rewind, worth
 from alpacli.sim.listing import LISTINGS, Listing, find
 from alpacli.sim.reserves import held_for_orders, reserved
 
@@ -242,23 +242,22 @@ def _position(desk: Desk, symbol: str, holding: Position) -> dict[str, Json]:
 
 
 def _day_basis(desk: Desk, symbol: str, holding: Position, lastday: Decimal) -> Decimal:
-    """Return what the shares held now were worth when the day began for each of them."""
-    direction = 1 if holding.qty > 0 else -1
-    close_ns = desk.market.hours.previous_close(desk.now_ns)
-    at_close, added, paid = holding.qty, ZERO, ZERO
+    """Return what the position would have cost, had its shares of the previous close been bought at that close's price."""
+    close_ns, multiplier = desk.market.hours.previous_close(desk.now_ns), LISTINGS[symbol].multiplier
+    rows = desk.db.execute(
+        "SELECT side, qty, price FROM bookings WHERE account = ? AND at_ns > ? AND symbol = ? ORDER BY at_ns, settled, seq",
+        (desk.account.number, close_ns, symbol),
+    )
     with localcontext(prec=60, rounding=ROUND_HALF_EVEN):
-        for row in desk.db.execute(
-            "SELECT side, qty, price FROM bookings WHERE account = ? AND at_ns > ? AND symbol = ?",
-            (desk.account.number, close_ns, symbol),
-        ):
-            signed = Decimal(row["qty"]) if row["side"] == "buy" else -Decimal(row["qty"])
-            at_close -= signed
-            if signed * direction > 0:
-                added += signed
-                paid += signed * Decimal(row["price"])
-        carried = min(max(at_close * direction, ZERO), abs(holding.qty)) * direction
-        fresh = holding.qty - carried
-        return cents((carried * lastday + (fresh * paid / added if fresh else ZERO)) * LISTINGS[symbol].multiplier)
+        since = [
+            (Decimal(row["qty"]) * (1 if row["side"] == "buy" else -1), Decimal(row["price"]) * multiplier)
+            for row in rows
+        ]
+        at_close = holding.qty - sum((signed for signed, _ in since), ZERO)
+        day = Position(at_close, at_close * lastday * multiplier)
+    for signed, price in since:
+        day, _ = execute(day, signed, price)
+    return cents(day.cost)
 
 
 def configuration(account: Account) -> Mapping[str, Json]:

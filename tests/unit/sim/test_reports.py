@@ -103,6 +103,50 @@ def test_the_day_is_measured_from_the_previous_close(account: SimAccount) -> Non
     assert Decimal(mixed["unrealized_intraday_pl"]) == 10 * (price - lastday) + 5 * (price - 210)
 
 
+def test_a_position_that_was_left_and_entered_again_has_its_day_from_the_new_entry(account: SimAccount) -> None:
+    """What the shares before it earned is realized already: out in the morning and in again, or through to the other side."""
+    account.trade("NVDA", "buy", "10")
+    account.trade("TSLA", "sell", "10")
+    account.trade("MSFT", "buy", "10")
+    account.clock.advance(86_400)
+    account.trade("NVDA", "sell", "10", "180")
+    account.trade("NVDA", "buy", "10", "190")
+    account.trade("TSLA", "buy", "10", "480")
+    account.trade("TSLA", "sell", "10", "470")
+    account.trade("MSFT", "sell", "17", "481.75")
+    for position in account.get("/v2/positions"):
+        assert position["unrealized_intraday_pl"] == position["unrealized_pl"], position["symbol"]
+        assert position["unrealized_intraday_plpc"] == position["unrealized_plpc"], position["symbol"]
+
+
+def test_what_is_bought_and_sold_within_a_day_leaves_its_basis_as_it_leaves_the_cost(account: SimAccount) -> None:
+    """Of the shares at the close and of those added since, a sale takes as many of each as there are: the average stays."""
+    account.trade("AAPL", "buy", "10", "150")
+    account.trade("MSFT", "buy", "10", "400")
+    account.clock.advance(86_400)
+    for qty, side, price in (("10", "buy", "200"), ("10", "sell", "230"), ("5", "buy", "220"), ("3", "sell", "1")):
+        account.trade("AAPL", side, qty, price)
+    account.trade("MSFT", "sell", "4", "500")
+    day = {position["symbol"]: position for position in account.get("/v2/positions")}
+    lastday, value = Decimal(day["AAPL"]["lastday_price"]), Decimal(day["AAPL"]["market_value"])
+    basis = ((10 * lastday + 2000) / 2 + 1100) * 12 / 15
+    assert Decimal(day["AAPL"]["unrealized_intraday_pl"]) == value - basis.quantize(Decimal("0.01"))
+    fallen = Decimal(day["MSFT"]["current_price"]) - Decimal(day["MSFT"]["lastday_price"])
+    assert Decimal(day["MSFT"]["unrealized_intraday_pl"]) == 6 * fallen
+
+
+def test_a_contract_bought_again_has_its_day_from_the_new_entry(account: SimAccount) -> None:
+    """An option's price is a share's, and its day is that of a hundred."""
+    contract = account.get("/v2/options/contracts", underlying_symbols="AAPL", limit="1")["option_contracts"][0][
+        "symbol"
+    ]
+    account.trade(contract, "buy", "2", "3.05")
+    account.trade(contract, "sell", "2", "3.10")
+    account.trade(contract, "buy", "1", "4.00")
+    position = account.get(f"/v2/positions/{contract}")
+    assert position["unrealized_intraday_pl"] == position["unrealized_pl"]
+
+
 def test_last_equity_is_the_worth_at_the_previous_close(account: SimAccount) -> None:
     """Without trades today, equity − last_equity is the sum of the positions' day."""
     account.trade("AAPL", "buy", "10")
