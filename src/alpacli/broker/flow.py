@@ -8,7 +8,7 @@ server's reset wins on 429; nothing is waited for beyond ``max_wait``; other 4xx
 at the broker (POST, PATCH) is repeated only after a 429, which Alpaca sends before doing anything.
 """
 
-import functools
+import sys
 from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
@@ -173,7 +173,7 @@ class Pipeline:
                     lambda: self.store.claim(key, -1.0 if fresh_only else lifetime_s, LEASE_S, token)
                 )
             except BaseException:
-                self.store.release(key, token)  # interrupted, perhaps after the lease was taken
+                yield from self.tidy(lambda: self.store.release(key, token))  # it may have been taken already
                 raise
             if isinstance(found, Entry):
                 try:
@@ -196,8 +196,7 @@ class Pipeline:
             reading = yield from self._fetch(call, patience)
             heartbeat.stop()
         except BaseException:
-            heartbeat.stop()
-            self.store.release(key, token)  # directly: a flow that is being closed may not yield
+            yield from self.tidy(lambda: self._give_back(heartbeat, key, token))
             raise
         yield Do(lambda: self.store.publish(key, token, reading.json))
         return reading
@@ -231,17 +230,30 @@ class Pipeline:
             response = yield from self.exchange(call.request, patience, urgent=call.urgent)
             if response is GONE and call.shows is not None:
                 response = yield from self.exchange(call.shows, patience, urgent=call.urgent)
-        except BaseException:
-            self.forget(call.changes)  # it may have happened all the same
-            raise
-        for name in call.changes:
-            yield Do(functools.partial(self.store.drop, f"{self.rules.scope}:{name}"))
+        finally:
+            yield from self.tidy(
+                lambda: self.forget(call.changes)
+            )  # after a failure too: it may have happened all the same
         return call.decode(response.body)
 
     def forget(self, names: Iterable[str]) -> None:
-        """Drop what a change made stale; at once, since a flow that is being closed may not yield."""
+        """Drop what a change made stale."""
         for name in names:
             self.store.drop(f"{self.rules.scope}:{name}")
+
+    def tidy(self, work: Callable[[], object]) -> Flow[None]:
+        """Tell the store how a flow ended, whatever ended it: a step like any, which an event loop does not stand still for.
+
+        Only a flow that is being closed may not take one, and does it at once.
+        """
+        if isinstance(sys.exception(), GeneratorExit):
+            work()
+        else:
+            yield Do(work)
+
+    def _give_back(self, heartbeat: Heartbeat, key: str, token: str) -> None:
+        heartbeat.stop()
+        self.store.release(key, token)
 
     def lifetime_s(self, call: Call[Any]) -> float:
         """Return for how long an answer to this call is kept, in seconds."""
@@ -276,8 +288,7 @@ class Pipeline:
             heartbeat.start()
             return (yield from work())
         finally:
-            heartbeat.stop()
-            self.store.release(key, token)  # directly: a flow that is being closed may not yield
+            yield from self.tidy(lambda: self._give_back(heartbeat, key, token))
 
     # ------------------------------------------------------------------------------------------------ budget, sending
 
@@ -328,7 +339,7 @@ class Pipeline:
                         raise self._exhausted(turn, report.limit)
                     yield Pause(min(turn.seconds, left_s), f"waiting for the request budget, {turn.ahead} ahead")
         except BaseException:
-            self.store.leave(self.rules, ticket)
+            yield from self.tidy(lambda: self.store.leave(self.rules, ticket))
             raise
 
     def _exhausted(self, turn: Wait, limit: int) -> BudgetExhausted:
@@ -356,7 +367,8 @@ class Pipeline:
             good = None
         except BaseException:
             # Interrupted: the request may be on its way, so its slot stays counted, and the breaker learns nothing.
-            self.store.settle(self.rules, ticket, Outcome(failed=None, doubtful=True))
+            outcome = Outcome(failed=None, doubtful=True)
+            yield from self.tidy(lambda: self.store.settle(self.rules, ticket, outcome))
             raise
         else:
             now = self._clock.time()

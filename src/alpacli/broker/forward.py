@@ -208,7 +208,7 @@ def forward(pipeline: Pipeline, desk: Desk, route: Route, request: Request, *, u
     try:
         response = yield from pipeline.exchange(request, pipeline.patience(), urgent=changes is trading.CHANGES)
     finally:
-        pipeline.forget(changes)
+        yield from pipeline.tidy(lambda: pipeline.forget(changes))
     return Forwarded(_trimmed(response))
 
 

@@ -14,8 +14,7 @@ import inspect
 import math
 import os
 import sys
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from types import CodeType
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TypeVar, cast, get_type_hints
 
@@ -172,9 +171,14 @@ class _Entry:
                 return self._restore(found.value)
             except ValueError:
                 self._store.drop(key)  # an entry that can't be read is a miss, never an error
-        with self._leading(key, token):
+        heartbeat = Heartbeat(lambda: self._store.renew(key, token, LEASE_S))
+        try:
+            heartbeat.start()
             value, result = self._as_kept(self._function(*args, **kwargs))
-        self._store.publish(key, token, value)
+            self._publish(heartbeat, key, token, value)
+        except BaseException:
+            self._give_back(heartbeat, key, token)
+            raise
         return result
 
     async def call_async(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -196,23 +200,23 @@ class _Entry:
         except asyncio.CancelledError:
             await threads.to_the_end(lambda: self._store.release(key, token))  # it may have been ours already
             raise
-        with self._leading(key, token):
-            value, result = self._as_kept(await cast("Awaitable[Any]", self._function(*args, **kwargs)))
-        await threads.to_the_end(lambda: self._store.publish(key, token, value))
-        return result
-
-    @contextmanager
-    def _leading(self, key: str, token: str) -> Iterator[None]:
-        """Keep the lease while the function runs, and give it up when that fails."""
         heartbeat = Heartbeat(lambda: self._store.renew(key, token, LEASE_S))
         try:
             heartbeat.start()
-            yield
-            heartbeat.stop()
+            value, result = self._as_kept(await cast("Awaitable[Any]", self._function(*args, **kwargs)))
+            await threads.to_the_end(lambda: self._publish(heartbeat, key, token, value))
         except BaseException:
-            heartbeat.stop()
-            self._store.release(key, token)
+            await threads.to_the_end(lambda: self._give_back(heartbeat, key, token))
             raise
+        return result
+
+    def _give_back(self, heartbeat: Heartbeat, key: str, token: str) -> None:
+        heartbeat.stop()
+        self._store.release(key, token)
+
+    def _publish(self, heartbeat: Heartbeat, key: str, token: str, value: bytes) -> None:
+        heartbeat.stop()
+        self._store.publish(key, token, value)
 
     def _key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         bound = self._signature.bind(*args, **kwargs)

@@ -177,7 +177,7 @@ class Sender:
                 with patience:
                     yield Pause(min(self._pipeline.pause_s(tries, failure), patience.left_s), failure.message)
         finally:
-            self._pipeline.forget(call.changes)
+            yield from self._pipeline.tidy(lambda: self._pipeline.forget(call.changes))
 
     def _find(
         self, line: Mapping[str, Any], patience: Patience, began: float | None
