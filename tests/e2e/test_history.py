@@ -1,6 +1,7 @@
 """The history commands as cron and people run them: the installed program, real processes, the offline exchange."""
 
 import csv
+import datetime as dt
 import io
 import json
 import os
@@ -11,6 +12,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pyarrow.parquet as pq
 import pytest
@@ -273,6 +275,19 @@ def test_profit_and_loss_agrees_with_the_account_to_the_cent_that_fills_are_roun
         assert sum(row["realized"] for row in rows) == pytest.approx(whole["total"]["realized"])
         assert {by} <= rows[0].keys()
     assert demo("history", "pnl", "--by", "week", "--sim").code == 2
+
+
+def test_profit_and_loss_before_a_day_is_that_of_the_days_before_it(demo: Alpacli) -> None:
+    """The one snapshot there is was taken long after, as for everybody who looks back at last year."""
+    days = _json(demo, "history", "pnl", "--by", "day", "--sim")["rows"]
+    middle = len(days) // 2
+    midnight = dt.datetime.fromisoformat(days[middle]["day"]).replace(tzinfo=ZoneInfo("America/New_York"))
+    until = ("--until", midnight.isoformat(), "--sim")
+    for by in ("symbol", "month"):
+        then = _json(demo, "history", "pnl", "--by", by, *until)
+        assert then["total"]["realized"] == pytest.approx(sum(row["realized"] for row in days[:middle]))
+        assert then["total"]["total"] == pytest.approx(sum(row["total"] for row in days[:middle]))
+    assert _json(demo, "history", "pnl", "--by", "day", *until)["rows"] == days[:middle]
 
 
 def test_positions_at_a_time_are_those_the_fills_made(demo: Alpacli) -> None:

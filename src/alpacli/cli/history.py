@@ -152,7 +152,7 @@ def snapshots(run: Run, since: _Since = None, until: _Until = None, at: _At = No
 def pnl(
     run: Run,
     by: Annotated[str | None, option("A row for each.", metavar="symbol|day|month")] = None,
-    until: Annotated[str | None, option("As of this date or time.", "--until", metavar="TIME")] = None,
+    until: Annotated[str | None, option("What was earned before this date or time.", "--until", metavar="TIME")] = None,
 ) -> None:
     """Show what was earned: realized first in first out, unrealized, dividends, fees; and how far the account agrees."""
     from alpacli.history.earnings import Earnings
@@ -368,6 +368,11 @@ def _earned(run: Run, archive: "Archive", by: str | None, until: str | None) -> 
     from alpacli.history import earnings, returns
 
     snapshot = _snapshot(run, archive, until)
+    if until is not None:
+        earned = returns.earned_before(archive, snapshot, by, _moment_ns(run, until))
+        if earned.total.unrealized is None:
+            run.printer.notice("what was not realized then is not known: no snapshot and no close tells of that time")
+        return earned
     gained = None
     if by in ("day", "month"):
         last = None if snapshot is None else _last_day(snapshot)

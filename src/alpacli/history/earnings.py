@@ -69,12 +69,15 @@ class Played:
         self.lots = Lots()
         self.cash: list[Cash] = []
         self.trades: list[Traded] = []
+        self.last_day = 0
+        """The day of the last of them, as an ordinal; 0 when there is none."""
         with localcontext(EXACT):
             self._play_all(events)
 
     def _play_all(self, events: Iterable[Event]) -> None:
         group: list[Event] = []
         for event in events:
+            self.last_day = max(self.last_day, event.day)
             if group and not _belong_together(group[0], event):
                 self._corporate(group)
                 group = []
@@ -170,6 +173,11 @@ def events(archive: "Archive", until_ns: int = _ALWAYS) -> Iterator[Event]:
     """Return the activities up to a moment, in order of time."""
     for at_ns, day, wire in archive.activities("WHERE at_ns <= ? ORDER BY at_ns, seq", (until_ns,)):
         yield Event(at_ns, day, booking(wire))
+
+
+def is_quiet(archive: "Archive", after_ns: int, until_ns: int) -> bool:
+    """Tell whether nothing happened to the account after a moment and before another."""
+    return not any(archive.activities("WHERE at_ns > ? AND at_ns < ? LIMIT 1", (after_ns, until_ns)))
 
 
 # -------------------------------------------------------------------------------------------------- positions
@@ -358,11 +366,17 @@ def _by_symbol(played: Played, gains: dict[str, Decimal | None]) -> dict[str, _S
 
 
 def _by_day(played: Played, gained: dict[int, Decimal]) -> dict[int, _Sums]:
-    """Add up by day; ``gained`` is by how much equity grew from the close before, transfers taken out."""
+    """Add up by day; ``gained`` is by how much equity grew from the close before, transfers taken out.
+
+    A day without a close (coins are traded on a Sunday) tells nothing of what is not realized; the next close does, of both.
+    """
     sums = {day: _Sums() for day in gained}
     _book(played, sums, lambda moved: moved.day)
-    for day, own in sums.items():
-        own.unrealized = gained[day] - own.settled if day in gained else None
+    before = ZERO
+    for day, own in sorted(sums.items()):
+        before += own.settled
+        own.unrealized = gained[day] - before if day in gained else None
+        before = ZERO if day in gained else before
     return dict(sorted(sums.items()))
 
 
@@ -379,32 +393,45 @@ def _book(played: Played, sums: dict[Key, _Sums], key: Callable[[Traded | Cash],
 
 
 def _by_month(days: dict[int, _Sums]) -> dict[str, _Sums]:
+    """Add up the months; what is not realized is not known of one that has gone on after the last close."""
     months: dict[str, _Sums] = {}
+    last = max((day for day, own in days.items() if own.unrealized is not None), default=0)
     for day, own in days.items():
         month = months.setdefault(dt.date.fromordinal(day).isoformat()[:7], _Sums())
         month.realized += own.realized
         for name, amount in own.parts.items():
             month.parts[name] += amount
         month.orders |= own.orders
-        if own.unrealized is not None and month.unrealized is not None:
+        if day > last:
+            month.unrealized = None
+        elif own.unrealized is not None and month.unrealized is not None:
             month.unrealized += own.unrealized
     return months
 
 
 def earn(
-    archive: "Archive", snapshot: "Snapshot | None", by: str | None, gained: dict[int, Decimal] | None = None
+    archive: "Archive",
+    snapshot: "Snapshot | None",
+    by: str | None,
+    gained: dict[int, Decimal] | None = None,
+    until_ns: int | None = None,
 ) -> Earnings:
-    """Work out what the account earned until the snapshot, in rows by ``symbol``, ``day``, ``month``, or in one.
+    """Work out what the account earned, in rows by ``symbol``, ``day``, ``month``, or in one.
 
-    ``gained`` is ``returns.gained``, by how much equity grew each day. Without a snapshot everything is counted, and what is
-    not realized is not known.
+    What happened before ``until_ns`` is counted; else all up to the snapshot, or without one all there is. ``gained`` is
+    ``returns.gained``, by how much equity grew each day. The snapshot tells what is not realized, and without one the growth
+    of equity does, of the whole and unless something happened on a day after the last close; else it is not known.
     """
     with localcontext(EXACT):
-        return _earn(archive, snapshot, by, gained or {})
+        return _earn(archive, snapshot, by, gained or {}, until_ns)
 
 
-def _earn(archive: "Archive", snapshot: "Snapshot | None", by: str | None, gained: dict[int, Decimal]) -> Earnings:
-    played = Played(events(archive, _ALWAYS if snapshot is None else snapshot.at.epoch_ns))
+def _earn(
+    archive: "Archive", snapshot: "Snapshot | None", by: str | None, gained: dict[int, Decimal], until_ns: int | None
+) -> Earnings:
+    if until_ns is None:
+        until_ns = _ALWAYS if snapshot is None else snapshot.at.epoch_ns + 1
+    played = Played(events(archive, until_ns - 1))
     gains = unrealized(played, snapshot)
     whole = _Sums()
     symbols = _by_symbol(played, gains)
@@ -415,6 +442,8 @@ def _earn(archive: "Archive", snapshot: "Snapshot | None", by: str | None, gaine
             whole.parts[name] += amount
         known = None not in (own.unrealized, whole.unrealized)
         whole.unrealized = (whole.unrealized or ZERO) + (own.unrealized or ZERO) if known else None
+    if snapshot is None and whole.unrealized is None and gained and played.last_day <= max(gained):
+        whole.unrealized = sum(gained.values(), ZERO) - whole.settled
     rows: list[EarningsRow] = []
     if by == "symbol":
         rows = [own.row({"symbol": symbol}) for symbol, own in symbols.items()]

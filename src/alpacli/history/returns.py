@@ -43,13 +43,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from alpacli.domain.market import regular_close
 from alpacli.domain.values import Amount, MaybeAmount, Model
-from alpacli.history.archive import NEW_YORK, SECOND_NS, Worth, new_york_ns
+from alpacli.history.archive import NEW_YORK, SECOND_NS, Worth, new_york_day, new_york_ns
 from alpacli.history.lots import EXACT, ZERO
 from alpacli.wire.pages import booking
 
 if TYPE_CHECKING:
     from alpacli.history.archive import Archive
-    from alpacli.history.earnings import Traded
+    from alpacli.history.earnings import Earnings, Traded
+    from alpacli.history.snapshots import Snapshot
 
 TRADING_DAYS_A_YEAR: Final = 252
 CALENDAR_DAYS_A_YEAR: Final = 365
@@ -85,6 +86,11 @@ class Close(NamedTuple):
     broker: Decimal | None
     exposure: float | None
     settled: bool = True
+
+    @property
+    def is_one(self) -> bool:
+        """Whether this is the worth at the close, and not at some other time of the day."""
+        return self.source in ("snapshot", "alpaca")
 
 
 class Drawdown(NamedTuple):
@@ -178,6 +184,30 @@ def curve(archive: "Archive", since: int | None = None, until: int | None = None
         growth = float((close.equity - since_then) / before) - 1 if before > 0 else None
         closes.append(close._replace(growth=growth))
     return [c for c in closes if (since is None or c.day >= since) and (until is None or c.day <= until)]
+
+
+def closes_before(archive: "Archive", until_ns: int) -> list[Close]:
+    """Return the closes that were over at a moment, oldest first, up to the newest that is known as a close is."""
+    closes = [close for close in curve(archive) if _close_ns(close.day) <= until_ns]
+    while closes and not closes[-1].is_one:
+        closes.pop()
+    return closes
+
+
+def earned_before(archive: "Archive", snapshot: "Snapshot | None", by: str | None, until_ns: int) -> "Earnings":
+    """Work out what was earned before a moment; ``snapshot`` is the newest up to it.
+
+    The snapshot tells what was not realized then if no close is newer and nothing happened after it; else the closes do.
+    """
+    from alpacli.history.earnings import earn, is_quiet
+
+    closes = closes_before(archive, until_ns)
+    newest_ns = _close_ns(closes[-1].day) - _NEAR_NS if closes else 0
+    if snapshot is None or snapshot.at.epoch_ns < newest_ns or not is_quiet(archive, snapshot.at.epoch_ns, until_ns):
+        return earn(archive, None, by, gained(closes), until_ns)
+    day, worth = new_york_day(snapshot.at.epoch_ns), snapshot.account.equity
+    at = None if worth is None else (day, worth)
+    return earn(archive, snapshot, by, gained(curve(archive, until=day), at), until_ns)
 
 
 def _may_trade(day: int, broker: dict[int, Decimal]) -> bool:

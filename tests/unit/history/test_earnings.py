@@ -213,6 +213,96 @@ def test_options_that_end_lose_their_premium_and_an_exercise_trades_the_shares(
     assert earn(archive, None, None).total.other == 0
 
 
+def _a_year_ago(archive: Archive) -> Snapshot:
+    """Keep four closes, what was traded about them, and one snapshot of long after; return the snapshot."""
+    _keep(
+        archive,
+        booking(1, "JNLC", "2026-03-02", net_amount="10000"),
+        fill(1, "2026-03-02T15:00:00Z", qty="10", price="100"),
+        fill(2, "2026-03-03T15:00:00Z", side="sell", qty="4", price="110"),
+        fill(3, "2026-03-05T15:00:00Z", side="sell", qty="6", price="90"),
+    )
+    closes = ("2026-03-02", "10050"), ("2026-03-03", "10070"), ("2026-03-04", "10100"), ("2026-03-05", "9980")
+    days = [(dt.date.fromisoformat(day).toordinal(), equity) for day, equity in closes]
+    archive.keep_days(days, ("days", Chain(whole_ns=Timestamp.parse("2026-12-01T15:00:00Z").epoch_ns)))
+    return _snapshot("9980", at="2026-12-01T15:00:00Z")
+
+
+@pytest.mark.parametrize(
+    ("until", "realized", "unrealized", "trades"),
+    [
+        ("2026-03-01T05:00:00Z", 0, 0, 0),
+        ("2026-03-03T05:00:00Z", 0, 50, 0),
+        ("2026-03-03T15:00:00Z", 0, 50, 0),  # before what happens then
+        ("2026-03-03T15:00:01Z", 40, None, 1),  # the last close is of before
+        ("2026-03-03T21:00:00Z", 40, 30, 1),  # the close
+        ("2026-03-04T15:00:00Z", 40, 30, 1),
+        ("2026-03-05T05:00:00Z", 40, 60, 1),
+        ("2026-03-05T15:00:01Z", -20, 0, 2),  # nothing is held, whatever the closes tell
+        ("2026-12-31T05:00:00Z", -20, 0, 2),
+    ],
+)
+@pytest.mark.parametrize("by", [None, "symbol", "day", "month"])
+def test_what_was_earned_before_a_moment_is_that_of_then_whenever_snapshots_were_taken(
+    archive: Archive, by: str | None, until: str, realized: int, unrealized: int | None, trades: int
+) -> None:
+    snapshot, until_ns = _a_year_ago(archive), Timestamp.parse(until).epoch_ns
+    seen = snapshot if snapshot.at.epoch_ns <= until_ns else None
+    earned = returns.earned_before(archive, seen, by, until_ns)
+    total = None if unrealized is None else realized + unrealized
+    assert (earned.total.realized, earned.total.unrealized, earned.total.total) == (realized, unrealized, total)
+    assert earned.total.trades == trades
+    assert sum(row.realized for row in earned.rows) == realized
+    assert all((row.day or row.month or "") < until for row in earned.rows)
+    if by in ("day", "month") and seen is None:
+        assert (None if None in [row.total for row in earned.rows] else sum(row.total or 0 for row in earned.rows)) == (
+            earned.total.total if until != "2026-03-05T15:00:01Z" else None
+        )
+
+
+def test_a_snapshot_tells_of_a_moment_that_nothing_lies_between(archive: Archive) -> None:
+    """What the account did after it, before the moment, makes it one of another account; a newer close tells more."""
+    _keep(
+        archive,
+        booking(1, "JNLC", "2026-03-02", net_amount="10000"),
+        fill(1, "2026-03-02T15:00:00Z", qty="10", price="100"),
+        fill(2, "2026-03-02T19:00:00Z", side="sell", qty="5", price="104"),
+    )
+
+    def before(until: str) -> tuple[Any, ...]:
+        snapshot = _snapshot("9000", ("AAPL", "10", "102"), at="2026-03-02T16:00:00Z")
+        earned = returns.earned_before(archive, snapshot, "symbol", Timestamp.parse(until).epoch_ns)
+        return earned.total.realized, earned.total.unrealized, earned.reconciliation is not None
+
+    assert before("2026-03-02T16:00:00Z") == before("2026-03-02T19:00:00Z") == (0, 20, True)
+    assert before("2026-03-02T19:00:01Z") == before("2026-03-03T05:00:00Z") == (20, None, False)
+    archive.keep_days([(dt.date(2026, 3, 2).toordinal(), "10035")], ("days", Chain(whole_ns=1 << 62)))
+    assert before("2026-03-02T19:00:01Z") == (20, None, False)
+    assert before("2026-03-03T05:00:00Z") == (20, 15, False)
+
+
+def test_coins_sold_on_a_sunday_are_earned_once(archive: Archive) -> None:
+    """A day without a close tells nothing of what is not realized; the close after it takes off what both realized."""
+    _keep(
+        archive,
+        booking(1, "JNLC", "2026-03-06", net_amount="1000"),
+        fill(1, "2026-03-06T15:00:00Z", symbol="BTC/USD", qty="2", price="100"),
+        fill(2, "2026-03-08T15:00:00Z", symbol="BTC/USD", side="sell", qty="1", price="130"),
+    )
+    closes = [(dt.date(2026, 3, 6).toordinal(), "1010"), (dt.date(2026, 3, 9).toordinal(), "1070")]
+    archive.keep_days(closes, ("days", Chain(whole_ns=1 << 62)))
+    until_ns = Timestamp.parse("2026-03-10T05:00:00Z").epoch_ns
+    days = returns.earned_before(archive, None, "day", until_ns)
+    assert [(row.day, row.realized, row.unrealized) for row in days.rows] == [
+        ("2026-03-06", 0, 10),
+        ("2026-03-08", 30, None),
+        ("2026-03-09", 0, 30),
+    ]
+    (month,) = returns.earned_before(archive, None, "month", until_ns).rows
+    assert (month.realized, month.unrealized, month.total) == (30, 40, 70)
+    assert days.total.total == 70
+
+
 def test_a_fee_taken_in_the_coin_is_a_fee_and_no_trade(archive: Archive) -> None:
     _keep(
         archive,
