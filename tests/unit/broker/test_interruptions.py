@@ -176,7 +176,7 @@ def test_a_cancelled_call_leaves_the_queue_and_passes_the_lead_on() -> None:
 def test_a_cancelled_call_does_not_wait_until_a_large_answer_is_read() -> None:
     store = SqliteStore(":memory:", SystemClock())
     begun, go = threading.Event(), threading.Event()
-    was_in_time: list[bool] = []
+    was_let_go: list[bool] = []
 
     def decode(body: bytes) -> bytes:
         begun.set()
