@@ -293,7 +293,9 @@ class Waiting(NamedTuple):
     urgent: bool
 
 
-BreakerState = Literal["closed", "open", "half-open"]
+BreakerState = Literal["closed", "half-open", "open"]
+BREAKER_STATES: Final[tuple[BreakerState, ...]] = ("closed", "half-open", "open")
+"""From requests that pass to none that does."""
 
 
 class Breaker(NamedTuple):
@@ -331,7 +333,7 @@ class LimitsReport(NamedTuple):
     @property
     def worst(self) -> Breaker:
         """Return the breaker that is furthest from closed, of the hosts that have one."""
-        return max(self.breakers, key=lambda breaker: ("closed", "half-open", "open").index(breaker.state))
+        return max(self.breakers, key=lambda breaker: BREAKER_STATES.index(breaker.state))
 
     @property
     def breaker(self) -> BreakerState:

@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 from alpacli.errors import StoreUnavailable
 from alpacli.forks import Turns
 from alpacli.ports import (
+    BREAKER_STATES,
     BudgetRules,
     Busy,
     CacheStats,
@@ -74,6 +75,20 @@ class _Owed:
             with self._lock:
                 if self._prefixes.get(prefix) == call:
                     del self._prefixes[prefix]
+
+
+def _tighter(shared: LimitsReport, here: LimitsReport) -> LimitsReport:
+    """Return what a request has to pass of both: who waits here has not come to the other, so nobody is in both."""
+    breakers = tuple(
+        max(one, other, key=lambda breaker: (BREAKER_STATES.index(breaker.state), breaker.retry_in_s))
+        for one, other in zip(shared.breakers, here.breakers, strict=True)
+    )
+    least = min(shared, here, key=lambda report: report.limit - report.used)
+    return least._replace(
+        utilisation=max(shared.utilisation, here.utilisation),
+        waiting=(*here.waiting, *shared.waiting),
+        breakers=breakers,
+    )
 
 
 def _covers(prefix: str, other: str) -> bool:
@@ -155,7 +170,10 @@ class ResilientStore:
         self._everywhere(lambda store: store.leave(rules, ticket))
 
     def limits(self, rules: BudgetRules) -> LimitsReport:
-        return self._first(lambda store: store.limits(rules))
+        if not self._counts_twice:
+            return self._first(lambda store: store.limits(rules))
+        here = self._here(lambda store: store.limits(rules))
+        return self._first(lambda store: _tighter(store.limits(rules), here) if store is self._stores[0] else here)
 
     def close(self) -> None:
         for store in self._stores:

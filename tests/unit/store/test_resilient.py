@@ -15,6 +15,7 @@ from alpacli.ports import (
     BudgetRules,
     Entry,
     Granted,
+    Host,
     Lead,
     Outcome,
     Refused,
@@ -421,6 +422,67 @@ def test_who_is_refused_for_all_machines_leaves_its_place_here() -> None:
         first.settle(RULES, other, Outcome(failed=True))
     assert isinstance(store.admit(RULES, Ticket("mine", "test")), Refused)
     assert second.limits(RULES).used == 0
+
+
+def test_limits_are_those_of_whoever_has_less_left() -> None:
+    clock = ManualClock()
+    store, first, second, _ = chain(clock)
+    for number in range(2):
+        request(store, number)
+    other = Ticket("elsewhere", "test")
+    first.admit(RULES, other)
+    first.settle(RULES, other, Outcome(failed=False))
+    assert (store.limits(RULES).used, first.limits(RULES).used, second.limits(RULES).used) == (3, 3, 2)
+    clock.advance(5.0)
+    first.broken = True
+    for number in range(2, 4):
+        request(store, number)
+    first.broken = False
+    assert second.limits(RULES).used == 4
+    for _ in range(2):  # while it is taken for lost, and afterwards, when it answers again without what it missed
+        assert (store.limits(RULES).used, store.limits(RULES).left) == (4, 1)
+        assert store.limits(RULES).reset_s == second.limits(RULES).reset_s
+        assert store.limits(RULES).utilisation == second.limits(RULES).utilisation
+        clock.advance(20.0)
+    assert first.limits(RULES).used == 3
+
+
+def test_limits_tell_of_a_server_with_less_than_this_machine_was_told_of() -> None:
+    store, first, second, _ = chain(ManualClock())
+    for known, limit in ((first, 4), (second, 3)):
+        ticket = Ticket(f"{limit}", "test")
+        known.admit(RULES, ticket)
+        known.settle(RULES, ticket, Outcome(failed=False, remaining=limit - 1, limit=limit, reset_at=1_780_000_060.0))
+    assert (store.limits(RULES).limit, store.limits(RULES).left) == (3, 2)
+
+
+def test_limits_name_everybody_who_waits_and_the_breaker_that_is_furthest_from_closed() -> None:
+    clock = ManualClock()
+    store, first, second, _ = chain(clock)
+    pairs: tuple[tuple[SqliteStore, Host], ...] = ((first, "trading"), (second, "data"))
+    for known, host in pairs:
+        for number in range(RULES.breaker_failures):
+            ticket = Ticket(f"{host}{number}", "test", urgent=True, host=host)
+            known.admit(RULES, ticket)
+            known.settle(RULES, ticket, Outcome(failed=True))
+    for known in (first, second):
+        for number in range(5):
+            known.admit(
+                RULES,
+                Ticket(f"waits{number}", known.kind, urgent=number == 4, host="trading" if known is second else "data"),
+            )
+    report = store.limits(RULES)
+    assert [breaker.state for breaker in report.breakers] == ["open", "open"]
+    assert {waiting.label for waiting in report.waiting} == {first.kind, second.kind}
+    assert len(report.waiting) == len(first.limits(RULES).waiting) + len(second.limits(RULES).waiting)
+    clock.advance(RULES.breaker_open_s / 2)
+    for number in range(RULES.breaker_failures):  # again, and later: the longer pause is told
+        ticket = Ticket(f"again{number}", "test", urgent=True)
+        second.admit(RULES, ticket)
+        second.settle(RULES, ticket, Outcome(failed=True))
+    assert store.limits(RULES).breakers[0].retry_in_s == max(
+        known.limits(RULES).breakers[0].retry_in_s for known in (first, second)
+    )
 
 
 def test_a_state_directory_that_fails_leaves_the_counting_to_the_shared_store_and_is_tried_again_after_a_while() -> (
