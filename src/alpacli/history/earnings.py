@@ -215,9 +215,9 @@ def positions(played: Played) -> list[HeldPosition]:
 
 
 def plain(amount: Decimal) -> Decimal:
-    """Return the same amount without zeros at its end."""
+    """Return the same amount without zeros at its end, and without a minus before nothing."""
     whole = amount.to_integral_value(context=EXACT)
-    return whole if amount == whole else amount.normalize(EXACT)
+    return EXACT.plus(whole) if amount == whole else amount.normalize(EXACT)
 
 
 def instant(at_ns: int) -> Timestamp:

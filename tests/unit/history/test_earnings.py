@@ -213,6 +213,21 @@ def test_options_that_end_lose_their_premium_and_an_exercise_trades_the_shares(
     assert earn(archive, None, None).total.other == 0
 
 
+def test_a_short_option_that_ends_worthless_closes_for_nothing_and_not_for_minus_nothing(archive: Archive) -> None:
+    """A spreadsheet and jq print ``-0`` as it is written."""
+    contract = "AAPL260116C00090000"
+    _keep(
+        archive,
+        fill(1, "2026-01-05T15:00:00Z", symbol=contract, side="sell", qty="1", price="2.2"),
+        booking(1, "OPEXP", "2026-01-16", symbol=contract, qty="1", net_amount="0"),
+        fill(2, "2026-02-05T15:00:00Z", symbol=contract, side="sell", qty="1", price="0"),
+    )
+    played = Played(events(archive))
+    ((closed,), (held,)) = list(earnings.closed_lots(played)), earnings.positions(played)
+    assert (str(closed.proceeds), str(closed.cost_basis), str(closed.realized)) == ("0", "-220", "220")
+    assert (str(held.cost_basis), str(held.avg_entry_price)) == ("0", "0")
+
+
 def _a_year_ago(archive: Archive) -> Snapshot:
     """Keep four closes, what was traded about them, and one snapshot of long after; return the snapshot."""
     _keep(
