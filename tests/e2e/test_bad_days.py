@@ -535,7 +535,7 @@ def test_a_closed_standard_output_does_not_crash(machine: Machine, origin: Origi
 def test_a_reader_that_leaves_early_is_a_quiet_success(machine: Machine, origin: Origin) -> None:
     rows = [{"date": f"2025-01-{d:02}", "open": "09:30", "close": "16:00"} for d in range(1, 29)] * 2000
     origin.reply("/v2/calendar", Reply(body=rows))
-    with machine.start("calendar", "--json") as process:
+    with machine.start("calendar", "--start", "2025-01-01", "--json") as process:
         assert process.stdout is not None
         assert process.stderr is not None
         assert process.stdout.read(1) == b"["

@@ -150,6 +150,20 @@ def test_a_test_steps_through_the_day_and_the_clock_stops_at_its_end(tmp_path: P
         assert process.wait(timeout=20) == 0
 
 
+def test_the_history_and_the_calendar_of_a_replayed_day_are_of_that_year(tmp_path: Path) -> None:
+    with replaying(tmp_path, "--clock") as (url, _):
+        urls = {f"ALPACA_{host}_URL": url for host in ("BASE", "DATA")}
+        there = Alpacli(tmp_path, {**urls, "ALPACA_API_KEY": "PKTEST", "ALPACA_SECRET_KEY": "s"})
+        assert there("buy", "AAPL", "1", "--json").code == 0
+        ask(url + "/sim/clock", {"advance": 61}, "POST")
+        for _ in range(2):
+            synced = there("history", "sync", "--json")
+            assert (synced.code, synced.errors) == (0, "")
+        days = json.loads(there("history", "equity", "--json").out)
+        assert days[0]["day"] == "2024-01-03"
+        assert there("calendar", "--jq", ".[0].date").text == "2024-01-03\n"
+
+
 def test_time_flows_at_a_multiple_once_somebody_is_there(tmp_path: Path) -> None:
     with replaying(tmp_path, "--speed", "100000", "--exit-at-end") as (url, process):
         first = ask(url + "/v2/clock")["timestamp"]

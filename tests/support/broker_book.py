@@ -71,7 +71,10 @@ def booking(number: int, kind: str, date: str, **fields: Any) -> dict[str, Any]:
 
 
 class BrokerBook:
-    """Answers like Alpaca does, from lists that a test fills; ``before`` sees each request and may answer or raise."""
+    """Answers like Alpaca does, from lists that a test fills; ``before`` sees each request and may answer or raise.
+
+    ``now`` is what its clock says.
+    """
 
     def __init__(self, orders: Sequence[dict[str, Any]] = (), activities: Sequence[dict[str, Any]] = ()) -> None:
         self.orders = list(orders)
@@ -79,6 +82,7 @@ class BrokerBook:
         self.account: dict[str, Any] = dict(ACCOUNT)
         self.positions: list[dict[str, Any]] = []
         self.days: dict[int, str] = {}
+        self.now = "2026-05-28T16:26:40-04:00"
         self.sent: list[Request] = []
         self.before: Callable[[Request], Response | None] = lambda _: None
         self._lock = threading.Lock()
@@ -107,7 +111,14 @@ class BrokerBook:
             return answer(found[0]) if found else answer({"code": 40410000, "message": "order not found"}, 404)
         if path == "/v2/account/activities":
             return self._activities(query)
-        return self._portfolio()
+        if path == "/v2/clock":
+            later = {
+                "is_open": False,
+                "next_open": "2027-01-04T09:30:00-05:00",
+                "next_close": "2027-01-04T16:00:00-05:00",
+            }
+            return answer({"timestamp": self.now, **later})
+        return self._portfolio(query)
 
     def _orders(self, query: Mapping[str, str]) -> Response:
         rows = sorted(self.orders, key=lambda row: (row["submitted_at"], row["id"]))
@@ -140,7 +151,9 @@ class BrokerBook:
             rows = rows[places[0] + 1 :]
         return answer(rows[: int(query["page_size"])])
 
-    def _portfolio(self) -> Response:
+    def _portfolio(self, query: Mapping[str, str]) -> Response:
+        if _ns(query["start"]) > _ns(self.now):
+            return answer({"code": 40010001, "message": "start must not be after end"}, 422)
         columns = {
             "timestamp": list(self.days),
             "equity": [float(Decimal(amount)) for amount in self.days.values()],

@@ -107,14 +107,20 @@ def calendar(
     end: Annotated[str | None, option("Last day (14 days on).", metavar="DATE")] = None,
 ) -> None:
     """Show trading days and their hours."""
-    today = datetime.fromtimestamp(run.clock.time(), UTC).date()
     first, last = _day(start), _day(end)
-    first = first or (min(today, last) if last else today)
-    last = last or first + timedelta(days=_CALENDAR_DAYS)
-    run.show(
-        View(list[CalendarDay], "calendar"),
-        lambda client: run.read(client, rest.calendar(start=first, end=last)),
-    )
+
+    def fetch(client: Any) -> Any:
+        """Read the days; which day it is the exchange says, where that matters."""
+        from alpacli.history.archive import new_york_day
+
+        since = first
+        if since is None:
+            now = run.read(client, rest.clock()).value.timestamp
+            today = datetime.fromordinal(new_york_day(now.epoch_ns)).date()
+            since = min(today, last) if last else today
+        return run.read(client, rest.calendar(start=since, end=last or since + timedelta(days=_CALENDAR_DAYS)))
+
+    run.show(View(list[CalendarDay], "calendar"), fetch)
 
 
 def assets(

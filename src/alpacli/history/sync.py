@@ -276,8 +276,13 @@ class Sync:
     # ---------------------------------------------------------------------------------------------------- days
 
     def _days(self, account: Account) -> None:
-        """Read the broker's own equity by day, the last week of it again: the day that is not over changes."""
-        today = new_york_day(int(self._clock.time() * SECOND_NS))
+        """Read the broker's own equity by day, the last week of it again: the day that is not over changes.
+
+        What day it is the broker says: nothing can be asked of a time that it has not come to, and an exchange that replays
+        another year lives in that year.
+        """
+        now_ns = self._ask(rest.clock()).timestamp.epoch_ns
+        today = new_york_day(now_ns)
         known = self._archive.broker_days()
         opened = today - _DAYS_AT_ONCE if account.created_at is None else new_york_day(account.created_at.epoch_ns)
         read_before = bool(known) and self._archive.chain("days").whole_ns is not None
@@ -287,7 +292,7 @@ class Sync:
             call = rest.portfolio_history(
                 timeframe="1D",
                 start=_instant(new_york_ns(first, dt.time())),
-                end=min(_instant(new_york_ns(last, _END_OF_DAY)), _instant(int(self._clock.time() * SECOND_NS))),
+                end=min(_instant(new_york_ns(last, _END_OF_DAY)), _instant(now_ns)),
             )
             history = self._ask(call)
             rows = [
@@ -295,7 +300,7 @@ class Sync:
                 for seconds, equity in zip(history.timestamp, history.equity, strict=True)
                 if equity
             ]
-            self._archive.keep_days(rows, ("days", Chain(None, None, int(self._clock.time() * SECOND_NS))))
+            self._archive.keep_days(rows, ("days", Chain(None, None, now_ns)))
             first = last + 1
 
     # --------------------------------------------------------------------------------------------------- check

@@ -14,6 +14,7 @@ from tests.support.broker_book import BrokerBook, Killed, booking, client_of, fi
 from tests.support.examples import examples
 from tests.support.fakes import ManualClock, answer
 
+from alpacli.domain.values import Timestamp
 from alpacli.errors import BudgetExhausted, ConfigError, RateLimited, ServerError, UnreadableAnswer
 from alpacli.history import records
 from alpacli.history.archive import Archive
@@ -378,6 +379,19 @@ def test_alpacas_own_equity_is_kept_by_new_york_day_and_corrected(archive: Archi
     _sync(book, archive)
     days = {f"{_date(day)}": equity for day, equity in archive.broker_days().items()}
     assert days == {"2026-05-27": "100000.5", "2026-05-28": "100100.25"}
+
+
+@pytest.mark.parametrize("ahead_s", [-2 * 86_400, 86_400, 3 * 365 * 86_400])
+def test_the_days_end_where_the_broker_is_whatever_this_machines_clock_says(archive: Archive, ahead_s: int) -> None:
+    """An exchange may replay a day of years ago, and a laptop's clock may be a day off."""
+    book = _book(1)
+    book.account["created_at"] = "2023-05-20T14:00:00Z"
+    book.days = {1_779_888_600: "100000.5"}
+    for _ in range(2):
+        assert _sync(book, archive, ManualClock(NOW + ahead_s)).days == 1
+    ends = [dict(request.query)["end"] for request in book.requests_for("/v2/account/portfolio/history")]
+    assert max(ends) == "2026-05-28T20:26:40Z"
+    assert archive.chain("days").whole_ns == Timestamp.parse(book.now).epoch_ns
 
 
 def _date(day: int) -> str:
