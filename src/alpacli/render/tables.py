@@ -27,6 +27,7 @@ from alpacli.render.text import (
     words,
 )
 
+_WIDE = 60
 _STATUS_TONES = {
     "filled": "green",
     "partially_filled": "yellow",
@@ -139,7 +140,6 @@ def orders(value: Sequence[Order], frame: Frame) -> RenderableType:
     if not value:
         return page(Text("No orders."), frame)
     everything = [order for parent in value for order in (parent, *(parent.legs or ()))]
-    has_stop = any(order.stop_price is not None for order in everything)
     has_fill = any(order.filled_avg_price is not None for order in everything)
     columns = [
         Column("Submitted", 2),
@@ -147,8 +147,7 @@ def orders(value: Sequence[Order], frame: Frame) -> RenderableType:
         Column("Side"),
         number("Qty"),
         Column("Type", 1),
-        number("Limit", 3),
-        number("Stop", (5 if has_fill else 3) if has_stop else 9),
+        number("Price"),
         Column("TIF", 7),
         number("Filled", 4),
         number("Avg fill", 3 if has_fill else 9),
@@ -170,8 +169,7 @@ def _order_row(order: Order, frame: Frame, indent: str) -> list[Cell]:
         words(order.side),
         _order_quantity(order),
         words(order.type or order.order_type),
-        price(order.limit_price),
-        price(order.stop_price),
+        _order_price(order, frame),
         words(order.time_in_force),
         quantity(order.filled_qty),
         price(order.filled_avg_price),
@@ -183,6 +181,20 @@ def _order_row(order: Order, frame: Frame, indent: str) -> list[Cell]:
 
 def _order_quantity(order: Order) -> str:
     return quantity(order.qty) if order.qty is not None else f"${money(order.notional)}" if order.notional else NOTHING
+
+
+def _order_price(order: Order, frame: Frame) -> str:
+    """Write at what price an order trades: its limit, or where it begins to trade and then its limit or what it trails by.
+
+    In one column, because whoever looks at working orders in a narrow terminal needs each one's price, of whatever type.
+    """
+    stop, limit = order.stop_price, order.limit_price
+    if order.trail_percent is not None or order.trail_price is not None:
+        by = price(order.trail_price) if order.trail_percent is None else f"{quantity(order.trail_percent)}%"
+        return f"stop {price(stop)} trail {by}" if stop is not None and frame.width >= _WIDE else f"trail {by}"
+    if stop is None:
+        return price(limit)
+    return f"stop {price(stop)}" if limit is None else f"{price(stop)} → {price(limit)}"
 
 
 def _order_status(order: Order) -> Text:

@@ -275,6 +275,27 @@ def test_a_number_is_never_cut_however_narrow_the_terminal(name: str) -> None:
     assert not re.search(r"[0-9.,]…", picture)
 
 
+@pytest.mark.parametrize(
+    ("fields", "wide", "narrow"),
+    [
+        ({"type": "limit"}, "150.00", "150.00"),
+        ({"type": "market", "limit_price": None}, "–", "–"),
+        ({"type": "stop", "limit_price": None, "stop_price": "443.24"}, "stop 443.24", "stop 443.24"),
+        ({"type": "stop_limit", "stop_price": "155.5"}, "155.50 → 150.00", "155.50 → 150.00"),
+        (
+            {"type": "trailing_stop", "limit_price": None, "trail_percent": "1.5", "stop_price": "436.59"},
+            "stop 436.59 trail 1.5%",
+            "trail 1.5%",
+        ),
+        ({"type": "trailing_stop", "limit_price": None, "trail_price": "2.5"}, "trail 2.50", "trail 2.50"),
+    ],
+)
+def test_each_order_shows_its_price_on_every_terminal(fields: dict[str, Any], wide: str, narrow: str) -> None:
+    for width, shown in ((200, wide), (80, wide), (60, wide), (40, narrow)):
+        row = drawn(tables.orders([order(**fields)], frame(width)), width).splitlines()[-1]
+        assert f" {shown}  " in f"{row}  ", row
+
+
 def test_a_narrow_table_of_fills_keeps_what_they_are_fills_of() -> None:
     picture = drawn(tables.activities(ACTIVITIES[:1], frame(44)), 44)
     assert "149.98" in picture
