@@ -106,6 +106,18 @@ def test_several_symbols_can_be_added_at_once(open_terminal: Callable[..., Termi
     assert terminal.ended()
 
 
+def test_what_can_never_come_is_not_added_and_said(open_terminal: Callable[..., Terminal]) -> None:
+    terminal = open_terminal("stream", "AAPL", "--sim", columns=120)
+    assert terminal.shows(_has("AAPL"))
+    terminal.press("abtc/usd\r")
+    assert terminal.shows(lambda lines: "the iex feed has no BTC/USD: that is on crypto" in "\n".join(lines))
+    assert not any(line.startswith("BTC") for line in terminal.lines)
+    terminal.press("axxxx\r")
+    assert terminal.shows(lambda lines: "no price of XXXX is known" in "\n".join(lines))
+    terminal.press("q")
+    assert terminal.ended()
+
+
 def test_suspending_gives_the_terminal_back_and_coming_back_takes_it_again(
     open_terminal: Callable[..., Terminal],
 ) -> None:

@@ -111,7 +111,7 @@ def test_commands_on_standard_input_change_the_subscription_and_its_end_changes_
     assert process.stdout is not None
     assert process.stdin is not None
     process.stdout.readline()
-    wrong = b'nonsense\n{"action": "subscribe", "symbols": ["A B"]}\n'
+    wrong = b'nonsense\n{"action": "subscribe", "symbols": ["A B"]}\n{"action": "subscribe", "symbols": ["BTC/USD"]}\n'
     process.stdin.write(b'{"action": "subscribe", "symbols": ["googl"]}\n' + wrong + b'{"action": "ping"}\n')
     process.stdin.close()
     process.stdin = None
@@ -377,6 +377,8 @@ def test_a_full_disk_ends_the_stream_with_an_error_and_the_recording_whole(feed:
         ([], "no symbols given"),
         (["AAPL", "--feed", "nope"], "there is no feed"),
         (["AAPL", "BTC/USD"], "different feeds"),
+        (["BTC/USD", "--feed", "iex"], "the iex feed has no BTC/USD"),
+        (["AAPL", "--feed", "crypto"], "the crypto feed has no AAPL: that is on stocks"),
         (["AAPL", "--all-symbols"], "choose one"),
         (["AAPL", "--orderbooks"], "has no orderbooks"),
         (["AA PL"], "not a symbol"),

@@ -214,17 +214,15 @@ def choose(
 def _feed_of(symbols: list[str], channels: list[str]) -> str:
     if channels == ["news"]:
         return "news"
-    kinds = {"crypto" if "/" in symbol else "options" if _is_option(symbol) else "iex" for symbol in symbols}
+    from alpacli.streams.feeds import kind_of
+
+    kinds = {"iex" if kind_of(symbol) == "stocks" else kind_of(symbol) for symbol in symbols}
     if len(kinds) > 1:
         raise UsageError(
             f"these symbols are on different feeds ({', '.join(sorted(kinds))})",
             "run one stream for each kind of symbol",
         )
     return kinds.pop() if kinds else "crypto" if channels == ["orderbooks"] else "iex"
-
-
-def _is_option(symbol: str) -> bool:
-    return len(symbol) > 15 and symbol[-8:].isdigit() and symbol[-9] in "CP"
 
 
 def _reconnect(text: str | None) -> int | None:

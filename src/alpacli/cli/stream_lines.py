@@ -3,13 +3,13 @@
 import json
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from alpacli.cli.options import Options
 from alpacli.domain.series import check_symbol
 from alpacli.domain.ticks import CHANNELS, Interest, fields_of
 from alpacli.errors import UsageError
-from alpacli.streams.feeds import Feed
+from alpacli.streams.feeds import Feed, check_interest
 
 
 def take_lines(descriptor: int, take: Callable[[bytes], None]) -> None:
@@ -32,7 +32,7 @@ def take_lines(descriptor: int, take: Callable[[bytes], None]) -> None:
     threading.Thread(target=read, daemon=True).start()
 
 
-def read_command(line: bytes, feed: Feed, interest: Interest) -> tuple[str, Interest]:
+def read_command(line: bytes, feed: Feed, interest: Interest, *, replay: bool = False) -> tuple[str, Interest]:
     """Read one command: its action, and what it is about; channels that it does not name are those of ``interest``.
 
     Raises:
@@ -54,8 +54,20 @@ def read_command(line: bytes, feed: Feed, interest: Interest) -> tuple[str, Inte
     unknown = [name for name in channels if name not in feed.channels or name not in CHANNELS]
     if unknown:
         raise UsageError(f"the {feed.name} feed has no {unknown[0]}", f"it has {', '.join(feed.channels)}")
+    return command["action"], interest_of(symbols, channels, feed, replay=replay or command["action"] != "subscribe")
+
+
+def interest_of(symbols: Iterable[str], channels: Iterable[str], feed: Feed, *, replay: bool) -> Interest:
+    """Return what is added to a stream; a ``replay`` may hold symbols of any feed.
+
+    Raises:
+        UsageError: one is no symbol, or on another feed, so that nothing would ever come.
+    """
     checked = [symbol if symbol == "*" else check_symbol(symbol) for symbol in symbols]
-    return command["action"], Interest(dict.fromkeys(channels, checked))
+    wanted = Interest(dict.fromkeys(channels, checked))
+    if not replay:
+        check_interest(feed, wanted)
+    return wanted
 
 
 def _are_words(value: object) -> bool:

@@ -13,7 +13,7 @@ from alpacli.cli.failures import OutputClosed
 from alpacli.cli.output import discard_stdout
 from alpacli.cli.pipe import LinePipe
 from alpacli.cli.run import Run
-from alpacli.cli.stream_lines import line_changer, read_command, take_lines
+from alpacli.cli.stream_lines import interest_of, line_changer, read_command, take_lines
 from alpacli.domain.board import Board
 from alpacli.domain.ticks import Interest, instant_text
 from alpacli.errors import AlpacliError, StreamLost, UsageError
@@ -208,8 +208,8 @@ class _Streaming:
             self._run.printer.console,
             self._clock,
             status=lambda: self._status,
-            on_add=lambda symbols: self._change_symbols("subscribe", symbols),
-            on_remove=lambda symbol: self._change_symbols("unsubscribe", [symbol]),
+            on_add=lambda symbols: self._change_symbols("subscribe", symbols, replay=self._plan.replay is not None),
+            on_remove=lambda symbol: self._change_symbols("unsubscribe", [symbol], replay=True),
             on_key=lambda: self._tell(message=""),
         )
         if self._plan.replay is None and self._plan.feed.name in ("iex", "sip", "delayed_sip", "crypto"):
@@ -258,9 +258,12 @@ class _Streaming:
             self._notice(f"no previous closes: {error.message}")
         else:
             board.set_days(days)
+            unknown = [symbol for symbol in symbols if symbol not in days]
+            if unknown:
+                self._notice(f"no price of {', '.join(unknown[:3])} is known: is there such a symbol?")
 
-    async def _change_symbols(self, action: Action, symbols: list[str]) -> None:
-        interest = Interest(dict.fromkeys(self._plan.interest.channels, symbols))
+    async def _change_symbols(self, action: Action, symbols: list[str], *, replay: bool) -> None:
+        interest = interest_of(symbols, self._plan.interest.channels, self._plan.feed, replay=replay)
         self._interest = self._interest | interest if action == "subscribe" else self._interest - interest
         await self._source.change(action, interest)
 
@@ -484,7 +487,9 @@ class _Streaming:
 
     def _obey(self, line: bytes) -> None:
         try:
-            action, interest = read_command(line, self._plan.feed, self._plan.interest)
+            action, interest = read_command(
+                line, self._plan.feed, self._plan.interest, replay=self._plan.replay is not None
+            )
         except UsageError as error:
             self._notice(f"{error.message}; {error.hint}")
             return

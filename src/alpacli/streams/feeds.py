@@ -18,6 +18,20 @@ class Feed(NamedTuple):
     channels: tuple[str, ...]
     default: tuple[str, ...]
 
+    @property
+    def kind(self) -> str:
+        """Which symbols it has, as ``kind_of`` tells them apart; empty where they are of any kind, or none."""
+        if self.name in ("crypto", "options", "opra"):
+            return "options" if self.name == "opra" else self.name
+        return "" if self.name in ("news", "updates") else "stocks"
+
+
+def kind_of(symbol: str) -> str:
+    """Return ``crypto`` for a pair with a slash, ``options`` for a contract, else ``stocks``: which kind of feed has it."""
+    if "/" in symbol:
+        return "crypto"
+    return "options" if len(symbol) > 15 and symbol[-8:].isdigit() and symbol[-9] in "CP" else "stocks"
+
 
 _STOCK_CHANNELS: Final = (
     *("trades", "quotes", "bars", "updatedBars", "dailyBars", "statuses", "lulds", "imbalances"),
@@ -77,13 +91,17 @@ def interest_in(channels: Mapping[str, Sequence[str]]) -> Interest:
 
 
 def check_interest(feed: Feed, interest: Interest) -> None:
-    """Refuse channels that the feed does not have, before anything is sent.
+    """Refuse channels and symbols that the feed does not have, before anything is sent.
 
     Raises:
         UsageError: one of them is not the feed's, or nothing was asked for.
     """
     if not interest:
         raise UsageError("nothing to stream", 'name symbols; ["*"] (--all-symbols) is all of them')
-    for channel in interest.channels:
+    for channel, symbols in interest.channels.items():
         if channel not in feed.channels:
             raise UsageError(f"the {feed.name} feed has no {channel}", f"it has {', '.join(feed.channels)}")
+        for symbol in sorted(symbols):
+            if symbol != "*" and feed.kind not in ("", kind_of(symbol)):
+                named = f"the {feed.name} feed has no {symbol}: that is on {kind_of(symbol)}"
+                raise UsageError(named, "run one stream for each kind of symbol")
