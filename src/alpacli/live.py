@@ -7,13 +7,13 @@ has traded today.
 import os
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import alpacli
 from alpacli.errors import UsageError
-from alpacli.ports import Socket, SystemClock, SystemRandomness, run_async
+from alpacli.ports import Socket, Store, SystemClock, SystemRandomness, run_async
 from alpacli.runtime import Warn, load_here, open_async_client, warn_on_stderr
 from alpacli.settings import Flags, Settings
 
@@ -57,13 +57,49 @@ def open_source(
         if feed.path not in PATHS:
             known = ", ".join(name for name, other in FEEDS.items() if other.path in PATHS)
             raise UsageError(f"the offline exchange has no {feed.name} feed", f"it has {known}")
+    source: Source
     if hub and not settings.sim:
         from alpacli.streams.link import HubLink
 
-        return HubLink(upstream(settings, feed), wanted, clock=clock, stale_after_s=stale_after_s)
-    return _supervise(
-        upstream(settings, feed), wanted, stale_after_s, sim_dir=settings.state_dir if settings.sim else ""
-    )
+        source = HubLink(upstream(settings, feed), wanted, clock=clock, stale_after_s=stale_after_s)
+    else:
+        sim_dir = settings.state_dir if settings.sim else ""
+        source = _supervise(upstream(settings, feed), wanted, stale_after_s, sim_dir=sim_dir)
+    if feed.host != "trading":
+        return source
+    from alpacli.streams.ahead import DoneAhead
+
+    return DoneAhead(source, _Forgetting(settings, warn))
+
+
+class _Forgetting:
+    """The duty of whoever listens to order updates: the cache forgets what it knew before a fill."""
+
+    def __init__(self, settings: Settings, warn: Warn) -> None:
+        from alpacli.broker.fills import Fills
+
+        self._settings = settings
+        self._warn = warn
+        self._store: Store | None = None
+        self._fills = Fills(self._forget, SystemClock(), 0.0)
+        self._fills.heard(0)  # a stream tells of what happens now, not of what was
+
+    def of(self, lines: bytes) -> "Callable[[], None] | None":
+        from alpacli.wire import fills
+
+        return self._fills.heard(fills.in_updates(lines))
+
+    def _forget(self, name: str) -> None:
+        if self._store is None:
+            from alpacli.store import open_store
+
+            self._store = open_store(self._settings, SystemClock(), SystemRandomness(), self._warn)
+        self._store.drop(f"{self._settings.scope}:{name}")
+
+    def close(self) -> None:
+        store, self._store = self._store, None
+        if store is not None:
+            store.close()
 
 
 def start_sharing(settings: Settings, feed: "Feed") -> None:

@@ -118,7 +118,7 @@ def test_a_feed_that_the_exchange_does_not_have_is_wrong_usage(tmp_path: Path) -
 
 def test_an_accounts_own_orders_are_streamed_whichever_process_made_them(tmp_path: Path) -> None:
     user = Alpacli(tmp_path)
-    user("sim", "status")
+    assert user("positions", "--sim", "--json").out == b"[]\n"
     stream = user.start(
         ["stream", "--updates", "--sim", "--count", "2"],
         stdout=subprocess.PIPE,
@@ -142,6 +142,8 @@ def test_an_accounts_own_orders_are_streamed_whichever_process_made_them(tmp_pat
     assert [tick["event"] for tick in ticks] == ["new", "fill"]
     assert ticks[1]["price"] == 250.25
     assert ticks[0]["order"]["id"] == ticks[1]["order"]["id"]
+    held = user("positions", "--sim", "--json", "--max-age", "600")  # who hears of a fill is given nothing of before it
+    assert [position["symbol"] for position in json.loads(held.out)] == ["AAPL"]
 
 
 def test_faults_are_set_from_the_beginning_and_wrong_ones_refused(tmp_path: Path) -> None:

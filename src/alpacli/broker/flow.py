@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
+from alpacli.broker.fills import Fills
 from alpacli.broker.functions import FunctionCache
 from alpacli.broker.lease import LEASE_S, Heartbeat
 from alpacli.errors import (
@@ -42,7 +43,7 @@ from alpacli.ports import (
     Wait,
 )
 from alpacli.wire.errors import refusal
-from alpacli.wire.rest import Call
+from alpacli.wire.rest import ORDERS_CHANGE, Call
 
 T = TypeVar("T")
 
@@ -146,6 +147,9 @@ class Pipeline:
         self.store = store
         self.rules = rules
         self.functions = FunctionCache(store, rules.scope, clock, rng)
+        self._fills = Fills(
+            lambda name: self.forget((name,)), clock, max(cache_ttl_s.get(n, 0.0) for n in ORDERS_CHANGE)
+        )
         self._clock = clock
         self._rng = rng
         self._cache_ttl_s = cache_ttl_s
@@ -309,6 +313,7 @@ class Pipeline:
             response, failure = yield from self._send(request, ticket)
             sent += 1
             if response is not None:
+                yield from self._heed_fills(request, response)
                 return response
             if doubtful and request.method == "DELETE" and isinstance(failure, NotFound):
                 return GONE  # the lost answer was a yes: what is gone cannot be deleted twice
@@ -323,6 +328,15 @@ class Pipeline:
                 raise failure  # earlier than it was told to come back there is only another no
             with patience:
                 yield Pause(min(pause_s, patience.left_s), "rate limited by Alpaca" if limited else failure.message)
+
+    def _heed_fills(self, request: Request, response: Response) -> Flow[None]:
+        if request.method != "GET" or not request.path.startswith("/v2/orders"):
+            return
+        from alpacli.wire import fills
+
+        forget = self._fills.heard(fills.in_orders(response.body))
+        if forget is not None:
+            yield Do(forget)
 
     def _wait_for_turn(self, ticket: Ticket, patience: Patience) -> Flow[Refused | None]:
         try:

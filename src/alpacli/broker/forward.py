@@ -19,8 +19,7 @@ from alpacli.domain.orders import Order
 from alpacli.domain.values import exact, from_json, to_json
 from alpacli.errors import NotFound, UnreadableAnswer, UsageError
 from alpacli.ports import Request, Response
-from alpacli.wire import trading
-from alpacli.wire.rest import Call, key_for
+from alpacli.wire.rest import ORDERS_CHANGE, Call, key_for
 
 _JSON: Final = {"content-type": "application/json; charset=UTF-8"}
 _SEGMENT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:~-]{0,127}")
@@ -94,8 +93,8 @@ _KEPT: Final[Mapping[str, tuple[str, float]]] = {
 
 _CHANGES: Final[Mapping[str, tuple[str, ...]]] = {
     "/v2/account/configurations": ("account",),
-    "/v2/positions/*/exercise": trading.CHANGES,
-    "/v2/positions/*/do-not-exercise": trading.CHANGES,
+    "/v2/positions/*/exercise": ORDERS_CHANGE,
+    "/v2/positions/*/do-not-exercise": ORDERS_CHANGE,
 }
 
 _TAKES: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {
@@ -206,7 +205,7 @@ def forward(pipeline: Pipeline, desk: Desk, route: Route, request: Request, *, u
         yield from desk.obey_halt("the exercise of an option")
     changes = _CHANGES.get(route.pattern, ("watchlists",))
     try:
-        response = yield from pipeline.exchange(request, pipeline.patience(), urgent=changes is trading.CHANGES)
+        response = yield from pipeline.exchange(request, pipeline.patience(), urgent=changes is ORDERS_CHANGE)
     finally:
         yield from pipeline.tidy(lambda: pipeline.forget(changes))
     return Forwarded(_trimmed(response))
@@ -259,7 +258,7 @@ def _trade(desk: Desk, route: Route, request: Request) -> Flow[Response]:
         case "PATCH", "/v2/orders/*":
             return _ok((yield from desk.replace(route.item, _changes(request.body))).wire)
         case "DELETE", "/v2/orders":
-            call = Call("orders", request, bytes, urgent=True, changes=trading.CHANGES)
+            call = Call("orders", request, bytes, urgent=True, changes=ORDERS_CHANGE)
             return _ok((yield from desk.cancel_all_as(call)), 207)
         case "DELETE", "/v2/orders/*":
             yield from desk.cancel(route.item)

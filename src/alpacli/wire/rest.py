@@ -27,6 +27,8 @@ Row = TypeVar("Row", Order, Activity)
 
 ORDERS_PER_PAGE: Final = 500
 ACTIVITIES_PER_PAGE: Final = 100
+ORDERS_CHANGE: Final = ("account", "positions", "orders")
+"""What an order makes stale in the cache: when it is sent, and once more when it fills."""
 
 _UNREADABLE_HINT: Final = (
     "a proxy or an outage may stand between: try again, or accept older data, with max_age (--max-age 3600)"

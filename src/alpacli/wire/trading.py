@@ -4,16 +4,13 @@ Closing has none: a position is closed with an order that carries a client order
 """
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from alpacli.domain.orders import Order
 from alpacli.domain.replacing import check_changes
 from alpacli.domain.values import Model, from_json, to_json
 from alpacli.ports import Request
-from alpacli.wire.rest import Call, path_part, reads_many, reads_nothing, reads_order
-
-CHANGES: Final = ("account", "positions", "orders")
-"""The cached names that any order may make stale."""
+from alpacli.wire.rest import ORDERS_CHANGE, Call, path_part, reads_many, reads_nothing, reads_order
 
 
 class Cancellation(Model):
@@ -29,7 +26,7 @@ class Cancellation(Model):
 
 def submit_order(body: Mapping[str, Any]) -> Call[Order]:
     request = Request("POST", "/v2/orders", body=to_json(dict(body)))
-    return Call("orders", request, reads_order, urgent=True, changes=CHANGES)
+    return Call("orders", request, reads_order, urgent=True, changes=ORDERS_CHANGE)
 
 
 def with_intent(call: Call[Order], intent: str | None) -> Call[Order]:
@@ -44,17 +41,17 @@ def replace_order(order_id: str, changes: Mapping[str, Any]) -> Call[Order]:
     """Change quantity, prices, trail or time in force of an open order: the answer is a new one that ``replaces`` it."""
     check_changes(changes)
     request = Request("PATCH", f"/v2/orders/{path_part('order ID', order_id)}", body=to_json(dict(changes)))
-    return Call("orders", request, reads_order, urgent=True, changes=CHANGES)
+    return Call("orders", request, reads_order, urgent=True, changes=ORDERS_CHANGE)
 
 
 def cancel_order(order_id: str) -> Call[None]:
     """Ask for a cancellation. A canceled order stays to be seen, so one that is not there at all never was (``shows``)."""
     path = f"/v2/orders/{path_part('order ID', order_id)}"
     return Call(
-        "orders", Request("DELETE", path), reads_nothing, urgent=True, changes=CHANGES, shows=Request("GET", path)
+        "orders", Request("DELETE", path), reads_nothing, urgent=True, changes=ORDERS_CHANGE, shows=Request("GET", path)
     )
 
 
 def cancel_all_orders() -> Call[list[Cancellation]]:
     request = Request("DELETE", "/v2/orders")
-    return Call("orders", request, reads_many(Cancellation, "cancellations"), urgent=True, changes=CHANGES)
+    return Call("orders", request, reads_many(Cancellation, "cancellations"), urgent=True, changes=ORDERS_CHANGE)
