@@ -187,8 +187,11 @@ class AmendedFeed(Feed):
         part = self._part_as_of(symbol, begin_ns, until_ns, known_ns)
         return None if part is None else _bar(symbol, begin_ns, part)
 
-    def spans(self, symbol: str, stretches: Sequence[tuple[int, int]], known_ns: int) -> list[_Message | None]:
-        pieces = [list(self._pieces(symbol, begin_ns, end_ns, known_ns)) for begin_ns, end_ns in stretches]
+    def spans(
+        self, symbol: str, stretches: Sequence[tuple[int, int]], known_ns: int, *, regular: bool = False
+    ) -> list[_Message | None]:
+        opened = (self.open_spans(symbol, begin_ns, end_ns, regular=regular) for begin_ns, end_ns in stretches)
+        pieces = [list(self._pieces(symbol, spans, known_ns)) for spans in opened]
         made = self._made(symbol, {(begin_ns, end_ns) for row in pieces for begin_ns, end_ns, whole in row if whole})
         bars: list[_Message | None] = []
         for (from_ns, _), row in zip(stretches, pieces, strict=True):
@@ -211,10 +214,10 @@ class AmendedFeed(Feed):
         rows = [(as_decimal(trade["p"]), as_decimal(trade["s"])) for trade in trades if counts(trade)]
         return part_of(LISTINGS[listed(symbol)], rows)
 
-    def _pieces(self, symbol: str, from_ns: int, until_ns: int, known_ns: int) -> Iterator[tuple[int, int, bool]]:
-        """Cut an interval into what ``bars`` can make, ``True``, and what is made trade by trade, in order of time."""
+    def _pieces(self, symbol: str, spans: Sequence[tuple[int, int]], known_ns: int) -> Iterator[tuple[int, int, bool]]:
+        """Cut intervals into what ``bars`` can make, ``True``, and what is made trade by trade, in order of time."""
         settled_ns = (known_ns - _LONGEST_NS) // MINUTE_NS * MINUTE_NS
-        for opens_ns, closes_ns in between_halts(self._hours, symbol, self.open_spans(symbol, from_ns, until_ns)):
+        for opens_ns, closes_ns in between_halts(self._hours, symbol, spans):
             first_ns = -(-opens_ns // MINUTE_NS) * MINUTE_NS
             last_ns = min(closes_ns // MINUTE_NS * MINUTE_NS, settled_ns)
             if last_ns <= first_ns:
@@ -290,8 +293,13 @@ class AmendedFeed(Feed):
         return super().latest_quote(symbol, self._last_active_ns(symbol, until_ns, quotes=True))
 
     def latest_bar(self, symbol: str, until_ns: int) -> _Message | None:
-        minute_ns = self._last_active_ns(symbol, until_ns, quotes=False) // MINUTE_NS * MINUTE_NS
-        return self.bar_as_of(symbol, minute_ns - MINUTE_NS, minute_ns, until_ns)
+        over_ns = until_ns // MINUTE_NS * MINUTE_NS
+        for _, active_ns in reversed(list(between_halts(self._hours, symbol, [(until_ns - DAY_NS, until_ns)]))):
+            end_ns = min(-(-active_ns // MINUTE_NS) * MINUTE_NS, over_ns)
+            bar = self.bar_as_of(symbol, end_ns - MINUTE_NS, end_ns, until_ns)
+            if bar is not None:
+                return bar
+        return None
 
     def _executions(self, symbol: str, from_ns: int, until_ns: int) -> Iterator[Print]:
         """Give the trades that are done in an interval, and those that will be canceled."""
@@ -359,13 +367,16 @@ class AmendedFeed(Feed):
             "x": "V",
             "p": price,
             "s": size,
-            "c": ["@"] if row.lots > _ODD_LOT else ["@", "I"],
+            "c": ["@", *(() if self._is_regular(symbol, row.at_ns) else "T"), *(() if row.lots > _ODD_LOT else "I")],
             "t": row.at_ns,
             "z": "C",
         }
 
     def _moves(self, symbol: str, at_ns: int) -> bool:
         return super()._moves(symbol, at_ns) and not any(halts(self._hours, symbol, at_ns, at_ns + 1))
+
+    def _is_regular(self, symbol: str, at_ns: int) -> bool:
+        return symbol == TEST_SYMBOL or self._hours.is_open(at_ns)
 
     def _is_quoted(self, symbol: str, at_ns: int) -> bool:
         quiet = any(at_ns < halt.quoting_ns for halt in halts(self._hours, symbol, at_ns, at_ns + 1))
@@ -382,7 +393,8 @@ class AmendedFeed(Feed):
         if fate is None:
             return trade
         if fate.kind == "late":
-            return {**trade, "c": ["@", "Z"]} if "c" in trade else trade  # sold out of sequence
+            regular = self._is_regular(symbol, row.at_ns)
+            return {**trade, "c": ["@", "Z" if regular else "U"]} if "c" in trade else trade  # sold out of sequence
         if fate.kind == "corrected" and row.dice & 1024:
             return {**trade, "s": as_decimal(trade["s"]) * 10, "c": ["@"]}
         price = as_decimal(trade["p"])

@@ -231,7 +231,8 @@ def _bars(desk: Desk, feed: Feed, symbol: str, query: Query, start_ns: int, end_
         stretches = reversed(list(stretches)) if query.descending else stretches
     for group in _groups(feed, symbol, (stretch for stretch in stretches if start_ns <= stretch.name_ns <= end_ns)):
         times = [(stretch.from_ns, min(stretch.until_ns, desk.now_ns)) for stretch in group]
-        for stretch, bar in zip(group, feed.spans(symbol, times, desk.now_ns), strict=True):
+        made = feed.spans(symbol, times, desk.now_ns, regular=query.timeframe.unit not in ("Min", "Hour"))
+        for stretch, bar in zip(group, made, strict=True):
             message = None if bar is None else {**bar, "t": stretch.name_ns}
             yield stretch.name_ns, message, feed.span_work(symbol, stretch.from_ns, stretch.until_ns)
 
@@ -282,7 +283,7 @@ def _stretches(
         return
     first, last = _day_of(symbol, start_ns), _day_of(symbol, end_ns)
     if timeframe.unit == "Hour":
-        for _, opens_ns, closes_ns in _days(desk, feed, symbol, first, last):
+        for _, opens_ns, closes_ns in _days(desk, feed, symbol, first, last, extended=True):
             origin_ns, width_ns = _day_begins(symbol, opens_ns), timeframe.every * _HOUR_NS
             begin_ns = origin_ns + (opens_ns - origin_ns) // width_ns * width_ns
             for at_ns in range(begin_ns, closes_ns, width_ns):
@@ -309,12 +310,14 @@ def _calendar_span(day: date, timeframe: Timeframe) -> date:
     return day
 
 
-def _days(desk: Desk, feed: Feed, symbol: str, first: date, last: date) -> Iterator[tuple[date, int, int]]:
-    """Give the trading days with the instants between which the symbol trades, up to now."""
+def _days(
+    desk: Desk, feed: Feed, symbol: str, first: date, last: date, *, extended: bool = False
+) -> Iterator[tuple[date, int, int]]:
+    """Give the trading days up to now with the instants between which the symbol trades, before and after the session too."""
     last = min(last, _day_of(symbol, desk.now_ns))
     if not _is_coin(symbol):
         for day in feed.days(symbol, first, last):
-            yield day.day, day.open_ns, day.close_ns
+            yield day.day, *((day.from_ns, day.until_ns) if extended else (day.open_ns, day.close_ns))
         return
     for number in range((last - first).days + 1):
         coin_day = first + timedelta(number)
@@ -342,12 +345,12 @@ def _day_begins(symbol: str, at_ns: int) -> int:
 
 def _latest(desk: Desk, feed: Feed, channel: str, symbol: str) -> _Message | None:
     """Return the last one until now; while the market is shut, the last one before it closed."""
-    spans = feed.open_spans(symbol, desk.now_ns - 10 * DAY_NS, desk.now_ns + 1, backward=True)
-    until_ns = next((until_ns for _, until_ns in spans), 0)
     if channel == "orderbooks":
         return {name: value for name, value in feed.book(symbol, desk.now_ns).items() if name != "r"}
     find = {"bars": feed.latest_bar, "trades": feed.latest_trade, "quotes": feed.latest_quote}[channel]
-    return find(symbol, until_ns)
+    spans = feed.open_spans(symbol, desk.now_ns - 10 * DAY_NS, desk.now_ns + 1, backward=True)
+    found = (find(symbol, until_ns) for _, until_ns in spans)  # in its first minute a day has no bar yet
+    return next((message for message in found if message is not None), None)
 
 
 def _pieces(from_ns: int, until_ns: int, width_ns: int, *, backward: bool) -> Iterator[tuple[int, int]]:

@@ -172,11 +172,18 @@ class Feed(ABC):
         """Return the days in New York on which a stock trades here, both ends included."""
         return (AlwaysOpen() if symbol == TEST_SYMBOL else self._hours).days(first, last)
 
-    def span(self, symbol: str, from_ns: int, until_ns: int, known_ns: int) -> _Message | None:
-        """Return one bar of any length as it was known before ``known_ns``; ``None`` where nothing traded."""
-        return self.spans(symbol, [(from_ns, until_ns)], known_ns)[0]
+    def span(
+        self, symbol: str, from_ns: int, until_ns: int, known_ns: int, *, regular: bool = False
+    ) -> _Message | None:
+        """Return one bar of any length as it was known before ``known_ns``; ``None`` where nothing traded.
 
-    def spans(self, symbol: str, stretches: Sequence[tuple[int, int]], known_ns: int) -> list[_Message | None]:
+        A ``regular`` one is made of sessions alone, where the feed can tell: so are those of days, weeks and months.
+        """
+        return self.spans(symbol, [(from_ns, until_ns)], known_ns, regular=regular)[0]
+
+    def spans(
+        self, symbol: str, stretches: Sequence[tuple[int, int]], known_ns: int, *, regular: bool = False
+    ) -> list[_Message | None]:
         """Return the bars of many stretches of time, as ``span`` does each; some feeds are much quicker at many."""
         return [
             self.bar_as_of(symbol, from_ns, until_ns, known_ns) if until_ns > from_ns else None
@@ -187,14 +194,20 @@ class Feed(ABC):
         """Return what making a bar costs, in the milliseconds that ``data`` counts."""
         return -(-(until_ns - from_ns) // MINUTE_NS) * self.effort
 
-    def open_spans(self, symbol: str, from_ns: int, until_ns: int, *, backward: bool = False) -> list[tuple[int, int]]:
-        """Return the parts of an interval in which the symbol trades, in order of time or ``backward``."""
+    def open_spans(
+        self, symbol: str, from_ns: int, until_ns: int, *, backward: bool = False, regular: bool = False
+    ) -> list[tuple[int, int]]:
+        """Return the parts of an interval in which the symbol trades, in order of time or ``backward``.
+
+        Those before and after a session are among them, unless only ``regular`` ones are asked for.
+        """
         if until_ns <= from_ns:
             return []
         if symbol == TEST_SYMBOL or LISTINGS[symbol].crypto or self._hours.name == "always":
             return [(from_ns, until_ns)]
         days = self._hours.days(new_york_date(from_ns), new_york_date(until_ns - 1))
-        spans = [(max(day.open_ns, from_ns), min(day.close_ns, until_ns)) for day in days]
+        whole = [(day.open_ns, day.close_ns) if regular else (day.from_ns, day.until_ns) for day in days]
+        spans = [(max(begin_ns, from_ns), min(end_ns, until_ns)) for begin_ns, end_ns in whole]
         spans = [(begin_ns, end_ns) for begin_ns, end_ns in spans if begin_ns < end_ns]
         return spans[::-1] if backward else spans
 
@@ -249,7 +262,7 @@ class Feed(ABC):
         }
 
     def bands(self, symbol: str, from_ns: int, until_ns: int) -> list[_Message]:
-        """Return an equity's limit-up limit-down bands, told every thirty seconds while it trades.
+        """Return an equity's limit-up limit-down bands, told every thirty seconds of the session while it trades.
 
         Five percent around the price at the start of the five minutes, as the plan has it for the stocks that are here;
         prices that move less than that never touch them.
@@ -258,7 +271,7 @@ class Feed(ABC):
         first = -(-from_ns // _BANDS_NS) * _BANDS_NS
         found: list[_Message] = []
         for at_ns in range(first, until_ns, _BANDS_NS):
-            if not self._moves(symbol, at_ns):
+            if not (self._moves(symbol, at_ns) and self._hours.is_open(at_ns)):
                 continue
             reference = self._prices.last(listing.symbol, at_ns // _REFERENCE_NS * _REFERENCE_NS)
             width = (reference * _BAND).quantize(_CENT)
@@ -278,7 +291,7 @@ class Feed(ABC):
         return self._moves(symbol, at_ns)
 
     def _moves(self, symbol: str, at_ns: int) -> bool:
-        return symbol == TEST_SYMBOL or LISTINGS[symbol].crypto or self._hours.is_open(at_ns)
+        return symbol == TEST_SYMBOL or LISTINGS[symbol].crypto or self._hours.is_traded(at_ns)
 
     def _quote(self, symbol: str, at_ns: int) -> _Message:
         listing = LISTINGS[listed(symbol)]

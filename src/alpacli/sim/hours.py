@@ -64,7 +64,11 @@ class Session(NamedTuple):
 class Hours(Protocol):
     name: HoursName
 
-    def is_open(self, at_ns: int) -> bool: ...
+    def is_open(self, at_ns: int) -> bool:
+        """Tell whether it is a time of the regular session."""
+
+    def is_traded(self, at_ns: int) -> bool:
+        """Tell whether equities trade: in the session, before it or after it."""
 
     def next_open(self, at_ns: int) -> int: ...
 
@@ -135,6 +139,9 @@ class AlwaysOpen:
     def is_open(self, at_ns: int) -> bool:
         return True
 
+    def is_traded(self, at_ns: int) -> bool:
+        return True
+
     def next_open(self, at_ns: int) -> int:
         return _midnight_after(at_ns // _HOUR_NS)
 
@@ -172,6 +179,10 @@ class Nyse:
     def is_open(self, at_ns: int) -> bool:
         position = bisect_right(self._opens, at_ns) - 1
         return position >= 0 and at_ns < self._closes[position]
+
+    def is_traded(self, at_ns: int) -> bool:
+        position = bisect_right(self._from, at_ns) - 1
+        return position >= 0 and at_ns < self._from[position] + _EXTENDED_S * SECOND_NS
 
     def next_open(self, at_ns: int) -> int:
         return self._opens[min(bisect_right(self._opens, at_ns), len(self._opens) - 1)]

@@ -81,11 +81,13 @@ class OptionFeed(Feed):
     def span_work(self, symbol: str, from_ns: int, until_ns: int) -> float:
         return min(super().span_work(symbol, from_ns, until_ns), _MOST_MS)
 
-    def open_spans(self, symbol: str, from_ns: int, until_ns: int, *, backward: bool = False) -> list[tuple[int, int]]:
+    def open_spans(
+        self, symbol: str, from_ns: int, until_ns: int, *, backward: bool = False, regular: bool = True
+    ) -> list[tuple[int, int]]:
         contract = parse(symbol)
         if contract is not None:
             until_ns = min(until_ns, expires_ns(self._hours, contract))
-        return super().open_spans(symbol, from_ns, until_ns, backward=backward)
+        return super().open_spans(symbol, from_ns, until_ns, backward=backward, regular=True)
 
     def _moments(
         self, symbol: str, channel: str, slot_ns: int, from_ns: int, until_ns: int

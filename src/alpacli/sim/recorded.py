@@ -300,7 +300,9 @@ class RecordedFeed(Feed):
             "t": from_ns,
         }
 
-    def open_spans(self, symbol: str, from_ns: int, until_ns: int, *, backward: bool = False) -> list[tuple[int, int]]:
+    def open_spans(
+        self, symbol: str, from_ns: int, until_ns: int, *, backward: bool = False, regular: bool = False
+    ) -> list[tuple[int, int]]:
         """Return the days of an interval that something was recorded of, its first and last hours included."""
         item = self._instruments[symbol]
         from_ns, until_ns = max(from_ns, item.begin_ns), min(until_ns, item.end_ns)

@@ -117,7 +117,7 @@ def test_a_month_is_its_days(symbol: str, name: HoursName) -> None:
         begin_ns = days[0].open_ns // DAY_NS * DAY_NS
         stretches = [(begin_ns + number * DAY_NS, begin_ns + (number + 1) * DAY_NS) for number in range(31)]
     made = [bar for bar in feed.spans(symbol, stretches, EVER) if bar is not None]
-    month = new_feed(name).span(symbol, stretches[0][0], stretches[-1][1], EVER)
+    month = new_feed(name).span(symbol, stretches[0][0], stretches[-1][1], EVER, regular=True)
     assert len(made) == len(stretches)
     assert_same(month, made)
 

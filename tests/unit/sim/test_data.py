@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pytest
 from tests.support.fakes import ManualClock
 
+from alpacli.domain.values import Timestamp
 from alpacli.sim.exchange import Exchange
 from alpacli.sim.feed import DAY_NS
 from alpacli.sim.halts import halts
@@ -191,9 +192,54 @@ def test_minutes_resampled_are_the_bars_of_every_length(exchange: Exchange, hour
             if timeframe == "7Min" and end == "9":
                 continue  # it has ended, and what comes after it has not
             inside = [minute for minute in minutes if bar["t"] <= minute["t"] < end]
+            if timeframe == "1Day" and hours == "xnys" and symbol == "AAPL":  # a day's bar is that of its session
+                inside = [minute for minute in inside if "13:30" <= minute["t"][11:16] < "20:00"]
             assert (bar["o"], bar["c"], bar["n"]) == (inside[0]["o"], inside[-1]["c"], sum(row["n"] for row in inside))
             assert (bar["h"], bar["l"]) == (max(row["h"] for row in inside), min(row["l"] for row in inside))
             assert bar["v"] == pytest.approx(sum(row["v"] for row in inside), abs=1e-9, rel=1e-12)
+
+
+def test_what_is_told_before_and_after_the_session_is_what_orders_are_filled_at(tmp_path: Path) -> None:
+    early = datetime(2026, 5, 29, 8, 30, tzinfo=UTC).timestamp()  # half past four in New York
+    for hours_later in (0.0, 14.25):
+        clock = ManualClock(early + hours_later * 3600)
+        with closing(Exchange(str(tmp_path), clock)) as exchange:
+            exchange.reset(rate_limit=0, hours="xnys")
+            market, now_ns = exchange.market(), exchange.now_ns()
+            since = _rfc3339(now_ns - 10 * MINUTE_NS)
+            trades = pages(exchange, "/v2/stocks/trades", "trades", symbols="AAPL", start=since)["AAPL"]
+            assert len(trades) > 100
+            assert {trade["c"][1] for trade in trades} <= {"T", "U"}
+            _, quoted = get(exchange, "/v2/stocks/quotes/latest", symbols="AAPL")
+            quote = quoted["quotes"]["AAPL"]
+            nbbo = market.tape.nbbo("AAPL", Timestamp.parse(quote["t"]).epoch_ns)
+            assert (quote["bp"], quote["ap"]) == (float(nbbo.bid), float(nbbo.ask))
+            assert now_ns - Timestamp.parse(quote["t"]).epoch_ns < 5 * 10**9
+            hour = {"start": _rfc3339(now_ns - 120 * MINUTE_NS), "timeframe": "1Hour"}
+            (bar, *_) = pages(exchange, "/v2/stocks/bars", "bars", symbols="AAPL", **hour)["AAPL"]
+            assert bar["n"] > 100
+            assert not market.feed.bands("AAPL", now_ns - 10 * MINUTE_NS, now_ns)  # there are none outside the session
+
+
+def test_a_bar_is_the_latest_until_there_is_another(tmp_path: Path) -> None:
+    """In the first minute of a day that is the last one of the day before; in a halt the one in which trading stopped."""
+    opening = datetime(2026, 6, 1, 8, 0, 30, tzinfo=UTC).timestamp()
+    with closing(Exchange(str(tmp_path), ManualClock(opening))) as exchange:
+        exchange.reset(rate_limit=0, hours="xnys")
+        _, body = get(exchange, "/v2/stocks/bars/latest", symbols="AAPL")
+        assert body["bars"]["AAPL"]["t"] == "2026-05-29T23:59:00Z"
+        hours = exchange.market().hours
+        halt = next(halts(hours, "MSFT", exchange.now_ns(), exchange.now_ns() + 700 * DAY_NS))
+    stopped, resumed = halt.from_ns // MINUTE_NS, halt.until_ns // MINUTE_NS
+    for moment_ns, minute in (
+        ((stopped + 3) * MINUTE_NS, stopped),
+        (halt.until_ns, stopped),
+        ((resumed + 1) * MINUTE_NS, resumed),
+        ((resumed + 2) * MINUTE_NS, resumed + 1),
+    ):
+        with closing(Exchange(str(tmp_path), ManualClock((moment_ns + 10**6) / 1e9))) as exchange:
+            _, body = get(exchange, "/v2/stocks/bars/latest", symbols="MSFT")
+            assert body["bars"]["MSFT"]["t"] == _short(minute * MINUTE_NS)
 
 
 def test_while_the_market_is_shut_the_latest_is_the_last_before_it_closed(tmp_path: Path) -> None:
@@ -204,7 +250,7 @@ def test_while_the_market_is_shut_the_latest_is_the_last_before_it_closed(tmp_pa
             status, body = get(exchange, f"/v2/stocks/{channel}/latest", symbols="AAPL,NOPE")
             assert status == 200
             assert list(body[channel]) == ["AAPL"]
-            assert body[channel]["AAPL"]["t"].startswith("2026-05-29T19:59")
+            assert body[channel]["AAPL"]["t"].startswith("2026-05-29T23:59")  # 20:00 in New York
             assert get(exchange, f"/v2/stocks/AAPL/{channel}/latest")[1] == {
                 "symbol": "AAPL",
                 channel.removesuffix("s"): body[channel]["AAPL"],
