@@ -118,9 +118,11 @@ EXPLAINED: Final = {
         (
             "answer = self._first(lambda store: store.admit(rules, ticket) if store == self._stores[0] else here)",
             "self._first(lambda store: operation(store) if store == self._stores[0] else None)",
+            "return self._first(lambda store: _tighter(store.limits(rules), here) if store == self._stores[0] else here)",
         ),
         "a store is equal to itself only",
     ),
+    "for one, other in zip(shared.breakers, here.breakers, strict=False)": "each has one for each host",
     # The store in Redis
     'return _address(parts, kind, tls=scheme >= "rediss")': "a scheme is one of two",
     'if answer[0] <= b"granted":': "what comes after it in the alphabet is meant by the others",

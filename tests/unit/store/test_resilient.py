@@ -448,12 +448,27 @@ def test_limits_are_those_of_whoever_has_less_left() -> None:
 
 
 def test_limits_tell_of_a_server_with_less_than_this_machine_was_told_of() -> None:
-    store, first, second, _ = chain(ManualClock())
-    for known, limit in ((first, 4), (second, 3)):
-        ticket = Ticket(f"{limit}", "test")
-        known.admit(RULES, ticket)
-        known.settle(RULES, ticket, Outcome(failed=False, remaining=limit - 1, limit=limit, reset_at=1_780_000_060.0))
-    assert (store.limits(RULES).limit, store.limits(RULES).left) == (3, 2)
+    for shared, here in ((4, 3), (3, 4)):
+        store, first, second, _ = chain(ManualClock())
+        assert store.limits(RULES).left == 5
+        for known, limit in ((first, shared), (second, here)):
+            ticket = Ticket(f"{limit}", "test")
+            known.admit(RULES, ticket)
+            told = Outcome(failed=False, remaining=limit - 1, limit=limit, reset_at=1_780_000_060.0)
+            known.settle(RULES, ticket, told)
+        assert (store.limits(RULES).limit, store.limits(RULES).left) == (3, 2)
+
+
+def test_limits_are_compared_by_what_is_left_and_not_by_what_is_used() -> None:
+    """Of one 2 of 4 are left and of the other 3 of 5, or 1 of 2."""
+    for shared, here, left in (((4, 2), (5, 2), 2), ((5, 2), (4, 2), 2), ((5, 2), (2, 1), 1), ((5, 1), (5, 2), 3)):
+        store, first, second, _ = chain(ManualClock())
+        for known, (limit, used) in ((first, shared), (second, here)):
+            for number in range(used):
+                ticket = Ticket(f"{number}", "test", urgent=True)
+                known.admit(RULES, ticket)
+                known.settle(RULES, ticket, Outcome(failed=False, remaining=limit - number - 1, limit=limit))
+        assert store.limits(RULES).left == left
 
 
 def test_limits_name_everybody_who_waits_and_the_breaker_that_is_furthest_from_closed() -> None:
