@@ -5,6 +5,7 @@ from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
+import jsonschema
 import pytest
 from tests.support.alpacli import Alpacli
 
@@ -292,6 +293,27 @@ def test_files_are_read_as_spreadsheets_editors_and_programs_write_them(sim: Alp
         assert float(preview["body"]["limit_price"]) == 1
 
 
+def test_a_position_that_cannot_be_closed_is_told_among_those_that_can(sim: Alpacli) -> None:
+    """``close --all`` closes the others too, and ends with 4 as this does."""
+    for symbol in ("AAPL", "F"):
+        bought = json.loads(sim("buy", symbol, "10", "--sim", "--json").out)["id"]
+        assert sim("order", bought, "--follow", "--sim").code == 0
+    assert sim("sell", "AAPL", "10", "--limit", "9000", "--sim").code == 0
+    ended = sim("close", "--all", "--dry-run", "--sim", "--json")
+    assert ended.code == 4
+    shown = json.loads(ended.out)
+    assert [row["body"]["symbol"] for row in shown] == ["AAPL", "F"]
+    refused, fine = shown
+    assert "open orders hold 10" in " ".join(refused["warnings"])
+    assert (refused.get("estimated_cost"), refused["body"]["qty"]) == (None, "10")
+    assert fine["estimated_cost"] > 0
+    error = json.loads(ended.errors)["error"]
+    assert error["message"] == "1 of 2 positions would not be closed: AAPL"
+    assert "--cancel-orders" in error["hint"]
+    freed = sim("close", "--all", "--cancel-orders", "--dry-run", "--sim", "--json")
+    assert (freed.code, len(json.loads(freed.out))) == (0, 3)
+
+
 def test_every_dry_run_prints_what_would_be_sent_and_sends_nothing(sim: Alpacli) -> None:
     sim("buy", "AAPL", "10", "--sim")
     sim("order", json.loads(sim("orders", "--sim", "--json").out)[0]["id"], "--follow", "--sim")
@@ -309,6 +331,7 @@ def test_every_dry_run_prints_what_would_be_sent_and_sends_nothing(sim: Alpacli)
         ("buy", "F", "1"): ["POST /v2/orders"],
         ("sell", "F", "1"): ["POST /v2/orders"],
         ("replace", waiting, "--limit", "1.25"): [f"PATCH /v2/orders/{waiting}"],
+        ("watchlist", "create", "mine", "F"): ["POST /v2/watchlists"],
         ("cancel", waiting): [f"DELETE /v2/orders/{waiting}"],
         ("cancel", "--all"): ["DELETE /v2/orders"],
         ("close", "--all", "--cancel-orders"): ["DELETE /v2/orders", "POST /v2/orders"],
@@ -320,6 +343,8 @@ def test_every_dry_run_prints_what_would_be_sent_and_sends_nothing(sim: Alpacli)
         rows = shown if isinstance(shown, list) else [shown]
         assert [f"{row['method']} {row['url'].removeprefix('sim://local')}" for row in rows] == requests
         assert all(row["dry_run"] for row in rows)
+        schema = json.loads(sim(*args, "--dry-run", "--schema").out)
+        jsonschema.Draft202012Validator(schema).validate(shown)
     changed = json.loads(sim("replace", waiting, "--limit", "1.25", "--dry-run", "--sim", "--json").out)
     assert changed["body"] == {"limit_price": "1.25", "client_order_id": "(made when it is sent)"}
     assert changed["estimated_cost"] == 12.5

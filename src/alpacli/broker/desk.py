@@ -59,7 +59,7 @@ from alpacli.wire import rest, trading
 from alpacli.wire.rest import Call
 from alpacli.wire.trading import Cancellation
 
-_MADE_WHEN_SENT: Final = "(made when it is sent)"
+MADE_WHEN_SENT: Final = "(made when it is sent)"
 _HELD_PATIENCE_S: Final = 5.0
 _LOOK_AGAIN_S: Final = 0.5
 _LARGEST_SHARE: Final = Decimal(100)
@@ -196,7 +196,7 @@ class Desk:
         warning = market_warning(ticket, facts.clock)
         needed = buying_power_needed(ticket, facts)
         power = power_for(ticket, facts.account) if facts.account else None
-        body = ticket.body(ticket.client_order_id or _MADE_WHEN_SENT)
+        body = ticket.body(ticket.client_order_id or MADE_WHEN_SENT)
         return Preview(
             dry_run=True,
             method="POST",
@@ -297,7 +297,7 @@ class Desk:
             dry_run=True,
             method="PATCH",
             url=f"{base_url}/v2/orders/{order_id}",
-            body={**changes, "client_order_id": changes.get("client_order_id") or _MADE_WHEN_SENT},
+            body={**changes, "client_order_id": changes.get("client_order_id") or MADE_WHEN_SENT},
             estimated_cost=cost,
             buying_power=power,
             buying_power_left=None if power is None or adds is None or ticket.side != "buy" else power - adds,

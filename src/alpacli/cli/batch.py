@@ -61,7 +61,7 @@ def submit_many(run: Run, source: str) -> None:
         AlpacliError: some orders were not placed; the results were printed.
     """
     view = View(list[Placed], _table)
-    run.promised(View(list[Preview], "") if run.options.dry_run else view, of_change=True)
+    run.promised(view, of_change=True, dry=View(list[Preview], ""))
     content = _content(source)
     tickets = list(_tickets(content, f"alpacli-{datetime.fromtimestamp(run.clock.time(), NEW_YORK):%Y%m%d}"))
     if not tickets:

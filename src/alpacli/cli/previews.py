@@ -26,12 +26,21 @@ class DryRun(Model):
 
 def show_request(run: "Run", request: Request, base_url: str) -> None:
     """Print the request as a person or a program wants it."""
-    run.show_value(View(DryRun, _table), _of(request, base_url))
+    run.show_value(one(), _of(request, base_url))
 
 
 def show_requests(run: "Run", requests: Sequence[Request], base_url: str) -> None:
     """Print several requests, as one list."""
-    run.show_value(View(list[DryRun], _tables), [_of(request, base_url) for request in requests])
+    run.show_value(several(), [_of(request, base_url) for request in requests])
+
+
+def one() -> View:
+    """Return how a request is shown that was not sent."""
+    return View(DryRun, _table)
+
+
+def several() -> View:
+    return View(list[DryRun], _tables)
 
 
 def _of(request: Request, base_url: str) -> DryRun:

@@ -70,12 +70,16 @@ class Run:
         self._stop_spinner()
         return reading
 
-    def promised(self, view: View, *, of_change: bool = False) -> View:
+    def promised(self, view: View, *, of_change: bool = False, dry: View | None = None) -> View:
         """Return how the answer will be shown; with --schema print what it is made of, and end the command here.
+
+        With --dry-run that is ``dry``, where it is not the same.
 
         Raises:
             UsageError: the answer of a change could not be shown as the options say: it is not made.
         """
+        if self.options.dry_run and dry is not None:
+            view = dry
         if self.options.schema:
             from typer import Exit
 

@@ -10,6 +10,7 @@ from alpacli.broker.outcomes import Closing, Preview
 from alpacli.cli.options import option
 from alpacli.cli.order_names import act_on_order, find_order
 from alpacli.cli.output import View
+from alpacli.cli.previews import one, several, show_requests
 from alpacli.cli.run import Run
 from alpacli.domain.orders import Order
 from alpacli.domain.symbols import spelled
@@ -172,7 +173,7 @@ def _json(text: str) -> Any:
 
 def _enter(run: Run, ticket: OrderTicket) -> None:
     """Check everything, warn, place, print."""
-    run.promised(View(Preview, _preview) if run.options.dry_run else _ORDER, of_change=True)
+    run.promised(_ORDER, of_change=True, dry=View(Preview, _preview))
     from alpacli.broker.sending import refuse
     from alpacli.domain.order_rules import violations
 
@@ -205,7 +206,7 @@ def replace(
     amounts = {"qty": qty, "limit_price": limit, "stop_price": stop, "trail": trail}
     changes = {name: format(amount(name, text), "f") for name, text in amounts.items() if text is not None}
     changes |= {name: text for name, text in (("time_in_force", tif), ("client_order_id", client_order_id)) if text}
-    run.promised(View(Preview, _preview) if run.options.dry_run else _ORDER, of_change=True)
+    run.promised(_ORDER, of_change=True, dry=View(Preview, _preview))
     trading.replace_order("unknown", changes)  # refuses what changes nothing before anything is asked
     with run.client() as client:
 
@@ -232,7 +233,7 @@ def cancel(
     all_: Annotated[bool, option("Every open order.", "--all")] = False,  # noqa: FBT002 # a flag
 ) -> None:
     """Cancel orders, or all of them."""
-    view = run.promised(View(list[Cancellation], _cancellations), of_change=True)
+    view = run.promised(View(list[Cancellation], _cancellations), of_change=True, dry=one() if all_ else several())
     if bool(order_ids) == all_:
         raise UsageError("which orders?", "give IDs, or --all for every open order")
     with run.client() as client:
@@ -240,8 +241,6 @@ def cancel(
             _cancel_all(run, client, view)
             return
         if run.options.dry_run:
-            from alpacli.cli.previews import show_requests
-
             found = [find_order(text, client.read).value.id for text in order_ids or ()]
             show_requests(run, [trading.cancel_order(one).request for one in found], run.settings().base_url)
             return
@@ -297,7 +296,8 @@ def close(
     ] = False,
 ) -> None:
     """Close a position with a market order, or a part of it, or all positions."""
-    run.promised(View(list[Closing], _closings) if all_ else _ORDER, of_change=not run.options.dry_run)
+    dry = View(list[Preview], previews_table) if all_ else View(Preview, _preview)
+    run.promised(View(list[Closing], _closings) if all_ else _ORDER, of_change=True, dry=dry)
     if (symbol is not None) == all_:
         raise UsageError("which position?", "give a symbol, or --all for every position")
     if all_ and (qty or percent):
@@ -325,17 +325,34 @@ def close(
         _show_placed(run, order, "placed")
 
 
+_WHAT_HOLDS = "`alpacli positions` shows what is left; --cancel-orders frees what open orders hold"
+
+
 def _close_all(run: Run, client: "AlpacaClient", *, cancel_orders: bool) -> None:
     view = View(list[Closing], _closings)
     if run.options.dry_run:
+        from alpacli.broker.desk import MADE_WHEN_SENT
+
         base_url = run.settings().base_url
         held = client.get_positions(use_cache=False)
         tickets = [client.trading.closing_ticket(item.symbol) for item in held]
-        previews = [client.trading.preview(ticket, base_url, holds=not cancel_orders) for ticket in tickets]
+        previews, refused = [], []
         if cancel_orders:
-            first = Preview(dry_run=True, method="DELETE", url=f"{base_url}/v2/orders", body=None)
-            previews = [first, *previews]
+            previews.append(Preview(dry_run=True, method="DELETE", url=f"{base_url}/v2/orders", body=None))
+        for ticket in tickets:
+            try:
+                preview = client.trading.preview(ticket, base_url, holds=not cancel_orders)
+            except OrderRefused as no:  # the others would be closed all the same
+                refused.append(ticket.symbol or "")
+                body = ticket.body(MADE_WHEN_SENT)
+                url = f"{base_url}/v2/orders"
+                preview = Preview(dry_run=True, method="POST", url=url, body=body, warnings=(no.message,))
+            previews.append(preview)
         run.show_value(View(list[Preview], previews_table), previews)
+        if refused:
+            raise OrderRefused(
+                f"{len(refused)} of {len(tickets)} positions would not be closed: {', '.join(refused)}", _WHAT_HOLDS
+            )
         return
 
     def plan() -> list[str]:
@@ -361,7 +378,7 @@ def _close_all(run: Run, client: "AlpacaClient", *, cancel_orders: bool) -> None
     if failed:
         raise OrderRefused(
             f"{len(failed)} of {len(results)} positions were not closed: {', '.join(item.symbol for item in failed)}",
-            "`alpacli positions` shows what is left; --cancel-orders frees what open orders hold",
+            _WHAT_HOLDS,
         )
 
 
@@ -423,6 +440,7 @@ def _preview(value: Preview, frame: "Frame") -> "RenderableType":
                 ("Estimated cost", dollars(value.estimated_cost)),
                 ("Buying power", dollars(value.buying_power)),
                 ("Left after it", dollars(value.buying_power_left)),
+                *(("Warning", Text(text, style="yellow")) for text in value.warnings),
             ]
         ),
         frame,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from alpacli.cli.output import View
+from alpacli.cli.previews import one
 from alpacli.cli.run import Run
 from alpacli.domain.account import Watchlist
 from alpacli.domain.symbols import spelled
@@ -51,7 +52,7 @@ def create(
     symbols: Annotated[list[str] | None, typer.Argument(metavar="SYMBOL", show_default=False)] = None,
 ) -> None:
     """Create a watchlist."""
-    run.promised(_ONE, of_change=True)
+    run.promised(_ONE, of_change=True, dry=one())
     call = rest.create_watchlist(name, symbols or ())
     if run.options.dry_run:
         run.preview(call)
@@ -71,7 +72,7 @@ def remove(run: Run, name: Name, symbols: Symbols) -> None:
 
 
 def _change(run: Run, name: str, steps: list[tuple["_Step", str]]) -> None:
-    run.promised(_ONE, of_change=True)
+    run.promised(_ONE, of_change=True, dry=one())
     with run.client() as client:
         watchlist = _find(client, name)
         done: list[str] = []
@@ -93,7 +94,7 @@ def _change(run: Run, name: str, steps: list[tuple["_Step", str]]) -> None:
 
 def delete(run: Run, name: Name) -> None:
     """Delete a watchlist."""
-    view = run.promised(View(Deleted, _deleted), of_change=True)
+    view = run.promised(View(Deleted, _deleted), of_change=True, dry=one())
     with run.client() as client:
         watchlist = _find(client, name)
         call = rest.delete_watchlist(watchlist.id)
