@@ -9,6 +9,7 @@ from rich.text import Text
 from alpacli.domain.account import Account, Activity, Position, Watchlist
 from alpacli.domain.market import Asset, CalendarDay, MarketClock
 from alpacli.domain.orders import Order
+from alpacli.history.lots import multiplier
 from alpacli.ports import Breaker, CacheStats, LimitsReport
 from alpacli.render.grid import Cell, Column, facts, grid, listing, number, page
 from alpacli.render.machine import Tree, cell
@@ -306,7 +307,7 @@ def _yes(flag: object) -> Text:
 
 
 def activities(value: Sequence[Activity], frame: Frame) -> RenderableType:
-    fills = all(a.is_fill for a in value)  # their type says nothing, and their amount is quantity times price
+    fills = all(a.is_fill for a in value)  # their type says nothing, and their amount follows from the rest
     to_the_second = frame.width >= 100
     return listing(
         value,
@@ -337,7 +338,7 @@ def activities(value: Sequence[Activity], frame: Frame) -> RenderableType:
 def _cash_of_fill(activity: Activity) -> Decimal | None:
     if activity.price is None or activity.qty is None or not activity.side:
         return None
-    cost = activity.price * abs(activity.qty)
+    cost = activity.price * abs(activity.qty) * multiplier(activity.symbol or "")
     return -cost if activity.side.startswith("buy") else cost
 
 

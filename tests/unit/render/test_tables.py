@@ -303,6 +303,18 @@ def test_a_narrow_table_of_fills_keeps_what_they_are_fills_of() -> None:
     assert "Type" not in picture
 
 
+def test_a_fill_of_contracts_shows_what_they_cost_with_the_100_shares_of_each() -> None:
+    for symbol, side, cash in (
+        ("AAPL261218C00340000", "buy", "-591.00"),
+        ("AAPL261218C00340000", "sell_short", "+591.00"),
+        ("AAPL", "buy", "-5.91"),
+        ("BTCUSD", "sell", "+5.91"),
+    ):
+        told = {"symbol": symbol, "side": side, "qty": Decimal(3), "price": Decimal("1.97")}
+        fill = ACTIVITIES[0].model_copy(update=told)
+        assert f" {cash} " in drawn(tables.activities([fill], frame(120)), 120)
+
+
 def test_an_intraday_curve_tells_the_date_of_its_ends_even_today() -> None:
     """``To 00:00 EDT`` without a date would be any midnight."""
     value = history(["100000", "101000", "99000"], step_s=3600).model_copy(update={"timeframe": "1H"})
