@@ -277,12 +277,15 @@ def test_a_file_of_orders_that_is_sent_again_places_only_what_is_missing(tmp_pat
         again = paper("submit", "--from", "-", "--json", stdin=rows.encode())
         assert [item["outcome"] for item in json.loads(again.out)] == ["placed before", "placed before"]
         assert len(broker.orders()) == 2
-        assert "2 of 2 orders were placed before today" in again.errors
+        assert "2 of 2 orders had been placed already" in again.errors
         corrected = b"side,symbol,qty,limit_price\r\nbuy,AAPL,2,1.00\r\nbuy,MSFT,3,1\r\nbuy,AAPL,2,1\r\nbuy,F,1,1\r\n"
         mended = paper("submit", "--from", "-", "--json", stdin=corrected)
         outcomes = ["placed before", "placed", "placed", "placed before"]  # two equal lines are two orders
         assert [item["outcome"] for item in json.loads(mended.out)] == outcomes
         assert len(broker.orders()) == 4
+        partly = paper("submit", "--from", "-", stdin=rows.encode() + b"F,buy,1000000000,1\n")
+        assert (partly.code, "0 of 3 orders were placed, 2 had been already; " in partly.errors) == (4, True)
+        assert "what was placed is not placed twice" in partly.errors
         wrong = paper("submit", "--from", "-", stdin=b'[{"symbol":"F","side":"buy","qty":1},{"symbol":"F","qty":1}]')
         assert wrong.code == 2
         assert "order 2" in wrong.errors
@@ -295,7 +298,7 @@ def test_a_line_whose_id_is_taken_tells_by_which_order_and_whether_that_stands(t
         paper = _paper(tmp_path, broker.url)
         mine = b"symbol,side,qty,limit_price,client_order_id\nF,buy,%d,1,mine\n"
         assert paper("submit", "--from", "-", stdin=mine % 1).code == 0
-        assert "1 of 1 orders were placed before" in paper("submit", "--from", "-", stdin=mine % 1).errors
+        assert "1 of 1 orders had been placed already" in paper("submit", "--from", "-", stdin=mine % 1).errors
         changed = paper("submit", "--from", "-", "--json", stdin=mine % 2)
         [row] = json.loads(changed.out)
         assert (changed.code, row["outcome"], row["order"]) == (4, "refused", None)
@@ -303,7 +306,7 @@ def test_a_line_whose_id_is_taken_tells_by_which_order_and_whether_that_stands(t
         broker.rate = 1.0
         dropped = paper("submit", "--from", "-", "--json", stdin=mine % 2)
         assert (dropped.code, "its qty is 1, not 2" in dropped.errors) == (4, True)
-        assert "1 of 1 orders were placed before" in paper("submit", "--from", "-", stdin=mine % 1).errors
+        assert "1 of 1 orders had been placed already" in paper("submit", "--from", "-", stdin=mine % 1).errors
         broker.rate = 0.0
         assert paper("cancel", json.loads(paper("orders", "--json", "--jq", ".[0]").out)["id"]).code == 0
         ended = paper("submit", "--from", "-", "--json", stdin=mine % 1)

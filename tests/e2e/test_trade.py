@@ -245,6 +245,22 @@ def test_many_orders_from_json_and_csv(sim: Alpacli) -> None:
     assert "placed twice" in partly.errors
 
 
+def test_each_order_of_a_dry_run_of_many_has_what_those_before_it_leave(sim: Alpacli) -> None:
+    power = json.loads(sim("account", "--sim", "--json").out)["buying_power"]
+    half = power // 100 // 2 + 1  # two of them take more than there is
+    rows = f"symbol,side,qty,limit_price\nF,buy,{half},100\nF,buy,10,10\nBTC/USD,buy,0.01,50000\nF,buy,{half},100\n"
+    shown = sim("submit", "--from", "-", "--dry-run", "--sim", "--json", stdin=rows.encode())
+    assert shown.code == 0, shown.errors
+    first, second, coin, last = json.loads(shown.out)
+    assert first["buying_power"] == power
+    assert second["buying_power"] == first["buying_power_left"] == power - half * 100
+    assert last["buying_power"] == second["buying_power_left"] == power - half * 100 - 100
+    assert last["buying_power_left"] == last["buying_power"] - half * 100 < 0
+    assert "the orders before it leave" in last["warnings"][-1]
+    assert not any("before it leave" in text for row in (first, second, coin) for text in row["warnings"])
+    assert coin["buying_power"] - coin["buying_power_left"] == 500
+
+
 @pytest.mark.parametrize(
     ("content", "code", "says"),
     [

@@ -72,8 +72,8 @@ def submit_many(run: Run, source: str) -> None:
             from alpacli.cli.trade import previews_table
 
             base_url = run.settings().base_url
-            previews = [client.trading.preview(ticket, base_url) for _, ticket in tickets]
-            run.show_value(View(list[Preview], previews_table), previews)
+            each = [(ticket, client.trading.preview(ticket, base_url)) for _, ticket in tickets]
+            run.show_value(View(list[Preview], previews_table), list(_one_after_the_other(each)))
             return
         results, failures = [], []
         for line, ticket in _with_progress(run, tickets):
@@ -83,29 +83,55 @@ def submit_many(run: Run, source: str) -> None:
                 failures.append(failure)
                 if failure.exit_code not in (4, 7):
                     break  # no keys, no network: the rest would fail alike
+    before = sum(item.outcome == "placed before" for item in results)
+    placed = sum(item.outcome == "placed" for item in results)
+    came_to = f"{placed} of {len(tickets)} orders were placed" + (f", {before} had been already" if before else "")
     on_the_book = [item for item in results if item.outcome not in {"refused", "not sent"}]
     run.show_change(
         view,
         results,
-        f"{sum(item.order is not None for item in results)} of {len(tickets)} orders were placed"
+        came_to
         + "".join(
             f"; line {item.line}: {item.outcome}, client order ID {item.client_order_id}" for item in on_the_book
         ),
         "the same file sent again today places none of them twice; `alpacli orders` shows them",
     )
-    before = sum(item.outcome == "placed before" for item in results)
     if before:
         run.printer.notice(
-            f"{before} of {len(tickets)} orders were placed before today and are left as they are; to place one once more,"
+            f"{before} of {len(tickets)} orders had been placed already and are left as they are; to place one once more,"
             " give it a client_order_id of its own"
         )
     if failures:
         worst = max(failures, key=lambda error: error.exit_code)
-        placed = sum(item.outcome.startswith("placed") for item in results)
-        worst.message = f"{placed} of {len(tickets)} orders were placed; {worst.message}"
-        if placed and worst.exit_code == 4:  # what one line's refusal says of itself is not true of all
+        worst.message = f"{came_to}; {worst.message}"
+        if (placed or before) and worst.exit_code == 4:  # what one line's refusal says of itself is not true of all
             worst.hint = "correct the lines that were refused, and run it again: what was placed is not placed twice"
         raise worst
+
+
+def _one_after_the_other(each: Iterable[tuple[OrderTicket, Preview]]) -> Iterator[Preview]:
+    """Return the previews with the buying power that the orders before them leave; warn where it is not enough.
+
+    What stocks, options and coins are bought with is told apart, as Alpaca does, so an order takes only from its own kind.
+    """
+    taken: dict[str, Decimal] = {}
+    for ticket, alone in each:
+        kind, power, left = ticket.asset_class, alone.buying_power, alone.buying_power_left
+        if power is None:
+            yield alone
+            continue
+        there = power - taken.get(kind, Decimal(0))
+        if left is None:
+            yield alone.model_copy(update={"buying_power": there})
+            continue
+        needed = power - left
+        taken[kind] = taken.get(kind, Decimal(0)) + needed
+        warnings = alone.warnings
+        if needed > there:
+            warnings += (f"it takes ${needed:,.2f}, and the orders before it leave ${max(there, Decimal(0)):,.2f}",)
+        yield alone.model_copy(
+            update={"buying_power": there, "buying_power_left": there - needed, "warnings": warnings}
+        )
 
 
 def _place(client: Any, line: int, ticket: OrderTicket) -> tuple[Placed, AlpacliError | None]:
