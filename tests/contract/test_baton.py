@@ -145,3 +145,23 @@ def test_no_server_is_said_at_once_and_without_the_password() -> None:
     asyncio.run(ask())
     with pytest.raises(ConfigError):
         Baton("http://example.com", "x")
+
+
+def test_who_is_told_to_hear_no_more_hears_no_more_whenever_that_is_said(url: str) -> None:
+    async def scene(one: Baton, two: Baton) -> None:
+        fence = (await one.attend("A", b"a", take=True)).fence
+        await one.tell("A", fence, [Parcel(fence, number, LINES, b"x") for number in range(1, 4)])
+        await two.hear("0-0", 1.0)
+
+        async def keep_hearing() -> None:
+            while True:
+                await two.hear("0-0", 1.0)
+
+        for moment in range(30):
+            task = asyncio.ensure_future(keep_hearing())
+            await asyncio.sleep(0.002 + moment * 0.0003)
+            task.cancel()
+            await asyncio.wait([task], timeout=5.0)
+            assert task.cancelled()
+
+    together(url, scene)

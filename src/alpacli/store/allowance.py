@@ -12,7 +12,7 @@ from typing import Any, Final
 from redis.exceptions import NoScriptError, RedisClusterException, RedisError
 
 from alpacli.errors import StoreUnavailable
-from alpacli.store.baton import close_async_client, open_async_client
+from alpacli.store.baton import close_async_client, end_with_us, open_async_client
 from alpacli.store.redis import SOCKET_TIMEOUT_S, parse_url, script_hash
 
 PATIENCE_S: Final = 1.0
@@ -65,15 +65,18 @@ class SharedAllowance:
             if self._client is None:
                 self._client = self._connect()
             async with asyncio.timeout(self._patience_s):
-                try:
-                    wait_us = await self._client.evalsha(script_hash(_SPEND), 1, key, str(rate))
-                except NoScriptError:
-                    wait_us = await self._client.eval(_SPEND, 1, key, str(rate))
+                wait_us = await end_with_us(self._call(key, rate))
         except TimeoutError:
             raise StoreUnavailable(f"{self._address} did not answer within {self._patience_s:g} s", _HINT) from None
         except (RedisError, RedisClusterException, OSError) as error:
             raise StoreUnavailable(f"{self._address} does not answer: {type(error).__name__}", _HINT) from None
         return int(wait_us) / 1_000_000
+
+    async def _call(self, key: str, rate: int) -> Any:
+        try:
+            return await self._client.evalsha(script_hash(_SPEND), 1, key, str(rate))
+        except NoScriptError:
+            return await self._client.eval(_SPEND, 1, key, str(rate))
 
     async def close(self) -> None:
         client, self._client = self._client, None

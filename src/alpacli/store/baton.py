@@ -10,8 +10,9 @@ It knows bytes, not what they mean. Every key carries the baton's name in braces
 expires when nobody has been there for an hour.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final, NamedTuple, TypeVar
 
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisClusterException, RedisError
@@ -19,11 +20,15 @@ from redis.exceptions import NoScriptError, RedisClusterException, RedisError
 from alpacli.errors import StoreUnavailable
 from alpacli.store.redis import SOCKET_TIMEOUT_S, Address, parse_url, script_hash
 
+T = TypeVar("T")
+
 LEASE_S: Final = 3.0
 """A holder that has not renewed for this long is gone."""
 
 MEMBER_S: Final = 10.0
 """What a member wants is forgotten when it has not been there for this long."""
+
+_AGAIN_S: Final = 0.05
 
 _KEEP: Final = """
 local function keep()
@@ -251,33 +256,38 @@ class Baton:
 
     async def _run(self, script: str, keys: Sequence[str], *arguments: str | bytes) -> Any:
         try:
-            if self._client is None:
-                self._client = self._connect(SOCKET_TIMEOUT_S)
-            client = self._client  # while this waits, a failure elsewhere may take it away
-            try:
-                return await client.evalsha(script_hash(script), len(keys), *keys, *arguments)
-            except NoScriptError:
-                return await client.eval(script, len(keys), *keys, *arguments)
+            return await end_with_us(self._call(script, keys, *arguments))
         except (RedisError, RedisClusterException, OSError) as error:
             raise await self._failed(error) from None  # the cause may carry the credentials in its arguments
 
+    async def _call(self, script: str, keys: Sequence[str], *arguments: str | bytes) -> Any:
+        if self._client is None:
+            self._client = self._connect(SOCKET_TIMEOUT_S)
+        client = self._client  # while this waits, a failure elsewhere may take it away
+        try:
+            return await client.evalsha(script_hash(script), len(keys), *keys, *arguments)
+        except NoScriptError:
+            return await client.eval(script, len(keys), *keys, *arguments)
+
     async def _read(self, key: str, after: str, block_s: float) -> tuple[str, list[dict[bytes, bytes]]]:
         try:
-            if self._reader is None:
-                self._reader = self._connect(SOCKET_TIMEOUT_S + 1.0)
-            reader = self._reader
-            block_ms = max(1, int(block_s * 1000))  # 0 would be for ever
-            words = ("XREAD", "COUNT", 200, "BLOCK", block_ms, "STREAMS", key, after)
-            if self._address.kind == "cluster":
-                await reader.initialize()
-                node = reader.get_node_from_key(key)  # else redis-py asks the server where the key is, each time
-                answer = await reader.execute_command(*words, target_nodes=node)
-            else:
-                answer = await reader.execute_command(*words)
+            answer = await end_with_us(self._call_for_entries(key, after, block_s))
         except (RedisError, RedisClusterException, OSError) as error:
             raise await self._failed(error) from None
         entries = _entries(answer)
         return (entries[-1][0].decode() if entries else after), [fields for _, fields in entries]
+
+    async def _call_for_entries(self, key: str, after: str, block_s: float) -> Any:
+        if self._reader is None:
+            self._reader = self._connect(SOCKET_TIMEOUT_S + 1.0)
+        reader = self._reader
+        block_ms = max(1, int(block_s * 1000))  # 0 would be for ever
+        words = ("XREAD", "COUNT", 200, "BLOCK", block_ms, "STREAMS", key, after)
+        if self._address.kind == "cluster":
+            await reader.initialize()
+            node = reader.get_node_from_key(key)  # else redis-py asks the server where the key is, each time
+            return await reader.execute_command(*words, target_nodes=node)
+        return await reader.execute_command(*words)
 
     async def _failed(self, error: Exception) -> StoreUnavailable:
         """Begin with new connections next time: after a failover the old ones lead nowhere."""
@@ -286,6 +296,26 @@ class Baton:
         if self._address.password:
             text = text.replace(self._address.password, "***")
         return StoreUnavailable(f"{self._address}: {text[:200]}", "is the server that REDIS_URL names running?")
+
+
+async def end_with_us(call: Coroutine[Any, Any, T]) -> T:
+    """Wait for a call of redis-py's asyncio client, so that whoever is cancelled meanwhile has ended it, and ends too.
+
+    redis-py awaits each sending with ``asyncio.wait_for``, which in Python 3.11 forgets a cancellation that comes when the
+    bytes have just gone out: a task would go on as if nothing had been said. So the call is a task of its own, waited for in
+    a way that forgets none, and told until it has ended.
+    """
+    task = asyncio.ensure_future(call)
+    try:
+        await asyncio.wait([task])
+    except asyncio.CancelledError:
+        while not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=_AGAIN_S)
+        if not task.cancelled():
+            task.exception()  # nobody waits for it any more, and asyncio need not say so
+        raise
+    return task.result()
 
 
 async def close_async_client(client: Any) -> None:

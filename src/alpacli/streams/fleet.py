@@ -345,7 +345,7 @@ class Fleet:
 
     async def _stop(self, name: str) -> None:
         task = self._tasks.pop(name, None)
-        if task is not None:
+        while task is not None and not task.done():  # one that goes on beside the next would deliver everything twice
             task.cancel()
             await asyncio.wait([task], timeout=2.0)
 

@@ -1,6 +1,7 @@
 """The baton in a real server, on a clock of the test's: who holds it, for how long, what the others hear; and its clients."""
 
 import asyncio
+import gc
 import os
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final
@@ -716,3 +717,57 @@ def test_a_client_that_was_never_used_is_closed_too(url: str) -> None:
         await close_async_client(open_async_client(parse_url(url), 1.0))
 
     asyncio.run(scene())
+
+
+class Forgetful:
+    """A client that forgets the first cancellations of a call, as ``asyncio.wait_for`` of Python 3.11 may."""
+
+    def __init__(self, times: int, *, then_fails: bool = False) -> None:
+        self.times = times
+        self.then_fails = then_fails
+        self.asked = asyncio.Event()
+        self.ended = 0
+
+    async def evalsha(self, *_: Any) -> Any:
+        self.asked.set()
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                self.times -= 1
+                if self.times < 0:
+                    self.ended += 1
+                    if self.then_fails:
+                        raise NoConnection("closed") from None
+                    raise
+
+    async def execute_command(self, *_: Any) -> Any:
+        return await self.evalsha()
+
+    async def aclose(self) -> None: ...
+
+
+@pytest.mark.parametrize("then_fails", [False, True])
+@pytest.mark.parametrize("times", [0, 2])
+@pytest.mark.parametrize("what", ["tell", "hear"])
+def test_a_cancelled_call_is_over_though_the_client_forgets_the_cancellation(
+    what: str, times: int, then_fails: bool
+) -> None:
+    said: list[str] = []
+
+    async def play() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context["message"]))
+        client = Forgetful(times, then_fails=then_fails)
+        baton = Baton("redis://127.0.0.1:1/0", "paper", connect=lambda _: client)
+        call = baton.tell("A", 1, []) if what == "tell" else baton.hear("0-0", 1.0)
+        task = asyncio.ensure_future(call)
+        await client.asked.wait()
+        task.cancel()
+        await asyncio.wait([task], timeout=20)
+        assert task.cancelled()
+        assert client.ended == 1  # and nothing of it goes on
+        await asyncio.sleep(0)
+
+    asyncio.run(play())
+    gc.collect()
+    assert said == []
