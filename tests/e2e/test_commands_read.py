@@ -223,7 +223,7 @@ def test_answers_that_say_no_have_their_exit_codes(alpacli: Alpacli, status: int
         ["account", "--max-age", "-1"],
         ["orders", "--limit", "0"],
         ["orders", "--status", "nonsense"],
-        ["orders", "--after", "yesterday"],
+        ["orders", "--after", "soon"],
         ["order"],
         ["watchlist", "nonsense"],
         ["account", "--sim", "--json", "--csv"],

@@ -259,6 +259,33 @@ def test_orders_and_fills_are_filtered(demo: Alpacli) -> None:
     assert [row["net_amount"] for row in money] == [100_000]
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "orders --sim --until {}",
+        "activities --sim --until {}",
+        "activities --sim --date {}",
+        "portfolio --sim --start -30d --end {}",
+        "calendar --sim --start {}",
+        "history orders --sim --since {}",
+        "history fills --sim --until {}",
+        "history closed --sim --since {}",
+        "history positions --sim --at {}",
+        "history pnl --sim --until {}",
+        "history equity --sim --since {}",
+    ],
+)
+def test_times_are_written_alike_in_every_command(demo: Alpacli, command: str) -> None:
+    there = ZoneInfo("America/New_York")
+    midnight = dt.datetime.combine(dt.datetime.now(there).date() - dt.timedelta(20), dt.time(), there)
+    date, moment = midnight.date().isoformat(), midnight.isoformat()
+    answers = [demo(*command.format(text).split(), "--json") for text in (date, moment, "-20d")]
+    assert [answer.code for answer in answers] == [0, 0, 0], [answer.errors for answer in answers]
+    assert len({answer.out for answer in answers}) == 1
+    refused = demo(*command.format("soon").split(), "--json")
+    assert (refused.code, "'soon', which is no time" in refused.errors) == (2, True)
+
+
 def test_what_was_cut_off_is_said(demo: Alpacli) -> None:
     done = demo("history", "fills", "--limit", "2", "--json", "--sim")
     assert len(json.loads(done.out)) == 2

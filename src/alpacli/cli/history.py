@@ -14,8 +14,9 @@ import typer
 
 from alpacli.cli.options import option
 from alpacli.cli.output import View
-from alpacli.cli.read import instant, row_limit, split
+from alpacli.cli.read import row_limit, split
 from alpacli.cli.run import Run
+from alpacli.cli.times import moment_ns
 from alpacli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ def snapshots(run: Run, since: _Since = None, until: _Until = None, at: _At = No
 
     whole = run.promised(View(Snapshot, draw))
     with _archive(run) as archive:
-        snapshot = _snapshot(run, archive, at)
+        snapshot = _snapshot(archive, moment_ns(run, "at", at))
         if snapshot is None:
             raise UsageError("there is no snapshot up to that time", "alpacli history snapshots lists what there is")
         run.show_value(whole, snapshot)
@@ -209,11 +210,13 @@ def positions(run: Run, at: _At = None) -> None:
     """Show what was held at a time, worked out from the fills."""
     from alpacli.history import earnings
     from alpacli.history.earnings import HeldPosition
+    from alpacli.history.records import LAST_NS
 
     view = run.promised(View(list[HeldPosition], _drawn("positions")))
+    at_ns = None if at is None else moment_ns(run, "at", at)
     with _archive(run) as archive:
-        held = earnings.positions(earnings.Played(earnings.events(archive, _moment_ns(run, at))))
-        snapshot = _snapshot(run, archive, at)
+        held = earnings.positions(earnings.Played(earnings.events(archive, LAST_NS if at_ns is None else at_ns)))
+        snapshot = _snapshot(archive, at_ns)
         if snapshot is not None:
             for row in earnings.differences(archive, snapshot):
                 text = f"fills tell {row.computed:f}, the snapshot of {snapshot.at.wire} {row.recorded:f}"
@@ -328,8 +331,8 @@ def _wanted(
     if side not in (None, "buy", "sell"):
         raise UsageError(f"--side is {side!r}", "choose buy or sell")
     return Wanted(
-        FIRST_NS if since is None else _moment_ns(run, since),
-        LAST_NS if until is None else _moment_ns(run, until),
+        FIRST_NS if since is None else moment_ns(run, "since", since),
+        LAST_NS if until is None else moment_ns(run, "until", until),
         split(symbol),
         side,
         split(status),
@@ -338,38 +341,30 @@ def _wanted(
     )
 
 
-def _moment_ns(run: Run, text: str | None) -> int:
-    from alpacli.domain.values import Timestamp, epoch_ns
-    from alpacli.history.records import LAST_NS
-
-    moment = instant(run, text)
-    if moment is None:
-        return LAST_NS
-    return moment.epoch_ns if isinstance(moment, Timestamp) else epoch_ns(moment)
-
-
 def _day(run: Run, text: str | None, *, before: bool = False) -> int | None:
     """Return the New York day of a time, as an ordinal; with ``before`` the last one that is wholly before it."""
     if text is None:
         return None
     from alpacli.history.archive import new_york_day
 
-    return new_york_day(_moment_ns(run, text) - (1 if before else 0))
+    return new_york_day(moment_ns(run, "until" if before else "since", text) - (1 if before else 0))
 
 
-def _snapshot(run: Run, archive: "Archive", at: str | None) -> "Snapshot | None":
+def _snapshot(archive: "Archive", at_ns: int | None) -> "Snapshot | None":
     from alpacli.history import snapshots as records
+    from alpacli.history.records import LAST_NS
 
-    text = archive.snapshot_until(_moment_ns(run, at))
+    text = archive.snapshot_until(LAST_NS if at_ns is None else at_ns)
     return None if text is None else records.read(text).value
 
 
 def _earned(run: Run, archive: "Archive", by: str | None, until: str | None) -> "Earnings":
     from alpacli.history import earnings, returns
 
-    snapshot = _snapshot(run, archive, until)
-    if until is not None:
-        earned = returns.earned_before(archive, snapshot, by, _moment_ns(run, until))
+    until_ns = None if until is None else moment_ns(run, "until", until)
+    snapshot = _snapshot(archive, until_ns)
+    if until_ns is not None:
+        earned = returns.earned_before(archive, snapshot, by, until_ns)
         if earned.total.unrealized is None:
             run.printer.notice("what was not realized then is not known: no snapshot and no close tells of that time")
         return earned

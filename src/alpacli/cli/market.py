@@ -1,6 +1,5 @@
 """The commands that read market history and latest prices: bars, trades, quotes, quote, news."""
 
-import datetime as dt
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +10,8 @@ import typer
 from alpacli.cli.options import option
 from alpacli.cli.output import View
 from alpacli.cli.run import Run
-from alpacli.domain.series import Kind, Timeframe, check_symbol, market_of, moment
+from alpacli.cli.times import instant, moment_ns
+from alpacli.domain.series import Kind, Timeframe, check_symbol, market_of
 from alpacli.errors import NotFound, UsageError
 
 Symbols = Annotated[list[str], typer.Argument(metavar="SYMBOL", help="AAPL, BTC/USD, AAPL260116C00150000 …")]
@@ -126,10 +126,8 @@ def _history(run: Run, asked: _Asked) -> None:
     name = "table" if asked.chart else chosen_format(run.printer, asked.format, asked.output)
     if asked.chart and (asked.output or asked.format or not run.printer.draws_tables):
         raise UsageError("--chart draws on a terminal", "leave --format and -o away; FORCE_COLOR=1 draws into a pipe")
-    now_ns = int(run.clock.time() * 1_000_000) * 1000
-    zone: Any = _zone(run)
-    start_ns = None if asked.start is None else moment("start", asked.start, now_ns, zone)
-    end_ns = None if asked.end is None else moment("end", asked.end, now_ns, zone, ending=True)
+    start_ns = None if asked.start is None else moment_ns(run, "start", asked.start)
+    end_ns = None if asked.end is None else moment_ns(run, "end", asked.end, ending=True)
     shown = not run.options.quiet and (asked.output is not None or not run.printer.on_terminal or name == "table")
     with ProgressBar(run.clock, shown=shown) as bar, _market_data(run, asked, bar.waiting) as data:
         data.use_kept = not run.options.refresh
@@ -276,45 +274,15 @@ def news(
 
     if sort not in ("desc", "asc"):
         raise UsageError(f"--sort is {sort!r}", "choose desc (newest first) or asc")
-    now_ns = int(run.clock.time() * 1_000_000) * 1000
-    zone = _zone(run)
-
-    def instant(name: str, text: str | None) -> dt.datetime | None:
-        if text is None:
-            return None
-        at_ns = moment(name, text, now_ns, zone, ending=name == "end")
-        return dt.datetime.fromtimestamp(at_ns // 1000 / 1_000_000, dt.UTC)
-
     call = market.news(
         [check_symbol(part) for text in symbols or () for part in text.split(",") if part.strip()],
-        start=instant("start", start),
-        end=instant("end", end),
+        start=instant(run, "start", start),
+        end=instant(run, "end", end, ending=True),
         limit=None if limit.lower() == "all" else _whole(limit),
         newest_first=sort == "desc",
         content=content,
     )
     run.show(View(list[NewsArticle], draw), lambda client: run.read(client, call))
-
-
-def _zone(run: Run) -> dt.tzinfo:
-    """Return the zone in which times without an offset are meant: that of --tz, New York unless it says otherwise."""
-    return run.printer.zone() or _Here()
-
-
-class _Here(dt.tzinfo):
-    """This machine's zone, whatever it is called, with its own offset for every date."""
-
-    def utcoffset(self, at: dt.datetime | None) -> dt.timedelta | None:
-        return None if at is None else at.replace(tzinfo=None).astimezone().utcoffset()
-
-    def dst(self, at: dt.datetime | None) -> dt.timedelta | None:
-        return None if at is None else dt.timedelta(0)
-
-    def tzname(self, at: dt.datetime | None) -> str | None:
-        return None if at is None else at.replace(tzinfo=None).astimezone().tzname()
-
-    def fromutc(self, at: dt.datetime) -> dt.datetime:
-        return at.replace(tzinfo=dt.UTC).astimezone().replace(tzinfo=self)
 
 
 def _whole(text: str | None) -> int | None:

@@ -1,6 +1,6 @@
 """The commands that read the account and the market. Each is a declaration and a table."""
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 import typer
@@ -10,11 +10,12 @@ from alpacli.cli.options import option
 from alpacli.cli.order_names import find_order
 from alpacli.cli.output import View
 from alpacli.cli.run import Run
+from alpacli.cli.times import day, instant
 from alpacli.domain.account import Account, Activity, PortfolioHistory, Position
 from alpacli.domain.market import Asset, CalendarDay, MarketClock
 from alpacli.domain.orders import Order
 from alpacli.domain.symbols import spelled
-from alpacli.domain.values import Timestamp, to_json
+from alpacli.domain.values import to_json
 from alpacli.errors import NotFound, UsageError
 from alpacli.wire import rest
 
@@ -70,8 +71,8 @@ def orders(
     call = rest.orders(
         status=status,
         limit=row_limit(limit),
-        after=instant(run, after),
-        until=instant(run, until),
+        after=instant(run, "after", after),
+        until=instant(run, "until", until),
         direction=direction,
         symbols=split(symbols),
         side=side,
@@ -107,7 +108,7 @@ def calendar(
     end: Annotated[str | None, option("Last day (14 days on).", metavar="DATE")] = None,
 ) -> None:
     """Show trading days and their hours."""
-    first, last = _day(start), _day(end)
+    first, last = day(run, "start", start), day(run, "end", end)
 
     def fetch(client: Any) -> Any:
         """Read the days; which day it is the exchange says, where that matters."""
@@ -164,9 +165,9 @@ def activities(
     call = rest.activities(
         activity_types=split(types),
         category=category,
-        day=_day(date),
-        after=instant(run, after),
-        until=instant(run, until),
+        day=day(run, "date", date),
+        after=instant(run, "after", after),
+        until=instant(run, "until", until),
         direction=direction,
         limit=row_limit(limit),
     )
@@ -189,8 +190,8 @@ def portfolio(
     call = rest.portfolio_history(
         period=period,
         timeframe=timeframe,
-        start=instant(run, start),
-        end=instant(run, end),
+        start=instant(run, "start", start),
+        end=instant(run, "end", end),
         intraday_reporting=intraday_reporting,
         pnl_reset=pnl_reset,
         cashflow_types=split(cashflow_types),
@@ -224,31 +225,3 @@ def row_limit(text: str) -> int | None:
     if not (text.isascii() and text.isdecimal() and int(text) > 0):
         raise UsageError(f"--limit is {text!r}", "give a number of rows of at least 1, or all")
     return int(text)
-
-
-def _day(text: str | None) -> date | None:
-    if text is None:
-        return None
-    try:
-        return date.fromisoformat(text)
-    except ValueError as error:
-        raise UsageError(f"{text!r} is not a date", "write a date like 2026-01-31") from error
-
-
-def instant(run: Run, text: str | None) -> datetime | None:
-    """Read a time: RFC 3339, or a date or time without a zone, which is taken in the zone of ``--tz``."""
-    if text is None:
-        return None
-    try:
-        return Timestamp.parse(text)
-    except ValueError:
-        pass  # not RFC 3339; a date or a local time may follow
-    try:
-        there = datetime.fromisoformat(text)
-    except ValueError as error:
-        hint = "write a date like 2026-01-31, or a time like 2026-01-31T09:30:00-05:00"
-        raise UsageError(f"{text!r} is not a time", hint) from error
-    if there.tzinfo is None:
-        zone = run.printer.zone()
-        there = there.astimezone() if zone is None else datetime.combine(there.date(), there.time(), zone)
-    return there.astimezone(UTC)
