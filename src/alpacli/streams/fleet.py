@@ -6,7 +6,8 @@ own, and everything it brings is told to the others), ``follower`` (hears from t
 can connect) and, before the first answer, ``new``.
 
 When the holder dies, its lease ends and a follower takes over: it subscribes to what all want and tells of the gap, which
-reaches from the last thing heard to the new confirmation. What a follower hears is numbered: what is missing is a gap.
+reaches from the last thing heard to the new confirmation. What a follower hears is numbered, and says until when the
+holder had heard what was told by then: what is missing is a gap, which begins there.
 
 A holder that cannot reach Redis cannot know whether anybody can. It keeps its connection for as long as a restart of Redis
 or a failover takes, for that costs its own listeners nothing. Then it lets go, so that a machine which does reach Redis and
@@ -56,7 +57,6 @@ _TURNED_AWAY: Final = 406
 _MOST_TOLD_AT_ONCE_BYTES: Final = 1 << 20
 _MOST_JOINED: Final = 200
 _MOST_UNTOLD_BYTES: Final = 16 << 20
-_MARGIN_NS: Final = 100_000_000
 _SILENT_NS: Final = 1_000_000_000
 _log = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ class Fleet:
         self._wants_told: Interest | None = None
         # Telling
         self._number = 0
-        self._outbox: deque[tuple[str, bytes]] = deque()
+        self._outbox: deque[tuple[str, bytes, int]] = deque()
         self._outbox_bytes = 0
         self._something_to_tell = asyncio.Event()
         # Hearing
@@ -328,14 +328,11 @@ class Fleet:
             self._fence, self._number = stands.fence, 0
             self._said_id = stands.said_id
             self._start("hear", self._keep_hearing())
-        if stands.fence == self._fence and stands.left_s:
-            # The holder was well when it last renewed, and what it had got until then has come by now.
-            renewed_ns = self._now_ns() - int((LEASE_S - stands.left_s) * 1e9) - _MARGIN_NS
-            self._heard_ns = max(self._heard_ns, renewed_ns)
-        elif self._live and self._now_ns() - self._heard_ns > _SILENT_NS:
+        held_on = stands.fence == self._fence and stands.left_s > 0
+        if not held_on and self._live and self._now_ns() - self._heard_ns > _SILENT_NS:
             self._lose("another machine takes over the shared connection")
         if not self._live and stands.state and stands.fence == self._fence:
-            self._take_state(stands.state)
+            self._take_state(_unpacked(stands.state)[1])
         if self._lost_ns is None:  # else what comes next tells whether anything is missing
             self._go_live()
 
@@ -388,7 +385,9 @@ class Fleet:
     def own_batch(self, batch: Batch) -> None:
         self._hear()
         self._sink.batch(batch)
-        if self._has_others and self.role == "holder":
+        if self.role == "holder" and not self._has_others:
+            self._number += 1  # who was forgotten and comes back sees that something is missing
+        else:
             self._tell(LINES, batch.lines)
 
     def own_event(self, event: Event) -> None:
@@ -437,7 +436,7 @@ class Fleet:
     def _tell(self, kind: str, content: bytes) -> None:
         if self.role != "holder":
             return
-        self._outbox.append((kind, content))
+        self._outbox.append((kind, content, self._now_ns()))
         self._outbox_bytes += len(content)
         while self._outbox_bytes > _MOST_UNTOLD_BYTES:  # Redis takes nothing
             self._outbox_bytes -= len(self._outbox.popleft()[1])
@@ -469,14 +468,15 @@ class Fleet:
         parcels: list[Parcel] = []
         size = 0
         while self._outbox and size < _MOST_TOLD_AT_ONCE_BYTES:
-            kind, content = self._outbox.popleft()
+            kind, content, at_ns = self._outbox.popleft()
             pieces = [content]
             while kind == LINES and self._outbox and self._outbox[0][0] == LINES and len(pieces) < _MOST_JOINED:
-                pieces.append(self._outbox.popleft()[1])
+                _, content, at_ns = self._outbox.popleft()
+                pieces.append(content)
             content = b"".join(pieces)
             size += len(content)
             self._number += 1
-            parcels.append(Parcel(self._fence, self._number, kind, content))
+            parcels.append(Parcel(self._fence, self._number, kind, b"%d %b" % (at_ns, content)))
         self._outbox_bytes -= size
         if self._outbox:
             self._something_to_tell.set()
@@ -527,18 +527,20 @@ class Fleet:
             self._may_take_at = 0.0
             self._poke.set()
             return
+        at_ns, content = _unpacked(parcel.content)
         self._count(parcel)
+        self._heard_ns = min(self._now_ns(), at_ns)  # a parcel that Redis kept waiting tells nothing of the time since
         if parcel.kind == LINES:
             self._go_live()
             self._missed |= not self._live
             if self._live:
-                self._sink.batch(Batch.of_ticks(decode_lines(parcel.content)))
+                self._sink.batch(Batch.of_ticks(decode_lines(content)))
         elif parcel.kind == STATE:
-            self._take_state(parcel.content)
+            self._take_state(content)
         elif parcel.kind == _BEAT:
-            self._state_version = max(self._state_version, int(parcel.content))
+            self._state_version = max(self._state_version, int(content))
         else:
-            self._take_event(parcel.content)
+            self._take_event(content)
         self._go_live()
 
     def _count(self, parcel: Parcel) -> None:
@@ -553,7 +555,6 @@ class Fleet:
             if self._live:
                 self._lose("messages were lost on the way through Redis")
         self._number = parcel.number
-        self._hear()
 
     def _take_event(self, content: bytes) -> None:
         event = unpack_event(content)
@@ -608,6 +609,12 @@ class _FromOwn:
 
     def event(self, event: Event) -> None:
         self._fleet.own_event(event)
+
+
+def _unpacked(content: bytes) -> tuple[int, bytes]:
+    """Return until when (epoch, ns, of its clock) the holder had heard what was told up to this, and what this tells."""
+    at_ns, _, told = content.partition(b" ")
+    return int(at_ns), told
 
 
 def _event_bytes(event: Event) -> bytes:

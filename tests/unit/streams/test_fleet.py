@@ -1,6 +1,7 @@
 """A fleet without sockets: an office in this process stands for Redis, and a test can cut a member off from it."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +12,7 @@ from msgspec import Raw
 from alpacli.domain.ticks import Interest, Trade
 from alpacli.errors import StoreUnavailable, StreamRefused
 from alpacli.ports import SystemClock
-from alpacli.store.baton import RESIGNED, STATE, Attendance, Parcel
+from alpacli.store.baton import LEASE_S, RESIGNED, STATE, Attendance, Parcel
 from alpacli.streams.batch import Batch
 from alpacli.streams.events import Event, Gap, Lagging, Live, Reconnecting, Refused
 from alpacli.streams.fleet import Fleet
@@ -49,6 +50,8 @@ class Counter:
         self.cut = False
         self.deaf = False
         self.forgets = 0
+        self.mute = False
+        self.unsaid: list[Parcel] = []
         self.attended = 0
 
     def _reach(self) -> Office:
@@ -85,6 +88,9 @@ class Counter:
         office = self._reach()
         if (office.holder, office.fence) != (member, fence):
             return False
+        if self.mute:
+            self.unsaid += parcels
+            raise StoreUnavailable("no answer yet")
         office.said += parcels
         for parcel in parcels:
             if parcel.kind == STATE:
@@ -496,6 +502,65 @@ async def test_an_interruption_in_which_nothing_was_said_is_no_gap(stage: Stage)
     two.post.cut = False
     await until(lambda: two.kinds()[-1] == "Live" and two.prices == [1, 2], 30)
     assert "Gap" not in two.kinds()
+
+
+def _covers(gap: Event, moment_ns: int) -> bool:
+    return isinstance(gap, Gap) and gap.from_ns <= moment_ns <= gap.until_ns
+
+
+@staged
+async def test_what_redis_carries_out_late_hides_nothing_of_the_time_that_it_stood_still(stage: Stage) -> None:
+    two = await _second_of_two(stage)
+    one = stage.machines[0]
+    one.post.mute = two.post.cut = True
+    stage.connections[0].say(2)
+    await until(lambda: one.post.unsaid and two.kinds()[-1] == "Reconnecting")
+    one.post.cut = True
+    stage.connections[0].say(3)
+    lost_ns = time.time_ns()
+    await asyncio.sleep(0.05)
+    stage.office.said += one.post.unsaid  # what hung goes on first
+    stage.office.expired = True
+    await stage.machine("three").live()
+    two.post.cut = False
+    await until(lambda: two.kinds()[-1] == "Gap")
+    assert two.prices == [1, 2]
+    assert _covers(two.events[-1], lost_ns)
+
+
+@staged
+async def test_a_holder_that_renews_and_does_not_get_to_telling_hides_nothing_either(stage: Stage) -> None:
+    stage.office.lease_s = LEASE_S
+    two = await _second_of_two(stage)
+    one = stage.machines[0]
+    one.post.mute = True
+    stage.connections[0].say(2)
+    lost_ns = time.time_ns()
+    renewed, seen = one.post.attended, two.post.attended
+    await until(lambda: one.post.attended > renewed + 1 and two.post.attended > seen + 1)
+    stage.office.expired = True
+    one.post.cut = True
+    await stage.machine("three").live()
+    await until(lambda: two.kinds()[-1] == "Gap")
+    assert _covers(two.events[-1], lost_ns)
+
+
+@staged
+async def test_what_was_not_told_while_a_machine_was_forgotten_is_a_gap(stage: Stage) -> None:
+    two = await _second_of_two(stage)
+    two.post.cut = True
+    await until(lambda: two.kinds()[-1] == "Reconnecting")
+    del stage.office.wants["two"]  # after 10 s of silence
+    stage.office.version += 1
+    await until(lambda: not stage.machines[0].fleet._has_others)
+    stage.connections[0].say(2)
+    lost_ns = time.time_ns()
+    two.post.cut = False
+    await until(lambda: two.fleet.settled and stage.machines[0].fleet._has_others)
+    stage.connections[0].say(3)
+    await until(lambda: 3 in two.prices)
+    assert two.prices == [1, 3]
+    assert any(_covers(event, lost_ns) for event in two.events)
 
 
 @staged
