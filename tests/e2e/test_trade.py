@@ -8,6 +8,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 from tests.support.alpacli import Alpacli
+from tests.support.broker_book import order
+from tests.support.origin import Origin, Reply
 
 from alpacli.ports import SystemClock
 from alpacli.sim.chains import Filter, contracts
@@ -243,6 +245,31 @@ def test_many_orders_from_json_and_csv(sim: Alpacli) -> None:
     assert [item["outcome"] for item in json.loads(partly.out)] == ["placed", "refused"]
     assert "1 of 2" in partly.errors
     assert "placed twice" in partly.errors
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_only_an_order_that_was_taken_is_said_to_wait_for_the_opening(tmp_path: Path, taken: bool) -> None:
+    row = order(7, "2026-11-26T17:00:00Z", client_order_id="mine", symbol="KO", status="accepted")
+    flags = dict.fromkeys(("tradable", "marginable", "shortable", "easy_to_borrow", "fractionable"), True)
+    asset = {"id": "1", "class": "us_equity", "exchange": "NYSE", "symbol": "KO", "status": "active", **flags}
+    refusal = {"code": 42210000, "message": "opg orders must be submitted before 9:28am"}
+    clock = {
+        "timestamp": "2026-11-26T12:00:00-05:00",
+        "is_open": False,
+        "next_open": "2026-11-27T09:30:00-05:00",
+        "next_close": "2026-11-27T13:00:00-05:00",
+    }
+    with Origin() as origin:
+        urls = {"ALPACA_BASE_URL": origin.url, "ALPACA_DATA_URL": origin.url}
+        keys = {**urls, "ALPACA_API_KEY": "PKTEST", "ALPACA_SECRET_KEY": "verysecretvalue"}
+        origin.reply("/v2/clock", Reply(body=clock))
+        origin.reply("/v2/assets/KO", Reply(body=asset))
+        origin.reply("/v2/orders", Reply(body=row) if taken else Reply(status=422, body=refusal))
+        ended = Alpacli(tmp_path)("buy", "KO", "5", "--tif", "opg", "--client-order-id", "mine", "--json", env=keys)
+    assert ended.code == (0 if taken else 4), ended.errors
+    assert ("waits for 2026-11-27 09:30 EST, when it opens" in ended.errors) is taken
+    assert (str(refusal["message"]) in ended.errors) is not taken
+    assert ("waits" in ended.errors) is taken
 
 
 def test_each_order_of_a_dry_run_of_many_has_what_those_before_it_leave(sim: Alpacli) -> None:

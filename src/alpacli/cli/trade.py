@@ -183,11 +183,10 @@ def _enter(run: Run, ticket: OrderTicket) -> None:
             preview = client.trading.preview(ticket, run.settings().base_url)
             run.show_value(View(Preview, _preview), preview)
             return
-        for warning in client.trading.check(ticket):
-            run.printer.notice(warning)
+        warnings = client.trading.check(ticket)
         with _told_if_interrupted(run):
             order = client.trading.place(ticket)
-        _show_placed(run, order, "placed")
+        _show_placed(run, order, "placed", warnings)
 
 
 def replace(
@@ -215,11 +214,10 @@ def replace(
                 preview = client.trading.preview_replacement(found, changes, run.settings().base_url)
                 run.show_value(View(Preview, _preview), preview)
                 return
-            for warning in client.trading.check_replacement(found, changes):
-                run.printer.notice(warning)
+            warnings = client.trading.check_replacement(found, changes)
             with _told_if_interrupted(run):
                 order = client.trading.replace(found, changes)
-            _show_placed(run, order, "placed in its stead")
+            _show_placed(run, order, "placed in its stead", warnings)
 
         act_on_order(client, order_id, change)
 
@@ -382,8 +380,10 @@ def _close_all(run: Run, client: "AlpacaClient", *, cancel_orders: bool) -> None
         )
 
 
-def _show_placed(run: Run, order: Order, how: str) -> None:
-    """Print an order that Alpaca has."""
+def _show_placed(run: Run, order: Order, how: str, warnings: Sequence[str] = ()) -> None:
+    """Print an order that Alpaca has, and what to know about it: nothing of one that it refused waits for anything."""
+    for warning in warnings:
+        run.printer.notice(warning)
     hint = f"do not send it again: `alpacli order {order.id}` shows it"
     run.show_change(_ORDER, order, f"the order was {how}: {_named(order)}", hint)
 

@@ -7,6 +7,7 @@ is certain is refused here; where documents conflict the broker decides.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import ROUND_CEILING, Decimal
 from typing import Final, NamedTuple
+from zoneinfo import ZoneInfo
 
 from alpacli.domain.account import Account, Position
 from alpacli.domain.market import Asset, MarketClock
@@ -463,8 +464,8 @@ def market_warning(ticket: OrderTicket, clock: MarketClock | None) -> str | None
     """Return what to know about market hours: a share's order waits while the market is closed."""
     if clock is None or clock.is_open or ticket.asset_class == "crypto" or ticket.extended_hours:
         return None
-    opens = clock.next_open
-    return f"the market is closed; the order waits for {opens:%Y-%m-%d %H:%M} UTC, when it opens"
+    opens = clock.next_open.astimezone(ZoneInfo("America/New_York"))
+    return f"the market is closed; the order waits for {opens:%Y-%m-%d %H:%M %Z}, when it opens"
 
 
 def _named_prices(t: OrderTicket) -> list[tuple[str, Decimal]]:
