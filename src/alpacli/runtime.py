@@ -293,7 +293,7 @@ def open_client(
     """Put a sync client together.
 
     ``label`` is what others see in ``alpacli limits`` while this client waits; ``warn`` gets one line when the shared store
-    has to be replaced; ``on_wait`` is told before every pause.
+    has to be replaced; ``on_wait`` is told before every pause. A Redis that forgot the halt of this machine is told again.
 
     Raises:
         ConfigError: there is no key pair, or ``REDIS_URL`` makes no sense.
@@ -301,6 +301,8 @@ def open_client(
     from alpacli.broker.client import AlpacaClient
 
     pipeline, transport = _parts(settings, label, warn)
+    if settings.redis_url:
+        open_halt(settings, warn).remind()
     return AlpacaClient(
         pipeline,
         transport,

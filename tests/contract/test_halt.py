@@ -282,3 +282,18 @@ def test_clearing_the_cache_does_not_end_a_halt(server: valkey.Server, tmp_path:
     assert there.state() == STORM
     with server.client() as client:
         assert client.ttl(KEY) == -1
+
+
+def test_whether_a_redis_may_forget_is_known_however_its_servers_stand_together(url: str) -> None:
+    assert "nothing over a restart" in opened(url).forgetting()
+
+
+def test_a_redis_that_lost_its_memory_is_reminded_without_an_order(server: valkey.Server, tmp_path: Path) -> None:
+    here, there = Machine(tmp_path / "a", server.url), Machine(tmp_path / "b", server.url)
+    here.halt()
+    server.kill()
+    server.start()
+    there.switch().remind()
+    assert there.state() is None
+    here.switch().remind()
+    assert there.state() == STORM

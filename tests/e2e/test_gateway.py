@@ -465,6 +465,21 @@ def test_it_is_ready_without_redis_and_says_what_stands_in(tmp_path: Path, excha
             assert "\nalpacli_store_degraded 1.0" in gateway.get("/metrics", token).text
 
 
+def test_a_redis_that_forgot_a_halt_is_told_again_by_a_gateway_of_which_nobody_asks_anything(
+    tmp_path: Path, exchange: SimServer
+) -> None:
+    (tmp_path / "redis").mkdir()
+    with (
+        valkey.server(tmp_path / "redis") as redis,
+        Gateway(tmp_path, exchange.url, env={"REDIS_URL": redis.url}) as gateway,
+        redis.client() as client,
+    ):
+        assert gateway.send("POST", f"{V1}/halt?reason=drill", gateway.token()).status_code == 200
+        assert client.keys("*~halt")
+        client.flushall()
+        valkey.wait_for(lambda: client.keys("*~halt"))
+
+
 def test_it_is_not_ready_while_alpaca_refuses_its_key_pair(tmp_path: Path) -> None:
     with Origin() as origin:
         origin.reply("/v2/account", Reply(401, {"message": "unauthorized."}))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support import valkey
 from tests.support.alpacli import PROGRAM, Alpacli
 from tests.support.sim_server import SimServer
 
@@ -244,6 +245,19 @@ def test_the_doctor_warns_of_a_store_that_does_not_answer(user: Alpacli) -> None
     assert code == 0
     assert found["store"]["status"] == "warn"
     assert "REDIS_URL" in found["store"]["fix"]
+
+
+def test_the_doctor_warns_of_a_redis_that_may_forget_a_halt(user: Alpacli, tmp_path: Path) -> None:
+    with valkey.server(tmp_path, "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru") as redis:
+        env: dict[str, str | None] = {"REDIS_URL": redis.url}
+        code, found = _findings(user, "--sim", env=env)
+        assert (code, found["store"]["status"]) == (0, "warn")
+        assert "allkeys-lru" in found["store"]["found"]
+        assert "noeviction" in found["store"]["fix"]
+        with redis.client() as client:
+            client.config_set("maxmemory-policy", "noeviction")
+            client.config_set("appendonly", "yes")
+        assert _findings(user, "--sim", env=env)[1]["store"]["status"] == "ok"
 
 
 def test_the_doctor_finds_a_state_directory_that_cannot_be_written(user: Alpacli, tmp_path: Path) -> None:

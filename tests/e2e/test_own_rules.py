@@ -77,3 +77,16 @@ def test_without_redis_this_machines_orders_still_count(tmp_path: Path) -> None:
         refused = one("buy", "F", "1", "--limit", "1")
         assert refused.code == 4
         assert "1 orders were sent within a minute" in refused.errors
+
+
+def test_a_redis_that_forgot_a_halt_is_told_again_by_any_command_where_it_is_known(tmp_path: Path) -> None:
+    with FaultyBroker(tmp_path / "sim", rate=0.0) as broker, valkey.server(tmp_path) as redis:
+        here = machine(tmp_path / "a", broker.url, "", redis.url)
+        there = machine(tmp_path / "b", broker.url, "", redis.url)
+        assert here("halt", "--reason", "storm", "--yes").code == 0
+        with redis.client() as client:
+            client.flushall()
+        assert here("limits").code == 0
+        refused = there("buy", "F", "1", "--limit", "1")
+        assert refused.code == 4
+        assert "halted: storm" in refused.errors

@@ -224,9 +224,27 @@ def _store(settings: Settings, clock: Clock) -> _Found:
     if report.waiting:
         used += f", {len(report.waiting)} waiting"
     found = f"{kind}, {took_ms:.1f} ms, {used}"
+    forgetting = _forgetting(settings) if kind == "redis" else ""
+    if forgetting:
+        return _Found(
+            "warn",
+            f"{found}; {forgetting}",
+            "a halt and the shared budget live there: give it maxmemory-policy noeviction and appendonly yes",
+        )
     return _Found(
         "warn" if took_ms > _SLOW_STORE_MS else "ok", found, "the store is slow" if took_ms > _SLOW_STORE_MS else ""
     )
+
+
+def _forgetting(settings: Settings) -> str:
+    from alpacli.store.redis import RedisStore
+
+    assert settings.redis_url is not None  # noqa: S101 # the store said that it is there
+    store = RedisStore(settings.redis_url.reveal())
+    try:
+        return store.forgetting()
+    finally:
+        store.close()
 
 
 def _terminal(run: Run) -> _Found:

@@ -21,11 +21,14 @@ from alpacli.gateway.answers import Refused, refusal
 from alpacli.gateway.chronicle import Chronicle
 from alpacli.gateway.guard import Guard, Network
 from alpacli.gateway.parts import Parts
+from alpacli.ports import async_sleep
+from alpacli.store.halt import HaltSwitch
 
 _ROUTES: Final = (
     *(health.router, metrics.router, panel.router, docs.router),
     *(broker_api.router, alpaca_api.router, sockets.router),
 )
+_REMIND_S: Final = 2.0
 _THREADS: Final = 64
 """What the gateway itself asks of the store and of its files at the same time; the client has threads of its own."""
 
@@ -41,6 +44,7 @@ def create_app(parts: Parts, *, allowed: Sequence[Network] = ()) -> Chronicle:
             stack.push_async_callback(parts.relay.close)
             await stack.enter_async_context(parts.access.beside())
             await stack.enter_async_context(parts.webhooks.beside())
+            await stack.enter_async_context(_reminding(parts.halt))
             yield
 
     app = FastAPI(
@@ -59,6 +63,23 @@ def create_app(parts: Parts, *, allowed: Sequence[Network] = ()) -> Chronicle:
     app.add_exception_handler(HTTPException, _no_route)
     app.add_exception_handler(Exception, _defect)
     return Chronicle(Guard(app, parts, allowed), parts.tally, parts.clock)
+
+
+@asynccontextmanager
+async def _reminding(halt: HaltSwitch) -> AsyncIterator[None]:
+    """Tell a Redis that forgot the halt of this machine again, within seconds: others ask it with their next order."""
+
+    async def remind() -> None:
+        while True:
+            await asyncio.to_thread(halt.remind)
+            await async_sleep(_REMIND_S)
+
+    reminding = asyncio.create_task(remind())
+    try:
+        yield
+    finally:
+        reminding.cancel()
+        await asyncio.wait([reminding])
 
 
 async def _failed(request: Request, error: Exception) -> Response:

@@ -85,6 +85,11 @@ class HaltSwitch:
                 self._warn("Redis does not answer: whether another machine halted trading is unknown")
             return kept and kept.halt
 
+    def remind(self) -> None:
+        """Tell Redis of the halt that is kept here, should it have forgotten; without one here nobody is asked anything."""
+        if self._shared is not None and os.path.exists(self._path):
+            self.state()
+
     def set(self, halt: Halt) -> Halt:
         """Halt, now and until ``clear``, and return the halt that holds. The file or Redis is enough.
 

@@ -172,6 +172,19 @@ class RedisStore:
         """Keep a small value under a name of a key, or with ``None`` remove it; others of that key stay as they are."""
         self._run(scripts.SET_FIELD, 1, key, name, *(() if value is None else (value,)))
 
+    def forgetting(self) -> str:
+        """Return why this server may forget what is to stay, the halt and what was sent; empty where it tells no reason."""
+        client: Any = self._opened()
+        try:
+            memory = client.info("memory")
+            if memory.get("maxmemory") and memory.get("maxmemory_policy") != "noeviction":
+                return f"it drops keys when it is full (maxmemory-policy {memory['maxmemory_policy']})"
+            if not client.info("persistence").get("aof_enabled") and client.config_get("save").get("save") == "":
+                return "it keeps nothing over a restart (neither appendonly nor save)"
+        except (RedisError, RedisClusterException, OSError):
+            return ""  # a hosted one need not tell its settings
+        return ""
+
     # ------------------------------------------------------------------------------------------------- budget
 
     def admit(self, rules: BudgetRules, ticket: Ticket) -> Granted | Wait | Refused:

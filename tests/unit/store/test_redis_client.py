@@ -151,6 +151,12 @@ class Scripted:
     def eval(self, script: str, numkeys: int, *keys_and_args: str | bytes) -> Any:
         return self._answer("eval")
 
+    def info(self, section: str) -> Any:
+        return self._answer(f"info {section}")
+
+    def config_get(self, name: str) -> Any:
+        return self._answer(f"config_get {name}")
+
     def close(self) -> None:
         self.closed += 1
 
@@ -229,3 +235,26 @@ def test_a_failure_that_repeats_the_password_is_told_without_it() -> None:
 
 def test_the_real_client_is_redis_pys() -> None:
     assert isinstance(open_client(parse_url("redis://host")), Redis)
+
+
+@pytest.mark.parametrize(
+    ("answers", "told"),
+    [
+        (({"maxmemory": 9, "maxmemory_policy": "allkeys-lru"},), "maxmemory-policy allkeys-lru"),
+        (({"maxmemory": 9, "maxmemory_policy": "volatile-ttl"},), "maxmemory-policy volatile-ttl"),
+        (({"maxmemory": 9, "maxmemory_policy": "noeviction"}, {"aof_enabled": 1}), ""),
+        (({"maxmemory": 0, "maxmemory_policy": "allkeys-lru"}, {"aof_enabled": 1}), ""),
+        (({}, {"aof_enabled": 0}, {"save": ""}), "nothing over a restart"),
+        (({}, {}, {"save": "3600 1"}), ""),
+        (({}, {}, {}), ""),
+        ((RedisError("no permission"),), ""),
+        (({}, {}, RedisError("no permission")), ""),
+        ((OSError("gone"),), ""),
+    ],
+)
+def test_a_server_that_may_forget_says_so_and_one_that_does_not_tell_is_trusted(answers: Any, told: str) -> None:
+    opened = Opened("redis://host", *answers)
+    found = opened.store.forgetting()
+    assert told in found
+    assert bool(found) == bool(told)
+    assert opened.client.asked == ["info memory", "info persistence", "config_get save"][: len(answers)]
