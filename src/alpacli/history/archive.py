@@ -502,7 +502,7 @@ INSERT INTO activities (id, kind, at_ns, day, symbol, side, status, order_id, qt
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET kind = excluded.kind, at_ns = excluded.at_ns, day = excluded.day,
 symbol = excluded.symbol, side = excluded.side, status = excluded.status, order_id = excluded.order_id,
-qty = excluded.qty, wire = excluded.wire WHERE wire <> excluded.wire
+qty = excluded.qty, wire = excluded.wire WHERE wire <> excluded.wire OR at_ns <> excluded.at_ns
 """
 _KEEP_DAY: Final = """
 INSERT INTO days (day, equity) VALUES (?, ?)

@@ -361,9 +361,10 @@ class Sync:
 def activity_row(activity: "ActivityHead") -> ActivityRow:
     """Place an activity in time: a fill at its moment, anything else where it changed the account, as far as is known.
 
-    What changes shares by date (splits, new names) holds from the day's begin in New York, what ends options from its end.
-    Cash moved when it was booked; where that is not told, or so late that it was only written down again, fees and the rest
-    are taken to have come at the end of their day, transfers at its begin.
+    What changes shares by date (splits, new names) holds from the day's begin in New York. What ends options, and the
+    shares that come or go for them, holds from when it was booked on its day; booked on another, or at a time that is not
+    told, from the day's end. Cash moved when it was booked; where that is not told, or so late that it was only written
+    down again, fees and the rest are taken to have come at the end of their day, transfers at its begin.
     """
     at_ns = activity.at_ns
     if at_ns is not None:
@@ -394,7 +395,7 @@ def _booked_ns(activity: "ActivityHead", day: int) -> int:
     if kind in CORPORATE:
         return begin_ns
     if kind.startswith("OP"):
-        return end_ns
+        return end_ns if booked_ns is None or new_york_day(booked_ns) != day else booked_ns
     if booked_ns is not None and begin_ns <= booked_ns < begin_ns + _BOOKED_LATE_NS:
         return booked_ns
     return begin_ns if kind in TRANSFERS else end_ns

@@ -213,6 +213,47 @@ def test_options_that_end_lose_their_premium_and_an_exercise_trades_the_shares(
     assert earn(archive, None, None).total.other == 0
 
 
+def _exercised(archive: Archive, booked_at: str) -> None:
+    contract, day = "AAPL260116C00090000", "2026-01-16"
+    _keep(
+        archive,
+        fill(1, "2026-01-05T15:00:00Z", symbol=contract, price="1.25"),
+        booking(1, "OPEXC", day, symbol=contract, qty="-1", created_at=booked_at),
+        booking(2, "OPTRD", day, symbol="AAPL", qty="100", price="90", net_amount="-9000", created_at=booked_at),
+        fill(2, "2026-01-16T15:00:00Z", side="sell", qty="100", price="95"),
+    )
+
+
+def test_shares_that_were_exercised_and_sold_on_the_same_day_are_a_sale_of_what_was_held(archive: Archive) -> None:
+    booked_at = "2026-01-16T14:50:50.123456Z"
+    _exercised(archive, booked_at)
+    played = Played(events(archive))
+    shares, option = sorted(earnings.closed_lots(played), key=lambda row: row.symbol)
+    assert (shares.side, shares.qty, shares.realized, shares.opened_at.wire) == ("long", 100, 500, booked_at)
+    assert (option.realized, option.closed_at.wire) == (-125, booked_at)
+    at_noon = Played(events(archive, Timestamp.parse("2026-01-16T14:55:00Z").epoch_ns))
+    assert [(row.symbol, row.qty) for row in earnings.positions(at_noon)] == [("AAPL", 100)]
+    assert earnings.positions(played) == []
+
+
+@pytest.mark.parametrize("booked_at", ["2026-01-17T08:00:00Z", "2026-01-15T23:00:00Z"])
+def test_an_exercise_that_is_booked_on_another_day_holds_from_the_end_of_its_own(
+    archive: Archive, booked_at: str
+) -> None:
+    _exercised(archive, booked_at)
+    (option,) = [row for row in earnings.closed_lots(Played(events(archive))) if row.symbol != "AAPL"]
+    assert option.closed_at.wire == "2026-01-17T04:59:00Z"
+
+
+def test_what_was_kept_under_another_time_is_put_right_when_it_is_read_again(archive: Archive) -> None:
+    call = activities_after(None, category="trade_activity", since=None)
+    row = booking(1, "OPEXP", "2026-01-16", symbol="AAPL260116C00090000", qty="-1", created_at="2026-01-16T21:00:00Z")
+    (kept,) = map(activity_row, call.decode(json.dumps([row]).encode()))
+    late = kept._replace(at_ns=kept.at_ns + 10**12)
+    assert [archive.keep_activities([each]) for each in (late, kept, kept)] == [1, 1, 0]
+    assert [at_ns for at_ns, *_ in archive.activities("", ())] == [kept.at_ns]
+
+
 def test_a_short_option_that_ends_worthless_closes_for_nothing_and_not_for_minus_nothing(archive: Archive) -> None:
     """A spreadsheet and jq print ``-0`` as it is written."""
     contract = "AAPL260116C00090000"
