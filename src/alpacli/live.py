@@ -4,6 +4,7 @@ A stream and its hub send no requests: they load nothing of what a client needs 
 has traded today.
 """
 
+import math
 import os
 import sys
 import threading
@@ -243,12 +244,16 @@ def open_stream(
     connected yet.
 
     Raises:
-        UsageError: no such feed, or the feed has no such channel.
+        UsageError: no such feed, the feed has no such channel, what is no symbol, or a number that makes no sense.
         ConfigError: as ``connect``.
     """
     from alpacli.streams.client import Stream
     from alpacli.streams.feeds import check_interest, find_feed, interest_in
 
+    if not (math.isfinite(stale_after) and stale_after > 0):
+        raise UsageError(f"stale_after is {stale_after:g}", "give a number of seconds above 0")
+    if reconnect is not None and reconnect < 0:
+        raise UsageError(f"reconnect is {reconnect}", "give a number of attempts, or None for any number")
     found = find_feed(feed)
     wanted = interest_in({"trade_updates": ["*"]} if found.host == "trading" else channels)
     check_interest(found, wanted)

@@ -78,6 +78,9 @@ def test_a_stream_asks_for_capitals_and_takes_no_text_for_a_list() -> None:
         interest_in({"quotes": "AAPL"})
     with pytest.raises(UsageError, match="empty"):
         interest_in({"quotes": ["AAPL", " "]})
+    for never in ("A,B", "A B", "AAPL*", "ß"):  # a join that was forgotten, or done twice, would bring nothing
+        with pytest.raises(UsageError, match="not a symbol"):
+            interest_in({"quotes": [never]})
 
 
 def test_a_program_that_writes_small_letters_trades_and_reads_all_the_same(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ from alpacli.domain.order_rules import (
 from alpacli.domain.orders import Order
 from alpacli.domain.replacing import as_ticket, check_changes, replacement_violations, without_hold
 from alpacli.domain.symbols import spelled
-from alpacli.domain.tickets import OrderTicket, read_ticket
+from alpacli.domain.tickets import OrderTicket, made_exact, read_ticket
 from alpacli.domain.values import plain
 from alpacli.domain.worth import estimated_cost, estimated_value
 from alpacli.errors import (
@@ -360,6 +360,7 @@ class Desk:
         """Return the market order that closes a position, or ``qty`` or ``percent`` of it."""
         if qty is not None and percent is not None:
             raise UsageError("qty and percent exclude each other", "give one of the two")
+        qty, percent = made_exact("qty", qty), made_exact("percent", percent)
         if percent is not None and not 0 < percent <= _LARGEST_SHARE:
             raise UsageError(f"{percent} is not a percentage to close", "give more than 0 and at most 100")
         reading = yield from self._pipeline.read(rest.positions(), use_cache=False, max_age=None)

@@ -6,6 +6,7 @@ Source: POST and PATCH /v2/orders of the Trading API reference. Amounts are exac
 import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from numbers import Integral
 from typing import Any, Final, Literal, NamedTuple
 
 from alpacli.domain.symbols import spelled
@@ -47,11 +48,14 @@ def underlying(symbol: str) -> str:
     return symbol[:-15] if asset_class(symbol) == "us_option" else symbol
 
 
-def _made_exact(name: str, value: object) -> Any:  # Any: a Decimal, or nothing where there was nothing
+def made_exact(name: str, value: object) -> Any:  # Any: a Decimal, or nothing where there was nothing
+    """Return an amount as it is sent; what an indicator gives before it has seen enough (NaN) is none."""
+    if isinstance(value, bool) or (isinstance(value, Decimal) and not value.is_finite()):
+        raise UsageError(f"{name} is {value}, which is no amount", "give a number")
     if value is None or isinstance(value, Decimal):
         return value
-    if isinstance(value, int) and not isinstance(value, bool):
-        return Decimal(value)
+    if isinstance(value, Integral):  # numpy's too
+        return Decimal(int(value))
     raise UsageError(f"{name} is {value!r}, and amounts are exact", f'give Decimal("{value}")')
 
 
@@ -108,9 +112,9 @@ class OrderTicket(NamedTuple):
         Raises:
             UsageError: an amount is a float or a text: nobody can say which number was meant.
         """
-        given = {name: _made_exact(name, getattr(self, name)) for name in (*_AMOUNTS, *_EXITS)}
+        given = {name: made_exact(name, getattr(self, name)) for name in (*_AMOUNTS, *_EXITS)}
         legs = tuple(
-            leg._replace(symbol=spelled(leg.symbol), ratio_qty=_made_exact("ratio_qty", leg.ratio_qty))
+            leg._replace(symbol=spelled(leg.symbol), ratio_qty=made_exact("ratio_qty", leg.ratio_qty))
             for leg in self.legs
         )
         return self._replace(**given, symbol=_symbol(self.symbol), legs=legs)
@@ -306,7 +310,7 @@ def _amount(name: str, value: Any) -> Decimal:
         if isinstance(value, str):
             text = value.strip()
             return exact(text.replace(",", "") if _THOUSANDS.fullmatch(text) else text)
-        return exact(_made_exact(name, value) if isinstance(value, float) else value)
+        return exact(made_exact(name, value) if isinstance(value, float) else value)
     except ValueError:
         hint = "give a number, like 10 or 182.50"
         if isinstance(value, str) and "," in value:

@@ -332,7 +332,7 @@ def _while_unchanged(blocks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _symbols(symbols: Names) -> list[str]:
-    found = [check_symbol(symbol) for symbol in ([symbols] if isinstance(symbols, str) else symbols)]
+    found = [check_symbol(symbol) for symbol in ([symbols] if isinstance(symbols, str) else symbols or ())]
     if not found:
         raise UsageError("no symbol was given", "name at least one, like AAPL or BTC/USD")
     return list(dict.fromkeys(found))
@@ -355,4 +355,6 @@ def _instant_ns(name: str, value: dt.datetime | int) -> int:
             )
         exact: Any = getattr(value, "epoch_ns", None)
         return exact if isinstance(exact, int) else epoch_ns(value)
+    if not isinstance(value, int):
+        raise UsageError(f"{name} is {value!r}", "give an aware datetime, or nanoseconds since 1970")
     return value

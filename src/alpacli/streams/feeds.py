@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
-from alpacli.domain.symbols import spelled
+from alpacli.domain.series import check_symbol
 from alpacli.domain.ticks import Interest
 from alpacli.errors import UsageError
 
@@ -80,14 +80,16 @@ def interest_in(channels: Mapping[str, Sequence[str]]) -> Interest:
     """Return the interest that a program's lists of symbols mean, whichever letters they are written in.
 
     Raises:
-        UsageError: one text in place of a list, which would be a symbol for each of its letters; or an empty symbol.
+        UsageError: one text in place of a list, which would be a symbol for each of its letters; or what is no symbol.
     """
     for channel, symbols in channels.items():
         if isinstance(symbols, str):
             raise UsageError(f"{channel} is one text", f"give a list: [{symbols!r}]")
         if any(not symbol.strip() for symbol in symbols):
             raise UsageError(f"{channel} holds an empty symbol", "give one symbol per item")
-    return Interest({channel: list(map(spelled, symbols)) for channel, symbols in channels.items()})
+    return Interest(
+        {channel: [it if it == "*" else check_symbol(it) for it in symbols] for channel, symbols in channels.items()}
+    )
 
 
 def check_interest(feed: Feed, interest: Interest) -> None:

@@ -233,11 +233,11 @@ def clock() -> Call[MarketClock]:
 
 def calendar(start: dt.date | None = None, end: dt.date | None = None) -> Call[list[CalendarDay]]:
     """Ask for the trading days from ``start`` to ``end``, both inclusive."""
-    if start is not None and end is not None and start > end:
-        raise UsageError(f"the calendar cannot run from {start} back to {end}", "put the earlier date first")
     query = _query(
         start=None if start is None else _date("start", start), end=None if end is None else _date("end", end)
     )
+    if start is not None and end is not None and start > end:
+        raise UsageError(f"the calendar cannot run from {start} back to {end}", "put the earlier date first")
     request = Request("GET", "/v2/calendar", query)
     return Call("calendar", request, reads_many(CalendarDay, "the calendar"), key_for("calendar", query), 3600.0)
 
@@ -387,7 +387,7 @@ def _shape(value: object) -> str:
 
 
 def _page_size(limit: int | None, most: int) -> int:
-    if limit is not None and limit < 1:
+    if limit is not None and (limit < 1 or limit != int(limit)):
         raise UsageError(f"limit is {limit}", "give a number of rows of at least 1")
     return most if limit is None else min(limit, most)
 
@@ -465,6 +465,8 @@ def instant(name: str, value: dt.datetime | None) -> str | None:
     """
     if value is None:
         return None
+    if not isinstance(value, dt.datetime):
+        raise UsageError(f"{name} is {value!r}", "give an aware datetime, in UTC for example")
     if value.tzinfo is None:
         raise UsageError(f"{name} is {value!s}, a time without a zone", "give an aware datetime, in UTC for example")
     if isinstance(value, Timestamp):
@@ -481,6 +483,8 @@ def _instant_or_date(name: str, value: dt.datetime | dt.date | None) -> str | No
 def _date(name: str, value: dt.date) -> str:
     if isinstance(value, dt.datetime):
         raise UsageError(f"{name} is a time, not a date", "give the date as the exchange counts it: New York's")
+    if not isinstance(value, dt.date):
+        raise UsageError(f"{name} is {value!r}", "give a datetime.date")
     return value.isoformat()
 
 
