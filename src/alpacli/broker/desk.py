@@ -406,14 +406,26 @@ class Desk:
         return (yield from self._place(ticket, "close"))
 
     def close_all(self, *, cancel_orders: bool = False) -> Flow[list[Closing]]:
-        """Close every position; with ``cancel_orders`` what holds the shares is canceled first."""
+        """Close every position; with ``cancel_orders`` what holds the shares is canceled first.
+
+        Options that were sold short go first, and the rest waits for them a moment: it may be what covers them.
+        """
         if cancel_orders:
             yield from self.cancel_all()
         found = (yield from self._pipeline.read(rest.positions(), use_cache=False, max_age=None)).value
         if cancel_orders:
             found = yield from self._released(found)
+        owed = [position for position in found if _is_short_option(position)]
+        others = [position for position in found if not _is_short_option(position)]
+        closings = yield from self._close_each(owed)
+        if others:
+            yield from self._bought_back({closing.symbol for closing in closings if closing.status == 200})
+        closings += yield from self._close_each(others)
+        return closings
+
+    def _close_each(self, positions: list[Position]) -> Flow[list[Closing]]:
         closings: list[Closing] = []
-        for position in found:
+        for position in positions:
             try:
                 ticket = yield from self._closing(position, None, None)
                 order = yield from self._place(ticket, "close")
@@ -423,6 +435,14 @@ class Desk:
                     raise
                 closings.append(Closing(symbol=position.symbol, status=error.status or 500, body=error.as_dict()))
         return closings
+
+    def _bought_back(self, symbols: set[str]) -> Flow[None]:
+        """Wait until options that were sold short are gone: what stands behind them cannot be sold before."""
+        give_up_at = self._clock.monotonic() + _HELD_PATIENCE_S
+        while symbols and self._clock.monotonic() < give_up_at:
+            yield Pause(_LOOK_AGAIN_S, "short options are bought back first")
+            left = (yield from self._pipeline.read(rest.positions(), use_cache=False, max_age=None)).value
+            symbols &= {position.symbol for position in left}
 
     def _released(self, found: list[Position]) -> Flow[list[Position]]:
         """Wait for canceled orders to let go of the shares."""
@@ -441,6 +461,10 @@ class Desk:
     def note_halt(self, action: str, reason: str) -> None:
         """Record that trading was halted or resumed."""
         self._notebook.append({"action": action, "phase": "answered", "outcome": "done", "message": reason})
+
+
+def _is_short_option(position: Position) -> bool:
+    return position.asset_class == "us_option" and position.qty < 0
 
 
 def _failed_as(error: AlpacliError) -> str:

@@ -323,7 +323,10 @@ def close(
         _show_placed(run, order, "placed")
 
 
-_WHAT_HOLDS = "`alpacli positions` shows what is left; --cancel-orders frees what open orders hold"
+_WHAT_HOLDS = (
+    "`alpacli positions` shows what is left; --cancel-orders frees what open orders hold,"
+    " and what covers short options can be closed once those are"
+)
 
 
 def _close_all(run: Run, client: "AlpacaClient", *, cancel_orders: bool) -> None:

@@ -280,6 +280,32 @@ def test_everything_is_closed_when_what_holds_it_is_canceled(bench: Bench) -> No
     assert bench.client.get_orders() == []
 
 
+def test_a_spread_is_closed_at_once_its_short_legs_first(bench: Bench) -> None:
+    """What covers an option that was sold cannot be sold before that one is bought back, whatever the alphabet says."""
+    low, high = (contract.replace("C", "P") for contract in CALLS)
+    wings = (low, "buy"), (high, "sell"), (CALLS[0], "buy"), (CALLS[1], "sell")
+    legs = tuple(Leg(symbol, Decimal(1), f"{side}_to_open", side) for symbol, side in wings)
+    bench.filled(OrderTicket(order_class="mleg", qty=Decimal(2), type="market", legs=legs))
+    bench.filled(BUY)
+    assert len(bench.held) == 5
+    closed = bench.trading.close_all()
+    assert {item.symbol: item.status for item in closed} == dict.fromkeys([low, high, *CALLS, "AAPL"], 200)
+    assert {item.symbol for item in closed[:2]} == {high, CALLS[1]}
+    bench.clock.advance(60)
+    assert bench.held == {}
+
+
+def test_what_covers_a_short_option_that_cannot_be_bought_back_is_not_waited_for_without_end(bench: Bench) -> None:
+    legs = (Leg(CALLS[0], Decimal(1), "buy_to_open", "buy"), Leg(CALLS[1], Decimal(1), "sell_to_open", "sell"))
+    bench.filled(OrderTicket(order_class="mleg", qty=Decimal(1), type="market", legs=legs))
+    out = OrderTicket(symbol=CALLS[1], side="buy", qty=Decimal(1), type="limit", limit_price=Decimal("0.01"))
+    bench.trading.place(out)
+    before_s = bench.clock.monotonic()
+    held, covering = bench.trading.close_all()
+    assert (held.symbol, held.status, covering.symbol, covering.status) == (CALLS[1], 403, CALLS[0], 403)
+    assert bench.clock.monotonic() - before_s < 5
+
+
 class Meanwhile:
     """Somebody else closes what is held, between the look at the positions and the order that closes them."""
 
