@@ -408,12 +408,13 @@ def _position_rules(t: OrderTicket, facts: Facts) -> Iterator[Violation]:
         if t.side == "sell":
             yield from _short_rules(t, facts)
         return
-    if t.qty is None:
+    qty = _least_qty(t, facts)
+    if qty is None:
         return
     available = position.qty if position.qty_available is None else position.qty_available
-    if t.side == ("buy" if position.qty < 0 else "sell") and t.qty > abs(available):
+    if t.side == ("buy" if position.qty < 0 else "sell") and qty > abs(available):
         holds = abs(position.qty)
-        if t.qty > holds:
+        if qty > holds:
             yield Violation(
                 "position",
                 f"the position in {t.symbol} is {plain(holds)}, and one order cannot turn it around",
@@ -426,6 +427,14 @@ def _position_rules(t: OrderTicket, facts: Facts) -> Iterator[Violation]:
                 f"of {plain(holds)} {t.symbol}, open orders hold {plain(holds - free)}, so {plain(free)} are left",
                 f"cancel an order first: `alpacli orders --status open --symbols {t.symbol}`",
             )
+
+
+def _least_qty(t: OrderTicket, facts: Facts) -> Decimal | None:
+    """Return how much is ordered; of what is ordered for an amount of money, how much at least as the market is now."""
+    if t.qty is not None or t.notional is None:
+        return t.qty
+    price = max(filter(None, (t.limit_price, facts.quote.ask if facts.quote else None)), default=None)
+    return None if price is None else t.notional / price
 
 
 def _short_rules(t: OrderTicket, facts: Facts) -> Iterator[Violation]:

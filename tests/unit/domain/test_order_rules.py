@@ -307,6 +307,33 @@ def test_a_refusal_counts_without_zeros_that_say_nothing(qty: str, text: str) ->
     assert "00" not in found.fix
 
 
+@pytest.mark.parametrize(
+    ("held", "order", "quote", "refused"),
+    [
+        ("20", {"side": "sell", "notional": "810"}, Quote(Decimal(40), Decimal("40.5")), False),
+        ("20", {"side": "sell", "notional": "810.01"}, Quote(Decimal(40), Decimal("40.5")), True),
+        ("-20", {"side": "buy", "notional": "811"}, Quote(Decimal(40), Decimal("40.5")), True),
+        ("20", {"side": "buy", "notional": "5000"}, Quote(Decimal(40), Decimal("40.5")), False),
+        (
+            "20",
+            {"side": "sell", "notional": "999", "type": "limit", "limit_price": "50"},
+            Quote(None, Decimal(40)),
+            False,
+        ),
+        ("20", {"side": "sell", "notional": "999", "type": "limit", "limit_price": "49"}, Quote(None, None), True),
+        ("20", {"side": "sell", "notional": "5000"}, Quote(None, None), False),
+        ("20", {"side": "sell", "notional": "5000"}, None, False),
+    ],
+)
+def test_no_more_money_is_taken_out_of_a_position_than_is_in_it(
+    held: str, order: dict[str, str], quote: Quote | None, *, refused: bool
+) -> None:
+    """An amount comes to fewer shares the higher the price is: only what no price of now allows is refused."""
+    made = read_ticket({"symbol": SHARE, **order})
+    found = account_violations(made, Facts(positions=[position(held)], quote=quote))
+    assert [item.rule for item in found] == ["position"] * refused
+
+
 def position(qty: str) -> Position:
     return Position.model_validate(
         {"symbol": SHARE, "asset_id": "a", "asset_class": "us_equity", "exchange": "NASDAQ", "qty": qty,
