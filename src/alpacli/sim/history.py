@@ -22,7 +22,7 @@ from alpacli.sim.answers import (
     timestamp,
 )
 from alpacli.sim.desk import Desk
-from alpacli.sim.hours import TradingDay, new_york_date
+from alpacli.sim.hours import AlwaysOpen, Hours, TradingDay, new_york_date
 from alpacli.sim.ledger import ZERO, market_value
 from alpacli.sim.listing import LISTINGS
 
@@ -288,7 +288,9 @@ def _windows(desk: Desk, query: PortfolioQuery) -> _Windows:
         raise bad_parameter(f"invalid timeframe: {timeframe}")
     if timeframe != "1D" and span > 30:
         raise bad_parameter("only the 1D timeframe is allowed for periods of more than 30 days")
-    days = desk.market.hours.days(first_day, last_day)
+    around_the_clock = query.reporting == "continuous" and timeframe != "1D"  # coins do not stop at a weekend
+    hours: Hours = AlwaysOpen() if around_the_clock else desk.market.hours
+    days = hours.days(first_day, last_day)
     if not days and timeframe != "1D" and query.start_ns is None:
         days = desk.market.hours.days(first_day - timedelta(7), last_day)[-1:]
     starts, ends = [], []

@@ -1,5 +1,6 @@
 """Activities page without loss, and the portfolio's past adds up with its present."""
 
+import itertools
 import json
 from typing import Any
 
@@ -154,6 +155,16 @@ def test_on_nyse_hours_windows_lie_in_the_session(account: SimAccount) -> None:
         assert len(answer["timestamp"]) in (count, count + 1)
     weekend = account.get("/v2/account/portfolio/history", start="2026-05-23", end="2026-05-24", timeframe="1D")
     assert weekend["timestamp"] == []
+
+
+def test_an_account_with_coins_is_worth_something_else_on_a_holiday_too(account: SimAccount) -> None:
+    """Continuous reporting goes around the clock; days are those of the exchange, whatever is reported of each."""
+    account.exchange.reset(hours="xnys")
+    asked = {"start": "2026-05-22", "end": "2026-05-27", "intraday_reporting": "continuous"}
+    answer = account.get("/v2/account/portfolio/history", timeframe="1H", **asked)
+    steps = {right - left for left, right in itertools.pairwise(answer["timestamp"])}
+    assert steps == {3600}, "Saturday, Sunday and Memorial Day have their hours"
+    assert len(account.get("/v2/account/portfolio/history", timeframe="1D", **asked)["timestamp"]) == 2
 
 
 @pytest.mark.parametrize(
