@@ -154,26 +154,33 @@ def single(answer: dict[str, Json], symbol: str, channel: str) -> dict[str, Json
 def snapshots(desk: Desk, symbols: Sequence[str], *, crypto: bool) -> dict[str, Json]:
     """Answer with the latest of each symbol, today so far and the trading day before; unknown symbols are left out.
 
-    The day before is the exchange's own, for coins too, so that its close is the one that positions are compared with.
+    The day before is the one whose bar of a day comes before today's: of stocks a trading day, of coins a day of UTC.
     """
     feed, now_ns = desk.market.feed, desk.now_ns
     found: dict[str, Json] = {}
     for symbol in symbols:
         if not feed.knows(symbol, crypto=crypto) or symbol not in desk.market.listings:
             continue
-        closed_ns = desk.market.hours.previous_close(now_ns)
-        days = desk.market.hours.days(new_york_date(closed_ns - 1), new_york_date(closed_ns - 1))
-        before = days[0] if days else None
-        day = None if before is None else feed.span(symbol, before.open_ns, before.close_ns, now_ns)
         members = {
             "latestTrade": _latest(desk, feed, "trades", symbol),
             "latestQuote": _latest(desk, feed, "quotes", symbol),
             "minuteBar": _latest(desk, feed, "bars", symbol),
             "dailyBar": feed.day_so_far(symbol, now_ns, now_ns),
-            "prevDailyBar": None if day is None or before is None else {**day, "t": before.midnight_ns},
+            "prevDailyBar": _day_before(desk, feed, symbol, crypto=crypto),
         }
         found[symbol] = {name: None if value is None else _element(value) for name, value in members.items()}
     return found
+
+
+def _day_before(desk: Desk, feed: Feed, symbol: str, *, crypto: bool) -> _Message | None:
+    now_ns = desk.now_ns
+    if crypto:
+        today_ns = now_ns // DAY_NS * DAY_NS
+        return feed.span(symbol, today_ns - DAY_NS, today_ns, now_ns)
+    day = new_york_date(desk.market.hours.previous_close(now_ns) - 1)
+    days = desk.market.hours.days(day, day)
+    bar = feed.span(symbol, days[0].open_ns, days[0].close_ns, now_ns) if days else None
+    return None if bar is None else {**bar, "t": days[0].midnight_ns}
 
 
 def news(

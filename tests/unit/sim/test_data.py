@@ -67,17 +67,23 @@ def _rfc3339(at_ns: int) -> str:
     return instant_text(at_ns)
 
 
-@pytest.mark.parametrize(
-    ("path", "symbol"), [("/v2/stocks/snapshots", "AAPL"), ("/v1beta3/crypto/us/snapshots", "BTC/USD")]
-)
-def test_a_snapshot_has_the_close_before(exchange: Exchange, path: str, symbol: str) -> None:
-    status, body = get(exchange, path, symbols=f"{symbol},{'XYZ/USD' if '/' in symbol else 'NOPE'}")
+@pytest.mark.parametrize("hours", ["always", "xnys"])
+@pytest.mark.parametrize(("path", "symbol"), [("/v2/stocks", "AAPL"), ("/v1beta3/crypto/us", "BTC/USD")])
+def test_a_snapshot_has_the_last_two_bars_of_a_day(
+    exchange: Exchange, path: str, symbol: str, hours: Literal["always", "xnys"]
+) -> None:
+    """Whoever compares today with the day before compares what the bars say: of coins days of UTC, weekends among them."""
+    exchange.reset(rate_limit=0, hours=hours)
+    status, body = get(exchange, f"{path}/snapshots", symbols=f"{symbol},{'XYZ/USD' if '/' in symbol else 'NOPE'}")
     assert status == 200
     found = body.get("snapshots", body)
     assert list(found) == [symbol]
-    day = found[symbol]["prevDailyBar"]
-    assert day["l"] <= day["c"] <= day["h"]
-    assert day["c"] == float(exchange.market().tape.previous_close(symbol, exchange.now_ns()))
+    days = [found[symbol]["prevDailyBar"], found[symbol]["dailyBar"]]
+    start = _rfc3339(exchange.now_ns() - 4 * 86_400 * 10**9)
+    bars = pages(exchange, f"{path}/bars", "bars", symbols=symbol, start=start, timeframe="1Day")[symbol]
+    assert [day for day in days if day is not None] == bars[-sum(day is not None for day in days) :]
+    if "/" not in symbol:
+        assert days[0]["c"] == float(exchange.market().tape.previous_close(symbol, exchange.now_ns()))
 
 
 @pytest.mark.parametrize(
