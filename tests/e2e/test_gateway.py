@@ -120,6 +120,12 @@ def test_nothing_to_close_is_404(gateway: Gateway, token: str) -> None:
     assert (answer.status_code, answer.json()["error"]["type"]) == (404, "NotFound")
 
 
+def test_nothing_to_close_is_told_in_the_brokers_words_on_its_own_paths(gateway: Gateway, token: str) -> None:
+    asked, closed = (gateway.send(method, "/v2/positions/KO", token) for method in ("GET", "DELETE"))
+    assert closed.json() == {"code": 40410000, "message": "position does not exist"}
+    assert (closed.status_code, closed.json()) == (asked.status_code, asked.json())
+
+
 def test_the_cache_can_be_told_to_forget(gateway: Gateway, token: str) -> None:
     gateway.get(f"{V1}/account", token)
     answer = gateway.send("POST", f"{V1}/cache/invalidate?names=account,positions", token).json()

@@ -268,7 +268,14 @@ def _trade(desk: Desk, route: Route, request: Request) -> Flow[Response]:
             return _ok(b"[" + b",".join(_closed(closing) for closing in closings) + b"]", 207)
         case "DELETE", "/v2/positions/*":
             qty, percent = _amount(query, "qty"), _amount(query, "percentage")
-            return _ok((yield from desk.close(route.item, qty=qty, percent=percent)).wire)
+            try:
+                return _ok((yield from desk.close(route.item, qty=qty, percent=percent)).wire)
+            except NotFound as error:
+                if error.body:
+                    raise
+                raise NotFound(
+                    "position does not exist", status=404
+                ) from None  # in Alpaca's words: programs look for them
     raise NotFound("endpoint not found.", status=404)
 
 
