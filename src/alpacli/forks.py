@@ -6,13 +6,10 @@ parent and child each open it again when they need it.
 """
 
 import os
-from _thread import allocate_lock
+from _thread import allocate_lock, get_ident
 from _weakref import ref  # the module around it costs the cached path more than all of this
 from collections.abc import Callable
 from typing import Final, Protocol
-
-_PATIENCE_S: Final = 5.0
-"""A fork waits no longer for whoever has the turn."""
 
 
 class LetsGo(Protocol):
@@ -20,6 +17,9 @@ class LetsGo(Protocol):
 
     def let_go(self) -> None:
         """Close it; it is opened again when it is needed. Called with the turn; never raises."""
+
+    def abandon(self) -> None:
+        """Use what is open no more, and do not close it: it was inherited from somebody who is at work with it."""
 
 
 class _Lock(Protocol):
@@ -31,60 +31,95 @@ class _Lock(Protocol):
 class Turns:
     """The lock of what threads share. A fork takes a turn like everybody, and a child begins with a lock of its own.
 
-    ``owner`` is told to let go before a fork; ``make`` makes the lock.
+    ``owner`` is told to let go before a fork, which waits for the turn no longer than ``patience_s``, and then for no other;
+    ``make`` makes the lock. A fork by the very thread that has the turn leaves all
+    as it is, in the child too, which is that thread.
     """
 
-    __slots__ = ("__weakref__", "_lock", "_make", "_owner", "_rested")
+    __slots__ = ("__weakref__", "_holder", "_lock", "_make", "_owner", "patience_s")
 
-    def __init__(self, owner: LetsGo | None = None, make: Callable[[], _Lock] = allocate_lock) -> None:
+    def __init__(
+        self, owner: LetsGo | None = None, make: Callable[[], _Lock] = allocate_lock, *, patience_s: float = 5.0
+    ) -> None:
+        self.patience_s = patience_s
         self._owner = None if owner is None else ref(owner)
         self._make = make
         self._lock = make()
-        self._rested = False
+        self._holder = 0
         number = id(self)
         _all[number] = ref(self, lambda _: _all.pop(number, None))
 
     def acquire(self, *, blocking: bool = True, timeout: float = -1) -> bool:
-        return self._lock.acquire(blocking, timeout)
+        if not self._lock.acquire(blocking, timeout):
+            return False
+        self._holder = get_ident()
+        return True
 
     def release(self) -> None:
+        self._holder = 0
         self._lock.release()
 
     def __enter__(self) -> None:
         self._lock.acquire()
+        self._holder = get_ident()
 
     def __exit__(self, *_: object) -> None:
-        self._lock.release()
+        self.release()
 
-    def rest(self) -> None:
-        self._rested = self._lock.acquire(timeout=_PATIENCE_S)
-        if self._rested and self._owner is not None and (owner := self._owner()) is not None:
+    def is_ours(self) -> bool:
+        """Tell whether it is this thread's turn already."""
+        return self._holder == get_ident()
+
+    def rest(self, timeout_s: float) -> bool:
+        """Take the turn for a fork, and have the owner let go; false when somebody keeps it for longer."""
+        if not self.acquire(timeout=timeout_s):
+            return False
+        owner = None if self._owner is None else self._owner()
+        if owner is not None:
             owner.let_go()
+        return True
 
-    def go_on(self, *, child: bool) -> None:
-        rested, self._rested = self._rested, False
-        if child:
-            self._lock = self._make()
-        elif rested:
-            self._lock.release()
+    def begin_anew(self, *, rested: bool) -> None:
+        """Give a child a lock of its own; what its owner could not close is left to its parent."""
+        owner = None if self._owner is None else self._owner()
+        if owner is not None and not rested:
+            owner.abandon()
+        self._holder, self._lock = 0, self._make()
 
 
 _all: Final[dict[int, "ref[Turns]"]] = {}
+_forking: Final[dict[int, list[Turns]]] = {}
+"""The turns that each thread has taken for a fork that is under way."""
+
+
+def _living() -> list[Turns]:
+    return [turns for found in list(_all.values()) if (turns := found()) is not None]
 
 
 def _before() -> None:
-    for found in reversed(list(_all.values())):
-        if (turns := found()) is not None:
-            turns.rest()
+    taken = _forking[get_ident()] = []
+    patient = True
+    for turns in reversed(_living()):
+        if turns.is_ours():
+            continue
+        if turns.rest(turns.patience_s if patient else 0.0):
+            taken.append(turns)
+        else:
+            patient = False
 
 
-def _after(*, child: bool) -> None:
-    for found in list(_all.values()):
-        if (turns := found()) is not None:
-            turns.go_on(child=child)
+def _after_in_parent() -> None:
+    for turns in _forking.pop(get_ident(), []):
+        turns.release()
+
+
+def _after_in_child() -> None:
+    taken = _forking.pop(get_ident(), [])
+    _forking.clear()
+    for turns in _living():
+        if not turns.is_ours() or turns in taken:
+            turns.begin_anew(rested=turns in taken)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before, after_in_parent=lambda: _after(child=False), after_in_child=lambda: _after(child=True)
-    )
+    os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)

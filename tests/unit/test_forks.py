@@ -15,8 +15,10 @@ from tests.support.fakes import ManualClock
 from alpacli.forks import Turns
 from alpacli.ports import BudgetRules, Clock, Granted, Request, Response, SystemClock, Ticket
 from alpacli.runtime import LazyTransport
+from alpacli.sim.state import Meta, State
 from alpacli.sim.transport import SimTransport
 from alpacli.store.sqlite import SqliteStore
+from alpacli.threads import Threads
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 
@@ -208,8 +210,126 @@ def test_what_is_gone_is_not_told_of_a_fork() -> None:
         def let_go(self) -> None:
             told.append("closed")
 
+        def abandon(self) -> None: ...
+
     told: list[str] = []
     owner = Owner()
     assert _code(_forked(lambda: told == ["closed"])) == 0
     del owner
     assert _code(_forked(lambda: told == ["closed"])) == 0
+
+
+def _held(turns: Turns, until: threading.Event) -> threading.Thread:
+    """Have another thread keep the turn."""
+    taken = threading.Event()
+
+    def keep() -> None:
+        with turns:
+            taken.set()
+            until.wait(30)
+
+    thread = threading.Thread(target=keep)
+    thread.start()
+    assert taken.wait(10)
+    return thread
+
+
+def test_a_fork_does_not_wait_for_ever_and_the_child_can_go_on_all_the_same() -> None:
+    abandoned: list[str] = []
+
+    class Owner:
+        def __init__(self) -> None:
+            self.turns = Turns(self, patience_s=0.1)
+
+        def let_go(self) -> None:
+            abandoned.append("closed")
+
+        def abandon(self) -> None:
+            abandoned.append("abandoned")
+
+    turns, owner, over = Turns(patience_s=0.1), Owner(), threading.Event()
+    threads = [_held(turns, over), _held(owner.turns, over)]
+    child = _forked(lambda: turns.acquire(timeout=0) and owner.turns.acquire(timeout=0) and abandoned == ["abandoned"])
+    assert _code(child) == 0
+    assert not turns.acquire(timeout=0)
+    assert not abandoned
+    over.set()
+    for thread in threads:
+        thread.join()
+    assert turns.acquire(timeout=0)
+
+
+def test_forks_of_two_threads_leave_no_turn_taken(turns: Turns) -> None:
+    others = [Turns(patience_s=0.2) for _ in range(3)]
+    over = threading.Event()
+    holder = _held(others[1], over)  # both forks wait for it, with the turns after it taken
+    codes: list[int] = []
+    forking = [threading.Thread(target=lambda: codes.append(_code(_forked(lambda: True)))) for _ in range(2)]
+    for thread in forking:
+        thread.start()
+    for thread in forking:
+        thread.join()
+    over.set()
+    holder.join()
+    assert codes == [0, 0]
+    assert all(one.acquire(timeout=0) for one in (turns, *others))
+
+
+def _released(turns: Turns) -> bool:
+    turns.release()
+    return turns.acquire(timeout=0)
+
+
+def _closed(threads: Threads) -> bool:
+    threads.close()
+    return True
+
+
+def test_a_fork_by_the_thread_that_has_the_turn_leaves_it_to_it(turns: Turns, tmp_path: Path) -> None:
+    with turns:
+        child = _forked(lambda: turns.is_ours() and not turns.acquire(timeout=0) and _released(turns))
+        assert _code(child) == 0
+        assert not turns.acquire(timeout=0)
+    state = State(str(tmp_path), Meta(1, "always", "1000", 0))
+    with state.write() as db:
+        db.execute("CREATE TABLE mine (one)")
+        assert _code(_forked(lambda: True)) == 0
+        db.execute("INSERT INTO mine VALUES (1)")
+    with state.read() as db:
+        assert db.execute("SELECT count(*) FROM mine").fetchone()[0] == 1
+    state.close()
+
+
+def test_a_child_of_a_parent_that_is_at_work_in_the_exchange_opens_it_anew(tmp_path: Path) -> None:
+    state = State(str(tmp_path), Meta(1, "always", "1000", 0))
+    begun, over = threading.Event(), threading.Event()
+
+    def work() -> None:
+        with state.read():
+            begun.set()
+            over.wait(30)
+
+    def written() -> bool:
+        with state.write() as db:
+            db.execute("CREATE TABLE mine (one)")
+        return True
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    begun.wait(10)
+    assert _code(_forked(written)) == 0
+    over.set()
+    thread.join()
+    with state.read() as db:
+        assert db.execute("SELECT count(*) FROM mine").fetchone()[0] == 0
+    state.close()
+
+
+def test_threads_of_a_parent_that_is_at_work_hold_up_no_child() -> None:
+    threads = Threads(2, "test")
+    assert threads.submit(lambda: 1).result(10) == 1
+    with threads._changed:  # as a thread of its own has it for a moment, again and again
+        child = _forked(lambda: _closed(threads) and threads.submit(lambda: 2).result(10) == 2)
+        assert _code(child) == 0
+    assert threads.submit(lambda: 3).result(10) == 3
+    threads.close()

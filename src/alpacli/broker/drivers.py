@@ -210,7 +210,7 @@ class AsyncDriver(_Parts):
         sleep: Callable[[float], Awaitable[None]] = async_sleep,
         **options: Any,
     ) -> None:
-        from alpacli.broker.threads import Threads
+        from alpacli.threads import Threads
 
         super().__init__(pipeline, transport, **options)
         self._sleep = sleep

@@ -24,7 +24,7 @@ from alpacli.errors import UsageError
 from alpacli.ports import Busy, Clock, Lead, Randomness, Store, async_sleep
 
 if TYPE_CHECKING:
-    from alpacli.broker.threads import Threads
+    from alpacli.threads import Threads
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -57,7 +57,7 @@ class FunctionCache:
     def threads(self) -> "Threads":
         """Return the threads in which the store is asked for event loops; they end by themselves."""
         if self._threads is None:
-            from alpacli.broker.threads import Threads
+            from alpacli.threads import Threads
 
             self._threads = Threads(_STEPS, "functions")
         return self._threads

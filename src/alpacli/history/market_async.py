@@ -13,10 +13,10 @@ from concurrent.futures import CancelledError, Future
 from contextvars import ContextVar
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from alpacli.broker.threads import Threads
 from alpacli.domain.batches import AsyncBatches, Batch, Batches
 from alpacli.history.chains import Read
 from alpacli.history.market import MarketData
+from alpacli.threads import Threads
 from alpacli.wire.rest import Call
 
 P = ParamSpec("P")

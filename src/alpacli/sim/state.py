@@ -130,6 +130,10 @@ class Meta(NamedTuple):
     reject_rate: str = "0"
 
 
+_abandoned: Final[list[sqlite3.Connection]] = []
+"""Connections in the middle of a parent's transaction. Closing one would undo that, so they stay open and unused."""
+
+
 class Busy(Exception):
     """Somebody else is at work in the state, and the caller did not want to wait."""
 
@@ -182,6 +186,11 @@ class State:
         if self.path != IN_MEMORY and not self._closed:
             self._let_go = True
             self._db.close()
+
+    def abandon(self) -> None:
+        if self.path != IN_MEMORY and not self._closed:
+            _abandoned.append(self._db)
+            self._let_go = True
 
     def begin(self, begin: str = "BEGIN IMMEDIATE", *, wait: bool = True) -> sqlite3.Connection:
         """Begin a transaction, which ``end`` has to end; another connection than before means that there was a fork.

@@ -272,6 +272,11 @@ class SqliteStore:
             with suppress(sqlite3.Error):
                 self._disconnect()
 
+    def abandon(self) -> None:
+        if self._connection is not None:
+            _abandoned.append(self._connection)
+            self._connection = None
+
     def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do some reading, each statement a snapshot of its own, with every failure as ``StoreUnavailable``."""
         if not self._lock.acquire(timeout=self._busy_s * 2):
@@ -329,7 +334,7 @@ class SqliteStore:
         if self._connection is None:
             return
         db, self._connection = self._connection, None
-        if self._pid != os.getpid():
+        if self._pid != os.getpid():  # inherited all the same: the fork waited no longer
             _abandoned.append(db)
             return
         try:

@@ -13,9 +13,9 @@ from tests.support import parts
 from tests.support.fakes import ACCOUNT, ScriptedTransport, answer
 
 from alpacli.broker.async_client import AsyncAlpacaClient
-from alpacli.broker.threads import Threads
 from alpacli.ports import BudgetRules, Request, Response, SystemClock, SystemRandomness
 from alpacli.store.sqlite import SqliteStore
+from alpacli.threads import Threads
 from alpacli.wire import rest, trading
 
 RULES = BudgetRules("alpaca:{test}", limit=1000, reserve=0)

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Final, TypeVar
 
+from alpacli.forks import Turns
+
 T = TypeVar("T")
 
 _IDLE_S: Final = 10.0
@@ -25,18 +27,25 @@ class Threads:
         self._most = most
         self._name = name
         self._idle_s = _IDLE_S
+        self._turns = Turns()
         self._forget()
 
     def _forget(self) -> None:
-        self._pid = os.getpid()
         self._changed = threading.Condition()
         self._waiting: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         self._count = self._idle = 0
+        self._pid = os.getpid()
+
+    def _look_around(self) -> None:
+        """Begin anew after a fork: the threads are the parent's, and one of them may have had the lock."""
+        if self._pid != os.getpid():
+            with self._turns:
+                if self._pid != os.getpid():
+                    self._forget()
 
     def submit(self, work: Callable[[], T]) -> "Future[T]":
         """Have it done; who gives it up before it began has it not done at all."""
-        if self._pid != os.getpid():
-            self._forget()  # after a fork the threads are the parent's
+        self._look_around()
         future: Future[T] = Future()
         context = contextvars.copy_context()
         with self._changed:
@@ -85,6 +94,7 @@ class Threads:
 
     def close(self) -> None:
         """Let every thread end as soon as it has nothing to do; work that comes later is done all the same."""
+        self._look_around()
         with self._changed:
             self._idle_s = 0.0
             self._changed.notify_all()
