@@ -6,6 +6,7 @@ nobody who knows that an order has filled is given positions without it.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from alpacli.ports import Clock
@@ -16,25 +17,27 @@ _RECENT_S: Final = 15.0
 
 
 class Fills:
-    """The fills that one process has heard of. Thread-safe."""
+    """The fills that one process has heard of. Thread-safe: at worst something is forgotten twice."""
 
     def __init__(self, forget: Callable[[str], object], clock: Clock, longest_s: float) -> None:
         """``forget`` drops a name of ``ORDERS_CHANGE`` from the cache, of which nothing is kept longer than ``longest_s``."""
         self._forget = forget
         self._clock = clock
         self._recent_s = max(longest_s, 0.0) + _RECENT_S
-        self._known_ns: int | None = None
+        self._heard_any = False
+        self._forgotten_ns = 0
 
     def heard(self, filled_ns: int) -> Callable[[], None] | None:
-        """Take note of the latest fill that was told of, 0 for none; return what makes everybody forget, if it is news."""
-        known_ns = self._known_ns
-        self._known_ns = max(filled_ns, known_ns or 0)
-        if known_ns is None:
-            is_news = abs(self._clock.time() - filled_ns / 1e9) < self._recent_s
-        else:
-            is_news = filled_ns > known_ns
-        return self._forget_all if is_news and filled_ns else None
+        """Take the latest fill that was told of, 0 for none; return what makes everybody forget, unless that was done.
 
-    def _forget_all(self) -> None:
+        Whoever hears of it while somebody else is about to do that does it too: nobody goes on before it is done.
+        """
+        first, self._heard_any = not self._heard_any, True
+        if first and abs(self._clock.time() - filled_ns / 1e9) >= self._recent_s:
+            self._forgotten_ns = max(filled_ns, self._forgotten_ns)
+        return None if filled_ns <= self._forgotten_ns else partial(self._forget_all, filled_ns)
+
+    def _forget_all(self, filled_ns: int) -> None:
         for name in ORDERS_CHANGE:
             self._forget(name)
+        self._forgotten_ns = max(filled_ns, self._forgotten_ns)

@@ -9,6 +9,7 @@ from alpacli.streams.batch import Batch
 from alpacli.streams.events import Event
 from alpacli.streams.session import Action
 from alpacli.streams.supervisor import Sink, Source
+from alpacli.threads import Threads
 
 
 class Duty(Protocol):
@@ -30,28 +31,33 @@ class DoneAhead:
 
     async def run(self, sink: Sink) -> None:
         came: asyncio.Queue[Batch | Event] = asyncio.Queue()
-        tasks = asyncio.ensure_future(self._source.run(_Queued(came))), asyncio.ensure_future(self._pass_on(came, sink))
+        thread = Threads(1, "ahead")
+        running = asyncio.ensure_future(self._source.run(_Queued(came)))
+        passing = asyncio.ensure_future(self._pass_on(came, sink, thread))
+        emptied: asyncio.Future[None] | None = None
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            running, passing = tasks
+            await asyncio.wait((running, passing), return_when=asyncio.FIRST_COMPLETED)
             if not passing.done():
                 emptied = asyncio.ensure_future(came.join())
                 await asyncio.wait((emptied, passing), return_when=asyncio.FIRST_COMPLETED)
-                emptied.cancel()
             (passing if passing.done() else running).result()
         finally:
+            tasks = [task for task in (running, passing, emptied) if task is not None]
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await asyncio.to_thread(self._duty.close)
+            try:
+                await asyncio.gather(*tasks, return_exceptions=True)
+            finally:
+                await thread.to_the_end(self._duty.close)
+                thread.close()
 
-    async def _pass_on(self, came: "asyncio.Queue[Batch | Event]", sink: Sink) -> None:
+    async def _pass_on(self, came: "asyncio.Queue[Batch | Event]", sink: Sink, thread: Threads) -> None:
         while True:
             one = await came.get()
             if isinstance(one, Batch):
                 duty = self._duty.of(one.lines)
                 if duty is not None:
-                    await asyncio.to_thread(duty)
+                    await thread.to_the_end(duty)
                 sink.batch(one)
             else:
                 sink.event(one)

@@ -145,3 +145,35 @@ def test_fills_are_found_in_trade_updates() -> None:
     )
     assert fills.in_updates(lines) == T0
     assert fills.in_updates(b'{"type":"quote"}\n') == 0
+
+
+def test_whoever_hears_of_a_fill_while_it_is_being_forgotten_does_not_go_on_before_that_is_done(
+    clock: ManualClock,
+) -> None:
+    known = Fills(lambda name: None, clock, 0.0)
+    first, second = known.heard(T0), known.heard(T0)
+    assert first is not None
+    assert second is not None
+    first()
+    assert known.heard(T0) is None
+
+
+def test_a_forgetting_that_is_interrupted_is_made_up(clock: ManualClock) -> None:
+    forgotten: list[str] = []
+
+    def forget(name: str) -> None:
+        if not forgotten:
+            forgotten.append("interrupted")
+            raise KeyboardInterrupt
+        forgotten.append(name)
+
+    known = Fills(forget, clock, 0.0)
+    for again in (False, True):
+        work = known.heard(T0)
+        assert work is not None
+        if again:
+            work()
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                work()
+    assert forgotten == ["interrupted", "account", "positions", "orders"]

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -118,6 +119,61 @@ def test_it_can_be_canceled_and_leaves_no_task() -> None:
 
     asyncio.run(use())
     assert heard.closed == 1
+
+
+class Slow(Heard):
+    """Its duty takes until ``go``; ``begun`` tells that it is under way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.go = threading.Event(), threading.Event()
+
+    def of(self, lines: bytes) -> Callable[[], None] | None:
+        def duty() -> None:
+            self.begun.set()
+            self.go.wait(10)
+            self.heard.append("done")
+
+        return duty
+
+    def close(self) -> None:
+        self.heard.append("closed")
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_duty_that_is_under_way_ends_before_it_is_closed_however_often_it_is_canceled(times: int) -> None:
+    heard = Slow()
+
+    async def use() -> None:
+        running = asyncio.create_task(DoneAhead(Feed(b"fill\n"), heard).run(heard))
+        while not heard.begun.is_set():  # noqa: ASYNC110 # what it waits for is another thread
+            await asyncio.sleep(0.005)
+        for _ in range(times):
+            running.cancel()
+            await asyncio.sleep(0.02)
+        heard.go.set()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(use())
+    assert heard.heard == ["done", "closed"]
+
+
+def test_a_program_whose_threads_all_wait_for_a_fill_hears_of_it() -> None:
+    heard = Heard()
+    told = threading.Event()
+
+    async def use() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(2))
+        waiting = [asyncio.ensure_future(asyncio.to_thread(told.wait, 10)) for _ in range(4)]
+        await DoneAhead(Feed(b"fill\n"), heard).run(heard)
+        told.set()
+        assert await asyncio.gather(*waiting) == [True] * 4
+
+    asyncio.run(use())
+    assert heard.heard == ["done", "fill"]
 
 
 def test_everything_else_is_the_sources_own() -> None:
