@@ -91,10 +91,11 @@ class _Parts:
         """Return a decorator that keeps a function's results for ``ttl`` seconds, for every process of this account.
 
         One entry per combination of arguments. Results belong to the function: to its module, or of a script to its file, its
-        name, its code, and the plain values of the function around it. ``key`` names them instead, for results that several
-        functions or versions share. They come back as the type that the return is annotated with; without one numbers with
-        a fraction are ``Decimal``. Plain and ``async`` functions both work, any number of callers at once run the function
-        once, and one that raises keeps nothing. ``wrapped.invalidate()`` forgets all its results.
+        name, its code and its decorators', and the values of the function around it. ``key`` names them instead: for results
+        that several functions or versions share, or that are of a function made with what nothing tells apart. They come back
+        as the type that the return is annotated with; without one numbers with a fraction are ``Decimal``. Plain and
+        ``async`` functions both work, any number of callers at once run the function once, and one that raises keeps nothing.
+        ``wrapped.invalidate()`` forgets all its results.
 
         Raises:
             UsageError: a lifetime below 0, or what nothing tells apart without a ``key``; from the call, when arguments or

@@ -14,7 +14,8 @@ import inspect
 import math
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import fields, is_dataclass
 from types import CodeType
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TypeVar, cast, get_type_hints
 
@@ -31,6 +32,7 @@ R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
 _HINT: Final = "arguments and results are shared between processes as JSON: text, numbers, lists, dicts, models"
+_KEY: Final = "name them with key=, or pass as an argument what the function needs"
 _STEPS: Final = 8
 """Threads at most that ask the store for ``async`` functions."""
 
@@ -99,53 +101,107 @@ class FunctionCache:
 
 
 def _identity(function: Callable[..., Any]) -> str:
-    """Name a function by where it is, what it does and the plain values that it was made with.
+    """Name a function by where it is, what it does and what it was made with.
 
     Source of the idea: Streamlit's ``cache_data``, which tells functions apart by their names and code.
     """
+    digest = hashlib.sha256()
+    _Portrait(digest.update).add_function(function)
     plain = inspect.unwrap(function)
-    code = getattr(plain, "__code__", None)
-    if code is None:
-        raise UsageError(f"{function!r} has no code of its own to be told by", "give the cache a key=")
-    made_with: dict[str, Any] = {}
-    if inspect.ismethod(plain):
-        made_with["self"] = plain.__self__
-        try:
-            to_json(made_with)
-        except TypeError as error:
-            what = f"{plain.__qualname__} belongs to one object: {error}"
-            raise UsageError(what, "give the cache a key= that names the object, or make it an argument") from None
-    for name, cell in zip(code.co_freevars, getattr(plain, "__closure__", None) or (), strict=False):
-        try:
-            to_json(cell.cell_contents)
-        except (TypeError, ValueError):  # a client, say, or what has no value yet
-            continue
-        made_with[name] = cell.cell_contents
-    digest = hashlib.sha256(to_json([_place(plain), made_with]))
-    _add_code(code, digest.update)
     return f"{plain.__module__}.{plain.__qualname__}:{digest.hexdigest()[:16]}"
 
 
-def _place(function: Callable[..., Any]) -> str:
+class _Portrait:
+    """Adds to a hash all that tells a function from others: what is the same in every process, and nothing else."""
+
+    def __init__(self, add: Callable[[bytes], object]) -> None:
+        self._add = add
+        self._seen: set[int] = set()
+
+    def add_function(self, function: Any) -> None:
+        """Add a function, those that it was decorated with, and the values around them.
+
+        Raises:
+            UsageError: something of it is like nothing else, or has nothing to be told by.
+        """
+        if id(function) in self._seen:
+            return  # it refers to itself
+        self._seen.add(id(function))
+        if inspect.ismethod(function):
+            self._value("self", function.__self__)
+            function = function.__func__
+        code = getattr(function, "__code__", None)
+        if code is None:
+            raise UsageError(f"{function!r} has no code of its own to be told by", _KEY)
+        self._text(_place(function), function.__qualname__)
+        self._code(code)
+        for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+            try:
+                value = cell.cell_contents
+            except ValueError:
+                continue  # it has no value yet
+            self._value(name, value)
+        wrapped = getattr(function, "__wrapped__", None)
+        if wrapped is not None:
+            self.add_function(wrapped)
+
+    def _value(self, name: str, value: Any) -> None:
+        kind = type(value)
+        self._text(name, kind.__module__, kind.__qualname__)
+        try:
+            self._add(to_json(value))
+        except TypeError:
+            if isinstance(value, list | tuple | set | frozenset):
+                self._values(name, value)
+            elif isinstance(value, dict):
+                self._values(name, [part for pair in value.items() for part in pair])
+            elif isinstance(value, bytes):
+                self._add(value)
+            elif isinstance(value, type) or inspect.ismodule(value) or _is_built_in(value):
+                self._text(repr(value))
+            elif inspect.isfunction(value) or inspect.ismethod(value):
+                self.add_function(value)
+            elif is_dataclass(value):
+                self._values(name, [getattr(value, field.name) for field in fields(value)])
+            elif not kind.__module__.startswith("alpacli."):  # which client it is does not matter: it is of one account
+                what = f"it was made with {name!r}, and nothing tells one {kind.__qualname__} from another"
+                raise UsageError(f"results cannot be kept: {what}", _KEY) from None
+
+    def _values(self, name: str, values: Iterable[Any]) -> None:
+        if isinstance(values, set | frozenset):
+            values = sorted(values, key=repr)  # their order changes from process to process
+        for value in values:
+            self._value(name, value)
+
+    def _code(self, code: CodeType) -> None:
+        """Add what code does, and not where it stands: a comment above it makes no other function of it."""
+        for part in (code.co_code, code.co_exceptiontable):
+            self._add(part)
+        counts = (code.co_flags, code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount)
+        self._text(repr((counts, code.co_names, code.co_varnames, code.co_freevars)))
+        for constant in code.co_consts:
+            if isinstance(constant, CodeType):
+                self._code(constant)
+            elif isinstance(constant, frozenset):
+                self._text(repr(sorted(map(repr, constant))))
+            else:
+                self._text(repr(constant))
+
+    def _text(self, *texts: str) -> None:
+        self._add(repr(texts).encode())
+
+
+def _is_built_in(value: Any) -> bool:
+    return inspect.isbuiltin(value) and inspect.ismodule(value.__self__)
+
+
+def _place(function: Any) -> str:
     """Return the module of a function; of one in a script the script, for all of them are called ``__main__``."""
     if function.__module__ != "__main__":
-        return function.__module__
+        return str(function.__module__)
     main = sys.modules["__main__"]
     spec = getattr(main, "__spec__", None)
     return spec.name if spec is not None else os.path.realpath(getattr(main, "__file__", ""))
-
-
-def _add_code(code: CodeType, add: Callable[[bytes], object]) -> None:
-    """Add what code does, and not where it stands: a comment above it makes no other function of it."""
-    add(code.co_code)
-    add(repr((code.co_names, code.co_varnames, code.co_freevars)).encode())
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            _add_code(constant, add)
-        elif isinstance(constant, frozenset):
-            add(repr(sorted(map(repr, constant))).encode())  # its order changes from process to process
-        else:
-            add(repr(constant).encode())
 
 
 class _Entry:
@@ -205,6 +261,9 @@ class _Entry:
             heartbeat.start()
             value, result = self._as_kept(await cast("Awaitable[Any]", self._function(*args, **kwargs)))
             await threads.to_the_end(lambda: self._publish(heartbeat, key, token, value))
+        except GeneratorExit:
+            threads.submit(lambda: self._give_back(heartbeat, key, token))  # who is being closed may not wait
+            raise
         except BaseException:
             await threads.to_the_end(lambda: self._give_back(heartbeat, key, token))
             raise

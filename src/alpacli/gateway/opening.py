@@ -95,5 +95,5 @@ def _webhooks(
         return await client.get_orders(status="all", limit=_LATEST_ORDERS, use_cache=False)
 
     clock, queue = SystemClock(), open_hooks(settings)
-    courier = Courier(queue, post_with(), clock, SystemRandomness(), read_orders, warn)
+    courier = Courier(queue, post_with(clock), clock, SystemRandomness(), read_orders, warn)
     return Webhooks(queue, courier, open_updates, clock, warn)

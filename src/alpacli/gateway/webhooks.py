@@ -163,13 +163,14 @@ class Courier:
         return found
 
     async def _deliver(self) -> None:
-        attempts: set[asyncio.Task[None]] = set()
+        attempts: dict[int, asyncio.Task[None]] = {}
         try:
             while True:
                 self._more.clear()
                 next_at = None
                 try:
-                    due = await self._due(_AT_ONCE - len(attempts))
+                    taken = await self._due(_AT_ONCE - len(attempts))
+                    due = [one for one in taken if one.seq not in attempts]  # whose hold ended first has it again
                     if not due:
                         next_at = await asyncio.to_thread(self._queue.next_due, self._clock.time())
                 except AlpacliError as error:
@@ -177,8 +178,8 @@ class Courier:
                     due = []
                 for delivery in due:
                     task = asyncio.create_task(self._attempt(delivery), name=f"deliver {delivery.seq}")
-                    attempts.add(task)
-                    task.add_done_callback(attempts.discard)
+                    attempts[delivery.seq] = task
+                    task.add_done_callback(lambda _, seq=delivery.seq: attempts.pop(seq))  # type: ignore[misc] # mypy reads it as a loop's
                     task.add_done_callback(lambda _: self._more.set())
                 wait_s = self._idle_s if next_at is None else min(max(next_at - self._clock.time(), 0.05), self._idle_s)
                 either = {asyncio.ensure_future(self._more.wait()), asyncio.ensure_future(self._sleep(wait_s))}
@@ -188,7 +189,7 @@ class Courier:
                     for waiting in either:
                         waiting.cancel()
         finally:
-            for task in attempts:
+            for task in attempts.values():
                 task.cancel()
 
     async def _due(self, most: int) -> list[Delivery]:
@@ -269,13 +270,15 @@ def _state(status: str, filled_qty: str) -> str:
     return f"{status} {filled_qty.strip(chr(34))}"
 
 
-def post_with(connect_s: float = 5.0, read_s: float = 10.0) -> Post:
-    """Return a ``Post`` over HTTP; connections are kept."""
+def post_with(clock: Clock, connect_s: float = 5.0, read_s: float = 10.0) -> Post:
+    """Return a ``Post`` over HTTP; connections are kept. ``read_s`` is for the whole answer, however slowly it comes."""
     import requests
+
+    from alpacli.wire.deadline import DeadlineAdapter
 
     session = requests.Session()
     session.trust_env = True
-    adapter = requests.adapters.HTTPAdapter(pool_maxsize=_AT_ONCE)
+    adapter = DeadlineAdapter(clock)
     session.mount("http://", adapter)
     session.mount("https://", adapter)
 
@@ -285,7 +288,7 @@ def post_with(connect_s: float = 5.0, read_s: float = 10.0) -> Post:
                 url, data=body, headers=headers, timeout=(connect_s, read_s), allow_redirects=False, stream=True
             ) as response:
                 return Answer(response.status_code)
-        except requests.RequestException as error:
+        except (requests.RequestException, OSError) as error:
             return Answer(0, type(error).__name__)
 
     return post

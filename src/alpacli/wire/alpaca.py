@@ -4,32 +4,26 @@ What its ``RESTClient`` does that a good client must not is undone here, in one 
 for every method (``retry_attempts=0`` is ignored), no timeout, headers thrown away, bodies parsed as binary floats. No other
 module imports alpaca-py, and this one only ``alpaca.common``: ``alpaca.trading`` and ``alpaca.data`` load pandas.
 
-The read timeout covers the whole answer, headers included, so a server that sends a byte now and then cannot hold a
-process; ``requests`` alone would start its timeout anew with every byte.
+The read timeout covers the whole answer (``deadline``).
 """
 
-import io
 import os
 import socket
-from http.client import HTTPResponse
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 import requests
 from alpaca.common.rest import RESTClient
-from requests.adapters import HTTPAdapter
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError, NewConnectionError, ReadTimeoutError
 
 from alpacli import __version__
 from alpacli.errors import AlpacliError, ConnectionLost, RequestTimeout, UnreadableAnswer
 from alpacli.ports import Clock, Request, Response, SystemClock
 from alpacli.settings import OAUTH, KeyPair
+from alpacli.wire.deadline import CHUNK, DeadlineAdapter
 
 LARGEST_BODY: Final = 64 * 1024 * 1024
-_CHUNK: Final = 64 * 1024
-_CONNECTIONS: Final = 32
 _HINT: Final = "check the network, or accept older data, with max_age (--max-age 3600)"
 
 
@@ -82,7 +76,7 @@ class _OneRequest(RESTClient):
         host = urlsplit(url).hostname or ""
         self._host = urlsplit(url).netloc
         session = self._session
-        adapter = _DeadlineAdapter(clock)
+        adapter = DeadlineAdapter(clock)
         session.mount("https://", adapter)
         session.mount("http://", adapter)
         session.auth = _keep_headers  # with an auth of its own, requests does not look into ~/.netrc
@@ -133,7 +127,7 @@ class _OneRequest(RESTClient):
 
     def _read(self, answer: requests.Response) -> bytes:
         body = bytearray()
-        for chunk in answer.iter_content(_CHUNK):
+        for chunk in answer.iter_content(CHUNK):
             body += chunk
             if len(body) > LARGEST_BODY:
                 raise UnreadableAnswer(
@@ -189,79 +183,3 @@ def _reason(causes: list[BaseException]) -> str:
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror.lower()
     return "the answer was cut off"
-
-
-# ---------------------------------------------------------------------------------------------------- deadline
-
-
-class _DeadlineReader(io.RawIOBase):
-    """What an HTTP answer is read from: every read gets only the time that is left for the whole answer."""
-
-    def __init__(self, sock: socket.socket, clock: Clock) -> None:
-        self._sock = sock
-        self._clock = clock
-        self._raw = sock.makefile("rb", buffering=0)
-        timeout_s = sock.gettimeout()
-        self._until = None if timeout_s is None else clock.monotonic() + timeout_s
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        if self._until is not None:
-            left_s = self._until - self._clock.monotonic()
-            if left_s <= 0:
-                raise TimeoutError
-            self._sock.settimeout(left_s)
-        return self._raw.readinto(buffer)
-
-    def close(self) -> None:
-        if not self.closed:
-            self._raw.close()
-            super().close()
-
-
-class _DeadlineSocket:
-    """The only thing an HTTP answer wants of its socket: a file to read from, here one with a deadline."""
-
-    def __init__(self, sock: socket.socket, clock: Clock) -> None:
-        self._sock = sock
-        self._clock = clock
-
-    def makefile(self, *_: Any) -> io.BufferedReader:
-        return io.BufferedReader(_DeadlineReader(self._sock, self._clock), _CHUNK)
-
-
-class _DeadlineAdapter(HTTPAdapter):
-    """Keeps connections for many threads and gives each answer its deadline; never repeats a request."""
-
-    def __init__(self, clock: Clock) -> None:
-        # http.client makes one response per request, right after urllib3 has set the read timeout on the socket.
-        def response(sock: socket.socket, *args: Any, **kwargs: Any) -> HTTPResponse:
-            delayed: Any = _DeadlineSocket(sock, clock)
-            return HTTPResponse(delayed, *args, **kwargs)
-
-        class Plain(HTTPConnectionPool):
-            def _new_conn(self) -> Any:
-                connection: Any = super()._new_conn()
-                connection.response_class = response
-                return connection
-
-        class Secure(HTTPSConnectionPool):
-            def _new_conn(self) -> Any:
-                connection: Any = super()._new_conn()
-                connection.response_class = response
-                return connection
-
-        self._pools = {"http": Plain, "https": Secure}
-        super().__init__(pool_connections=4, pool_maxsize=_CONNECTIONS, max_retries=0)
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = self._pools
-
-    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        manager: Any = super().proxy_manager_for(*args, **kwargs)
-        if not str(args[0] if args else kwargs["proxy"]).lower().startswith("socks"):  # those bring pools of their own
-            manager.pool_classes_by_scheme = self._pools
-        return manager

@@ -6,6 +6,7 @@ import itertools
 import subprocess
 import sys
 import threading
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ def test_a_result_comes_back_as_the_annotated_type(cache: FunctionCache) -> None
 def test_a_function_that_raises_is_not_cached_and_frees_the_lead(cache: FunctionCache) -> None:
     outcomes: list[Any] = [ValueError("no"), 7]
 
-    @cache.cached(ttl=10)
+    @cache.cached(ttl=10, key="flaky")
     def flaky() -> int:
         outcome = outcomes.pop(0)
         if isinstance(outcome, Exception):
@@ -83,7 +84,7 @@ def test_threads_that_call_together_run_the_function_once() -> None:
     calls: list[int] = []
     gate = threading.Event()
 
-    @cache.cached(ttl=10)
+    @cache.cached(ttl=10, key="slow")
     def slow() -> int:
         calls.append(1)
         gate.wait(0.2)
@@ -177,20 +178,32 @@ def test_a_new_version_of_a_function_is_another_function(cache: FunctionCache) -
     assert found == [1, 2, [1, 2], [1, 3]]
 
 
-def test_functions_that_were_made_with_other_values_are_others(cache: FunctionCache) -> None:
-    calls = itertools.count()
-    paper = object()  # has no JSON form: it is the same account's, whichever object it is
+def test_functions_that_were_made_with_other_values_are_others(cache: FunctionCache, store: SqliteStore) -> None:
+    calls: dict[int, int] = {}
 
     def build(number: int) -> CachedFunction[[], int]:
+        paper = store  # one of alpacli's own: which one it is does not matter
+
         @cache.cached(ttl=10)
         def inner() -> int:
-            next(calls)
-            return number if paper else 0
+            paper.drop("nothing")
+            return number
 
+        calls[number] = calls.get(number, 0) + 1
         return inner
 
     assert [build(1)(), build(2)(), build(1)()] == [1, 2, 1]
-    assert next(calls) == 2
+
+
+def test_a_function_made_with_what_nothing_tells_apart_needs_a_key(cache: FunctionCache) -> None:
+    gate = threading.Event()
+
+    def slow() -> bool:
+        return gate.wait(0)
+
+    with pytest.raises(UsageError, match="it was made with 'gate', and nothing tells one Event from another"):
+        cache.cached(ttl=10)(slow)
+    assert cache.cached(ttl=10, key="slow")(slow)() is False
 
 
 class Strategy(BaseModel):
@@ -202,11 +215,129 @@ class Strategy(BaseModel):
         return self.size
 
 
+class _Model:
+    """Like nothing else."""
+
+    def guess(self) -> int:
+        return 1
+
+
+@dataclass(frozen=True)
+class _Weights:
+    first: int
+    second: frozenset[str] = frozenset()
+
+
+def _timed(function: Any) -> Any:
+    """A decorator that hides what it decorates."""
+
+    def wrapper(*args: Any) -> Any:
+        return function(*args)
+
+    return wrapper
+
+
+def _scaled(factor: int) -> Any:
+    def decorate(function: Any) -> Any:
+        @functools.wraps(function)
+        def wrapper() -> int:
+            return int(function()) * factor
+
+        return wrapper
+
+    return decorate
+
+
+def test_functions_under_a_decorator_and_decorators_of_a_function_are_told_apart(cache: FunctionCache) -> None:
+    keep = cache.cached(ttl=10)
+
+    def bid() -> str:
+        return "bid"
+
+    def ask() -> str:
+        return "ask"
+
+    def price() -> int:
+        return 1
+
+    assert [keep(_timed(bid))(), keep(_timed(ask))(), keep(_timed(bid))()] == ["bid", "ask", "bid"]
+    assert [keep(_scaled(1)(price))(), keep(_scaled(100)(price))()] == [1, 100]
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        (min, max),
+        ({1}, {2}),
+        (b"a", b"b"),
+        (_Weights(1), _Weights(2)),
+        (_Weights(1, frozenset("ab")), _Weights(1, frozenset("ac"))),
+        (Decimal, float),
+        (functools, itertools),
+        ([b"a", {"x"}], [b"a", {"y"}]),
+        ({"rule": min}, {"rule": max}),
+        (lambda: 1, lambda: 2),
+        (1, True),
+        ("1", 1),
+    ],
+)
+def test_what_a_function_was_made_with_tells_it_apart(cache: FunctionCache, pairs: tuple[Any, Any]) -> None:
+    def build(number: int, value: Any) -> CachedFunction[[], int]:
+        @cache.cached(ttl=10)
+        def inner() -> int:
+            return number if value is None else found[id(value)]
+
+        return inner
+
+    found = dict.fromkeys(map(id, pairs), 0)
+    for number, value in enumerate(pairs):
+        found[id(value)] = number
+    assert [build(0, value)() for value in pairs] == [0, 1]
+
+
+def test_a_rule_that_fails_elsewhere_is_another_function(cache: FunctionCache) -> None:
+    """Which lines an exception is caught from is nowhere in the code itself."""
+    found = []
+    within = "try:\n  a = g()\n  b = g()\n except KeyError:\n  return 1"
+    behind = "try:\n  a = g()\n except KeyError:\n  return 1\n b = g()"
+    for body in (within, behind):
+        names: dict[str, Any] = {"__name__": "strategy", "calls": itertools.count()}
+        exec(f"def g():\n if next(calls):\n  raise KeyError\ndef rule():\n {body}\n return 2", names)
+        try:
+            found.append(cache.cached(ttl=10)(names["rule"])())
+        except KeyError:
+            found.append("raised")
+    assert found == [1, "raised"]
+
+
+def test_a_coroutine_that_is_closed_gives_the_lead_back_and_says_nothing(cache: FunctionCache) -> None:
+    @cache.cached(ttl=10)
+    async def news() -> int:
+        begun.append(1)
+        await asyncio.sleep(20)
+        return 1
+
+    begun: list[int] = []
+    loop = asyncio.new_event_loop()
+    call = news()
+    task = loop.create_task(call)
+    loop.run_until_complete(asyncio.sleep(0.2))
+    call.close()  # as when a loop is closed under it: it may not await any more
+    task.cancel()
+    loop.run_until_complete(asyncio.wait([task]))
+    again = loop.create_task(news())
+    loop.run_until_complete(asyncio.sleep(0.2))
+    assert begun == [1, 1]
+    again.cancel()
+    loop.run_until_complete(asyncio.wait([again]))
+    loop.close()
+
+
 def test_a_method_is_told_by_its_object_or_refused(cache: FunctionCache) -> None:
     keep = cache.cached(ttl=10)
     assert [keep(Strategy(size=size).target)() for size in (1, 2)] == [1, 2]
-    with pytest.raises(UsageError, match="belongs to one object: FunctionCache has no JSON form"):
-        keep(cache.cached)
+    with pytest.raises(UsageError, match="made with 'self', and nothing tells one _Model from another"):
+        keep(_Model().guess)
     with pytest.raises(UsageError, match="no code of its own"):
         keep(functools.partial(max, 3))
     assert cache.cached(ttl=10, key="most")(functools.partial(round, 3.25, 1))() == Decimal("3.2")
@@ -261,7 +392,7 @@ def test_a_call_that_is_given_up_while_it_waits_lets_others_lead(store: SqliteSt
     cache = FunctionCache(store, "alpaca:{test}", clock, SystemRandomness())
     under_way = asyncio.Event()
 
-    @cache.cached(ttl=10)
+    @cache.cached(ttl=10, key="news")
     async def news(wait: bool) -> list[str]:
         if not under_way.is_set():
             under_way.set()

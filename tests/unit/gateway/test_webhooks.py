@@ -1,10 +1,12 @@
 """Order webhooks: queued before they are tried, in order per order, at least once, signed, patient."""
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import itertools
 import json
+import socket
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +25,7 @@ from alpacli.domain.orders import Order
 from alpacli.errors import ConfigError, NotFound
 from alpacli.gateway.hook_queue import AT_ONCE, Happened, HookQueue
 from alpacli.gateway.webhooks import GIVE_UP_S, Answer, Courier, Post, post_with, signature
+from alpacli.ports import SystemClock
 from alpacli.streams.batch import Batch
 from alpacli.streams.events import Gap, Live
 
@@ -278,7 +281,7 @@ def test_what_the_stream_tells_arrives_as_it_was_told_and_signed(queue: HookQueu
         def tell(courier: Courier) -> None:
             courier.batch(Batch.of_lines(_line("o1", "new", "e0", "new", "0") + line + b'{"type":"quote"}\n'))
 
-        _run(queue, post_with(), tell, lambda: queue.hooks()[0].delivered == 1)
+        _run(queue, post_with(SystemClock()), tell, lambda: queue.hooks()[0].delivered == 1)
         seen = receiver.requests
     assert [request.path for request in seen] == ["/hook"] * 3  # a redirect is not followed
     assert [request.body for request in seen] == [line.rstrip()] * 3
@@ -334,6 +337,54 @@ def test_a_receiver_that_hangs_delays_no_other(queue: HookQueue) -> None:
         return (hung, prompt) == (40, 40)
 
     _run(queue, post, tell, done)
+
+
+def test_a_receiver_that_trickles_its_answer_is_given_up_and_never_sent_the_same_twice_at_once(
+    queue: HookQueue,
+) -> None:
+    """It has ten seconds for all of it, not for each byte; and who takes longer than a delivery is held has it once."""
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def trickle() -> None:
+            taken, _ = listener.accept()
+            with taken:
+                while not over.wait(0.05):
+                    with contextlib.suppress(OSError):
+                        taken.send(b"H")
+
+        thread = threading.Thread(target=trickle)
+        thread.start()
+        post = post_with(SystemClock(), read_s=0.3)
+        answer = post(f"http://127.0.0.1:{listener.getsockname()[1]}/hook", {}, b"{}")
+        over.set()
+        thread.join()
+    assert answer.status == 0
+    posted: list[str] = []
+    released = threading.Event()
+
+    def post_slowly(url: str, headers: dict[str, str], body: bytes) -> Answer:
+        posted.append(headers["Alpacli-Delivery"])
+        return Answer(200 if released.wait(20) else 0)
+
+    clock = ManualClock()
+
+    def done() -> bool:
+        if posted and clock.time() < 1_780_000_100.0:
+            clock.advance(31.0)  # the hold of what is under way ends, again and again
+            queue.put([_event(f"x{clock.time()}", 1)], clock.time())
+        elif posted:
+            released.set()
+        return bool(queue.hooks()[0].delivered >= 4)
+
+    _run(
+        queue,
+        post_slowly,
+        lambda courier: courier.batch(Batch.of_lines(_line("o", "fill", "e", "filled", "1"))),
+        done,
+        clock=clock,
+    )
+    assert len(posted) == len(set(posted))
 
 
 def test_a_receiver_that_is_gone_is_left_alone(queue: HookQueue) -> None:
