@@ -283,23 +283,31 @@ class AmendedFeed(Feed):
         """Return an instant if the exchange closes then."""
         return at_ns if self._hours.next_close(at_ns - 1) == at_ns else None
 
-    def latest_trade(self, symbol: str, until_ns: int) -> _Message | None:
-        """Return the last trade that still counts; in a halt the last before it."""
-        end_ns = self._last_active_ns(symbol, until_ns, quotes=False)
-        trades = self.history(symbol, end_ns - LATELY_NS, end_ns, known_ns=until_ns)
-        return next((trade for trade in reversed(trades) if counts(trade)), None)
+    def latest_trade(self, symbol: str, until_ns: int, known_ns: int) -> _Message | None:
+        """Return the last trade that still counts; in a halt, and until something trades after it, the last before it."""
+        for begin_ns, end_ns in self._active_backward(symbol, until_ns):
+            trades = self.history(symbol, max(end_ns - LATELY_NS, begin_ns), end_ns, known_ns=known_ns)
+            trade = next((trade for trade in reversed(trades) if counts(trade)), None)
+            if trade is not None:
+                return trade
+        return None
 
     def latest_quote(self, symbol: str, until_ns: int) -> _Message | None:
-        return super().latest_quote(symbol, self._last_active_ns(symbol, until_ns, quotes=True))
+        *_, (_, end_ns) = between_halts(self._hours, symbol, [(until_ns - DAY_NS, until_ns)], quotes=True)
+        return super().latest_quote(symbol, end_ns)
 
-    def latest_bar(self, symbol: str, until_ns: int) -> _Message | None:
+    def latest_bar(self, symbol: str, until_ns: int, known_ns: int) -> _Message | None:
         over_ns = until_ns // MINUTE_NS * MINUTE_NS
-        for _, active_ns in reversed(list(between_halts(self._hours, symbol, [(until_ns - DAY_NS, until_ns)]))):
+        for _, active_ns in self._active_backward(symbol, until_ns):
             end_ns = min(-(-active_ns // MINUTE_NS) * MINUTE_NS, over_ns)
-            bar = self.bar_as_of(symbol, end_ns - MINUTE_NS, end_ns, until_ns)
+            bar = self.bar_as_of(symbol, end_ns - MINUTE_NS, end_ns, known_ns)
             if bar is not None:
                 return bar
         return None
+
+    def _active_backward(self, symbol: str, until_ns: int) -> Iterator[tuple[int, int]]:
+        """Give the times of a day before ``until_ns`` in which the symbol was not halted, the last one first."""
+        return reversed(list(between_halts(self._hours, symbol, [(until_ns - DAY_NS, until_ns)])))
 
     def _executions(self, symbol: str, from_ns: int, until_ns: int) -> Iterator[Print]:
         """Give the trades that are done in an interval, and those that will be canceled."""
@@ -381,11 +389,6 @@ class AmendedFeed(Feed):
     def _is_quoted(self, symbol: str, at_ns: int) -> bool:
         quiet = any(at_ns < halt.quoting_ns for halt in halts(self._hours, symbol, at_ns, at_ns + 1))
         return super()._moves(symbol, at_ns) and not quiet
-
-    def _last_active_ns(self, symbol: str, until_ns: int, *, quotes: bool) -> int:
-        """Return until when a symbol last traded, or was ``quotes`` quoted, before ``until_ns``, given that it is open."""
-        *_, (_, end_ns) = between_halts(self._hours, symbol, [(until_ns - DAY_NS, until_ns)], quotes=quotes)
-        return end_ns
 
     def _as_told(self, symbol: str, row: Print, fate: Fate | None) -> _Message:
         """Return a trade as a socket tells it: wrong when it will be amended."""

@@ -354,7 +354,9 @@ def _latest(desk: Desk, feed: Feed, channel: str, symbol: str) -> _Message | Non
     """Return the last one until now; while the market is shut, the last one before it closed."""
     if channel == "orderbooks":
         return {name: value for name, value in feed.book(symbol, desk.now_ns).items() if name != "r"}
-    find = {"bars": feed.latest_bar, "trades": feed.latest_trade, "quotes": feed.latest_quote}[channel]
+    find: Callable[[str, int], _Message | None] = feed.latest_quote
+    if channel != "quotes":
+        find = partial({"bars": feed.latest_bar, "trades": feed.latest_trade}[channel], known_ns=desk.now_ns)
     spans = feed.open_spans(symbol, desk.now_ns - 10 * DAY_NS, desk.now_ns + 1, backward=True)
     found = (find(symbol, until_ns) for _, until_ns in spans)  # in its first minute a day has no bar yet
     return next((message for message in found if message is not None), None)

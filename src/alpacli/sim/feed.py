@@ -112,7 +112,8 @@ class Feed(ABC):
         first_ns, last_ns = ((at_ns - BAR_DELAY_NS) // MINUTE_NS * MINUTE_NS for at_ns in (from_ns, until_ns))
         return self.bars(symbol, first_ns, last_ns)
 
-    def latest_trade(self, symbol: str, until_ns: int) -> _Message | None:
+    def latest_trade(self, symbol: str, until_ns: int, known_ns: int) -> _Message | None:
+        """Return the last trade before ``until_ns``, in a time in which it trades, as it was known before ``known_ns``."""
         trades = self.trades(symbol, until_ns - LATELY_NS, until_ns)
         return trades[-1] if trades else None
 
@@ -120,8 +121,8 @@ class Feed(ABC):
         quotes = self.quotes(symbol, until_ns - LATELY_NS, until_ns)
         return quotes[-1] if quotes else None
 
-    def latest_bar(self, symbol: str, until_ns: int) -> _Message | None:
-        """Return the bar of the last whole minute."""
+    def latest_bar(self, symbol: str, until_ns: int, known_ns: int) -> _Message | None:
+        """Return the bar of the last whole minute; instants as in ``latest_trade``."""
         minute_ns = until_ns // MINUTE_NS * MINUTE_NS
         return self.bar(symbol, minute_ns - MINUTE_NS)
 

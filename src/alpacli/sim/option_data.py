@@ -62,7 +62,7 @@ class OptionFeed(Feed):
         moments = self._moments(symbol, "quotes", _QUOTE_SLOT_NS, from_ns, until_ns)
         return [self._option_quote(symbol, at_ns) for _, at_ns in moments]
 
-    def latest_trade(self, symbol: str, until_ns: int) -> _Message | None:
+    def latest_trade(self, symbol: str, until_ns: int, known_ns: int) -> _Message | None:
         return next(
             (
                 self._option_trade(symbol, dice, at_ns)

@@ -234,7 +234,7 @@ class RecordedFeed(Feed):
         last = bisect_right(item.ends, until_ns - BAR_DELAY_NS)
         return [self._recorded(symbol, placed) for placed in item.bars[first:last]]
 
-    def latest_trade(self, symbol: str, until_ns: int) -> _Message | None:
+    def latest_trade(self, symbol: str, until_ns: int, known_ns: int) -> _Message | None:
         item = self._instruments[symbol]
         if item.trades:
             index = bisect_left(item.trade_times, until_ns) - 1
@@ -255,7 +255,7 @@ class RecordedFeed(Feed):
         bid, ask = item.bid.value(at_ns), item.ask.value(at_ns)
         return _quote(item, QuoteRow(min(at_ns, self._closed(item, at_ns)), bid, _LOT, ask, _LOT, {}))
 
-    def latest_bar(self, symbol: str, until_ns: int) -> _Message | None:
+    def latest_bar(self, symbol: str, until_ns: int, known_ns: int) -> _Message | None:
         item = self._instruments[symbol]
         if not item.bars:
             index = bisect_left(item.trade_times, until_ns // _MINUTE_NS * _MINUTE_NS) - 1

@@ -248,6 +248,19 @@ def test_a_bar_is_the_latest_until_there_is_another(tmp_path: Path) -> None:
             assert body["bars"]["MSFT"]["t"] == _short(minute * MINUTE_NS)
 
 
+def test_all_weekend_the_latest_is_what_has_become_of_it_since(tmp_path: Path) -> None:
+    """Late reports and cancellations of the last minute come when it is over."""
+    friday = "2026-05-29T23:59:00Z"
+    with closing(Exchange(str(tmp_path), ManualClock(datetime(2026, 5, 31, 15, tzinfo=UTC).timestamp()))) as exchange:
+        exchange.reset(rate_limit=0, hours="xnys")
+        symbols = sorted(exchange.market().feed.symbols(crypto=False))
+        query = {"symbols": ",".join(symbols), "start": friday, "end": friday}
+        _, bars = get(exchange, "/v2/stocks/bars", **query, timeframe="1Min", limit="1000")
+        _, latest = get(exchange, "/v2/stocks/bars/latest", symbols=",".join(symbols))
+        assert {symbol: [bar] for symbol, bar in latest["bars"].items()} == bars["bars"]
+        assert len(bars["bars"]) == len(symbols)
+
+
 def test_while_the_market_is_shut_the_latest_is_the_last_before_it_closed(tmp_path: Path) -> None:
     sunday = datetime(2026, 5, 31, 15, tzinfo=UTC).timestamp()
     with closing(Exchange(str(tmp_path), ManualClock(sunday))) as exchange:
@@ -336,7 +349,7 @@ def test_the_latest_trade_is_one_that_counts_and_in_a_halt_the_last_before_it(
     feed, now_ns = market.feed, exchange.now_ns()
     halt = next(halts(market.hours, "AAPL", now_ns, now_ns + 400 * DAY_NS))
     cancel = feed.cancels("AAPL", now_ns, now_ns + 4 * 60 * MINUTE_NS)[0]
-    for at_ns in (int(str(cancel["t"])) + 1, halt.quoting_ns + MINUTE_NS):
+    for at_ns in (int(str(cancel["t"])) + 1, halt.quoting_ns + MINUTE_NS, halt.until_ns):  # then nothing has traded yet
         clock.advance(at_ns / 1e9 + 1e-6 - clock.time())
         _, answer = get(exchange, "/v2/stocks/trades/latest", symbols="AAPL")
         trade = answer["trades"]["AAPL"]
