@@ -6,10 +6,9 @@ parent and child each open it again when they need it.
 """
 
 import os
-from _thread import allocate_lock, get_ident
+from _thread import RLock, get_ident
 from _weakref import ref  # the module around it costs the cached path more than all of this
-from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 
 
 class LetsGo(Protocol):
@@ -22,53 +21,27 @@ class LetsGo(Protocol):
         """Use what is open no more, and do not close it: it was inherited from somebody who is at work with it."""
 
 
-class _Lock(Protocol):
-    def acquire(self, blocking: bool = ..., timeout: float = ...) -> bool: ...  # noqa: FBT001 # as Python's own locks have it
-
-    def release(self) -> None: ...
-
-
-class Turns:
+class Turns(RLock):  # type: ignore[misc] # final for typeshed alone
     """The lock of what threads share. A fork takes a turn like everybody, and a child begins with a lock of its own.
 
-    ``owner`` is told to let go before a fork, which waits for the turn no longer than ``patience_s``, and then for no other;
-    ``make`` makes the lock. A fork by the very thread that has the turn leaves all
-    as it is, in the child too, which is that thread.
+    ``owner`` is told to let go before a fork, which waits for the turn no longer than ``patience_s``, and then for no other.
+    A fork by the very thread that has the turn leaves all as it is, in the child too, which is that thread.
+
+    It is a lock, and does not hold one: in a method of ours Ctrl-C could come between taking it and having it.
     """
 
-    __slots__ = ("__weakref__", "_holder", "_lock", "_make", "_owner", "patience_s")
+    def __new__(cls, owner: LetsGo | None = None, *, patience_s: float = 5.0) -> Self:
+        return super().__new__(cls)
 
-    def __init__(
-        self, owner: LetsGo | None = None, make: Callable[[], _Lock] = allocate_lock, *, patience_s: float = 5.0
-    ) -> None:
+    def __init__(self, owner: LetsGo | None = None, *, patience_s: float = 5.0) -> None:
         self.patience_s = patience_s
         self._owner = None if owner is None else ref(owner)
-        self._make = make
-        self._lock = make()
-        self._holder = 0
         number = id(self)
         _all[number] = ref(self, lambda _: _all.pop(number, None))
 
-    def acquire(self, *, blocking: bool = True, timeout: float = -1) -> bool:
-        if not self._lock.acquire(blocking, timeout):
-            return False
-        self._holder = get_ident()
-        return True
-
-    def release(self) -> None:
-        self._holder = 0
-        self._lock.release()
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-        self._holder = get_ident()
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
-
     def is_ours(self) -> bool:
         """Tell whether it is this thread's turn already."""
-        return self._holder == get_ident()
+        return bool(self._is_owned())  # type: ignore[attr-defined] # as threading.Condition asks it
 
     def rest(self, timeout_s: float) -> bool:
         """Take the turn for a fork, and have the owner let go; false when somebody keeps it for longer."""
@@ -80,11 +53,11 @@ class Turns:
         return True
 
     def begin_anew(self, *, rested: bool) -> None:
-        """Give a child a lock of its own; what its owner could not close is left to its parent."""
+        """Be nobody's in a child; what the owner could not close is left to its parent."""
         owner = None if self._owner is None else self._owner()
         if owner is not None and not rested:
             owner.abandon()
-        self._holder, self._lock = 0, self._make()
+        self._at_fork_reinit()  # type: ignore[attr-defined] # as threading and logging do
 
 
 _all: Final[dict[int, "ref[Turns]"]] = {}

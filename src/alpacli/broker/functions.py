@@ -33,6 +33,8 @@ R_co = TypeVar("R_co", covariant=True)
 
 _HINT: Final = "arguments and results are shared between processes as JSON: text, numbers, lists, dicts, models"
 _KEY: Final = "name them with key=, or pass as an argument what the function needs"
+_SCRIPT: Final = ("__main__", "__mp_main__")
+"""What the script is called as a module, in itself and in a worker that ``multiprocessing`` has spawned."""
 _STEPS: Final = 8
 """Threads at most that ask the store for ``async`` functions."""
 
@@ -108,7 +110,8 @@ def _identity(function: Callable[..., Any]) -> str:
     digest = hashlib.sha256()
     _Portrait(digest.update).add_function(function)
     plain = inspect.unwrap(function)
-    return f"{plain.__module__}.{plain.__qualname__}:{digest.hexdigest()[:16]}"
+    module = "__main__" if plain.__module__ in _SCRIPT else plain.__module__
+    return f"{module}.{plain.__qualname__}:{digest.hexdigest()[:16]}"
 
 
 class _Portrait:
@@ -197,9 +200,9 @@ def _is_built_in(value: Any) -> bool:
 
 def _place(function: Any) -> str:
     """Return the module of a function; of one in a script the script, for all of them are called ``__main__``."""
-    if function.__module__ != "__main__":
+    if function.__module__ not in _SCRIPT:
         return str(function.__module__)
-    main = sys.modules["__main__"]
+    main = sys.modules[function.__module__]
     spec = getattr(main, "__spec__", None)
     return spec.name if spec is not None else os.path.realpath(getattr(main, "__file__", ""))
 

@@ -57,8 +57,8 @@ class _Errand:
             under_way = list(self._under_way)
         for future in under_way:
             future.cancel()
+        self._thread.close()  # it does what comes later, and ends
         await self._thread.to_the_end(lambda: self._run(work))
-        self._thread.close()
 
     def _run(self, work: Callable[[], T]) -> T:
         _errand.set(self)  # in the thread's copy of the context, which the download's threads have from it

@@ -148,7 +148,7 @@ class State:
         self.path = IN_MEMORY if state_dir is None else os.path.join(state_dir, STATE_FILE)
         self._defaults = defaults
         self._let_go = self._closed = False
-        self._lock = Turns(self, threading.RLock)
+        self._lock = Turns(self)
         try:
             if state_dir is not None:
                 Path(state_dir).mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -48,8 +48,8 @@ class DoneAhead:
             try:
                 await asyncio.gather(*tasks, return_exceptions=True)
             finally:
+                thread.close()  # it does what comes later, and ends
                 await thread.to_the_end(self._duty.close)
-                thread.close()
 
     async def _pass_on(self, came: "asyncio.Queue[Batch | Event]", sink: Sink, thread: Threads) -> None:
         while True:

@@ -169,6 +169,29 @@ def test_two_scripts_have_functions_of_one_name_and_results_of_their_own(tmp_pat
     assert _script(tmp_path / "a", "# a remark\n" + target.format(number=10)) == ["10"]
 
 
+def test_a_worker_that_is_spawned_shares_with_its_script_and_with_no_other(tmp_path: Path) -> None:
+    script = """
+import multiprocessing
+
+@cached
+def target() -> int:
+    print("asked", flush=True)
+    return {number}
+
+def work() -> None:
+    print(target(), flush=True)
+
+if __name__ == "__main__":
+    multiprocessing.set_start_method("spawn")
+    worker = multiprocessing.Process(target=work)
+    worker.start()
+    worker.join()
+    work()
+"""
+    assert _script(tmp_path / "a", script.format(number=10)) == ["asked", "10", "10"]
+    assert _script(tmp_path / "b", script.format(number=-500)) == ["asked", "-500", "-500"]
+
+
 def test_a_new_version_of_a_function_is_another_function(cache: FunctionCache) -> None:
     found = []
     for body in ("return 1", "return 2", "return [n for n in (1, 2)]", "return [n for n in (1, 3)]"):
