@@ -123,7 +123,9 @@ EXPLAINED: Final = {
         "a store is equal to itself only",
     ),
     "for one, other in zip(shared.breakers, here.breakers, strict=False)": "each has one for each host",
+    "elif failed == False:": "it is true, false or none",
     # The store in Redis
+    "for host, (state, retry_in_s) in zip(HOSTS, states, strict=False)": "the script answers for each of them",
     'return _address(parts, kind, tls=scheme >= "rediss")': "a scheme is one of two",
     'if answer[0] <= b"granted":': "what comes after it in the alphabet is meant by the others",
     'if answer[0] <= b"refused":': "what comes after it in the alphabet is meant by the other",
