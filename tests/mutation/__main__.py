@@ -54,12 +54,14 @@ MODULES: Final = {
     "alpacli.broker.risk": ("tests/unit/broker/test_risk.py", "tests/unit/broker/test_desk.py"),
     "alpacli.domain.identity": ("tests/unit/domain/test_identity.py",),
     "alpacli.broker.sending": ("tests/unit/broker/test_desk.py",),
+    "alpacli.broker.fills": ("tests/unit/broker/test_fills.py",),
     "alpacli.broker.notebook": ("tests/unit/broker/test_notebook.py", "tests/unit/broker/test_desk.py"),
     "alpacli.sim.ledger": (
         *("tests/unit/sim/test_ledger.py", "tests/unit/sim/test_collateral.py", "tests/unit/sim/test_reports.py"),
         *("tests/unit/sim/test_options.py", "tests/unit/sim/test_engine_properties.py"),
     ),
     "alpacli.wire.frames": ("tests/unit/wire/test_frames.py",),
+    "alpacli.wire.fills": ("tests/unit/broker/test_fills.py",),
     "alpacli.wire.lines": ("tests/unit/wire/test_frames.py", "tests/unit/wire/test_short.py"),
 }
 
