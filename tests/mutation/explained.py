@@ -124,6 +124,9 @@ EXPLAINED: Final = {
     ),
     "for one, other in zip(shared.breakers, here.breakers, strict=False)": "each has one for each host",
     "elif failed == False:": "it is true, false or none",
+    'return _latest(_many.decode(body) if body.lstrip()[:1] <= b"[" else [_one.decode(body)])': (
+        "of what is neither a list nor an object both find nothing"
+    ),
     # The store in Redis
     "for host, (state, retry_in_s) in zip(HOSTS, states, strict=False)": "the script answers for each of them",
     'return _address(parts, kind, tls=scheme >= "rediss")': "a scheme is one of two",

@@ -93,7 +93,7 @@ def test_a_fill_of_a_leg_counts_and_an_order_that_only_changes_does_not(make: Ca
 
 
 @pytest.mark.parametrize(
-    ("ago", "again"), [(600.0, True), (614.0, True), (-14.0, True), (616.0, False), (-616.0, False)]
+    ("ago", "again"), [(600.0, True), (614.5, True), (615.0, False), (-14.0, True), (616.0, False), (-616.0, False)]
 )
 def test_a_process_that_first_hears_of_fills_heeds_those_that_the_cache_may_be_older_than(
     make: Callable[[Broker], AlpacaClient], ago: float, again: bool
@@ -140,9 +140,8 @@ def test_fills_are_found_in_any_answer_about_orders(body: bytes, found: int) -> 
 
 def test_fills_are_found_in_trade_updates() -> None:
     order = b'{"filled_qty": "3", "updated_at": "2026-05-28T20:26:40Z"}'
-    lines = (
-        b'{"type":"trade_update","event":"fill","order":' + order + b'}\n{"type":"quote","symbol":"AAPL"}\nno line\n'
-    )
+    update = b'{"type":"trade_update","event":"fill","order":' + order + b"}\n"
+    lines = b'no line\n{"type":"quote","symbol":"AAPL"}\n' + update
     assert fills.in_updates(lines) == T0
     assert fills.in_updates(b'{"type":"quote"}\n') == 0
 
