@@ -28,7 +28,6 @@ PICTURES = {
     "orders": "orders --sim --limit 8",
     "portfolio": "portfolio --sim",
     "limits": "limits --sim",
-    "help": "--help",
 }
 
 

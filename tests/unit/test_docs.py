@@ -47,6 +47,11 @@ def test_links_and_pictures_within_the_project_exist(document: Path) -> None:
     assert missing == []
 
 
+def test_every_picture_is_shown_on_a_page() -> None:
+    shown = {name for page in DOCUMENTS for name in re.findall(r"images/([\w.-]+)", page.read_text(encoding="utf-8"))}
+    assert {path.name for path in (ROOT / "docs" / "images").iterdir()} == shown
+
+
 def test_every_page_is_reached_from_the_readme() -> None:
     reached, unread = set(), [ROOT / "README.md"]
     while unread:
