@@ -39,6 +39,10 @@ def test_help_loads_neither_the_sdk_nor_pandas_nor_redis() -> None:
     assert not loaded & {"pandas", "numpy", "alpaca", "redis", "websockets", "uvicorn", "plotext"}
 
 
+def test_reading_an_account_does_not_load_how_times_are_written() -> None:
+    assert "alpacli.domain.series" not in loaded_by("import alpacli.cli.read, alpacli.runtime, alpacli.broker.client")
+
+
 def test_the_client_and_its_transport_load_neither_pandas_nor_the_trading_client() -> None:
     """alpaca.trading and alpaca.data load pandas, which costs half a second and 50 MB."""
     loaded = loaded_by("import alpacli.wire.alpaca, alpacli.broker.client")

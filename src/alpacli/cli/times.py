@@ -6,7 +6,6 @@ Nothing heavy is loaded here: the commands check their arguments first.
 import datetime as dt
 
 from alpacli.cli.run import Run
-from alpacli.domain.series import moment
 
 
 def moment_ns(run: Run, name: str, text: str, *, ending: bool = False) -> int:
@@ -15,6 +14,8 @@ def moment_ns(run: Run, name: str, text: str, *, ending: bool = False) -> int:
     Raises:
         UsageError: it is no time.
     """
+    from alpacli.domain.series import moment
+
     return moment(name, text, now_ns(run), zone(run), ending=ending)
 
 
