@@ -183,6 +183,18 @@ class FateUnknown(AlpacliError):
     client_order_id = ""
 
 
+class OrderInterrupted(KeyboardInterrupt):
+    """The caller was interrupted (Ctrl-C) while an order was on its way: it may be on the book, once, or not.
+
+    Outside the family, as any interruption is: what catches failures to go on must not catch this one.
+    ``client_order_id`` is what finds the order; it is empty where none was chosen yet.
+    """
+
+    def __init__(self, client_order_id: str = "") -> None:
+        super().__init__()
+        self.client_order_id = client_order_id
+
+
 class OutputFailed(AlpacliError):
     """What was asked for is done, and what it came to cannot be written, or shown as was asked: a full disk, for one.
 

@@ -1,13 +1,16 @@
 """The trading commands as a user types them, on the offline exchange in process."""
 
 import json
+import signal
+import subprocess
+import time
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
 import jsonschema
 import pytest
-from tests.support.alpacli import Alpacli
+from tests.support.alpacli import DEADLINE_S, PROGRAM, Alpacli
 from tests.support.broker_book import order
 from tests.support.origin import Origin, Reply
 
@@ -434,3 +437,44 @@ def test_a_filled_order_can_be_neither_changed_nor_canceled_and_both_say_why(sim
     error = json.loads(canceled.err)["error"]
     assert "was filled before it could be canceled, 1 filled at" in error["message"]
     assert "close AAPL" in error["hint"]
+
+
+def test_an_interrupted_order_is_one_json_error_with_its_id_however_often_ctrl_c_is_pressed(tmp_path: Path) -> None:
+    user = Alpacli(tmp_path)
+    with Origin() as origin:
+        origin.reply("/v2/orders", Reply(fault="hang"), method="POST")
+        for path in ("/v2/account", "/v2/positions", "/v2/clock", "/v2/orders", "/v2/stocks"):
+            origin.reply(path, Reply(status=422, body={"message": "not here"}), method="GET")
+        asset: dict[str, str | bool] = {
+            "id": "a",
+            "class": "us_equity",
+            "exchange": "NASDAQ",
+            "symbol": "QQQ",
+            "name": "Q",
+            "status": "active",
+        }
+        asset |= dict.fromkeys(("tradable", "marginable", "shortable", "easy_to_borrow", "fractionable"), True)
+        origin.reply("/v2/assets", Reply(body=asset))
+        env: dict[str, str | None] = {
+            "ALPACA_BASE_URL": origin.url, "ALPACA_API_KEY": "PKTEST", "ALPACA_SECRET_KEY": "verysecretvalue",
+            "ALPACA_DATA_URL": origin.url,
+        }  # fmt: skip
+        process = subprocess.Popen(
+            [PROGRAM, "buy", "QQQ", "1", "--limit", "5", "--json", "--quiet"],
+            env=user.environment(env),
+            cwd=user.cwd,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        with process:
+            deadline = time.monotonic() + DEADLINE_S
+            while not any(seen.method == "POST" for seen in origin.requests) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            while process.poll() is None and time.monotonic() < deadline:
+                process.send_signal(signal.SIGINT)
+                time.sleep(0.002)
+            out, err = process.communicate(timeout=DEADLINE_S)
+        sent = [json.loads(seen.body) for seen in origin.requests if seen.method == "POST"]
+    assert (process.returncode, out) == (130, b""), err
+    said = [json.loads(line)["error"] for line in err.decode().splitlines()]
+    assert [(one["type"], one["client_order_id"]) for one in said] == [("Interrupted", sent[0]["client_order_id"])]

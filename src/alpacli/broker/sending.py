@@ -28,6 +28,7 @@ from alpacli.errors import (
     ConnectionLost,
     FateUnknown,
     NotFound,
+    OrderInterrupted,
     OrderRefused,
     OrderRejected,
     RateLimited,
@@ -129,6 +130,7 @@ class Sender:
         Raises:
             FateUnknown: it was sent, and nobody knows whether the broker has it.
             AlpacliError: the broker does not have it.
+            OrderInterrupted: the caller was, and does not know either.
         """
         call, client_order_id = errand.call, errand.client_order_id
         note = functools.partial(
@@ -176,6 +178,8 @@ class Sender:
                     raise self._unknown(client_order_id, note, failure)
                 with patience:
                     yield Pause(min(self._pipeline.pause_s(tries, failure), patience.left_s), failure.message)
+        except KeyboardInterrupt as stop:
+            raise OrderInterrupted(client_order_id) from stop
         finally:
             yield from self._pipeline.tidy(lambda: self._pipeline.forget(call.changes))
 

@@ -35,8 +35,12 @@ def _main() -> int:
         os._exit(0)  # the hit is counted and the answer flushed
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # looking for plugins costs 10 ms; we use none
     from alpacli.cli.app import run
+    from alpacli.cli.failures import wind_up
 
-    return run(args)
+    try:
+        return run(args)
+    finally:
+        wind_up()
 
 
 def _open_closed_descriptors() -> None:

@@ -7,7 +7,9 @@ import errno
 import json
 import os
 import re
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from typing import Final
@@ -89,6 +91,33 @@ class _Defect(AlpacliError):
 
     def as_dict(self) -> dict[str, str | int | float | None]:
         return {**super().as_dict(), "type": "Defect"}
+
+
+class Interrupted(AlpacliError):
+    """Ctrl-C while an order was on its way; a failure, since Typer ends a ``KeyboardInterrupt`` without a word."""
+
+    exit_code = INTERRUPTED
+
+    def __init__(self, client_order_id: str) -> None:
+        its_id = f"; its client order ID is {client_order_id}" if client_order_id else ""
+        super().__init__(
+            "interrupted while an order was on its way",
+            f"`alpacli orders --unresolved` tells what became of it{its_id}",
+        )
+        self.client_order_id = client_order_id
+
+    def as_dict(self) -> dict[str, str | int | float | None]:
+        fields = super().as_dict()
+        return {**fields, "client_order_id": self.client_order_id or None}
+
+
+def wind_up() -> None:
+    """Take no more interruptions: the program ends already, and what it still closes must not break halfway.
+
+    Where it did, Python would print a traceback of its own.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _one_line(text: str) -> str:

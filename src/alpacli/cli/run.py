@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from alpacli.cli.failures import OutputClosed, explain, say
+from alpacli.cli.failures import OutputClosed, explain, say, wind_up
 from alpacli.cli.options import Options
 from alpacli.cli.output import Printer, View
 from alpacli.errors import AlpacliError, BudgetExhausted, CircuitOpen, OutputFailed, UsageError
@@ -60,6 +60,9 @@ class Run:
         )
         try:
             yield client
+        except KeyboardInterrupt:
+            wind_up()
+            raise
         finally:
             self._stop_spinner()
             client.close()

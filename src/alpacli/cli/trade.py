@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from alpacli.broker.outcomes import Closing, Preview
+from alpacli.cli.failures import Interrupted, wind_up
 from alpacli.cli.options import option
 from alpacli.cli.order_names import act_on_order, find_order
 from alpacli.cli.output import View
@@ -16,7 +17,7 @@ from alpacli.domain.orders import Order
 from alpacli.domain.symbols import spelled
 from alpacli.domain.tickets import OrderTicket, amount, read_leg, read_ticket
 from alpacli.domain.values import plain
-from alpacli.errors import AlpacliError, OrderRefused, UsageError
+from alpacli.errors import AlpacliError, OrderInterrupted, OrderRefused, UsageError
 from alpacli.wire import trading
 from alpacli.wire.trading import Cancellation
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from alpacli.render.text import Frame
 
 _ORDER = View(Order, "order")
-_SENT = "interrupted while an order was on its way; `alpacli orders --unresolved` tells what became of it"
 
 
 Symbol = Annotated[str, typer.Argument(metavar="SYMBOL", help="AAPL, BTC/USD, or an option contract.")]
@@ -184,7 +184,7 @@ def _enter(run: Run, ticket: OrderTicket) -> None:
             run.show_value(View(Preview, _preview), preview)
             return
         warnings = client.trading.check(ticket)
-        with _told_if_interrupted(run):
+        with _told_if_interrupted():
             order = client.trading.place(ticket)
         _show_placed(run, order, "placed", warnings)
 
@@ -215,7 +215,7 @@ def replace(
                 run.show_value(View(Preview, _preview), preview)
                 return
             warnings = client.trading.check_replacement(found, changes)
-            with _told_if_interrupted(run):
+            with _told_if_interrupted():
                 order = client.trading.replace(found, changes)
             _show_placed(run, order, "placed in its stead", warnings)
 
@@ -318,7 +318,7 @@ def close(
             return [f"{ticket.side} {ticket.qty} {ticket.symbol} at the market"]
 
         run.confirm_as_it_is(plan)
-        with _told_if_interrupted(run):
+        with _told_if_interrupted():
             order = client.trading.close(name, qty=parts[0], percent=parts[1])
         _show_placed(run, order, "placed")
 
@@ -366,7 +366,7 @@ def _close_all(run: Run, client: "AlpacaClient", *, cancel_orders: bool) -> None
     if not run.confirm_as_it_is(plan):
         run.show_value(view, [])
         return
-    with _told_if_interrupted(run):
+    with _told_if_interrupted():
         results = client.trading.close_all(cancel_orders=cancel_orders)
     placed = [item.body for item in results if isinstance(item.body, Order)]
     run.show_change(
@@ -408,12 +408,15 @@ def _told(order: Order) -> str:
 
 
 @contextmanager
-def _told_if_interrupted(run: Run) -> Iterator[None]:
+def _told_if_interrupted() -> Iterator[None]:
     try:
         yield
-    except KeyboardInterrupt:
-        run.printer.notice(_SENT)
-        raise
+    except KeyboardInterrupt as stop:
+        wind_up()
+        known = (
+            stop if isinstance(stop, OrderInterrupted) else stop.__context__
+        )  # pressed once more after the first time
+        raise Interrupted(known.client_order_id if isinstance(known, OrderInterrupted) else "") from stop
 
 
 def _end(failures: Sequence[AlpacliError], total: int, done: str) -> None:
