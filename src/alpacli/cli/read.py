@@ -134,7 +134,7 @@ def assets(
 ) -> None:
     """Show what can be traded: all of it, or the named symbols."""
     call = rest.assets(
-        status=None if status == "all" else status,
+        status=None if status.lower() == "all" else status,
         asset_class=asset_class,
         exchange=exchange,
         attributes=split(attributes),

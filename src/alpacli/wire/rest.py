@@ -182,7 +182,7 @@ def orders(
     )
     bounds = _query(after=instant("after", after), until=instant("until", until))
     first = (("limit", str(_page_size(limit, ORDERS_PER_PAGE))),)
-    cursor = "before_order_id" if direction == "desc" else "after_order_id"
+    cursor = "before_order_id" if direction.lower() == "desc" else "after_order_id"
     after_ns, until_ns = _ns(after), _ns(until)
 
     def within(row: Order) -> bool:
@@ -434,9 +434,13 @@ def key_for(name: str, query: tuple[tuple[str, str], ...]) -> str:
 
 
 def _choice(name: str, value: str | None, *known: str) -> str | None:
-    if value is not None and value not in known:
-        raise UsageError(f"{name} cannot be {value!r}", f"choose among {', '.join(known)}")
-    return value
+    """Return the one that is meant, as Alpaca writes it: BUY is buy."""
+    if value is None:
+        return None
+    for one in known:
+        if value.lower() == one.lower():
+            return one
+    raise UsageError(f"{name} cannot be {value!r}", f"choose among {', '.join(known)}")
 
 
 def joined_names(name: str, values: Sequence[str]) -> str | None:

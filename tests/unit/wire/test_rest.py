@@ -445,3 +445,9 @@ def test_one_text_is_not_taken_for_a_list_of_symbols(ask: Any) -> None:
 def test_snapshots_of_nothing_are_refused() -> None:
     with pytest.raises(UsageError, match="no symbol was given"):
         market.snapshots([])
+
+
+def test_words_are_taken_in_any_case_and_sent_as_alpaca_writes_them() -> None:
+    sent = dict(rest.orders(status="OPEN", side="Buy", direction="ASC").request.query)
+    assert (sent["status"], sent["side"], sent["direction"]) == ("open", "buy", "asc")
+    assert dict(rest.portfolio_history(timeframe="1min").request.query)["timeframe"] == "1Min"
