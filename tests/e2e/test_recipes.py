@@ -71,3 +71,10 @@ def test_what_the_official_command_becomes_is_a_command_with_these_options(comma
         name, *rest = rest
         entry = entry.commands[name]
     build(name, entry).make_context(name, rest)
+
+
+def test_links_between_pages_lead_to_pages_that_are_in_the_repository() -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    links = [(page, link) for page in docs.rglob("*.md") for link in re.findall(r"\]\(([^)#:]+\.md)", page.read_text())]
+    assert links
+    assert [(page.name, link) for page, link in links if not (page.parent / link).is_file()] == []

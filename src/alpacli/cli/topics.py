@@ -126,7 +126,7 @@ what is printed. So:
     the cache and the budget.
 
     * * * * *     alpacli snapshot --only-if-open --quiet
-    */5 * * * *   cd ~/bot && alpacli positions --csv --only-if-open >> p.csv
+    */5 * * * *   cd bot && alpacli positions --json --only-if-open >> p.jsonl
     5 16 * * 1-5  alpacli history sync --quiet
 
 `alpacli snapshot install --every 5m` writes the line, or a systemd
