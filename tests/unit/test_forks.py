@@ -327,6 +327,7 @@ def test_a_fork_by_the_thread_that_has_the_turn_leaves_it_to_it(turns: Turns, tm
 
 def test_a_child_of_a_parent_that_is_at_work_in_the_exchange_opens_it_anew(tmp_path: Path) -> None:
     state = State(str(tmp_path), Meta(1, "always", "1000", 0))
+    state._lock.patience_s = 0.1
     begun, over = threading.Event(), threading.Event()
 
     def work() -> None:
