@@ -398,7 +398,7 @@ def test_a_result_that_is_not_what_the_annotation_says_is_refused_and_not_kept(c
 
     @cache.cached(ttl=10)
     def count() -> int:
-        return results.pop(0)  # type: ignore[no-any-return]
+        return results.pop(0)  # type: ignore[no-any-return] # something else than it says, once
 
     with pytest.raises(UsageError, match="count returned something else than its annotation says"):
         count()
