@@ -175,12 +175,13 @@ def test_a_cancelled_call_leaves_the_queue_and_passes_the_lead_on() -> None:
 
 def test_a_cancelled_call_does_not_wait_until_a_large_answer_is_read() -> None:
     store = SqliteStore(":memory:", SystemClock())
-    begun, go = threading.Event(), threading.Event()
+    begun, go, over = threading.Event(), threading.Event(), threading.Event()
     was_let_go: list[bool] = []
 
     def decode(body: bytes) -> bytes:
         begun.set()
         was_let_go.append(go.wait(10))
+        over.set()
         return body
 
     call = Call("assets", Request("GET", "/v2/assets"), decode, "assets", 60.0, encode=bytes)
@@ -195,6 +196,7 @@ def test_a_cancelled_call_does_not_wait_until_a_large_answer_is_read() -> None:
         go.set()
 
     asyncio.run(attack())
+    assert over.wait(10)  # its thread is nobody's to wait for
     assert was_let_go == [True], "the call had ended while it was still being read"
     assert isinstance(store.claim(f"{SCOPE}:assets", 5, 3, "next"), Lead), "who asks next need not wait for a lease"
     store.close()
