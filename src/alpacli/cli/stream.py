@@ -214,9 +214,9 @@ def choose(
 def _feed_of(symbols: list[str], channels: list[str]) -> str:
     if channels == ["news"]:
         return "news"
-    from alpacli.streams.feeds import kind_of
+    from alpacli.domain.series import market_of
 
-    kinds = {"iex" if kind_of(symbol) == "stocks" else kind_of(symbol) for symbol in symbols}
+    kinds = {"iex" if market_of(symbol) == "stocks" else market_of(symbol) for symbol in symbols}
     if len(kinds) > 1:
         raise UsageError(
             f"these symbols are on different feeds ({', '.join(sorted(kinds))})",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
-from alpacli.domain.series import check_symbol
+from alpacli.domain.series import check_symbol, market_of
 from alpacli.domain.ticks import Interest
 from alpacli.errors import UsageError
 
@@ -19,18 +19,11 @@ class Feed(NamedTuple):
     default: tuple[str, ...]
 
     @property
-    def kind(self) -> str:
-        """Which symbols it has, as ``kind_of`` tells them apart; empty where they are of any kind, or none."""
+    def market(self) -> str:
+        """Which symbols it has, as ``market_of`` tells them apart; empty where they are of any kind, or none."""
         if self.name in ("crypto", "options", "opra"):
             return "options" if self.name == "opra" else self.name
         return "" if self.name in ("news", "updates") else "stocks"
-
-
-def kind_of(symbol: str) -> str:
-    """Return ``crypto`` for a pair with a slash, ``options`` for a contract, else ``stocks``: which kind of feed has it."""
-    if "/" in symbol:
-        return "crypto"
-    return "options" if len(symbol) > 15 and symbol[-8:].isdigit() and symbol[-9] in "CP" else "stocks"
 
 
 _STOCK_CHANNELS: Final = (
@@ -104,6 +97,6 @@ def check_interest(feed: Feed, interest: Interest) -> None:
         if channel not in feed.channels:
             raise UsageError(f"the {feed.name} feed has no {channel}", f"it has {', '.join(feed.channels)}")
         for symbol in sorted(symbols):
-            if symbol != "*" and feed.kind not in ("", kind_of(symbol)):
-                named = f"the {feed.name} feed has no {symbol}: that is on {kind_of(symbol)}"
+            if symbol != "*" and feed.market not in ("", market_of(symbol)):
+                named = f"the {feed.name} feed has no {symbol}: that is on {market_of(symbol)}"
                 raise UsageError(named, "run one stream for each kind of symbol")
