@@ -35,7 +35,7 @@ def _awaited(
     return plan
 
 
-class _Errand:
+class _Reader:
     """One reader's work: done in a thread of its own, its requests on the loop; both are given up with the reader."""
 
     def __init__(self, read: Callable[[Call[Any]], Awaitable[Any]]) -> None:
@@ -61,7 +61,7 @@ class _Errand:
         await self._thread.to_the_end(lambda: self._run(work))
 
     def _run(self, work: Callable[[], T]) -> T:
-        _errand.set(self)  # in the thread's copy of the context, which the download's threads have from it
+        _reader.set(self)  # in the thread's copy of the context, which the download's threads have from it
         return work()
 
     def ask(self, call: Call[Any]) -> Any:
@@ -82,14 +82,14 @@ class _Errand:
                 self._under_way.discard(future)
 
 
-_errand: ContextVar[_Errand] = ContextVar("_errand")
+_reader: ContextVar[_Reader] = ContextVar("_reader")
 
 
 class AsyncMarketData:
     """``MarketData`` for an event loop: the same methods, awaited, and ``async for`` over what they return."""
 
     def __init__(self, make: Callable[[Read], MarketData], read: Callable[[Call[Any]], Awaitable[Any]]) -> None:
-        self._data = make(lambda call: _errand.get().ask(call))
+        self._data = make(lambda call: _reader.get().ask(call))
         self._read = read
 
     bars = _awaited(MarketData.bars)
@@ -97,14 +97,14 @@ class AsyncMarketData:
     quotes = _awaited(MarketData.quotes)
 
     async def _plan(self, plan: Callable[[MarketData], Batches]) -> AsyncBatches:
-        planning = _Errand(self._read)
+        planning = _Reader(self._read)
         try:
             batches = await planning.do(lambda: plan(self._data))
         finally:
             await planning.end(lambda: None)
 
         async def give() -> AsyncIterator[Batch]:
-            reading = _Errand(self._read)
+            reading = _Reader(self._read)
             rows = iter(batches)
             try:
                 while (batch := await reading.do(lambda: next(rows, None))) is not None:
