@@ -78,7 +78,7 @@ def test_a_person_signs_in_sees_a_fill_adds_a_symbol_and_halts_by_keyboard(
     from selenium.webdriver.common.keys import Keys
 
     browser.get(f"{gateway.url}/")
-    assert browser.switch_to.active_element.get_attribute("id") == "token"
+    _until(lambda: browser.switch_to.active_element.get_attribute("id") == "token", browser)  # once it is drawn
     browser.switch_to.active_element.send_keys("nonsense" + Keys.ENTER)
     _until(lambda: "not valid" in _shown(browser, "said"), browser)
     browser.switch_to.active_element.send_keys(_token(user) + Keys.ENTER)
