@@ -45,6 +45,7 @@ T = TypeVar("T")
 VERSION: Final = 3
 _PURGE_EVERY_S: Final = 600.0
 _COUNT_PATIENCE_MS: Final = 20
+_BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _CORRUPT: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _TABLES: Final = ("entry", "lease", "hits", "sent", "flying", "waiting", "budget", "breaker", "usage")
 
@@ -81,7 +82,9 @@ _abandoned: list[sqlite3.Connection] = []
 class SqliteStore:
     """A store in the file ``path``, made on first use; ``":memory:"`` is a private one of this process.
 
-    ``flight_s``, ``liveness_s`` and ``grace_s`` are explained in ``policy``.
+    ``flight_s``, ``liveness_s`` and ``grace_s`` are explained in ``policy``. Who finds the file locked waits for ``busy_s``,
+    and that ``tries`` times: without it everybody has a budget of his own, and a process that is stopped for a moment with
+    the file locked, or a disk that stalls, is no reason for that. Ctrl-C is heard in between, SQLite hears none.
     Opening is lazy: the constructor touches nothing.
     """
 
@@ -94,12 +97,15 @@ class SqliteStore:
         liveness_s: float = LIVENESS_S,
         grace_s: float = GRACE_S,
         busy_s: float = 0.9,
+        tries: int = 5,
     ) -> None:
         self.kind = "memory" if path == ":memory:" else "sqlite"
         self.path = path
         self._clock = clock
         self._budget_times_s = (flight_s, liveness_s, grace_s)
         self._busy_s = busy_s
+        self._tries = tries
+        self._waited_in_vain = False
         self._lock = Turns(self)
         self._connection: sqlite3.Connection | None = None
         self._pid = 0
@@ -279,22 +285,34 @@ class SqliteStore:
 
     def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do some reading, each statement a snapshot of its own, with every failure as ``StoreUnavailable``."""
-        if not self._lock.acquire(timeout=self._busy_s * 2):
+        if not self._lock.acquire(timeout=self._busy_s * self._tries):
             raise StoreUnavailable(f"{self.path} is busy", "another thread waits for it")
         try:
-            return work(self._connect())
+            return self._patiently(work)
         except (sqlite3.Error, OSError) as error:
+            self._waited_in_vain |= _is_busy(error)
             if self.kind == "sqlite":  # closing a store in memory would empty it
                 self._disconnect()
             raise self._unavailable(error) from error
         finally:
             self._lock.release()
 
+    def _patiently(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        # What was locked for so long already, for another thread or a while ago, is not waited for like that again.
+        for _ in range(0 if self._waited_in_vain else self._tries - 1):
+            try:
+                return work(self._connect())
+            except sqlite3.OperationalError as error:
+                if not _is_busy(error):
+                    raise
+        return work(self._connect())
+
     def _write(self, work: Callable[[sqlite3.Connection, float], T]) -> T:
         """Do one transaction at one moment in time."""
 
         def transaction(db: sqlite3.Connection) -> T:
             db.execute("BEGIN IMMEDIATE")
+            self._waited_in_vain = False
             try:
                 result = work(db, self._clock.time())
                 db.execute("COMMIT")
@@ -347,7 +365,7 @@ class SqliteStore:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in _CORRUPT:
             hint = "alpacli cache clear makes a new one"
-        elif code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        elif code in _BUSY:
             hint = "another program keeps it locked"
         else:
             hint = "ALPACLI_STATE_DIR names a directory that can be written"
@@ -408,6 +426,10 @@ class SqliteStore:
 def is_corrupt(error: StoreUnavailable) -> bool:
     """Tell a file that is no database (any more) from one that only cannot be used now."""
     return getattr(error.__cause__, "sqlite_errorcode", 0) & 0xFF in _CORRUPT
+
+
+def _is_busy(error: Exception) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _BUSY
 
 
 def _identity(path: str) -> tuple[int, int] | None:
