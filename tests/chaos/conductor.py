@@ -533,14 +533,21 @@ class Day:
         paused for nearly so long. What the conductor asks itself is not in it.
         """
         lines = [line.split(" ", 2) for line in (self.root / "taken-in").read_text().splitlines()]
-        times = sorted(int(at) for at, _method, path in lines if not path.startswith("/sim/"))
+        taken_in = sorted((int(at), method, path) for at, method, path in lines if not path.startswith("/sim/"))
+        times = [at for at, _method, _path in taken_in]
         window = int(WINDOW_S * 1_000_000)
-        fullest = max((bisect_right(times, at + window) - place for place, at in enumerate(times)), default=0)
+        in_window = [bisect_right(times, at + window) - place for place, at in enumerate(times)]
+        fullest = max(in_window, default=0)
         self.figures |= {"requests": len(times), "fullest window": fullest}
-        yield (
-            "the budget was not exceeded",
-            "" if 0 < fullest <= LIMIT else f"{fullest} of {LIMIT} requests in {WINDOW_S:g} s",
-        )
+        problem = ""
+        if not 0 < fullest <= LIMIT:
+            first = in_window.index(fullest) if in_window else 0
+            each = [
+                f"+{(at - times[first]) / 1e6:.3f} {method} {path}"
+                for at, method, path in taken_in[first : first + fullest]
+            ]
+            problem = f"{fullest} of {LIMIT} requests in {WINDOW_S:g} s: {'; '.join(each)}"
+        yield "the budget was not exceeded", problem
 
     def _of_ours(self) -> list[int]:
         """Return processes of this user of ours, by the state directory in their environment."""
