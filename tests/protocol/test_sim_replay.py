@@ -65,6 +65,7 @@ def bars(count: int) -> str:
 
 @contextmanager
 def replaying(folder: Path, *options: str, text: str = "") -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
+    folder.mkdir(exist_ok=True)
     (folder / "AAPL.csv").write_text(text or bars(6))
     process = Alpacli(folder).start(
         ["sim", "replay", str(folder / "AAPL.csv"), "--port", "0", "--json", *options],
@@ -171,6 +172,18 @@ def test_time_flows_at_a_multiple_once_somebody_is_there(tmp_path: Path) -> None
         out, _ = process.communicate(timeout=20)
     assert json.loads(out)["end"] == "2024-01-03T14:36:00.2Z"
     assert process.returncode == 0
+
+
+def test_who_asks_which_run_it_is_sets_time_going_as_with_any_request(tmp_path: Path) -> None:
+    with replaying(tmp_path, "--speed", "100000", "--exit-at-end") as (url, process):
+        assert ask(url + "/sim/run")["timestamp"].startswith("2024-01-03T14:3")
+        assert process.wait(timeout=20) == 0
+
+
+def test_a_second_replay_of_a_day_is_another_run(tmp_path: Path) -> None:
+    with replaying(tmp_path / "a", "--clock") as (one, _), replaying(tmp_path / "b", "--clock") as (other, _):
+        assert ask(one + "/sim/run")["run"] == ask(one + "/sim/run")["run"] != ask(other + "/sim/run")["run"]
+        assert ask(one + "/sim/run")["timestamp"] == "2024-01-03T14:30:00Z"
 
 
 def test_a_stopped_replay_says_what_came_of_it(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from alpacli.sim.desk import NO_STRAIN, Desk, Market, Strain
 from alpacli.sim.hours import AlwaysOpen, Hours, HoursName, Nyse, Session, nyse_sessions
 from alpacli.sim.ledger import holdings, transfer, worth
 from alpacli.sim.option_prices import OptionPrices
-from alpacli.sim.state import Meta, MetaWatch, State, read_meta
+from alpacli.sim.state import Meta, MetaWatch, State, name_run, read_meta, read_run
 from alpacli.sim.tape import Tape
 
 LOCAL_KEY_ID: Final = "SIM"
@@ -294,6 +294,16 @@ class Exchange:
         """Tell whether anything can have happened here: everything that does happens to an account."""
         with self._state.read() as db:
             return db.execute("SELECT 1 FROM accounts LIMIT 1").fetchone() is not None
+
+    def run(self) -> str:
+        """Return the name of this run of the exchange: random, from when the state was made or reset to the next reset."""
+        with self._state.read() as db:
+            found = read_run(db)
+        if found is not None:
+            return found
+        with self._state.write() as db:  # a file from before runs had names
+            name_run(db)
+            return read_run(db) or ""
 
     def newest_event(self) -> int:
         """Return the place in the record of events after which nothing has happened yet."""

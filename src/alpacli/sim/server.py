@@ -43,6 +43,9 @@ _MOST_FRAME_BYTES: Final = 16 << 20
 _NO_LIMITS: Final = Limits()
 _JSON: Final = {"Content-Type": "application/json; charset=UTF-8"}
 
+RUN_PATH: Final = "/sim/run"
+"""Where a running server tells which run of the exchange it is, and its time."""
+
 FAULTS_PATH: Final = "/sim/faults"
 """Where a running server is told what should go wrong."""
 
@@ -109,6 +112,8 @@ class SimApp:
             answer = _error(413, 41310000, "request body is too large")
         elif scope["path"] == FAULTS_PATH:
             answer = self._switch_faults(scope["method"], sent, body)
+        elif scope["path"] == RUN_PATH:
+            answer = await asyncio.to_thread(self._tell_run, scope["method"], sent)
         elif scope["path"] == CLOCK_PATH and self._stepped is not None:
             answer = await asyncio.to_thread(self._step_clock, self._stepped, scope["method"], sent, body)
             if self._pace is not None:
@@ -172,6 +177,21 @@ class SimApp:
         elif method != "GET":
             return _error(404, 40410000, "endpoint not found.")
         return HttpAnswer(200, dict(_JSON), json.dumps(self._faults.shown()).encode())
+
+    def _tell_run(self, method: str, headers: Mapping[str, str]) -> HttpAnswer:
+        """Answer ``/sim/run``: a replay's time begins to go with it, as with any request, but it takes none."""
+        if "origin" in headers:
+            return _error(403, 40310000, "not for web pages")
+        if method != "GET":
+            return _error(404, 40410000, "endpoint not found.")
+        if self._pace is not None:
+            self._pace.clock.start()
+        try:
+            told = {"run": self._exchange.run(), "timestamp": timestamp(self._exchange.now_ns())}
+        except ConfigError as error:
+            _log.error("%s", error)
+            return _error(500, 50010000, "internal server error occurred")
+        return HttpAnswer(200, dict(_JSON), json.dumps(told).encode())
 
     def _step_clock(self, clock: SteppedClock, method: str, headers: Mapping[str, str], body: bytes) -> HttpAnswer:
         """Answer ``/sim/clock``: GET tells the time, POST moves it on; then everything that was due has happened."""

@@ -406,6 +406,17 @@ def read_meta(db: sqlite3.Connection) -> Meta:
     )
 
 
+def read_run(db: sqlite3.Connection) -> str | None:
+    """Return the name of the run; ``None`` in a file from before runs had one."""
+    row = db.execute("SELECT value FROM meta WHERE key = 'run'").fetchone()
+    return None if row is None else str(row["value"])
+
+
+def name_run(db: sqlite3.Connection) -> None:
+    """Give the run a name by which it is told from every other, unless it has one. It is the same in no two files."""
+    db.execute("INSERT OR IGNORE INTO meta (key, value) VALUES ('run', lower(hex(randomblob(6))))")
+
+
 def remove(path: str) -> None:
     """Delete a database file and what SQLite keeps beside it."""
     for name in (path, f"{path}-wal", f"{path}-shm"):
@@ -430,3 +441,4 @@ def _create(db: sqlite3.Connection, defaults: Meta) -> None:
 def _write_meta(db: sqlite3.Connection, meta: Meta) -> None:
     rows = [(key, str(value)) for key, value in meta._asdict().items()]
     db.executemany("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", rows)
+    name_run(db)
