@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from alpacli.history.market import MarketData
     from alpacli.history.market_async import AsyncMarketData
     from alpacli.history.plan import Plan
+    from alpacli.history.runs import ExchangeRun
+    from alpacli.ports import Host
     from alpacli.store.halt import HaltSwitch
     from alpacli.store.journal import Journal
     from alpacli.wire.rest import Call
@@ -140,11 +142,12 @@ def open_journal(settings: Settings) -> "Journal":
 def open_archive(settings: Settings, account: "Account | None" = None, *, warn: Warn = warn_on_stderr) -> "Archive":
     """Open the history of an account on this machine; without ``account``, of the one these keys opened last.
 
-    ``warn`` is told when the keys open another account than before.
+    ``warn`` is told when the keys open another account than before: one of another run of an exchange too.
 
     Raises:
         UsageError: nothing was kept yet.
         ConfigError: the file cannot be used.
+        Unavailable: an exchange on this machine does not tell which run it is.
     """
     from alpacli.history.archive import Archive, history_of, name_of, path_of, point_to
 
@@ -159,7 +162,8 @@ def open_archive(settings: Settings, account: "Account | None" = None, *, warn: 
             )
         return Archive(path_of(folder, known))
     created_ns = None if account.created_at is None else account.created_at.epoch_ns
-    name = name_of(account.id, created_ns)
+    run = exchange_run(settings, "trading")
+    name = name_of(account.id, created_ns, "" if run is None else run.name)
     archive = Archive(path_of(folder, name))
     archive.know_account(account.id, account.account_number, created_ns)
     if known not in (None, name):
@@ -213,6 +217,34 @@ def open_desk(settings: Settings, pipeline: "Pipeline", label: str, warn: Warn) 
     )
 
 
+def exchange_run(settings: Settings, host: "Host") -> "ExchangeRun | None":
+    """Ask which run of an exchange answers at these settings' URL; ``None`` for Alpaca and whatever else is none.
+
+    Only a server on this machine is asked. The request counts against no budget: it never goes to Alpaca.
+
+    Raises:
+        Unavailable: nothing answers, or not now.
+    """
+    from alpacli.settings import on_this_machine
+
+    if settings.sim or not on_this_machine(settings.data_url if host == "data" else settings.base_url):
+        return None
+    from alpacli.history.runs import ask
+
+    transport = _transport(settings)
+    try:
+        return ask(transport, host)
+    finally:
+        transport.close()
+
+
+def kept_folder(settings: Settings) -> str:
+    """Return where the market history lies that was kept last of these settings' data host; nobody is asked."""
+    from alpacli.history.runs import last_kept
+
+    return last_kept(market_folder(settings))
+
+
 def market_folder(settings: Settings) -> str:
     """Return where market history from these settings' data host is kept: each host's is its own."""
     from hashlib import blake2b
@@ -235,13 +267,15 @@ def open_market_data(
 ) -> "MarketData":
     """Put together what reads market history, given what carries out one call; ``begin`` is ``MarketData``'s.
 
-    The in-process exchange computes its history on this machine, so nothing of it is kept.
+    The in-process exchange computes its history on this machine, so nothing of it is kept. What is kept of an exchange that
+    answers on this machine is kept of one run.
     """
     from alpacli.history.bar_store import BarStore
     from alpacli.history.feeds import FeedChoice
     from alpacli.history.holes import NyseDays, new_york_day
     from alpacli.history.market import MarketData
-    from alpacli.settings import PAPER_URLS
+    from alpacli.history.runs import Runs
+    from alpacli.settings import PAPER_URLS, on_this_machine
 
     clock = SystemClock()
     folder = market_folder(settings)
@@ -264,7 +298,10 @@ def open_market_data(
             return False  # a host that serves market data alone
 
     days = NyseDays(os.path.join(settings.state_dir, "market", "nyse.json"), today, never_closes)
-    return MarketData(read, clock, store, FeedChoice(read, _plan(settings)), days, warn, begin=begin)
+    place = None
+    if store is not None and on_this_machine(settings.data_url):
+        place = Runs(folder, clock, lambda: exchange_run(settings, "data")).place
+    return MarketData(read, clock, store, FeedChoice(read, _plan(settings)), days, warn, begin=begin, place=place)
 
 
 def _plan(settings: Settings) -> "Plan":

@@ -344,6 +344,11 @@ def check_url(kind: UrlKind, url: str, source: str) -> str:
     raise ConfigError(f"{source} is refused: {_printable(url)}", _url_hint(kind, url))
 
 
+def on_this_machine(url: str) -> bool:
+    """Tell whether what answers at an HTTP URL runs on this machine, by its literal loopback address or ``localhost``."""
+    return _is_loopback_url("trading", url)
+
+
 def _is_loopback_url(kind: UrlKind, url: str) -> bool:
     plain, secure = ("ws://", "wss://") if kind == "stream" else ("http://", "https://")
     if url.startswith(plain):

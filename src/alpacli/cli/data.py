@@ -187,9 +187,9 @@ def _plain(value: Any) -> Any:
 
 def _store(run: Run) -> "BarStore":
     from alpacli.history.bar_store import BarStore
-    from alpacli.runtime import market_folder
+    from alpacli.runtime import kept_folder
 
-    return BarStore(market_folder(run.settings()))
+    return BarStore(kept_folder(run.settings()))
 
 
 def _files(run: Run, symbols: list[str] | None) -> "Iterator[KeptFile]":

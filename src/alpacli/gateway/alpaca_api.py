@@ -3,18 +3,23 @@
 Only what ``broker.forward`` lists is passed on, in a form that is made there; the client's spelling of a path goes nowhere.
 """
 
+import asyncio
 from typing import Final, cast
 from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Request, Response
 
 from alpacli.broker.forward import Route, find_route, kept_call
+from alpacli.domain.batches import instant_text
+from alpacli.domain.values import to_json
 from alpacli.errors import NotFound
 from alpacli.gateway.answers import Answer, answer, respond
 from alpacli.gateway.door import admit
 from alpacli.gateway.parts import Parts
+from alpacli.history.runs import RUN_PATH
 from alpacli.ports import Method
 from alpacli.ports import Request as Outgoing
+from alpacli.runtime import exchange_run
 
 PREFIXES: Final = ("/v1", "/v2", "/v3", "/v1beta1", "/v1beta3")
 _METHODS: Final = ["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -53,6 +58,16 @@ def router(parts: Parts) -> APIRouter:
             return respond(request, await parts.remembered.answer(key, fetch), clock.monotonic())
         return respond(request, await fetch(), clock.monotonic(), more)
 
+    async def tell_run(request: Request) -> Response:
+        """Tell which run of an exchange on this machine stands behind: who keeps what comes from there has to know."""
+        await admit(parts, request, "read")
+        run = await asyncio.to_thread(exchange_run, parts.settings, "data")
+        if run is None:
+            raise NotFound("endpoint not found.", status=404)
+        told = {"run": run.name, "timestamp": instant_text(run.at_ns)}
+        return Response(to_json(told), media_type="application/json")
+
+    routes.add_api_route(RUN_PATH, tell_run, methods=["GET"], include_in_schema=False)
     for prefix in PREFIXES:
         routes.add_api_route(prefix + "/{rest:path}", pass_on, methods=_METHODS, include_in_schema=False)
     return routes

@@ -133,9 +133,13 @@ def new_york_ns(day: int, at: dt.time) -> int:
 # ------------------------------------------------------------------------------------------------ which file
 
 
-def name_of(account_id: str, created_ns: int | None) -> str:
-    """Name an account's history: by its id, and when it was opened, since the offline exchange gives an id again."""
-    return account_id if created_ns is None else f"{account_id}-{created_ns // SECOND_NS}"
+def name_of(account_id: str, created_ns: int | None, run: str = "") -> str:
+    """Name an account's history: by its id, and when it was opened, since the offline exchange gives an id again.
+
+    ``run`` names the run of an exchange on this machine: a replayed day has every account opened at the same moment.
+    """
+    opened = "" if created_ns is None else f"-{created_ns // SECOND_NS}"
+    return f"{account_id}{opened}-{run}" if run else f"{account_id}{opened}"
 
 
 def path_of(folder: str, name: str) -> str:

@@ -7,6 +7,7 @@ up again at exactly that place when its token has expired, and whatever was give
 """
 
 import contextlib
+import copy
 import datetime as dt
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -33,6 +34,7 @@ from alpacli.history.chains import Follower, Read
 from alpacli.history.downloads import MOST_TOGETHER, Download, Hole, Progress
 from alpacli.history.feeds import FeedChoice
 from alpacli.history.holes import Hours, final_until, narrowed, new_york_day
+from alpacli.history.runs import Place
 from alpacli.ports import Clock
 from alpacli.wire.columns import MOST_PER_PAGE, page
 
@@ -60,10 +62,12 @@ class MarketData:
         warn: Callable[[str], None],
         *,
         begin: Callable[[], None] = lambda: None,
+        place: Callable[[], Place] | None = None,
     ) -> None:
         """Take the parts. ``read`` carries out one ``Call``; without ``store`` nothing is kept.
 
         ``begin`` is called before anything is planned or given, kept rows too, and may refuse: a closed client does.
+        ``place`` finds another store and clock for each question, where both may change while the program runs.
         """
         self._read = read
         self._clock = clock
@@ -72,6 +76,7 @@ class MarketData:
         self._hours = hours
         self._warn = warn
         self._begin = begin
+        self._place = place
         self.patient = True
         self.on_progress: Callable[[Progress], None] | None = None
         self.use_kept = True
@@ -124,6 +129,27 @@ class MarketData:
         self._begin()
         wanted = _symbols(symbols)
         _check(kind, wanted, feed, limit)
+        return self._at_present()._planned(kind, wanted, start, end, feed, limit, timeframe, adjustment)
+
+    def _at_present(self) -> "MarketData":
+        """Return the reader for one question: what answers and what is kept of it stay the same for all of that."""
+        if self._place is None:
+            return self
+        place, here = self._place(), copy.copy(self)
+        here._store, here._clock = place.store, place.clock
+        return here
+
+    def _planned(
+        self,
+        kind: Kind,
+        wanted: list[str],
+        start: When,
+        end: When,
+        feed: str | None,
+        limit: int | None,
+        timeframe: str,
+        adjustment: str,
+    ) -> Batches:
         now_ns = self._now_ns()
         if start is None and limit is None:
             raise UsageError("neither a start nor a limit was given", "say from when, or how many of the last rows")
