@@ -4,7 +4,6 @@ A stream and its hub send no requests: they load nothing of what a client needs 
 has traded today.
 """
 
-import math
 import os
 import sys
 import threading
@@ -13,6 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import alpacli
+from alpacli.arguments import seconds, whole
 from alpacli.errors import UsageError
 from alpacli.ports import Socket, Store, SystemClock, SystemRandomness, run_async
 from alpacli.runtime import Warn, load_here, open_async_client, warn_on_stderr
@@ -250,10 +250,9 @@ def open_stream(
     from alpacli.streams.client import Stream
     from alpacli.streams.feeds import check_interest, find_feed, interest_in
 
-    if not (math.isfinite(stale_after) and stale_after > 0):
-        raise UsageError(f"stale_after is {stale_after:g}", "give a number of seconds above 0")
-    if reconnect is not None and reconnect < 0:
-        raise UsageError(f"reconnect is {reconnect}", "give a number of attempts, or None for any number")
+    stale_after = seconds("stale_after", stale_after, least=0.001)
+    if reconnect is not None:
+        reconnect = whole("reconnect", reconnect, "give a number of attempts, or None for any number", least=0)
     found = find_feed(feed)
     wanted = interest_in({"trade_updates": ["*"]} if found.host == "trading" else channels)
     check_interest(found, wanted)

@@ -15,7 +15,8 @@ try:
 except ImportError:
     from hashlib import blake2b
 
-from alpacli.errors import ConfigError, UsageError
+from alpacli.arguments import a_text, seconds
+from alpacli.errors import ConfigError
 
 UrlKind = Literal["trading", "data", "stream"]
 
@@ -223,8 +224,10 @@ def load(
         UsageError: a flag out of range.
     """
     flags = flags or Flags()
-    _check_flag("max_wait", flags.max_wait_s, least=0.0)
-    _check_flag("timeout", flags.read_timeout_s, least=0.001)
+    if flags.profile is not None:
+        a_text("profile", flags.profile, "give the name of a profile, or None")
+    wait_s = None if flags.max_wait_s is None else seconds("max_wait", flags.max_wait_s)
+    timeout_s = None if flags.read_timeout_s is None else seconds("timeout", flags.read_timeout_s, least=0.001)
     places, config_dir, profile_name, cache_ttl_s = _look_around(flags, env, cwd, chosen=pair is None, into=into)
     apart: frozenset[str] = frozenset()
     if flags.sim:
@@ -253,11 +256,11 @@ def load(
         rate_limit=limit,
         rate_reserve=_reserve(places, limit),
         rate_window_s=_number(places, "ALPACLI_RATE_WINDOW", 60.0, least=0.01),
-        max_wait_s=max_wait_s if flags.max_wait_s is None else flags.max_wait_s,
+        max_wait_s=max_wait_s if wait_s is None else wait_s,
         breaker_open_s=_number(places, "ALPACLI_BREAKER_OPEN", 30.0),
         hub_linger_s=_number(places, "ALPACLI_HUB_LINGER", 30.0),
-        connect_timeout_s=5.0 if flags.read_timeout_s is None else min(5.0, flags.read_timeout_s),
-        read_timeout_s=10.0 if flags.read_timeout_s is None else flags.read_timeout_s,
+        connect_timeout_s=5.0 if timeout_s is None else min(5.0, timeout_s),
+        read_timeout_s=10.0 if timeout_s is None else timeout_s,
         cache_ttl_s=cache_ttl_s,
         sim=flags.sim,
         apart=apart,
@@ -521,11 +524,6 @@ def _number(
         kind = "a whole number" if whole else "a number"
         raise ConfigError(f"{name} ({_origin(places, name)}) is {text!r}", f"give {kind} of at least {least:g}")
     return value
-
-
-def _check_flag(name: str, value: float | None, *, least: float) -> None:
-    if value is not None and not least <= value < 1e9:
-        raise UsageError(f"{name} is {value:g}", f"give a number of seconds of at least {least:g}")
 
 
 def _reserve(places: list[tuple[str, Mapping[str, str]]], limit: int) -> int:

@@ -827,5 +827,5 @@ def test_settings_show_neither_keys_nor_passwords(place: Place) -> None:
 
 def test_loading_settings_imports_nothing_heavier_than_typing() -> None:
     loading = "import alpacli.settings\nalpacli.settings.load(env={'HOME': '/nowhere'}, cwd='/')"
-    ours = {"_blake2", "alpacli", "alpacli.errors", "alpacli.settings"}
+    ours = {"_blake2", "alpacli", "alpacli.arguments", "alpacli.errors", "alpacli.settings"}
     assert loaded_by(loading, after=A_NAMED_TUPLE) == ours

@@ -37,7 +37,7 @@ from alpacli.domain.order_rules import (
 from alpacli.domain.orders import Order
 from alpacli.domain.replacing import as_ticket, check_changes, replacement_violations, without_hold
 from alpacli.domain.symbols import spelled
-from alpacli.domain.tickets import OrderTicket, made_exact, read_ticket
+from alpacli.domain.tickets import OrderTicket, checked_ticket, made_exact, read_ticket
 from alpacli.domain.values import plain
 from alpacli.domain.worth import estimated_cost, estimated_value
 from alpacli.errors import (
@@ -94,7 +94,7 @@ class Desk:
 
     def place(self, ticket: OrderTicket) -> Flow[Order]:
         """Check, record and send one order; return it as the broker has it."""
-        return (yield from self._place(ticket.checked(), "place"))
+        return (yield from self._place(checked_ticket(ticket), "place"))
 
     def place_as_written(self, fields: Mapping[str, Any]) -> Flow[Order]:
         """Place an order that a client wrote in Alpaca's own fields.
@@ -164,7 +164,7 @@ class Desk:
             UsageError: it is no order yet: it lacks something, or says a word that orders do not have.
             OrderRefused: a rule is broken; the message names it and the hint says what to do.
         """
-        ticket = ticket.checked()
+        ticket = checked_ticket(ticket)
         facts = yield from self._judged(ticket)
         warning = market_warning(ticket, facts.clock)
         return (warning,) if warning else ()
@@ -187,7 +187,7 @@ class Desk:
             UsageError: it is no order yet: it lacks something, or says a word that orders do not have.
             OrderRefused: a rule is broken; the message names it and the hint says what to do.
         """
-        ticket = ticket.checked()
+        ticket = checked_ticket(ticket)
         facts = yield from self._judged(ticket, holds=holds)
         if ticket.legs and facts.quote is None:
             facts = yield from self._facts.priced(ticket, facts)
@@ -363,8 +363,9 @@ class Desk:
         qty, percent = made_exact("qty", qty), made_exact("percent", percent)
         if percent is not None and not 0 < percent <= _LARGEST_SHARE:
             raise UsageError(f"{percent} is not a percentage to close", "give more than 0 and at most 100")
+        name = spelled(symbol)
         reading = yield from self._pipeline.read(rest.positions(), use_cache=False, max_age=None)
-        position = held(reading.value, spelled(symbol))
+        position = held(reading.value, name)
         if position is None:
             names = ", ".join(sorted(item.symbol for item in reading.value))
             raise NotFound(f"there is no open position in {symbol}", f"held: {names}" if names else "nothing is held")

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
+from alpacli.arguments import seconds
 from alpacli.broker.fills import Fills
 from alpacli.broker.functions import FunctionCache
 from alpacli.broker.lease import LEASE_S, Heartbeat
@@ -25,7 +26,6 @@ from alpacli.errors import (
     RequestTimeout,
     ServerError,
     UnreadableAnswer,
-    UsageError,
 )
 from alpacli.ports import (
     BudgetRules,
@@ -161,8 +161,8 @@ class Pipeline:
 
     def read(self, call: Call[T], *, use_cache: bool, max_age: float | None) -> Flow[Reading[T]]:
         """Answer from the cache when it is fresh enough, else fetch once for everybody who is asking."""
-        if max_age is not None and not max_age >= 0:
-            raise UsageError(f"max_age is {max_age:g}", "give a number of seconds of at least 0")
+        if max_age is not None:
+            max_age = seconds("max_age", max_age, endless=True)
         patience = Patience(self._clock, self._max_wait_s)
         if call.cache_key is None:
             return (yield from self._fetch(call, patience))

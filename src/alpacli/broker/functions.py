@@ -11,7 +11,6 @@ function. A ``key`` of the user's own is taken as it is.
 import functools
 import hashlib
 import inspect
-import math
 import os
 import sys
 from collections.abc import Awaitable, Callable, Iterable
@@ -19,6 +18,7 @@ from dataclasses import fields, is_dataclass
 from types import CodeType
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TypeVar, cast, get_type_hints
 
+from alpacli.arguments import seconds
 from alpacli.broker.lease import LEASE_S, Heartbeat
 from alpacli.domain.values import from_json, to_json
 from alpacli.errors import UsageError
@@ -70,8 +70,7 @@ class FunctionCache:
         self, ttl: float, *, key: str | None = None, begin: Callable[[], None] = lambda: None
     ) -> Callable[[Callable[P, R]], CachedFunction[P, R]]:
         """Return the decorator that ``AlpacaClient.cached`` tells of; ``begin`` is called first, and may refuse the call."""
-        if not (math.isfinite(ttl) and ttl >= 0):
-            raise UsageError(f"ttl is {ttl!r}", "give a number of seconds of at least 0")
+        ttl = seconds("ttl", ttl)
 
         def decorate(function: Callable[P, R]) -> CachedFunction[P, R]:
             name = f"{self._scope}:fn:{key or _identity(function)}"

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any, Final
 
+from alpacli.arguments import a_mapping, a_text
 from alpacli.domain.account import Position
 from alpacli.domain.order_rules import Violation, held, off_tick
 from alpacli.domain.orders import Order
@@ -35,7 +36,8 @@ def read_changes(fields: Mapping[str, Any]) -> dict[str, Any]:
             instructions that are no object.
     """
     changes: dict[str, Any] = {}
-    for name, value in fields.items():
+    for name, value in a_mapping("changes", fields, 'give a dict, like {"limit_price": "182.50"}').items():
+        a_text("a field to change", name)
         if name not in _CHANGEABLE:
             raise UsageError(f"{name[:40]!r} of an order cannot be changed", f"what can: {', '.join(_CHANGEABLE)}")
         if value is None:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Final, Literal, NamedTuple
 
+from alpacli.arguments import a_text
 from alpacli.domain.symbols import spelled
 from alpacli.errors import UsageError
 
@@ -66,7 +67,7 @@ class Timeframe(NamedTuple):
         Raises:
             UsageError: not a bar length that Alpaca makes.
         """
-        matched = _TIMEFRAME.fullmatch(text.strip())
+        matched = _TIMEFRAME.fullmatch(a_text("timeframe", text, "give a text, like '1Min' or '1Day'").strip())
         unit = None if matched is None else _UNITS.get(matched[2].lower(), "Month" if matched[2] == "M" else "Min")
         every = 0 if matched is None else int(matched[1] or 1)
         if unit is None or every not in _COUNTS[unit]:
@@ -132,7 +133,8 @@ def check_adjustment(text: str) -> str:
     Raises:
         UsageError: Alpaca has no such adjustment.
     """
-    parts = sorted({part.strip().lower() for part in text.split(",") if part.strip()})
+    given = a_text("adjustment", text, f"choose among {', '.join(ADJUSTMENTS)}")
+    parts = sorted({part.strip().lower() for part in given.split(",") if part.strip()})
     if not parts or any(part not in ADJUSTMENTS for part in parts) or (len(parts) > 1 and {"raw", "all"} & {*parts}):
         raise UsageError(
             f"{text!r} is no adjustment", f"choose among {', '.join(ADJUSTMENTS)}, or join some: split,dividend"

@@ -8,12 +8,18 @@ as Alpaca writes it.
 import re
 from typing import Final
 
+from alpacli.arguments import a_text
+
 _ASSET_ID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}")
 
 
 def spelled(text: str) -> str:
-    """Return a symbol in capitals: ``btc/usd`` is ``BTC/USD``; the id of an asset in small letters."""
-    text = text.strip()
+    """Return a symbol in capitals: ``btc/usd`` is ``BTC/USD``; the id of an asset in small letters.
+
+    Raises:
+        UsageError: it is no text.
+    """
+    text = a_text("the symbol", text, "give a text, like 'AAPL' or 'BTC/USD'").strip()
     if is_asset_id(text):
         return text.lower()
     return "".join(letter.upper() if letter.isascii() else letter for letter in text)

@@ -9,6 +9,7 @@ from decimal import Decimal
 from numbers import Integral
 from typing import Any, Final, Literal, NamedTuple
 
+from alpacli.arguments import a_text
 from alpacli.domain.symbols import spelled
 from alpacli.domain.values import exact
 from alpacli.errors import UsageError
@@ -24,6 +25,11 @@ _COIN: Final = re.compile(r"[A-Z0-9]{2,8}/[A-Z]{2,5}|[A-Z0-9]{3,8}(?:USD|USDT|US
 _THOUSANDS: Final = re.compile(r"-?[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]*)?")
 _AMOUNTS: Final = ("qty", "notional", "limit_price", "stop_price", "trail_price", "trail_percent")
 _EXITS: Final = ("take_profit", "stop_loss", "stop_loss_limit")
+_WORDS: Final = {
+    **dict.fromkeys(("type", "time_in_force", "order_class"), True),
+    **dict.fromkeys(("side", "position_intent", "client_order_id"), False),
+}
+"""What is written in words, and whether an order always has it."""
 _FIELDS: Final = frozenset(
     (
         *("symbol", "side", "type", "time_in_force", "extended_hours", "order_class", "position_intent"),
@@ -56,6 +62,8 @@ def made_exact(name: str, value: object) -> Any:  # Any: a Decimal, or nothing w
         return value
     if isinstance(value, Integral):  # numpy's too
         return Decimal(int(value))
+    if not isinstance(value, float | str):
+        raise UsageError(f"{name} is {value!r}, which is no amount", "give a whole number or a Decimal")
     raise UsageError(f"{name} is {value!r}, and amounts are exact", f'give Decimal("{value}")')
 
 
@@ -110,14 +118,16 @@ class OrderTicket(NamedTuple):
         """Return the ticket as it is sent: symbols in capitals, whole numbers as ``Decimal``.
 
         Raises:
-            UsageError: an amount is a float or a text: nobody can say which number was meant.
+            UsageError: an amount is a float or a text: nobody can say which number was meant; or something is of a kind that
+                it cannot be.
         """
+        for name, must in _WORDS.items():
+            if must or getattr(self, name) is not None:
+                a_text(name, getattr(self, name))
+        instructions(self.advanced_instructions)
         given = {name: made_exact(name, getattr(self, name)) for name in (*_AMOUNTS, *_EXITS)}
-        legs = tuple(
-            leg._replace(symbol=spelled(leg.symbol), ratio_qty=made_exact("ratio_qty", leg.ratio_qty))
-            for leg in self.legs
-        )
-        return self._replace(**given, symbol=_symbol(self.symbol), legs=legs)
+        symbol = None if self.symbol is None else spelled(self.symbol)
+        return self._replace(**given, symbol=symbol, legs=tuple(map(_checked_leg, _list("legs", self.legs))))
 
     @property
     def fractional(self) -> bool:
@@ -172,6 +182,20 @@ class OrderTicket(NamedTuple):
             if self.stop_loss_limit is not None:
                 exits["stop_loss"]["limit_price"] = format(self.stop_loss_limit, "f")
         return exits
+
+
+def checked_ticket(value: object) -> OrderTicket:
+    """Return an order as it is sent, whatever a program gave for one; see ``OrderTicket.checked``.
+
+    Raises:
+        UsageError: it is no ``OrderTicket``, or one that makes no sense.
+    """
+    if not isinstance(value, OrderTicket):
+        shape = "a dict" if isinstance(value, Mapping) else f"{value!r:.60}"
+        raise UsageError(
+            f"the order is {shape}", 'give an OrderTicket, like OrderTicket("AAPL", "buy", qty=Decimal(1))'
+        )
+    return value.checked()
 
 
 def order_type(
@@ -296,6 +320,15 @@ def _leg(value: Any) -> Leg:
     _only("a leg", value, ("symbol", "ratio_qty", "position_intent", "side"))
     ratio = _amount("ratio_qty", value.get("ratio_qty", 1))
     return Leg(_symbol(value["symbol"]) or "", ratio, _lower(value.get("position_intent")), _lower(value.get("side")))
+
+
+def _checked_leg(value: object) -> Leg:
+    if not isinstance(value, Leg):
+        raise UsageError(f"one of legs is {value!r:.60}", "give a Leg")
+    for name in ("position_intent", "side"):
+        if getattr(value, name) is not None:
+            a_text(f"a leg's {name}", getattr(value, name))
+    return value._replace(symbol=spelled(value.symbol), ratio_qty=made_exact("ratio_qty", value.ratio_qty))
 
 
 def _list(name: str, value: Any) -> Sequence[Any]:

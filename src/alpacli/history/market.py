@@ -12,6 +12,7 @@ import datetime as dt
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from alpacli.arguments import texts, whole
 from alpacli.domain.arrows import integers
 from alpacli.domain.batches import Batch, Batches, Changed, Copy, Names, When, first_and_last_ns, joined
 from alpacli.domain.series import (
@@ -128,7 +129,8 @@ class MarketData:
     ) -> Batches:
         self._begin()
         wanted = _symbols(symbols)
-        _check(kind, wanted, feed, limit)
+        _check(kind, wanted, feed)
+        limit = None if limit is None else whole("limit", limit)
         return self._at_present()._planned(kind, wanted, start, end, feed, limit, timeframe, adjustment)
 
     def _at_present(self) -> "MarketData":
@@ -358,15 +360,14 @@ def _while_unchanged(blocks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _symbols(symbols: Names) -> list[str]:
-    found = [check_symbol(symbol) for symbol in ([symbols] if isinstance(symbols, str) else symbols or ())]
+    given = [symbols] if isinstance(symbols, str) else texts("symbols", symbols)
+    found = list(map(check_symbol, given))
     if not found:
         raise UsageError("no symbol was given", "name at least one, like AAPL or BTC/USD")
     return list(dict.fromkeys(found))
 
 
-def _check(kind: Kind, symbols: Sequence[str], feed: str | None, limit: int | None) -> None:
-    if limit is not None and limit < 1:
-        raise UsageError(f"limit is {limit}", "give a number of rows of at least 1")
+def _check(kind: Kind, symbols: Sequence[str], feed: str | None) -> None:
     if feed is not None and feed not in STOCK_FEEDS:
         raise UsageError(f"there is no feed {feed!r}", f"choose among {', '.join(STOCK_FEEDS)}")
     if kind == "quotes" and any(market_of(symbol) == "options" for symbol in symbols):

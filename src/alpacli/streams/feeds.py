@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
+from alpacli.arguments import a_mapping, a_text, texts
 from alpacli.domain.series import check_symbol, market_of
 from alpacli.domain.ticks import Interest
 from alpacli.errors import UsageError
@@ -63,7 +64,7 @@ def find_feed(name: str) -> Feed:
     Raises:
         UsageError: there is none.
     """
-    feed = FEEDS.get(name)
+    feed = FEEDS.get(a_text("feed", name, f"choose one of {', '.join(FEEDS)}"))
     if feed is None:
         raise UsageError(f"there is no feed {name!r}", f"choose one of {', '.join(FEEDS)}")
     return feed
@@ -75,13 +76,13 @@ def interest_in(channels: Mapping[str, Sequence[str]]) -> Interest:
     Raises:
         UsageError: one text in place of a list, which would be a symbol for each of its letters; or what is no symbol.
     """
-    for channel, symbols in channels.items():
-        if isinstance(symbols, str):
-            raise UsageError(f"{channel} is one text", f"give a list: [{symbols!r}]")
+    a_mapping("channels", channels, 'give a dict of lists, like {"trades": ["AAPL"]}')
+    wanted = {a_text("a channel", channel): texts(channel, symbols) for channel, symbols in channels.items()}
+    for channel, symbols in wanted.items():
         if any(not symbol.strip() for symbol in symbols):
             raise UsageError(f"{channel} holds an empty symbol", "give one symbol per item")
     return Interest(
-        {channel: [it if it == "*" else check_symbol(it) for it in symbols] for channel, symbols in channels.items()}
+        {channel: [it if it == "*" else check_symbol(it) for it in symbols] for channel, symbols in wanted.items()}
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
+from alpacli.arguments import a_text, whole
 from alpacli.domain.board import DaySoFar
 from alpacli.domain.market import NewsArticle, Snapshot
 from alpacli.domain.series import market_of
@@ -130,7 +131,7 @@ def snapshots(symbols: Sequence[str], *, feed: str | None = None) -> Call[list[S
     path = {"stocks": _STOCKS, "crypto": _CRYPTO, "options": "/v1beta1/options"}[market]
     query = [("symbols", joined)]
     if feed is not None and market != "crypto":
-        query.append(("feed", feed))
+        query.append(("feed", a_text("feed", feed)))
 
     def decode(body: bytes) -> list[Snapshot]:
         tree = _object(body, "snapshots")
@@ -162,8 +163,7 @@ def news(
 
     Source: GET /v1beta1/news.
     """
-    if limit is not None and limit < 1:
-        raise UsageError(f"limit is {limit}", "give a number of articles of at least 1")
+    limit = None if limit is None else whole("limit", limit, "give a number of articles of at least 1")
     query = [("sort", "desc" if newest_first else "asc"), ("include_content", "true" if content else "false")]
     about = joined_symbols(symbols)
     if about is not None:

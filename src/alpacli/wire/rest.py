@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
 from urllib.parse import quote
 
+from alpacli.arguments import a_text, texts, whole
 from alpacli.domain.account import Account, Activity, PortfolioHistory, Position, Watchlist
 from alpacli.domain.market import Asset, CalendarDay, MarketClock
 from alpacli.domain.orders import Order
@@ -88,7 +89,7 @@ def portfolio_history(
     cashflow_types: Sequence[str] = (),
 ) -> Call[PortfolioHistory]:
     """Ask for the equity curve; ``period`` is a number and D, W, M or A (year), at most two of period, start, end."""
-    if period is not None and not re.fullmatch(r"[1-9][0-9]{0,3}[DWMA]", period):
+    if period is not None and not re.fullmatch(r"[1-9][0-9]{0,3}[DWMA]", a_text("period", period)):
         raise UsageError(f"{period!r} is not a period", "write a number and D, W, M or A (year): 1D, 2W, 3M, 1A")
     if None not in (period, start, end):
         raise UsageError("period, start and end cannot all be given", "leave one of the three away")
@@ -123,16 +124,16 @@ def activities(
     """
     if activity_types and category:
         raise UsageError("activity_types and category cannot both be given", "leave one of the two away")
-    if not isinstance(activity_types, str):
-        activity_types = [name.upper() for name in activity_types]  # fill would be none of Alpaca's
+    types = [name.upper() for name in texts("activity_types", activity_types)]  # fill would be none of Alpaca's
     filters = _query(
-        activity_types=joined_names("activity_types", activity_types),
+        activity_types=joined_names("activity_types", types),
         category=_choice("category", category, "trade_activity", "non_trade_activity"),
         date=None if day is None else _date("day", day),
         after=_instant_or_date("after", after),
         until=_instant_or_date("until", until),
         direction=_choice("direction", direction, "asc", "desc"),
     )
+    limit = None if limit is None else whole("limit", limit)
     size = _page_size(limit, ACTIVITIES_PER_PAGE)
     request = Request("GET", "/v2/account/activities", (*filters, ("page_size", str(size))))
 
@@ -173,6 +174,8 @@ def orders(
 
     ``next_page`` raises ``UnreadableAnswer`` when a page brings nothing new: that server ignores the cursor.
     """
+    direction = a_text("direction", direction, "choose asc or desc")
+    limit = None if limit is None else whole("limit", limit)
     filters = _query(
         status=_choice("status", status, "open", "closed", "all"),
         direction=_choice("direction", direction, "asc", "desc"),
@@ -217,7 +220,7 @@ def order(order_id: str, *, nested: bool = False) -> Call[Order]:
 
 
 def order_by_client_order_id(client_order_id: str) -> Call[Order]:
-    if not client_order_id.strip():
+    if not a_text("client_order_id", client_order_id).strip():
         raise UsageError("the client order id is empty", "give the id that the order was sent with")
     query = _query(client_order_id=client_order_id)
     request = Request("GET", "/v2/orders:by_client_order_id", query)
@@ -387,8 +390,6 @@ def _shape(value: object) -> str:
 
 
 def _page_size(limit: int | None, most: int) -> int:
-    if limit is not None and (limit < 1 or limit != int(limit)):
-        raise UsageError(f"limit is {limit}", "give a number of rows of at least 1")
     return most if limit is None else min(limit, most)
 
 
@@ -433,12 +434,12 @@ def key_for(name: str, query: tuple[tuple[str, str], ...]) -> str:
     return f"{name}{tail}" if len(tail) <= 160 else f"{name}:{hashlib.sha256(tail.encode()).hexdigest()[:32]}"
 
 
-def _choice(name: str, value: str | None, *known: str) -> str | None:
+def _choice(name: str, value: Any, *known: str) -> str | None:
     """Return the one that is meant, as Alpaca writes it: BUY is buy."""
     if value is None:
         return None
     for one in known:
-        if value.lower() == one.lower():
+        if isinstance(value, str) and value.lower() == one.lower():
             return one
     raise UsageError(f"{name} cannot be {value!r}", f"choose among {', '.join(known)}")
 
@@ -449,16 +450,15 @@ def joined_names(name: str, values: Sequence[str]) -> str | None:
     Raises:
         UsageError: a text in place of a list, an empty name, or one with a comma.
     """
-    if isinstance(values, str):
-        raise UsageError(f"{name} is one text", f"give a list: [{values!r}]")
-    if any(not value.strip() or "," in value for value in values):
+    names = texts(name, values)
+    if any(not value.strip() or "," in value for value in names):
         raise UsageError(f"{name} holds an empty name or a comma", "give one name per item")
-    return ",".join(_text(name, value.strip()) for value in values) or None
+    return ",".join(_text(name, value.strip()) for value in names) or None
 
 
 def joined_symbols(symbols: Sequence[str]) -> str | None:
     """Return symbols as one query parameter has them, in capitals; see ``joined_names``."""
-    return joined_names("symbols", symbols if isinstance(symbols, str) else list(map(spelled, symbols)))
+    return joined_names("symbols", list(map(spelled, texts("symbols", symbols))))
 
 
 def instant(name: str, value: dt.datetime | None) -> str | None:
@@ -481,7 +481,7 @@ def instant(name: str, value: dt.datetime | None) -> str | None:
 def _instant_or_date(name: str, value: dt.datetime | dt.date | None) -> str | None:
     if value is None or isinstance(value, dt.datetime):
         return instant(name, value)
-    return value.isoformat()
+    return _date(name, value)
 
 
 def _date(name: str, value: dt.date) -> str:
@@ -494,7 +494,7 @@ def _date(name: str, value: dt.date) -> str:
 
 def path_part(name: str, value: str) -> str:
     """Return one percent-encoded path segment; a dot segment would name another resource."""
-    value = value.strip()
+    value = a_text(f"the {name}", value).strip()
     if value in ("", ".", ".."):
         raise UsageError(f"{value!r} is not a valid {name}", "copy it from the list")
     return quote(_text(name, value), safe="")
@@ -502,7 +502,7 @@ def path_part(name: str, value: str) -> str:
 
 def _text(name: str, value: str) -> str:
     """Return the value when it can be sent: an argument that is no UTF-8 arrives as half surrogate pairs."""
-    if not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
+    if not a_text(name, value).isascii() and any("\ud800" <= c <= "\udfff" for c in value):
         raise UsageError(f"{name} is {value!a}, which is not text", "give it in UTF-8")
     return value
 
@@ -517,6 +517,6 @@ def _symbols(symbols: Sequence[str]) -> list[str]:
 
 
 def _watchlist_name(name: str) -> str:
-    if not name.strip() or len(name) > 64:
+    if not a_text("a watchlist name", name).strip() or len(name) > 64:
         raise UsageError("a watchlist name has 1 to 64 characters", "shorten it")
     return _text("a watchlist name", name)
