@@ -7,6 +7,7 @@ import time
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -439,42 +440,73 @@ def test_a_filled_order_can_be_neither_changed_nor_canceled_and_both_say_why(sim
     assert "close AAPL" in error["hint"]
 
 
+def _interrupted(user: Alpacli, origin: Origin, *args: str, posts: int = 1) -> tuple[int, bytes, list[dict[str, Any]]]:
+    """Press Ctrl-C, again and again, once that many orders have been sent; return exit code, output and errors."""
+    for path in ("/v2/account", "/v2/positions", "/v2/clock", "/v2/orders", "/v2/stocks"):
+        origin.reply(path, Reply(status=422, body={"message": "not here"}), method="GET")
+    asset: dict[str, str | bool] = {
+        "id": "a",
+        "class": "us_equity",
+        "exchange": "NASDAQ",
+        "symbol": "QQQ",
+        "name": "Q",
+        "status": "active",
+    }
+    asset |= dict.fromkeys(("tradable", "marginable", "shortable", "easy_to_borrow", "fractionable"), True)
+    origin.reply("/v2/assets", Reply(body=asset))
+    env: dict[str, str | None] = {
+        "ALPACA_BASE_URL": origin.url, "ALPACA_API_KEY": "PKTEST", "ALPACA_SECRET_KEY": "verysecretvalue",
+        "ALPACA_DATA_URL": origin.url,
+    }  # fmt: skip
+    process = subprocess.Popen(
+        [PROGRAM, *args, "--json", "--quiet"],
+        env=user.environment(env),
+        cwd=user.cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    with process:
+        deadline = time.monotonic() + DEADLINE_S
+        while sum(seen.method == "POST" for seen in origin.requests) < posts and time.monotonic() < deadline:
+            time.sleep(0.01)
+        while process.poll() is None and time.monotonic() < deadline:
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.002)
+        out, err = process.communicate(timeout=DEADLINE_S)
+    return process.returncode, out, [json.loads(line)["error"] for line in err.decode().splitlines()]
+
+
+def _sent_ids(origin: Origin) -> list[str]:
+    return [json.loads(seen.body)["client_order_id"] for seen in origin.requests if seen.method == "POST"]
+
+
 def test_an_interrupted_order_is_one_json_error_with_its_id_however_often_ctrl_c_is_pressed(tmp_path: Path) -> None:
-    user = Alpacli(tmp_path)
     with Origin() as origin:
         origin.reply("/v2/orders", Reply(fault="hang"), method="POST")
-        for path in ("/v2/account", "/v2/positions", "/v2/clock", "/v2/orders", "/v2/stocks"):
-            origin.reply(path, Reply(status=422, body={"message": "not here"}), method="GET")
-        asset: dict[str, str | bool] = {
-            "id": "a",
-            "class": "us_equity",
-            "exchange": "NASDAQ",
-            "symbol": "QQQ",
-            "name": "Q",
-            "status": "active",
-        }
-        asset |= dict.fromkeys(("tradable", "marginable", "shortable", "easy_to_borrow", "fractionable"), True)
-        origin.reply("/v2/assets", Reply(body=asset))
-        env: dict[str, str | None] = {
-            "ALPACA_BASE_URL": origin.url, "ALPACA_API_KEY": "PKTEST", "ALPACA_SECRET_KEY": "verysecretvalue",
-            "ALPACA_DATA_URL": origin.url,
-        }  # fmt: skip
-        process = subprocess.Popen(
-            [PROGRAM, "buy", "QQQ", "1", "--limit", "5", "--json", "--quiet"],
-            env=user.environment(env),
-            cwd=user.cwd,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        with process:
-            deadline = time.monotonic() + DEADLINE_S
-            while not any(seen.method == "POST" for seen in origin.requests) and time.monotonic() < deadline:
-                time.sleep(0.01)
-            while process.poll() is None and time.monotonic() < deadline:
-                process.send_signal(signal.SIGINT)
-                time.sleep(0.002)
-            out, err = process.communicate(timeout=DEADLINE_S)
-        sent = [json.loads(seen.body) for seen in origin.requests if seen.method == "POST"]
-    assert (process.returncode, out) == (130, b""), err
-    said = [json.loads(line)["error"] for line in err.decode().splitlines()]
-    assert [(one["type"], one["client_order_id"]) for one in said] == [("Interrupted", sent[0]["client_order_id"])]
+        code, out, said = _interrupted(Alpacli(tmp_path), origin, "buy", "QQQ", "1", "--limit", "5")
+        sent = _sent_ids(origin)
+    assert (code, out) == (130, b"")
+    assert [(one["type"], one["client_order_id"], one["client_order_ids"]) for one in said] == [
+        ("Interrupted", sent[0], sent)
+    ]
+
+
+def test_an_interrupted_file_of_orders_tells_what_each_came_to_and_is_one_json_error_with_the_unknown(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "orders.csv"
+    file.write_text("symbol,side,qty,limit_price\nQQQ,buy,1,5\nQQQ,buy,2,5\nQQQ,buy,3,5\n")
+    with Origin() as origin:
+        refusal = Reply(status=403, body={"code": 40310000, "message": "insufficient buying power"})
+        origin.reply("/v2/orders", refusal, Reply(fault="hang"), method="POST")
+        code, out, said = _interrupted(Alpacli(tmp_path), origin, "submit", "--from", str(file), posts=2)
+        sent = _sent_ids(origin)
+    assert code == 130
+    assert [(row["line"], row["outcome"], row["client_order_id"]) for row in json.loads(out)] == [
+        (1, "refused", sent[0]),
+        (2, "unknown", sent[1]),
+    ]
+    assert [(one["type"], one["client_order_id"], one["client_order_ids"]) for one in said] == [
+        ("Interrupted", sent[1], [sent[1]])
+    ]
+    assert "0 of 3 orders were placed" in said[0]["message"]

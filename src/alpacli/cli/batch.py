@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 from alpacli.broker.outcomes import Preview
 from alpacli.broker.sending import TAKEN, already_taken, refuse
+from alpacli.cli.failures import Interrupted, on_its_way, wind_up
 from alpacli.cli.output import View
 from alpacli.cli.run import Run
 from alpacli.domain.identity import difference
@@ -58,7 +59,7 @@ def submit_many(run: Run, source: str) -> None:
 
     Raises:
         UsageError, OrderRefused: the file or an order in it is wrong; nothing was sent.
-        AlpacliError: some orders were not placed; the results were printed.
+        AlpacliError: some orders were not placed, or Ctrl-C was pressed; the results were printed.
     """
     view = View(list[Placed], _table)
     run.promised(view, of_change=True, dry=View(list[Preview], ""))
@@ -75,14 +76,7 @@ def submit_many(run: Run, source: str) -> None:
             each = [(ticket, client.trading.preview(ticket, base_url)) for _, ticket in tickets]
             run.show_value(View(list[Preview], previews_table), list(_one_after_the_other(each)))
             return
-        results, failures = [], []
-        for line, ticket in _with_progress(run, tickets):
-            result, failure = _place(client, line, ticket)
-            results.append(result)
-            if failure is not None:
-                failures.append(failure)
-                if failure.exit_code not in (4, 7):
-                    break  # no keys, no network: the rest would fail alike
+        results, failures, stop = _place_each(run, client, tickets)
     before = sum(item.outcome == "placed before" for item in results)
     placed = sum(item.outcome == "placed" for item in results)
     came_to = f"{placed} of {len(tickets)} orders were placed" + (f", {before} had been already" if before else "")
@@ -101,6 +95,8 @@ def submit_many(run: Run, source: str) -> None:
             f"{before} of {len(tickets)} orders had been placed already and are left as they are; to place one once more,"
             " give it a client_order_id of its own"
         )
+    if stop is not None:
+        raise _interrupted(results, came_to, stop) from stop
     if failures:
         worst = max(failures, key=lambda error: error.exit_code)
         worst.message = f"{came_to}; {worst.message}"
@@ -134,6 +130,38 @@ def _one_after_the_other(each: Iterable[tuple[OrderTicket, Preview]]) -> Iterato
         )
 
 
+def _place_each(
+    run: Run, client: Any, tickets: list[tuple[int, OrderTicket]]
+) -> tuple[list[Placed], list[AlpacliError], KeyboardInterrupt | None]:
+    """Place one after the other until Ctrl-C, or until the rest would fail alike; an order on its way then is ``unknown``."""
+    results: list[Placed] = []
+    failures: list[AlpacliError] = []
+    try:
+        for line, ticket in _with_progress(run, tickets):
+            result, failure = _place(client, line, ticket)
+            results.append(result)
+            if failure is not None:
+                failures.append(failure)
+                if failure.exit_code not in (4, 7):
+                    break  # no keys, no network
+    except KeyboardInterrupt as stop:
+        wind_up()
+        if on_its_way(stop) is not None:
+            results.append(_row(*tickets[len(results)], "unknown"))
+        return results, failures, stop
+    return results, failures, None
+
+
+def _interrupted(results: list[Placed], came_to: str, stop: KeyboardInterrupt) -> Interrupted:
+    its_id = on_its_way(stop)
+    unknown = [item.client_order_id for item in results if item.outcome == "unknown"]
+    where = "" if its_id is None else f" while order {results[-1].line} was on its way"
+    again = "the same file sent again today places only what is missing"
+    if unknown:
+        again = f"`alpacli orders --unresolved` tells what became of {', '.join(unknown)}; {again}"
+    return Interrupted(f"interrupted{where}; {came_to}", again, its_id or "", unknown)
+
+
 def _place(client: Any, line: int, ticket: OrderTicket) -> tuple[Placed, AlpacliError | None]:
     order, failure, outcome = None, None, "placed"
     try:
@@ -143,18 +171,21 @@ def _place(client: Any, line: int, ticket: OrderTicket) -> tuple[Placed, Alpacli
         outcome = "unknown" if isinstance(error, FateUnknown) else "refused" if error.exit_code == 4 else "not sent"
         if isinstance(error, OrderRejected) and error.code == TAKEN and "unique" in error.message:
             order, outcome, failure = _before(client, ticket, error)
-    return (
-        Placed(
-            line=line,
-            symbol=ticket.symbol,
-            side=ticket.side,
-            qty=ticket.qty,
-            outcome=outcome,
-            client_order_id=ticket.client_order_id or "",
-            order=order,
-            error=failure.as_dict() if failure else None,
-        ),
-        failure,
+    return _row(line, ticket, outcome, order, failure), failure
+
+
+def _row(
+    line: int, ticket: OrderTicket, outcome: str, order: Order | None = None, failure: AlpacliError | None = None
+) -> Placed:
+    return Placed(
+        line=line,
+        symbol=ticket.symbol,
+        side=ticket.side,
+        qty=ticket.qty,
+        outcome=outcome,
+        client_order_id=ticket.client_order_id or "",
+        order=order,
+        error=failure.as_dict() if failure else None,
     )
 
 

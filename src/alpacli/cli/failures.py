@@ -12,12 +12,12 @@ import sys
 import threading
 import traceback
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from alpacli.errors import AlpacliError, OutputFailed, UsageError
+from alpacli.errors import AlpacliError, OrderInterrupted, OutputFailed, UsageError
 
 INTERRUPTED: Final = 130
 _OTHER_SIDE: Final = {"buy": "sell", "sell": "buy"}
@@ -94,21 +94,31 @@ class _Defect(AlpacliError):
 
 
 class Interrupted(AlpacliError):
-    """Ctrl-C while an order was on its way; a failure, since Typer ends a ``KeyboardInterrupt`` without a word."""
+    """Ctrl-C while orders were being sent; a failure, since Typer ends a ``KeyboardInterrupt`` without a word.
+
+    ``client_order_id`` is that of the order that was on its way, where one was chosen, and ``unknown`` are those of all whose
+    fate is not known.
+    """
 
     exit_code = INTERRUPTED
 
-    def __init__(self, client_order_id: str) -> None:
-        its_id = f"; its client order ID is {client_order_id}" if client_order_id else ""
-        super().__init__(
-            "interrupted while an order was on its way",
-            f"`alpacli orders --unresolved` tells what became of it{its_id}",
-        )
+    def __init__(self, message: str, hint: str, client_order_id: str, unknown: Sequence[str]) -> None:
+        super().__init__(message, hint)
         self.client_order_id = client_order_id
+        self.unknown = unknown
 
-    def as_dict(self) -> dict[str, str | int | float | None]:
-        fields = super().as_dict()
-        return {**fields, "client_order_id": self.client_order_id or None}
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            **super().as_dict(),
+            "client_order_id": self.client_order_id or None,
+            "client_order_ids": list(self.unknown),
+        }
+
+
+def on_its_way(stop: KeyboardInterrupt) -> str | None:
+    """Return the client order ID of the order that was on its way at Ctrl-C; ``None``: none was."""
+    known = stop if isinstance(stop, OrderInterrupted) else stop.__context__  # pressed once more after the first time
+    return known.client_order_id if isinstance(known, OrderInterrupted) else None
 
 
 def wind_up() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from alpacli.broker.outcomes import Closing, Preview
-from alpacli.cli.failures import Interrupted, wind_up
+from alpacli.cli.failures import Interrupted, on_its_way, wind_up
 from alpacli.cli.options import option
 from alpacli.cli.order_names import act_on_order, find_order
 from alpacli.cli.output import View
@@ -17,7 +17,7 @@ from alpacli.domain.orders import Order
 from alpacli.domain.symbols import spelled
 from alpacli.domain.tickets import OrderTicket, amount, read_leg, read_ticket
 from alpacli.domain.values import plain
-from alpacli.errors import AlpacliError, OrderInterrupted, OrderRefused, UsageError
+from alpacli.errors import AlpacliError, OrderRefused, UsageError
 from alpacli.wire import trading
 from alpacli.wire.trading import Cancellation
 
@@ -413,10 +413,14 @@ def _told_if_interrupted() -> Iterator[None]:
         yield
     except KeyboardInterrupt as stop:
         wind_up()
-        known = (
-            stop if isinstance(stop, OrderInterrupted) else stop.__context__
-        )  # pressed once more after the first time
-        raise Interrupted(known.client_order_id if isinstance(known, OrderInterrupted) else "") from stop
+        its_id = on_its_way(stop) or ""
+        raise Interrupted(
+            "interrupted while an order was on its way",
+            "`alpacli orders --unresolved` tells what became of it"
+            + (f"; its client order ID is {its_id}" if its_id else ""),
+            its_id,
+            [its_id] if its_id else [],
+        ) from stop
 
 
 def _end(failures: Sequence[AlpacliError], total: int, done: str) -> None:
