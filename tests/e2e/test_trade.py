@@ -43,6 +43,14 @@ def test_buy_fills_follow_shows_it_and_close_takes_it_back(sim: Alpacli) -> None
     assert [(item["symbol"], item["status"]) for item in json.loads(closed.out)] == [("AAPL", 200)]
 
 
+def test_closing_a_share_in_whole_numbers_says_once_what_it_comes_to_in_preview_and_result(sim: Alpacli) -> None:
+    order = json.loads(sim("sell", "TSLA", "10", "--sim", "--json").out)
+    sim("order", order["id"], "--follow", "--sim", "--quiet")
+    for option in ("--dry-run", "--yes"):
+        closed = sim("close", "TSLA", "--percent", "33", option, "--sim")
+        assert (closed.code, closed.errors.count("33 % of 10 TSLA is 3.3")) == (0, 1)
+
+
 def test_a_bracket_is_placed_changed_and_canceled(sim: Alpacli) -> None:
     entry = sim(
         "buy", "F", "10", "--limit", "1", "--take-profit", "2", "--stop-loss", "0.5", "--tif", "gtc", "--sim", "--json"

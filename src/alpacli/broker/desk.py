@@ -86,6 +86,7 @@ class Desk:
         self._clock = clock
         self._rules = rules
         self._halted = halted
+        self._warn = warn
         self._facts = FactFinder(pipeline, clock, plan, warn)
         self._notebook = Notebook(journal, clock, who, warn)
         self._sender = Sender(pipeline, clock, rng, self._notebook)
@@ -375,9 +376,7 @@ class Desk:
         size = abs(position.qty)
         amount = qty if qty is not None else size
         if percent is not None and percent != _LARGEST_SHARE:
-            amount = (size * percent / 100).quantize(_SHARE_STEP, ROUND_DOWN)
-            if amount != amount.to_integral_value() and not (yield from self._divisible(position)):
-                amount = amount.to_integral_value(ROUND_DOWN)
+            amount = yield from self._share(position, percent)
         if not 0 < amount <= size:
             raise refused(
                 "position",
@@ -392,6 +391,30 @@ class Desk:
             time_in_force="gtc" if coin else "day",
         )
         return ticket.only_closing()  # another one may close it meanwhile
+
+    def _share(self, position: Position, percent: Decimal) -> Flow[Decimal]:
+        """Return so many percent of a position, rounded down to what can be traded; say where that is not what was asked for.
+
+        Raises:
+            OrderRefused: nothing is left of it.
+        """
+        size = abs(position.qty)
+        exact = size * percent / 100
+        amount = exact.quantize(_SHARE_STEP, ROUND_DOWN)
+        if amount == amount.to_integral_value() and amount:
+            return amount
+        whole = not (yield from self._divisible(position))
+        if whole:
+            amount = amount.to_integral_value(ROUND_DOWN)
+        things = "contracts" if position.asset_class == "us_option" else "shares"
+        done = "sold" if position.qty > 0 else "bought back"
+        told = f"{plain(percent)} % of {plain(size)} {position.symbol} is {plain(exact)}"
+        if not amount:
+            least = f"less than one, and only whole {things} can be {done}" if whole else f"less than can be {done}"
+            raise refused("position", f"{told}: {least}", "give a larger share, or a quantity")
+        if whole:
+            self._warn(f"{told}, and only whole {things} can be {done}: {plain(amount)}")
+        return amount
 
     def _divisible(self, position: Position) -> Flow[bool]:
         if position.asset_class == "crypto" or position.qty != position.qty.to_integral_value():

@@ -51,12 +51,12 @@ class Run:
         return load(self.flags(), env=self.environment(), cwd=self.directory())
 
     @contextmanager
-    def client(self) -> "Iterator[AlpacaClient]":
+    def client(self, warn: Callable[[str], None] | None = None) -> "Iterator[AlpacaClient]":
         """Open the account that flags, environment and files name, for as long as the block lasts."""
         from alpacli.runtime import open_client
 
         client = open_client(
-            self.settings(), label=f"alpacli {self._label}", warn=self.printer.notice, on_wait=self._on_wait
+            self.settings(), label=f"alpacli {self._label}", warn=warn or self.printer.notice, on_wait=self._on_wait
         )
         try:
             yield client

@@ -1,5 +1,6 @@
 """The commands that trade: parse, one call of the client's desk, print."""
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -303,7 +304,7 @@ def close(
     if cancel_orders and not all_:
         raise UsageError("--cancel-orders goes with --all", "cancel what holds the shares first: `alpacli cancel ID`")
     parts = (None if qty is None else amount("--qty", qty), None if percent is None else amount("--percent", percent))
-    with run.client() as client:
+    with run.client(functools.cache(run.printer.notice)) as client:  # what is asked, and asked again, is said once
         if symbol is None:
             _close_all(run, client, cancel_orders=cancel_orders)
             return

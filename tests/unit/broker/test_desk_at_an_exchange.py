@@ -248,6 +248,17 @@ def test_a_position_is_closed_in_whole_in_part_and_by_percent(bench: Bench) -> N
     assert "AAPL" not in bench.held
 
 
+def test_a_share_of_a_position_that_has_no_fractions_says_how_many_it_comes_to(bench: Bench) -> None:
+    bench.filled(OrderTicket(symbol="TSLA", side="sell", qty=Decimal(10)))
+    assert bench.trading.closing_ticket("TSLA", percent=Decimal(30)).qty == 3
+    assert bench.warnings == []
+    assert bench.trading.closing_ticket("TSLA", percent=Decimal(33)).qty == 3
+    assert bench.trading.close("TSLA", percent=Decimal(33)).qty == 3
+    assert bench.warnings == ["33 % of 10 TSLA is 3.3, and only whole shares can be bought back: 3"] * 2
+    with pytest.raises(OrderRefused, match=r"5 % of 10 TSLA is 0\.5: less than one, and only whole shares"):
+        bench.trading.close("TSLA", percent=Decimal(5))
+
+
 def test_what_cannot_be_closed_says_why(bench: Bench) -> None:
     with pytest.raises(NotFound) as nothing:
         bench.trading.closing_ticket("AAPL")
