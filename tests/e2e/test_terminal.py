@@ -11,12 +11,14 @@ import struct
 import termios
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.support.alpacli import DEADLINE_S, Alpacli
 from tests.support.origin import Origin, Reply
+from tests.support.terminal import Terminal
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>]|\x1b\][^\x07]*\x07")
 COLOUR = re.compile(r"\x1b\[[0-9;]*3[0-9](;[0-9;]*)?m")
@@ -210,6 +212,18 @@ def test_watch_redraws_until_ctrl_c_which_is_exit_130(demo: Alpacli) -> None:
     assert "\x1b[?1049h" in seen.raw
     assert "\x1b[?1049l" in seen.raw
     assert "Traceback" not in seen.text
+
+
+def test_a_watched_table_that_the_window_cuts_says_how_much_more_there_is(demo: Alpacli) -> None:
+    with closing(Terminal(demo, "assets", "--sim", "--watch", "0.2", columns=80, lines=10)) as terminal:
+        assert terminal.shows(
+            lambda lines: lines[-1].startswith("… ") and "more lines; enlarge the window" in lines[-1]
+        )
+        assert "SIM" in terminal.lines[0]
+        terminal.resize(80, 200)
+        assert terminal.shows(lambda lines: "more lines" not in "".join(lines) and "GME" in "".join(lines))
+        os.kill(terminal.process.pid, signal.SIGINT)
+        assert terminal.ended(130)
 
 
 def test_a_watched_table_says_on_the_screen_that_it_is_not_current(tmp_path: Path) -> None:

@@ -163,20 +163,21 @@ class Run:
         from rich.console import Group, RenderableType
         from rich.live import Live
 
+        from alpacli.render.grid import Fitting
         from alpacli.render.text import words
 
         table: RenderableType = ""
         with Live(console=self.printer.console, screen=True, auto_refresh=False) as live:
 
             def show_above_table(text: str) -> None:
-                live.update(Group(words(text), table), refresh=True)
+                live.update(Fitting(Group(words(text), table)), refresh=True)
 
             self._show_on_screen = show_above_table
             while True:
                 reading = self._patiently(client, fetch)
                 if reading is not None:
                     table = self.printer.table(view, reading.value, reading.json, reading.age_s)
-                    live.update(table, refresh=True)
+                    live.update(Fitting(table), refresh=True)
                 self.clock.sleep(every_s)
 
     def _patiently(

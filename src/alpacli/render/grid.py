@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, TypeVar
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -126,6 +127,26 @@ def page(body: RenderableType, frame: Frame, *, title: str = "") -> Group:
     if frame.age_s is not None:
         parts.append(Text(f"{frame.aged} {ago(frame.age_s)} ago", style="dim"))
     return Group(*parts)
+
+
+class Fitting:
+    """What is drawn, cut to the window's height; then its last line tells how much more there is."""
+
+    def __init__(self, body: RenderableType) -> None:
+        self._body = body
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        lines = console.render_lines(self._body, options.reset_height(), pad=False)
+        room = console.size.height
+        if len(lines) > room:
+            lines, hidden = lines[: room - 1], len(lines) - room + 1
+            told = f"… {hidden} more lines; enlarge the window, or use --json"
+            notice = Text(told, style="yellow", no_wrap=True, overflow="ellipsis")
+            lines += console.render_lines(notice, options.reset_height(), pad=False)
+        for number_of_line, line in enumerate(lines):
+            if number_of_line:
+                yield Segment.line()
+            yield from line
 
 
 def listing(
