@@ -304,3 +304,16 @@ def wait_until(met: Any, timeout_s: float = 30.0) -> None:
     while not met():
         assert time.monotonic() < give_up
         time.sleep(0.01)
+
+
+@pytest.mark.parametrize("symbols", [("BTC/USD",), ("BTC/USD", "AAPL"), ("AAPL",)])
+def test_bars_of_named_days_are_those_of_these_days_wherever_a_day_begins(
+    tmp_path: Path, symbols: tuple[str, ...]
+) -> None:
+    days = ("--start", "2026-01-06", "--end", "2026-01-07")
+    found = Alpacli(tmp_path)("bars", *symbols, "--timeframe", "1Day", *days, "--sim", "--format", "csv")
+    rows = csv.DictReader(io.StringIO(found.text))
+    begin = {"BTC/USD": "00:00:00Z", "AAPL": "05:00:00Z"}
+    assert [(row["symbol"], row["timestamp"]) for row in rows] == [
+        (symbol, f"{day}T{begin[symbol]}") for symbol in symbols for day in ("2026-01-06", "2026-01-07")
+    ]

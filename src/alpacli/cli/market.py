@@ -1,5 +1,6 @@
 """The commands that read market history and latest prices: bars, trades, quotes, quote, news."""
 
+import datetime as dt
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -53,6 +54,10 @@ def bars(
     asked = _Asked("bars", symbols, start, end, feed, limit, format_, output, store=store)
     asked.extra = {"timeframe": str(step), "adjustment": adjustment}
     asked.chart = chart
+    if not step.within_a_day and any(market_of(symbol) == "crypto" for symbol in asked.symbols):
+        asked.days = (
+            dt.UTC
+        )  # a coin's day begins at UTC's midnight, and a stock's, in New York, within the same date of UTC
     _history(run, asked)
 
 
@@ -108,6 +113,7 @@ class _Asked:
         self.output = output
         self.store = store
         self.chart = False
+        self.days: dt.tzinfo | None = None
         self.extra: dict[str, str] = {}
 
 
@@ -126,8 +132,8 @@ def _history(run: Run, asked: _Asked) -> None:
     name = "table" if asked.chart else chosen_format(run.printer, asked.format, asked.output)
     if asked.chart and (asked.output or asked.format or not run.printer.draws_tables):
         raise UsageError("--chart draws on a terminal", "leave --format and -o away; FORCE_COLOR=1 draws into a pipe")
-    start_ns = None if asked.start is None else moment_ns(run, "start", asked.start)
-    end_ns = None if asked.end is None else moment_ns(run, "end", asked.end, ending=True)
+    start_ns = None if asked.start is None else moment_ns(run, "start", asked.start, days=asked.days)
+    end_ns = None if asked.end is None else moment_ns(run, "end", asked.end, ending=True, days=asked.days)
     shown = not run.options.quiet and (asked.output is not None or not run.printer.on_terminal or name == "table")
     with ProgressBar(run.clock, shown=shown) as bar, _market_data(run, asked, bar.waiting) as data:
         data.use_kept = not run.options.refresh

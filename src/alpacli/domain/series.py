@@ -185,18 +185,21 @@ _AGO_NS: Final[Mapping[str, int]] = {
 _FRACTION: Final = re.compile(r"(.*:[0-9]{2})\.([0-9]{1,9})(.*)")
 
 
-def moment(name: str, text: str, now_ns: int, zone: dt.tzinfo, *, ending: bool = False) -> int:
+def moment(
+    name: str, text: str, now_ns: int, zone: dt.tzinfo, *, ending: bool = False, days: dt.tzinfo | None = None
+) -> int:
     """Return the instant that somebody meant, in nanoseconds.
 
     ``2026-01-05`` is that day's first nanosecond (with ``ending`` its last) in ``zone``, ``2026-01-05 09:30`` a time there;
     a time with an offset or Z is what it says, ``now`` is ``now_ns``, ``-90min`` and ``-4h`` are so long before it; ``-5d``,
-    ``-2w``, ``-3mo`` and ``-1y`` count back from today's beginning: the same words mean the same instant all day.
+    ``-2w``, ``-3mo`` and ``-1y`` count back from today's beginning: the same words mean the same instant all day. ``days`` is
+    the zone in which days begin, where that is another.
 
     Raises:
         UsageError: none of those, or a time that the zone skips when clocks go forward.
     """
     try:
-        at_ns = _meant(name, text.strip(), now_ns, zone, ending=ending)
+        at_ns = _meant(name, text.strip(), now_ns, zone, days or zone, ending=ending)
     except (ValueError, OverflowError):
         hint = 'write 2026-01-05, "2026-01-05 09:30" (New York), 2026-01-05T14:30:00Z, -5d, -90min or now'
         raise UsageError(f"--{name} is {text.strip()!r}, which is no time", hint) from None
@@ -205,20 +208,20 @@ def moment(name: str, text: str, now_ns: int, zone: dt.tzinfo, *, ending: bool =
     return max(at_ns, 0)
 
 
-def _meant(name: str, text: str, now_ns: int, zone: dt.tzinfo, *, ending: bool) -> int:
+def _meant(name: str, text: str, now_ns: int, zone: dt.tzinfo, days: dt.tzinfo, *, ending: bool) -> int:
     lower = text.lower()
     if lower == "now":
         return now_ns
-    today = dt.datetime.fromtimestamp(now_ns // SECOND_NS, zone).date()
+    today = dt.datetime.fromtimestamp(now_ns // SECOND_NS, days).date()
     if lower in ("today", "yesterday"):
-        return _edge(today - dt.timedelta(lower == "yesterday"), zone, ending=ending)
+        return _edge(today - dt.timedelta(lower == "yesterday"), days, ending=ending)
     if (ago := _AGO.fullmatch(lower)) is not None:
         count, unit = int(ago[1]), ago[2]
         if unit in _AGO_NS:
             return now_ns - count * _AGO_NS[unit]
-        return _edge(_days_before(today, count, unit), zone, ending=False)
+        return _edge(_days_before(today, count, unit), days, ending=False)
     if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
-        return _edge(dt.date.fromisoformat(text), zone, ending=ending)
+        return _edge(dt.date.fromisoformat(text), days, ending=ending)
     return _clock_time(name, text, zone)
 
 

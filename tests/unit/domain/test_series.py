@@ -124,3 +124,20 @@ def test_intervals_behave_like_the_sets_of_their_moments(these: list[Span], with
     assert all(a[1] < b[0] for a, b in zip(union(these), union(these)[1:], strict=False))
     assert moments(cut(these, within)) == moments(these) & moments([within])
     assert moments(missing(within, these)) == moments([within]) - moments(these)
+
+
+def test_days_may_begin_in_another_zone_than_that_of_times() -> None:
+    """A coin's days are UTC's, and a time of the clock is New York's all the same."""
+
+    def meant(text: str, *, ending: bool = False) -> int:
+        return moment("start", text, evening, NEW_YORK, ending=ending, days=dt.UTC)
+
+    def utc(*parts: int) -> int:
+        return int(dt.datetime(*parts, tzinfo=dt.UTC).timestamp()) * 10**9  # type: ignore[misc,arg-type] # year to minute
+
+    evening = utc(2026, 4, 1, 1, 30)  # in New York it is still March
+    assert meant("2026-03-30") == utc(2026, 3, 30)
+    assert meant("2026-03-30", ending=True) == utc(2026, 3, 31) - 1
+    assert meant("today") == utc(2026, 4, 1)
+    assert meant("-2d") == utc(2026, 3, 30)
+    assert meant("2026-03-30 09:30") == utc(2026, 3, 30, 13, 30)
