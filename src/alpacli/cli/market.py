@@ -55,9 +55,7 @@ def bars(
     asked.extra = {"timeframe": str(step), "adjustment": adjustment}
     asked.chart = chart
     if not step.within_a_day and any(market_of(symbol) == "crypto" for symbol in asked.symbols):
-        asked.days = (
-            dt.UTC
-        )  # a coin's day begins at UTC's midnight, and a stock's, in New York, within the same date of UTC
+        asked.days = dt.UTC  # there a coin's day begins, and a stock's, at midnight in New York, within the same date
     _history(run, asked)
 
 
