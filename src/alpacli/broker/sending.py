@@ -138,6 +138,7 @@ class Sender:
         )
         patience, began = self._pipeline.patience(), self._clock.monotonic()
         doubtful, tries = False, 0
+        interrupted = OrderInterrupted(client_order_id)  # made before: Ctrl-C could come again while it is
         try:
             while True:
                 tries += 1
@@ -179,7 +180,7 @@ class Sender:
                 with patience:
                     yield Pause(min(self._pipeline.pause_s(tries, failure), patience.left_s), failure.message)
         except KeyboardInterrupt as stop:
-            raise OrderInterrupted(client_order_id) from stop
+            raise interrupted from stop
         finally:
             yield from self._pipeline.tidy(lambda: self._pipeline.forget(call.changes))
 

@@ -117,8 +117,10 @@ class Interrupted(AlpacliError):
 
 def on_its_way(stop: KeyboardInterrupt) -> str | None:
     """Return the client order ID of the order that was on its way at Ctrl-C; ``None``: none was."""
-    known = stop if isinstance(stop, OrderInterrupted) else stop.__context__  # pressed once more after the first time
-    return known.client_order_id if isinstance(known, OrderInterrupted) else None
+    found: BaseException | None = stop
+    while found is not None and not isinstance(found, OrderInterrupted):
+        found = found.__context__  # pressed again, while the time before was still being dealt with
+    return None if found is None else found.client_order_id
 
 
 def wind_up() -> None:

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from alpacli import errors
-from alpacli.cli.failures import OutputClosed, explain, report
+from alpacli.cli.failures import OutputClosed, explain, on_its_way, report
 
 
 @pytest.mark.parametrize(
@@ -69,3 +69,23 @@ def test_a_defect_asks_to_be_reported_and_verbose_shows_where(capsys: pytest.Cap
     assert "Traceback" in text
     assert "a defect in alpacli" in text
     assert explain(RuntimeError()).as_dict()["type"] == "Defect"
+
+
+@pytest.mark.parametrize("again", [0, 1, 2, 5])
+def test_the_order_that_was_on_its_way_is_known_however_often_ctrl_c_was_pressed(again: int) -> None:
+    def press(times: int) -> None:
+        try:
+            if times == 0:
+                raise errors.OrderInterrupted("mine")
+            press(times - 1)
+        finally:
+            if times:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        press(again)
+    assert on_its_way(caught.value) == "mine"
+
+
+def test_no_order_was_on_its_way_where_none_was_sent() -> None:
+    assert on_its_way(KeyboardInterrupt()) is None
