@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple, TypeVar
 
 from alpacli.errors import ConfigError, NotFound
+from alpacli.wal import enter_wal
 
 EVENTS: Final = (
     *("new", "fill", "partial_fill", "canceled", "expired", "done_for_day", "replaced", "rejected", "pending_new"),
@@ -302,7 +303,7 @@ class HookQueue:
 
 
 def _prepare(db: sqlite3.Connection) -> None:
-    db.execute("PRAGMA journal_mode = WAL")
+    enter_wal(db)
     db.execute("PRAGMA synchronous = FULL")  # an event that was taken from the stream is not told again
     db.execute("PRAGMA foreign_keys = ON")
     db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")

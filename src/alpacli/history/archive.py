@@ -10,7 +10,6 @@ under the same keys: its history then begins in a new file, and the old one stay
 """
 
 import datetime as dt
-import fcntl
 import os
 import re
 import sqlite3
@@ -21,6 +20,7 @@ from typing import Any, Final, NamedTuple, Self, TypeVar
 from zoneinfo import ZoneInfo
 
 from alpacli.errors import AlpacliError, ConfigError, Unavailable, UsageError
+from alpacli.wal import enter_wal
 
 T = TypeVar("T")
 
@@ -219,18 +219,12 @@ class Archive:
         db.execute("PRAGMA synchronous = FULL")
 
     def _bring_forward(self, db: sqlite3.Connection) -> None:
-        """Make the file, or bring it to this version; one process at a time, for SQLite lets nobody wait to enter WAL."""
-        file = os.open(self.path + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            db.execute(
-                "PRAGMA page_size = 16384"
-            )  # of a new file: rows of a kilobyte lie fourteen on a page, not three
-            db.execute("PRAGMA journal_mode = WAL")
-            while self._step(db) != VERSION:
-                pass
-        finally:
-            os.close(file)
+        """Make the file, or bring it to this version."""
+        # Of a new file: rows of a kilobyte lie fourteen on a page, not three.
+        db.execute("PRAGMA page_size = 16384")
+        enter_wal(db)
+        while self._step(db) != VERSION:
+            pass
 
     def _step(self, db: sqlite3.Connection) -> int:
         """Bring the file one version forward, unless another process just did; return the version it has now."""

@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from alpacli.errors import ConfigError
 from alpacli.forks import Turns
+from alpacli.wal import enter_wal
 
 STATE_FILE: Final = "sim.sqlite"
 IN_MEMORY: Final = ":memory:"
@@ -263,7 +264,7 @@ class State:
             db.row_factory = sqlite3.Row
             version = db.execute("PRAGMA user_version").fetchone()[0]
             if version == 0:
-                db.execute("PRAGMA journal_mode = WAL")
+                enter_wal(db)
                 _create(db, self._defaults)
             elif version != SCHEMA_VERSION:
                 raise BeyondUse(f"{self.path} was written by another version of alpacli", _RESET)

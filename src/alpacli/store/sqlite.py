@@ -470,7 +470,9 @@ def _create(path: str) -> None:
 
 def _rebuild(db: sqlite3.Connection) -> None:
     """Give an empty file, or one that another version wrote, this version's tables."""
-    db.execute("PRAGMA journal_mode=WAL")
+    from alpacli.wal import enter_wal
+
+    enter_wal(db)
     db.execute("BEGIN IMMEDIATE")
     try:
         if db.execute("PRAGMA user_version").fetchone() != (VERSION,):
