@@ -65,12 +65,14 @@ class Terminal:
     def press(self, keys: str) -> None:
         os.write(self._leader, keys.encode())
 
-    def _read(self) -> None:
+    def _read(self) -> bool:
+        """Take in a part of what was written, and tell whether there was any."""
         ready, _, _ = select.select([self._leader], [], [], 0.05)
         if ready:
-            data = os.read(self._leader, 65536)
+            data = os.read(self._leader, 65536)  # a terminal gives some 4 kB at a time
             self._raw += data
             self._stream.feed(data)
+        return bool(ready)
 
     @property
     def lines(self) -> list[str]:
@@ -101,7 +103,8 @@ class Terminal:
         give_up_at = time.monotonic() + 30
         while self.process.poll() is None and time.monotonic() < give_up_at:
             self._read()
-        self._read()
+        while self._read():
+            pass
         left = self._raw.rfind(b"\x1b[?1049l") >= self._raw.rfind(b"\x1b[?1049h")  # both -1 when it never began
         shown = self._raw.rfind(b"\x1b[?25h") >= self._raw.rfind(b"\x1b[?25l")
         return self.process.returncode == code and left and shown and termios.tcgetattr(self._follower) == self._before
