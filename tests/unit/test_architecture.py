@@ -132,12 +132,12 @@ def test_decoders_of_structs_are_made_while_their_module_is_imported() -> None:
 
 def _decoded_types(call: ast.Call) -> list[ast.expr]:
     """Return what a call of msgspec decodes into, where it says so."""
-    name = ast.unparse(call.func)
-    if name.endswith("Decoder"):
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    if name == "Decoder":
         return call.args[:1]
-    if name.endswith("convert"):
+    if name == "convert":
         return call.args[1:2]
-    return [word.value for word in call.keywords if word.arg == "type"] if name.endswith(".decode") else []
+    return [word.value for word in call.keywords if word.arg == "type"] if name == "decode" else []
 
 
 def test_layers_hold() -> None:
