@@ -5,7 +5,6 @@
 SHELL := /bin/sh
 PY := .venv/bin/python
 READY := .venv/.ready
-PREPARED := .pytest_cache/prepared
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The demo account is kept in the checkout, so that nobody's own state, profile or Redis server is touched.
 DEMO_ENV := ALPACLI_STATE_DIR="$$PWD/.demo/state" ALPACLI_CONFIG_DIR="$$PWD/.demo/config" ALPACLI_PROFILE= REDIS_URL=
@@ -66,15 +65,8 @@ demo: $(READY)
 
 # A worker keeps to its files, and to what they share, until it has nothing left (worksteal). Python may write bytecode here,
 # whatever the environment says: else every worker prepares all test files again every time.
-test: $(PREPARED)
+test: $(READY)
 	@PYTHONDONTWRITEBYTECODE= $(PY) -m pytest -n auto --dist worksteal
-
-# Each worker reads all test files. What pytest makes of them is made here, once, for workers that begin together would each do it.
-$(PREPARED): $(READY) $(shell find tests -name '*.py')
-	@for part in tests/unit 'tests/contract tests/e2e tests/protocol'; do \
-	  PYTHONDONTWRITEBYTECODE= $(PY) -m pytest -qq --collect-only $$part >/dev/null & \
-	done; wait
-	@mkdir -p $(@D) && touch $@
 
 check: $(READY)
 	@.venv/bin/ruff format --check .
