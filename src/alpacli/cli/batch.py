@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from alpacli.broker.outcomes import Preview
 from alpacli.broker.sending import TAKEN, already_taken, refuse
-from alpacli.cli.failures import Interrupted, on_its_way, wind_up
+from alpacli.cli.failures import Interrupted, ctrl_c_heard_once, on_its_way, wind_up
 from alpacli.cli.output import View
 from alpacli.cli.run import Run
 from alpacli.domain.identity import difference
@@ -76,7 +76,8 @@ def submit_many(run: Run, source: str) -> None:
             each = [(ticket, client.trading.preview(ticket, base_url)) for _, ticket in tickets]
             run.show_value(View(list[Preview], previews_table), list(_one_after_the_other(each)))
             return
-        results, failures, stop = _place_each(run, client, tickets)
+        with ctrl_c_heard_once(run.clock):
+            results, failures, stop = _place_each(run, client, tickets)
     before = sum(item.outcome == "placed before" for item in results)
     placed = sum(item.outcome == "placed" for item in results)
     came_to = f"{placed} of {len(tickets)} orders were placed" + (f", {before} had been already" if before else "")

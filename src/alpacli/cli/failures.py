@@ -11,15 +11,19 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any, Final
 
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from alpacli.errors import AlpacliError, OrderInterrupted, OutputFailed, UsageError
+from alpacli.ports import Clock
 
 INTERRUPTED: Final = 130
+_ONE_PRESS_S: Final = 1.0
 _OTHER_SIDE: Final = {"buy": "sell", "sell": "buy"}
 _NEGATIVE: Final = re.compile(r"-[0-9.]")
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -121,6 +125,32 @@ def on_its_way(stop: KeyboardInterrupt) -> str | None:
     while found is not None and not isinstance(found, OrderInterrupted):
         found = found.__context__  # pressed again, while the time before was still being dealt with
     return None if found is None else found.client_order_id
+
+
+@contextmanager
+def ctrl_c_heard_once(clock: Clock) -> Iterator[None]:
+    """Take Ctrl-C pressed again within a second for the same: what the first one ends has to be told, and could not be.
+
+    An ending that hangs can be interrupted by one more, later.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    deaf_until = float("-inf")
+
+    def hear(_number: int, _frame: FrameType | None) -> None:
+        nonlocal deaf_until
+        now = clock.monotonic()
+        if now >= deaf_until:
+            deaf_until = now + _ONE_PRESS_S
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, hear)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) is hear:  # else the program winds up
+            signal.signal(signal.SIGINT, before)
 
 
 def wind_up() -> None:

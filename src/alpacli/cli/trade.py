@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from alpacli.broker.outcomes import Closing, Preview
-from alpacli.cli.failures import Interrupted, on_its_way, wind_up
+from alpacli.cli.failures import Interrupted, ctrl_c_heard_once, on_its_way, wind_up
 from alpacli.cli.options import option
 from alpacli.cli.order_names import act_on_order, find_order
 from alpacli.cli.output import View
@@ -19,6 +19,7 @@ from alpacli.domain.symbols import spelled
 from alpacli.domain.tickets import OrderTicket, amount, read_leg, read_ticket
 from alpacli.domain.values import plain
 from alpacli.errors import AlpacliError, OrderRefused, UsageError
+from alpacli.ports import Clock
 from alpacli.wire import trading
 from alpacli.wire.trading import Cancellation
 
@@ -185,7 +186,7 @@ def _enter(run: Run, ticket: OrderTicket) -> None:
             run.show_value(View(Preview, _preview), preview)
             return
         warnings = client.trading.check(ticket)
-        with _told_if_interrupted():
+        with _told_if_interrupted(run.clock):
             order = client.trading.place(ticket)
         _show_placed(run, order, "placed", warnings)
 
@@ -216,7 +217,7 @@ def replace(
                 run.show_value(View(Preview, _preview), preview)
                 return
             warnings = client.trading.check_replacement(found, changes)
-            with _told_if_interrupted():
+            with _told_if_interrupted(run.clock):
                 order = client.trading.replace(found, changes)
             _show_placed(run, order, "placed in its stead", warnings)
 
@@ -319,7 +320,7 @@ def close(
             return [f"{ticket.side} {ticket.qty} {ticket.symbol} at the market"]
 
         run.confirm_as_it_is(plan)
-        with _told_if_interrupted():
+        with _told_if_interrupted(run.clock):
             order = client.trading.close(name, qty=parts[0], percent=parts[1])
         _show_placed(run, order, "placed")
 
@@ -367,7 +368,7 @@ def _close_all(run: Run, client: "AlpacaClient", *, cancel_orders: bool) -> None
     if not run.confirm_as_it_is(plan):
         run.show_value(view, [])
         return
-    with _told_if_interrupted():
+    with _told_if_interrupted(run.clock):
         results = client.trading.close_all(cancel_orders=cancel_orders)
     placed = [item.body for item in results if isinstance(item.body, Order)]
     run.show_change(
@@ -409,19 +410,20 @@ def _told(order: Order) -> str:
 
 
 @contextmanager
-def _told_if_interrupted() -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt as stop:
-        wind_up()
-        its_id = on_its_way(stop) or ""
-        raise Interrupted(
-            "interrupted while an order was on its way",
-            "`alpacli orders --unresolved` tells what became of it"
-            + (f"; its client order ID is {its_id}" if its_id else ""),
-            its_id,
-            [its_id] if its_id else [],
-        ) from stop
+def _told_if_interrupted(clock: Clock) -> Iterator[None]:
+    with ctrl_c_heard_once(clock):
+        try:
+            yield
+        except KeyboardInterrupt as stop:
+            wind_up()
+            its_id = on_its_way(stop) or ""
+            raise Interrupted(
+                "interrupted while an order was on its way",
+                "`alpacli orders --unresolved` tells what became of it"
+                + (f"; its client order ID is {its_id}" if its_id else ""),
+                its_id,
+                [its_id] if its_id else [],
+            ) from stop
 
 
 def _end(failures: Sequence[AlpacliError], total: int, done: str) -> None:

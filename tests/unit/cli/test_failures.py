@@ -2,11 +2,13 @@
 
 import errno
 import json
+import signal
 
 import pytest
+from tests.support.fakes import ManualClock
 
 from alpacli import errors
-from alpacli.cli.failures import OutputClosed, explain, on_its_way, report
+from alpacli.cli.failures import OutputClosed, ctrl_c_heard_once, explain, on_its_way, report, wind_up
 
 
 @pytest.mark.parametrize(
@@ -89,3 +91,39 @@ def test_the_order_that_was_on_its_way_is_known_however_often_ctrl_c_was_pressed
 
 def test_no_order_was_on_its_way_where_none_was_sent() -> None:
     assert on_its_way(KeyboardInterrupt()) is None
+
+
+def test_ctrl_c_that_is_pressed_again_at_once_does_not_cut_short_what_the_first_one_ends() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    ended = []
+    with ctrl_c_heard_once(ManualClock()):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            for step in range(100):
+                signal.raise_signal(signal.SIGINT)
+                ended.append(step)
+    assert len(ended) == 100
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_an_end_that_hangs_can_be_interrupted_once_more() -> None:
+    clock = ManualClock()
+    with ctrl_c_heard_once(clock):
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        clock.advance(0.9)
+        signal.raise_signal(signal.SIGINT)
+        clock.advance(0.1)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_who_winds_up_hears_no_ctrl_c_any_more_after_it_either() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with ctrl_c_heard_once(ManualClock()):
+            wind_up()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
