@@ -36,8 +36,7 @@ class Turns(RLock):  # type: ignore[misc] # final for typeshed alone
     def __init__(self, owner: LetsGo | None = None, *, patience_s: float = 5.0) -> None:
         self.patience_s = patience_s
         self._owner = None if owner is None else ref(owner)
-        number = id(self)
-        _all[number] = ref(self, lambda _: _all.pop(number, None))
+        _all[ref(self, _all.pop)] = None  # a function of ours would swallow a Ctrl-C that came while it ran
 
     def is_ours(self) -> bool:
         """Tell whether it is this thread's turn already."""
@@ -60,13 +59,14 @@ class Turns(RLock):  # type: ignore[misc] # final for typeshed alone
         self._at_fork_reinit()  # type: ignore[attr-defined] # as threading and logging do
 
 
-_all: Final[dict[int, "ref[Turns]"]] = {}
+_all: Final[dict["ref[Turns]", None]] = {}
+"""In the order in which they were made."""
 _forking: Final[dict[int, list[Turns]]] = {}
 """The turns that each thread has taken for a fork that is under way."""
 
 
 def _living() -> list[Turns]:
-    return [turns for found in list(_all.values()) if (turns := found()) is not None]
+    return [turns for found in list(_all) if (turns := found()) is not None]
 
 
 def _before() -> None:

@@ -12,6 +12,7 @@ from typing import Literal
 import pytest
 from tests.support.fakes import ManualClock
 
+from alpacli import forks
 from alpacli.forks import Turns
 from alpacli.ports import BudgetRules, Clock, Granted, Request, Response, SystemClock, Ticket
 from alpacli.runtime import LazyTransport
@@ -359,3 +360,12 @@ def test_threads_of_a_parent_that_is_at_work_hold_up_no_child() -> None:
         assert _code(child) == 0
     assert threads.submit(lambda: 3).result(10) == 3
     threads.close()
+
+
+def test_a_lock_that_goes_away_runs_nothing_in_which_ctrl_c_would_be_swallowed() -> None:
+    """Python prints what is raised where something is collected, and goes on as if Ctrl-C had not been pressed."""
+    turns = Turns()
+    (known,) = [found for found in forks._all if found() is turns]
+    assert not hasattr(known.__callback__, "__code__")
+    del turns
+    assert known not in forks._all
