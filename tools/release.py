@@ -9,7 +9,9 @@ and counts as skipped, never as passed.
 
 import argparse
 import ast
+import functools
 import hashlib
+import importlib.metadata
 import json
 import os
 import re
@@ -18,6 +20,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -41,6 +44,7 @@ SIMPLE_LICENSES: Final = (
     ),
     *("Mozilla Public License 2.0", "MPL-2.0"),  # used as it is, and said so in its own files
 )
+NO_DEPENDENCIES: Final = ("alpacli", "pip", "setuptools")  # the last two come with a new environment
 UNREACHABLE: Final = re.compile(r"ConnectionError|ServiceError|Max retries|Failed to (resolve|establish)|Timeout", re.I)
 
 
@@ -247,7 +251,7 @@ def check_licenses(place: Path, dist: Path, release: str) -> None:
     """Refuse a dependency whose licence would bind the users of alpacli; write down all of them."""
     done = run(
         *(TOOLS / "pip-licenses", "--python", place / "bin/python", "--format", "json", "--with-urls"),
-        *("--from", "mixed", "--ignore-packages", "alpacli", "pip", "setuptools"),
+        *("--from", "mixed", "--ignore-packages", *NO_DEPENDENCIES),
     )
     licenses = json.loads(done.stdout)
     bad = [
@@ -274,30 +278,59 @@ def bill_of_materials(place: Path, dist: Path, release: str) -> None:
     print(f"{target.name}  {len(components)} components")
 
 
-def audit(place: Path) -> None:
-    """Refuse dependencies with known vulnerabilities."""
-    (packages,) = place.glob("lib/*/site-packages")
-    done = run(TOOLS / "pip-audit", "--path", packages, "--format", "json", "--progress-spinner", "off", check=False)
-    try:
-        found = json.loads(done.stdout)["dependencies"]
-    except ValueError:
-        if UNREACHABLE.search(done.stderr):
-            skip("pip-audit: its service of known vulnerabilities cannot be reached from here")
-            return
-        raise Refused(f"pip-audit ended with {done.returncode}\n{done.stderr}") from None
-    found = [entry for entry in found if entry["name"] != "alpacli"]
-    bad = [f"{entry['name']} {flaw['id']}" for entry in found for flaw in entry.get("vulns", ())]
-    if bad:
-        raise Refused("known vulnerabilities: " + ", ".join(bad))
-    unknown = [entry["name"] for entry in found if "skip_reason" in entry]
-    if len(unknown) == len(found):
-        skip(
-            f"pip-audit: the service that was reached knows none of the {len(found)} dependencies, so nothing was audited"
+def audit(places: Mapping[str, Path], scratch: Path) -> None:
+    """Refuse dependencies with known vulnerabilities, in the versions that any supported Python gets."""
+    flaws: dict[str, list[str] | None] = {}
+    for number, place in places.items():
+        installed = importlib.metadata.distributions(path=[str(path) for path in place.glob("lib/*/site-packages")])
+        releases = {canonical(found.name): found.version for found in installed if found.name not in NO_DEPENDENCIES}
+        listed = scratch / f"installed{number}.txt"
+        listed.write_text("".join(f"{name}=={release}\n" for name, release in releases.items()), encoding="utf-8")
+        done = run(
+            *(TOOLS / "pip-audit", "--requirement", listed, "--no-deps", "--disable-pip"),
+            *("--format", "json", "--progress-spinner", "off"),
+            check=False,
         )
-        return
+        try:
+            answered = json.loads(done.stdout)["dependencies"]
+        except ValueError:
+            if UNREACHABLE.search(done.stderr):
+                skip("pip-audit: its service of known vulnerabilities cannot be reached from here")
+                return
+            raise Refused(f"pip-audit ended with {done.returncode}\n{done.stderr}") from None
+        told = {entry["name"]: [flaw["id"] for flaw in entry["vulns"]] for entry in answered if "vulns" in entry}
+        for name, release in releases.items():
+            known = told[name] if name in told else flaws_of_newest(name, release)
+            flaws[f"{name} {release}"] = known
+    bad = [f"{which}: {', '.join(known)}" for which, known in flaws.items() if known]
+    if bad:
+        raise Refused("known vulnerabilities: " + "; ".join(bad))
+    unknown = [which for which, known in flaws.items() if known is None]
     if unknown:
-        skip(f"pip-audit knows nothing of {', '.join(unknown)}")
-    print(f"{len(found) - len(unknown)} dependencies without a known vulnerability")
+        skip(f"known vulnerabilities of {', '.join(unknown)}: nobody here could be asked")
+    print(f"{len(flaws) - len(unknown)} dependencies without a known vulnerability, counting each version")
+
+
+def canonical(name: str) -> str:
+    """Spell the name of a package as pip-audit does (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+@functools.cache
+def flaws_of_newest(name: str, release: str) -> list[str] | None:
+    """Ask PyPI's page of a project; return None where it does not tell about this release.
+
+    pip-audit asks for the page of one release, which a mirror need not have. The page of the project says what is known of
+    its newest release (https://docs.pypi.org/api/json/).
+    """
+    try:
+        with urllib.request.urlopen(f"https://pypi.org/pypi/{name}/json", timeout=60) as answer:
+            page = json.load(answer)
+    except OSError:
+        return None
+    if page["info"]["version"] != release:
+        return None
+    return [flaw["id"] for flaw in page["vulnerabilities"] if not flaw["withdrawn"]]
 
 
 def sums(dist: Path) -> None:
@@ -326,7 +359,7 @@ def release(dist: Path, scratch: Path) -> None:
     step("bill of materials")
     bill_of_materials(place, dist, number)
     step("known vulnerabilities")
-    audit(place)
+    audit(places, scratch)
     step("one file")
     single_file(wheel, dist, scratch, number)
     step("wheels with the engine compiled")
