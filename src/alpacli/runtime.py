@@ -7,7 +7,7 @@ composition root of its own, ``alpacli.live``.
 import atexit
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import alpacli
@@ -22,7 +22,7 @@ from alpacli.ports import (
     SystemRandomness,
     Transport,
 )
-from alpacli.settings import Flags, Settings, load
+from alpacli.settings import PAPER_URLS, Flags, Settings, load, on_this_machine
 
 if TYPE_CHECKING:
     from alpacli.broker.async_client import AsyncAlpacaClient
@@ -99,6 +99,17 @@ def budget_rules(settings: Settings) -> BudgetRules:
     )
 
 
+def _lifetimes_s(settings: Settings) -> Mapping[str, float]:
+    """Return for how long answers are kept, where their own lifetime is not meant.
+
+    An exchange on this machine may be of another run a moment later, with other assets and days. Asking it costs next to
+    nothing, so of those nothing is kept for an hour there, but for as long as an account is.
+    """
+    if not on_this_machine(settings.base_url):
+        return settings.cache_ttl_s
+    return {"assets": 5.0, "calendar": 5.0, **settings.cache_ttl_s}
+
+
 def _transport(settings: Settings) -> Transport:
     clock = SystemClock()
     if settings.sim:
@@ -122,7 +133,7 @@ def _parts(settings: Settings, label: str, warn: Warn) -> "tuple[Pipeline, Trans
         clock,
         rng,
         rules=budget_rules(settings),
-        cache_ttl_s=settings.cache_ttl_s,
+        cache_ttl_s=_lifetimes_s(settings),
         max_wait_s=settings.max_wait_s,
         patience_s=settings.connect_timeout_s + settings.read_timeout_s,
         label=f"{label} (pid {os.getpid()})",
@@ -225,8 +236,6 @@ def exchange_run(settings: Settings, host: "Host") -> "ExchangeRun | None":
     Raises:
         Unavailable: nothing answers, or not now.
     """
-    from alpacli.settings import on_this_machine
-
     if settings.sim or not on_this_machine(settings.data_url if host == "data" else settings.base_url):
         return None
     from alpacli.history.runs import ask
@@ -248,8 +257,6 @@ def kept_folder(settings: Settings) -> str:
 def market_folder(settings: Settings) -> str:
     """Return where market history from these settings' data host is kept: each host's is its own."""
     from hashlib import blake2b
-
-    from alpacli.settings import PAPER_URLS
 
     host = "alpaca"
     if settings.data_url != PAPER_URLS["data"]:
@@ -275,7 +282,6 @@ def open_market_data(
     from alpacli.history.holes import NyseDays, new_york_day
     from alpacli.history.market import MarketData
     from alpacli.history.runs import Runs
-    from alpacli.settings import PAPER_URLS, on_this_machine
 
     clock = SystemClock()
     folder = market_folder(settings)

@@ -1,9 +1,10 @@
 """What is kept of an exchange here is kept of one run, by its own clock; what is no exchange goes by its address."""
 
 import json
+import sqlite3
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -144,6 +145,20 @@ def test_accounts_of_two_runs_are_two_although_both_were_opened_at_the_same_mome
     assert "another account" in again.errors
     assert [(row["side"], row["qty"]) for row in served.rows("history", "fills")] == [("buy", 3)]
     assert served.rows("history", "closed") == []
+
+
+@pytest.mark.parametrize("words", [("assets",), ("calendar", "--start", "2026-01-01", "--end", "2026-01-31")])
+def test_assets_and_days_of_the_run_before_are_not_told_for_longer_than_its_account(
+    served: Served, words: tuple[str, ...]
+) -> None:
+    told = served.rows(*words)
+    with closing(sqlite3.connect(served.user.state / "store.sqlite")) as store, store:
+        of_another_run = "UPDATE entry SET value = CAST('[]' AS BLOB), at = at - ?"
+        assert store.execute(of_another_run, (0,)).rowcount == 1
+        store.commit()
+        assert served.rows(*words) == []
+        store.execute(of_another_run, (6,))
+    assert served.rows(*words) == told
 
 
 def test_a_run_outlives_its_server_and_ends_with_a_reset(tmp_path: Path) -> None:
