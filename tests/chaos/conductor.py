@@ -513,7 +513,7 @@ class Day:
 
     def _odd_codes(self) -> Iterator[str]:
         for part in (*self.clients, self.gateway, self.exchange):
-            odd = {code: n for code, n in part.codes.items() if code not in (0, -9, -15, 3, 4, 5, 6, 130)}
+            odd = {code: n for code, n in part.codes.items() if code not in (0, -9, -15, 3, 4, 5, 6, 130, 143)}
             if odd:
                 said = _read(str(self.root / f"{part.name}.err"))[-600:].decode(errors="replace")
                 yield f"{part.name}: exit codes {odd}: {said}"

@@ -480,7 +480,10 @@ def test_watch_goes_on_after_an_outage_and_says_so(alpacli: Alpacli) -> None:
         assert "trying again" in ended.errors
 
 
-def test_ctrl_c_while_waiting_is_exit_130_without_a_traceback(alpacli: Alpacli) -> None:
+@pytest.mark.parametrize(("stop", "ends"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_what_is_stopped_while_waiting_ends_with_the_signals_code_without_a_traceback(
+    alpacli: Alpacli, stop: signal.Signals, ends: int
+) -> None:
     with Origin() as origin:
         origin.reply("/v2/account", Reply(fault="hang"))
         process = subprocess.Popen(
@@ -494,9 +497,9 @@ def test_ctrl_c_while_waiting_is_exit_130_without_a_traceback(alpacli: Alpacli) 
             deadline = time.monotonic() + DEADLINE_S
             while not origin.requests and time.monotonic() < deadline:
                 time.sleep(0.01)
-            process.send_signal(signal.SIGINT)
+            process.send_signal(stop)
             out, err = process.communicate(timeout=DEADLINE_S)
-    assert (process.returncode, out) == (130, b"")
+    assert (process.returncode, out) == (ends, b"")
     assert b"Traceback" not in err
 
 

@@ -448,8 +448,13 @@ def test_a_filled_order_can_be_neither_changed_nor_canceled_and_both_say_why(sim
     assert "close AAPL" in error["hint"]
 
 
-def _interrupted(user: Alpacli, origin: Origin, *args: str, posts: int = 1) -> tuple[int, bytes, list[dict[str, Any]]]:
-    """Press Ctrl-C, again and again, once that many orders have been sent; return exit code, output and errors."""
+def _interrupted(
+    user: Alpacli, origin: Origin, *args: str, posts: int = 1, stop: signal.Signals = signal.SIGINT
+) -> tuple[int, bytes, list[dict[str, Any]]]:
+    """Stop it once that many orders have been sent: press Ctrl-C again and again, or send another signal as `timeout` does.
+
+    Return exit code, output and errors.
+    """
     for path in ("/v2/account", "/v2/positions", "/v2/clock", "/v2/orders", "/v2/stocks"):
         origin.reply(path, Reply(status=422, body={"message": "not here"}), method="GET")
     asset: dict[str, str | bool] = {
@@ -477,8 +482,11 @@ def _interrupted(user: Alpacli, origin: Origin, *args: str, posts: int = 1) -> t
         deadline = time.monotonic() + DEADLINE_S
         while sum(seen.method == "POST" for seen in origin.requests) < posts and time.monotonic() < deadline:
             time.sleep(0.01)
-        while process.poll() is None and time.monotonic() < deadline:
-            process.send_signal(signal.SIGINT)
+        process.send_signal(stop)
+        time.sleep(0.002)
+        process.send_signal(stop)
+        while stop == signal.SIGINT and process.poll() is None and time.monotonic() < deadline:
+            process.send_signal(stop)
             time.sleep(0.002)
         out, err = process.communicate(timeout=DEADLINE_S)
     return process.returncode, out, [json.loads(line)["error"] for line in err.decode().splitlines()]
@@ -488,28 +496,35 @@ def _sent_ids(origin: Origin) -> list[str]:
     return [json.loads(seen.body)["client_order_id"] for seen in origin.requests if seen.method == "POST"]
 
 
-def test_an_interrupted_order_is_one_json_error_with_its_id_however_often_ctrl_c_is_pressed(tmp_path: Path) -> None:
+STOPS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+
+
+@pytest.mark.parametrize(("stop", "ends"), STOPS)
+def test_an_interrupted_order_is_one_json_error_with_its_id_however_often_it_is_stopped(
+    tmp_path: Path, stop: signal.Signals, ends: int
+) -> None:
     with Origin() as origin:
         origin.reply("/v2/orders", Reply(fault="hang"), method="POST")
-        code, out, said = _interrupted(Alpacli(tmp_path), origin, "buy", "QQQ", "1", "--limit", "5")
+        code, out, said = _interrupted(Alpacli(tmp_path), origin, "buy", "QQQ", "1", "--limit", "5", stop=stop)
         sent = _sent_ids(origin)
-    assert (code, out) == (130, b"")
+    assert (code, out) == (ends, b"")
     assert [(one["type"], one["client_order_id"], one["client_order_ids"]) for one in said] == [
         ("Interrupted", sent[0], sent)
     ]
 
 
+@pytest.mark.parametrize(("stop", "ends"), STOPS)
 def test_an_interrupted_file_of_orders_tells_what_each_came_to_and_is_one_json_error_with_the_unknown(
-    tmp_path: Path,
+    tmp_path: Path, stop: signal.Signals, ends: int
 ) -> None:
     file = tmp_path / "orders.csv"
     file.write_text("symbol,side,qty,limit_price\nQQQ,buy,1,5\nQQQ,buy,2,5\nQQQ,buy,3,5\n")
     with Origin() as origin:
         refusal = Reply(status=403, body={"code": 40310000, "message": "insufficient buying power"})
         origin.reply("/v2/orders", refusal, Reply(fault="hang"), method="POST")
-        code, out, said = _interrupted(Alpacli(tmp_path), origin, "submit", "--from", str(file), posts=2)
+        code, out, said = _interrupted(Alpacli(tmp_path), origin, "submit", "--from", str(file), posts=2, stop=stop)
         sent = _sent_ids(origin)
-    assert code == 130
+    assert code == ends
     assert [(row["line"], row["outcome"], row["client_order_id"]) for row in json.loads(out)] == [
         (1, "refused", sent[0]),
         (2, "unknown", sent[1]),

@@ -35,10 +35,15 @@ def _main() -> int:
         os._exit(0)  # the hit is counted and the answer flushed
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # looking for plugins costs 10 ms; we use none
     from alpacli.cli.app import run
-    from alpacli.cli.failures import wind_up
+    from alpacli.cli.failures import INTERRUPTED, Stops, wind_up
+    from alpacli.ports import SystemClock
 
+    stops = Stops(SystemClock())
+    stops.listen()
     try:
-        return run(args)
+        return stops.exit_code(run(args))
+    except KeyboardInterrupt:
+        return stops.exit_code(INTERRUPTED)  # just before or after what ``run`` answers
     finally:
         wind_up()
 

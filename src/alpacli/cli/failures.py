@@ -22,7 +22,9 @@ from typer.exceptions import TyperException
 from alpacli.errors import AlpacliError, OrderInterrupted, OutputFailed, UsageError
 from alpacli.ports import Clock
 
-INTERRUPTED: Final = 130
+_BY_SIGNAL: Final = 128  # what shells add to a signal's number
+INTERRUPTED: Final = _BY_SIGNAL + signal.SIGINT
+_STOPS: Final = (signal.SIGTERM, signal.SIGHUP)
 _ONE_PRESS_S: Final = 1.0
 _OTHER_SIDE: Final = {"buy": "sell", "sell": "buy"}
 _NEGATIVE: Final = re.compile(r"-[0-9.]")
@@ -98,7 +100,7 @@ class _Defect(AlpacliError):
 
 
 class Interrupted(AlpacliError):
-    """Ctrl-C while orders were being sent; a failure, since Typer ends a ``KeyboardInterrupt`` without a word.
+    """Ctrl-C or SIGTERM while orders were being sent; a failure, since Typer ends a ``KeyboardInterrupt`` without a word.
 
     ``client_order_id`` is that of the order that was on its way, where one was chosen, and ``unknown`` are those of all whose
     fate is not known.
@@ -153,6 +155,43 @@ def ctrl_c_heard_once(clock: Clock) -> Iterator[None]:
             signal.signal(signal.SIGINT, before)
 
 
+class Stops:
+    """SIGTERM and SIGHUP do what Ctrl-C does, unless a command hears them itself, and have exit codes of their own.
+
+    One that comes again within a second is taken for the same: ``timeout`` sends two. After that it cuts short what ends.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._deaf_until = float("-inf")
+        self._code = INTERRUPTED
+        self.program_ends = False
+
+    def listen(self) -> None:
+        """Hear them from now on; not what whoever started the program has it ignore, as ``nohup`` does."""
+        for number in _STOPS:
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, self)
+
+    def exit_code(self, code: int) -> int:
+        """Return the exit code of a program that ended with ``code``, which is Ctrl-C's for any interruption."""
+        return self._code if code == INTERRUPTED else code
+
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
+        now = self._clock.monotonic()
+        if now < self._deaf_until:
+            return
+        self._deaf_until = now + _ONE_PRESS_S
+        if self.program_ends:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+            return
+        self._code = _BY_SIGNAL + number
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell starts its background jobs so
+            raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
+
+
 def wind_up() -> None:
     """Take no more interruptions: the program ends already, and what it still closes must not break halfway.
 
@@ -160,6 +199,10 @@ def wind_up() -> None:
     """
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in _STOPS:
+            stops = signal.getsignal(number)
+            if isinstance(stops, Stops):
+                stops.program_ends = True
 
 
 def _one_line(text: str) -> str:

@@ -32,6 +32,8 @@ _EXIT_CODES: Final = """\
       is named on stderr with its IDs, and must not be sent again. With
       --json the error has the whole answer as "result".
 130   interrupted by Ctrl-C (all other commands).
+143   ended by SIGTERM, and 129 by SIGHUP: as Ctrl-C does, an order that
+      was on its way is told as an error with its client order ID.
 
 In a script:
 

@@ -3,12 +3,15 @@
 import errno
 import json
 import signal
+import subprocess
+import sys
+from collections.abc import Iterator
 
 import pytest
 from tests.support.fakes import ManualClock
 
 from alpacli import errors
-from alpacli.cli.failures import OutputClosed, ctrl_c_heard_once, explain, on_its_way, report, wind_up
+from alpacli.cli.failures import OutputClosed, Stops, ctrl_c_heard_once, explain, on_its_way, report, wind_up
 
 
 @pytest.mark.parametrize(
@@ -127,3 +130,62 @@ def test_who_winds_up_hears_no_ctrl_c_any_more_after_it_either() -> None:
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def stops() -> Iterator[tuple[Stops, ManualClock]]:
+    """Hear them; afterwards the test's own process is as it was."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    clock = ManualClock()
+    made = Stops(clock)
+    made.listen()
+    yield made, clock
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_sigterm_is_ctrl_c_with_an_exit_code_of_its_own_and_heard_once_a_second(
+    stops: tuple[Stops, ManualClock],
+) -> None:
+    heard, clock = stops
+    assert heard.exit_code(130) == 130
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        clock.advance(1)
+    assert [heard.exit_code(code) for code in (130, 0, 7)] == [143, 0, 7]
+
+
+def test_sigterm_is_heard_where_ctrl_c_is_ignored(stops: tuple[Stops, ManualClock]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_hangup_that_nohup_has_ignored_stays_ignored(stops: tuple[Stops, ManualClock]) -> None:
+    signal.raise_signal(signal.SIGHUP)
+    assert stops[0].exit_code(130) == 130
+
+
+def test_the_second_sigterm_of_a_timeout_lets_the_end_be_told_and_a_later_one_cuts_it_short() -> None:
+    script = """
+import signal
+from tests.support.fakes import ManualClock
+from alpacli.cli.failures import Stops, wind_up
+clock = ManualClock()
+Stops(clock).listen()
+try:
+    signal.raise_signal(signal.SIGTERM)
+except KeyboardInterrupt:
+    wind_up()
+    signal.raise_signal(signal.SIGTERM)
+    print("told", flush=True)
+    clock.advance(1)
+    signal.raise_signal(signal.SIGTERM)
+    print("hangs", flush=True)
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGTERM, b"told\n", b"")
