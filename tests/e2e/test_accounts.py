@@ -251,11 +251,31 @@ def test_login_keeps_comments_and_other_profiles(user: Alpacli) -> None:
     ]
 
 
-def test_nobody_to_ask_is_wrong_usage(user: Alpacli) -> None:
-    for arguments in ([], ["--key-id", "PKTEST1234"], ["--key-id", "PKTEST1234", "--secret-file", "/nonexistent"]):
-        refused = user("login", *arguments)
-        assert refused.code == 2, arguments
-        assert "hint:" in refused.errors
+@pytest.mark.parametrize(
+    ("words", "error", "hint"),
+    [
+        ("login", "nobody to ask for the key pair", "give --key-id KEY and --secret-file FILE"),
+        ("login --secret-file secret", "nobody to ask for the key ID", "give --key-id KEY too"),
+        ("login --key-id PKTEST1234", "nobody to ask for the secret", "--secret-file FILE reads it; - is standard"),
+        ("login --key-id= --secret-file secret", "no key ID was given", "paper keys begin with PK"),
+        ("login --key-id PKTEST1234 --secret-file /nonexistent", "cannot read /nonexistent", "holds the secret alone"),
+        ("login --key-id PKTEST1234 --secret-file=", "cannot read a file without a name", "holds the secret alone"),
+        ("login --key-id PKTEST1234 --secret-file pair", "pair holds more than the secret", "alone, on one line"),
+        ("login --key-id PKTEST1234 --secret-file -", "no secret was given", "Alpaca's dashboard"),
+        ("profile add far --gateway https://far.example", "nobody to ask for the token", "--token-file FILE reads it"),
+        ("profile add far --gateway https://far.example --token-file -", "no token was given", "`alpacli serve token`"),
+        ("profile add far --gateway https://far.example --token-file pair", "more than the token", "on one line"),
+    ],
+)
+def test_a_login_off_a_terminal_says_what_is_missing(user: Alpacli, words: str, error: str, hint: str) -> None:
+    (user.cwd / "secret").write_text("hunter2\n", encoding="utf-8")
+    (user.cwd / "pair").write_text("PKTEST1234\nhunter2\n", encoding="utf-8")
+    refused = user(*words.split())
+    assert (refused.code, refused.out) == (2, b"")
+    said = refused.errors.splitlines()
+    assert error in said[0]
+    assert hint in said[1]
+    assert not _config(user).exists()
 
 
 def test_a_terminal_shows_the_question_and_not_the_secret(user: Alpacli) -> None:

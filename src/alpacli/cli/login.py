@@ -58,7 +58,11 @@ def login(
 
     kept = read_all(config_dir)
     profile = meant_profile(run, kept, "into which profile the pair goes", new=True)
-    pair = paper_pair(KeyPair(key_id or _asked("Key ID: "), Secret(_secret(secret_file)), "login"), "the key ID")
+    if key_id is None:
+        key_id = _asked("Key ID: ", secret_too=secret_file is None)
+    elif not key_id.strip():
+        raise _no_key_id()
+    pair = paper_pair(KeyPair(key_id.strip(), Secret(_secret(secret_file)), "login"), "the key ID")
     _overruled(run)
     account, urls = _looked_at(run, pair, profile if profile in kept.values else None, check=check)
     if run.options.dry_run:
@@ -75,29 +79,41 @@ def _not_offline(run: Run) -> None:
         raise UsageError("--sim needs no keys and cannot check any", "leave --sim away")
 
 
-def _asked(question: str) -> str:
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UsageError(
-            "there is nobody to ask for the key pair", "give --key-id and --secret-file (- reads standard input)"
-        )
+def _asked(question: str, *, secret_too: bool) -> str:
+    if not _somebody_is_there():
+        if secret_too:
+            raise UsageError(
+                "there is nobody to ask for the key pair",
+                "give --key-id KEY and --secret-file FILE (- reads standard input)",
+            )
+        raise UsageError("there is nobody to ask for the key ID", "give --key-id KEY too")
     sys.stderr.write(question)
     sys.stderr.flush()
     answer = sys.stdin.readline().strip()
     if not answer:
-        raise UsageError("no key ID was given", "copy it from Alpaca's dashboard; paper keys begin with PK")
+        raise _no_key_id()
     return answer
+
+
+def _no_key_id() -> UsageError:
+    return UsageError("no key ID was given", "copy it from Alpaca's dashboard; paper keys begin with PK")
+
+
+def _somebody_is_there() -> bool:
+    return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def _secret(
     path: str | None,
+    what: str = "secret",
     question: str = "Secret key (not shown): ",
     source: str = "copy it from Alpaca's dashboard; it is shown once, when the key is made",
 ) -> str:
+    """Read a secret, or another ``what``, from a file, standard input (``-``) or whoever sits there."""
     if path is None:
-        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        if not _somebody_is_there():
             raise UsageError(
-                "there is nobody to ask for the secret",
-                "--secret-file, or for a gateway --token-file, reads it; - is standard input",
+                f"there is nobody to ask for the {what}", f"--{what}-file FILE reads it; - is standard input"
             )
         import getpass
 
@@ -108,13 +124,18 @@ def _secret(
         try:
             with open(path, encoding="utf-8") as file:
                 text = file.read()
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:  # no UTF-8, or a name that no file can have
             raise UsageError(
-                f"cannot read {path}: {getattr(error, 'strerror', None) or 'it is not text'}",
-                "name a file that holds the secret alone",
+                f"cannot read {path or 'a file without a name'}:"
+                f" {getattr(error, 'strerror', None) or 'it is not text'}",
+                f"name a file that holds the {what} alone",
             ) from None
-    if not text.strip():
-        raise UsageError("no secret was given", source)
+    words = text.split()
+    if not words:
+        raise UsageError(f"no {what} was given", source)
+    if len(words) > 1 and path is not None:
+        held = "standard input" if path == "-" else path
+        raise UsageError(f"{held} holds more than the {what}", f"it has to be the {what} alone, on one line")
     return text.strip()
 
 
@@ -239,7 +260,9 @@ def profile_add(
     from alpacli.profiles import KEY_FIELDS, edited
 
     url = check_gateway_url(gateway.removesuffix("/"), "--gateway")
-    token = _secret(token_file, "Token (not shown): ", "`alpacli serve token` prints one, on the gateway's machine")
+    token = _secret(
+        token_file, "token", "Token (not shown): ", "`alpacli serve token` prints one, on the gateway's machine"
+    )
     account = _admitted(run, KeyPair(OAUTH, Secret(token), "profile add"), url) if check else None
     config_dir = config_dir_of(run)
     if run.options.dry_run:
