@@ -247,11 +247,11 @@ def exchange_run(settings: Settings, host: "Host") -> "ExchangeRun | None":
         transport.close()
 
 
-def kept_folder(settings: Settings) -> str:
-    """Return where the market history lies that was kept last of these settings' data host; nobody is asked."""
-    from alpacli.history.runs import last_kept
+def kept_folders(settings: Settings) -> list[str]:
+    """Return where market history of these settings' data host is kept: the last, then what is older."""
+    from alpacli.history.runs import all_kept
 
-    return last_kept(market_folder(settings))
+    return all_kept(market_folder(settings))
 
 
 def market_folder(settings: Settings) -> str:

@@ -1,6 +1,7 @@
 """What is kept of an exchange here is kept of one run, by its own clock; what is no exchange goes by its address."""
 
 import json
+import shutil
 import sqlite3
 import subprocess
 from collections.abc import Iterator
@@ -111,6 +112,27 @@ def test_bars_are_complete_as_far_as_the_clock_of_the_exchange_has_come(served: 
     served.advance(3600)
     assert served.closes(*when) == served.told("2026-01-05T14:00:00Z", "2026-01-05T15:30:00Z")
     assert served.closes(*when, "--end", "2026-01-05T18:00:00-05:00")[-1][0] == "2026-01-05T15:29:00Z"
+
+
+def test_bars_that_were_kept_by_the_address_before_runs_had_names_are_pruned_when_that_is_asked_for(
+    served: Served,
+) -> None:
+    served.closes(*NIGHT)
+    market = served.user.state / "market"
+    (kept,) = (path for path in market.iterdir() if path.name.count("-") == 2)
+    before = market / kept.name.rpartition("-")[0]
+    alpaca = market / "alpaca"
+    for place in (before, alpaca):
+        shutil.copytree(kept, place, dirs_exist_ok=True)
+    assert served.rows("data", "prune")["files"] == 0
+    assert served.rows("data", "prune", "MSFT", "--yes")["files"] == 0
+    assert served.rows("data", "prune", "--all", "--dry-run")["files"] == 2
+    done = served.user("data", "prune", "AAPL", "--yes")
+    assert done.code == 0
+    assert "1 of the files were kept by the address alone" in done.errors
+    assert [path.parts[len(market.parts)] for path in market.rglob("*.parquet")] == ["alpaca"]
+    assert (before / "run").read_text() == ask(served.url + "/sim/run")["run"]
+    assert served.closes(*NIGHT)
 
 
 def test_a_program_that_goes_on_through_steps_and_resets_reads_what_there_is(served: Served) -> None:

@@ -31,7 +31,7 @@ def ls(run: Run, symbols: Symbols = None) -> None:
 
     view = run.promised(View(list[KeptHistory], draw))
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for file in _files(run, symbols):
+    for file in _files(_store(run), symbols):
         series = file.series
         row = rows.setdefault(
             (series, file.symbol),
@@ -80,7 +80,7 @@ def verify(
     store = _store(run)
     count = rows = 0
     broken: list[dict[str, str]] = []
-    for file in _files(run, symbols):
+    for file in _files(store, symbols):
         count += 1
         rows += file.rows
         problem = store.check(file)
@@ -109,24 +109,32 @@ def prune(
     view = run.promised(View(PrunedHistory, draw))
     if kind not in (None, "bars", "trades", "quotes"):
         raise UsageError(f"--kind is {kind!r}", "choose bars, trades or quotes")
-    store = _store(run)
     is_older = _is_older(run, older_than)
     chosen = symbols or older_than or kind or everything
-    found = [
-        file
-        for file in (_files(run, symbols) if chosen else ())
-        if (kind is None or file.series.kind == kind) and is_older(file)
+    stores = _stores(run)
+    of_each = [
+        [
+            file
+            for file in (_files(store, symbols) if chosen else ())
+            if (kind is None or file.series.kind == kind) and is_older(file)
+        ]
+        for store in stores
     ]
+    found = [file for files in of_each for file in files]
     size = sum(file.bytes for file in found)
+    if any(of_each[1:]):
+        older = len(found) - len(of_each[0])
+        run.printer.notice(f"{older} of the files were kept by the address alone, before runs of an exchange had names")
     if found and not run.options.dry_run:
         run.confirm([f"remove {len(found)} files with {sum(file.rows for file in found):,} rows ({size:,} bytes)"])
     gone = 0
     if not run.options.dry_run:
-        for file in found:
-            store.remove(file)
-        if found:
-            store.forget_empty([(file.series, file.symbol) for file in found])
-        gone = store.sweep()
+        for store, files in zip(stores, of_each, strict=True):
+            for file in files:
+                store.remove(file)
+            if files:
+                store.forget_empty([(file.series, file.symbol) for file in files])
+            gone += store.sweep()
     run.show_value(
         view,
         PrunedHistory.model_validate(
@@ -185,16 +193,21 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-def _store(run: Run) -> "BarStore":
+def _stores(run: Run) -> "list[BarStore]":
+    """Return what is kept, and after it what is only there to be removed."""
     from alpacli.history.bar_store import BarStore
-    from alpacli.runtime import kept_folder
+    from alpacli.runtime import kept_folders
 
-    return BarStore(kept_folder(run.settings()))
+    return [BarStore(folder) for folder in kept_folders(run.settings())]
 
 
-def _files(run: Run, symbols: list[str] | None) -> "Iterator[KeptFile]":
+def _store(run: Run) -> "BarStore":
+    return _stores(run)[0]
+
+
+def _files(store: "BarStore", symbols: list[str] | None) -> "Iterator[KeptFile]":
     wanted = {check_symbol(part) for text in symbols or () for part in text.split(",") if part.strip()}
-    return (file for file in _store(run).files() if not wanted or file.symbol in wanted)
+    return (file for file in store.files() if not wanted or file.symbol in wanted)
 
 
 def _end(until_ns: int) -> int:

@@ -124,10 +124,14 @@ class Runs:
                 shutil.rmtree(_of(self._folder, before), ignore_errors=True)
 
 
-def last_kept(folder: str) -> str:
-    """Return the folder of the run whose bars were kept last at an address; its own where there are no runs."""
+def all_kept(folder: str) -> list[str]:
+    """Return the folders with bars of an address: first of the run that was kept last, then the address's own.
+
+    Where there are runs, that is of the time before they had names, and nobody reads it while an exchange answers there.
+    Where there are none, it is the only one.
+    """
     run = _last(folder)
-    return folder if run is None else _of(folder, run)
+    return [folder] if run is None else [_of(folder, run), folder]
 
 
 def _of(folder: str, run: str) -> str:

@@ -13,7 +13,7 @@ from tests.support.history import ns
 from alpacli.domain.series import Series
 from alpacli.errors import ConnectionLost, Unavailable
 from alpacli.history.bar_store import BarStore
-from alpacli.history.runs import ExchangeRun, Runs, ask, last_kept
+from alpacli.history.runs import ExchangeRun, Runs, all_kept, ask
 from alpacli.ports import Request, Response, SystemClock
 from alpacli.sim.exchange import Exchange
 from alpacli.sim.state import STATE_FILE
@@ -79,12 +79,12 @@ def test_the_bars_of_the_last_run_are_kept_and_those_of_no_other(tmp_path: Path)
     first = at(tmp_path, lambda: ExchangeRun(A, 0)).place()
     keep(first.store)
     assert first.store is not None
-    assert last_kept(str(tmp_path / "local-1")) == first.store.root
+    assert all_kept(str(tmp_path / "local-1"))[0] == first.store.root
     second = at(tmp_path, lambda: ExchangeRun(B, 60 * 10**9)).place()
     keep(second.store)
     assert second.store is not None
     assert second.clock.time() == 60
-    assert last_kept(str(tmp_path / "local-1")) == second.store.root
+    assert all_kept(str(tmp_path / "local-1"))[0] == second.store.root
     assert not Path(first.store.root).exists()
 
 
@@ -99,7 +99,7 @@ def test_what_was_kept_by_the_address_is_read_while_nobody_answers(tmp_path: Pat
     keep(proxy.store)
     found = at(tmp_path, gone).place()
     assert found.store is not None
-    assert found.store.root == proxy.store.root == last_kept(str(tmp_path / "local-1"))
+    assert found.store.root == proxy.store.root == all_kept(str(tmp_path / "local-1"))[0]
 
 
 def test_a_damaged_note_of_the_last_run_leads_nowhere_else(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_damaged_note_of_the_last_run_leads_nowhere_else(tmp_path: Path) -> No
     folder.mkdir()
     for text in (b"", b"../elsewhere", b"\xff\xfe"):
         (folder / "run").write_bytes(text)
-        assert last_kept(str(folder)) == str(folder)
+        assert all_kept(str(folder))[0] == str(folder)
 
 
 def test_a_state_from_before_runs_had_names_gets_one_that_stays(tmp_path: Path) -> None:
