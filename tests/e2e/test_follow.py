@@ -123,11 +123,12 @@ def test_where_there_is_no_stream_the_order_is_looked_at(tmp_path: Path) -> None
             assert (code, [state["status"] for state in states]) == (4, ["new", "canceled"])
 
 
-def test_ctrl_c_leaves_the_order_alone(served: Alpacli) -> None:
+@pytest.mark.parametrize(("stop", "ends"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_who_is_stopped_leaves_the_order_alone(served: Alpacli, stop: signal.Signals, ends: int) -> None:
     order_id = placed(served)
     with following(served, order_id) as one:
         one.wait_for("trading stream: live")
-        one.process.send_signal(signal.SIGINT)
-        assert one.end() == (130, [])
+        one.process.send_signal(stop)
+        assert one.end() == (ends, [])
         assert "Traceback" not in one.errors
     assert json.loads(served("order", order_id, "--json").out)["status"] == "new"

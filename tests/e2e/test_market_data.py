@@ -142,16 +142,19 @@ def test_wrong_usage_is_refused_before_anything_is_asked(place: Place, arguments
     assert place.host.asked == []
 
 
-def test_ctrl_c_loses_nothing_and_leaves_no_half_file(place: Place) -> None:
+@pytest.mark.parametrize(("stop", "ends"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_download_that_is_stopped_loses_nothing_and_leaves_no_half_file(
+    place: Place, stop: signal.Signals, ends: int
+) -> None:
     def spoil(number: int, query: dict[str, str], answer: dict[str, Any]) -> Reply | None:
         return Reply(body=answer, delay_s=0.0 if number < 8 else 20.0)
 
     place.host.spoil = spoil
     running = place.start("bars", "AAPL", *WHEN, "-o", "bars.csv")
     wait_until(lambda: len(place.host.asked) >= 8)
-    running.send_signal(signal.SIGINT)
+    running.send_signal(stop)
     _, errors = running.communicate(timeout=30)
-    assert running.returncode == 130
+    assert running.returncode == ends
     assert b"is kept" in errors
     assert list(place.out.iterdir()) == []
     place.host.spoil = None

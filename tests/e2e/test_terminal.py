@@ -199,16 +199,19 @@ def test_quiet_waits_without_a_spinner(tmp_path: Path) -> None:
     assert "waiting" not in seen.text
 
 
-def test_watch_redraws_until_ctrl_c_which_is_exit_130(demo: Alpacli) -> None:
+@pytest.mark.parametrize(("stop", "ends"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_watch_redraws_until_it_is_stopped_and_leaves_the_screen_as_it_was(
+    demo: Alpacli, stop: signal.Signals, ends: int
+) -> None:
     sent: list[int] = []
 
     def interrupt_after_two_pictures(text: str, _terminal: int, pid: int) -> None:
         if text.count("Buying power") >= 2 and not sent:
             sent.append(pid)
-            os.kill(pid, signal.SIGINT)
+            os.kill(pid, stop)
 
     seen = on_terminal(demo, "account", "--sim", "--watch", "0.1", "--refresh", act=interrupt_after_two_pictures)
-    assert seen.code == 130
+    assert seen.code == ends
     assert "\x1b[?1049h" in seen.raw
     assert "\x1b[?1049l" in seen.raw
     assert "Traceback" not in seen.text
