@@ -292,6 +292,22 @@ def test_a_file_of_orders_that_is_sent_again_places_only_what_is_missing(tmp_pat
         assert len(broker.orders()) == 4
 
 
+def test_a_line_that_was_placed_before_is_not_refused_where_its_order_cannot_be_looked_up(tmp_path: Path) -> None:
+    """Who is told so corrects the line, and the corrected one is another order."""
+    with FaultyBroker(tmp_path / "sim", rate=0.0, deaf=1.0) as broker:
+        paper = _paper(tmp_path, broker.url)
+        rows = b"symbol,side,qty,limit_price\nF,buy,1,1\nAAPL,buy,2,1\n"
+        assert paper("submit", "--from", "-", stdin=rows).code == 0
+        again = paper("submit", "--from", "-", "--json", stdin=rows + b"MSFT,buy,1,1\n")
+        assert again.code == 7, again.errors
+        assert [item["outcome"] for item in json.loads(again.out)] == ["unknown", "unknown", "placed"]
+        assert "cannot be looked up" in again.errors
+        assert "correct the lines" not in again.errors
+        broker.heal()
+        assert paper("submit", "--from", "-", stdin=rows).code == 0
+        assert len(broker.orders()) == 3
+
+
 def test_a_line_whose_id_is_taken_tells_by_which_order_and_whether_that_stands(tmp_path: Path) -> None:
     """Whether the broker says that the ID is taken, or its answer is lost."""
     with FaultyBroker(tmp_path / "sim", rate=0.0, faults=("drop",)) as broker:

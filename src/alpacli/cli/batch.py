@@ -191,12 +191,24 @@ def _row(
 
 
 def _before(client: Any, ticket: OrderTicket, refusal: OrderRejected) -> tuple[Order | None, str, AlpacliError | None]:
-    """Return the order that has the client order ID already, what to call it, and what is wrong with it, if anything is."""
+    """Return the order that has the client order ID already, what to call it, and what is wrong with it, if anything is.
+
+    Where it cannot be looked up, this one may be on the book. Whoever is told that it was refused might correct it, and the
+    corrected one, under an ID of its own, would be a second order.
+    """
     client_order_id = ticket.client_order_id or ""
     try:
         order = client.get_order_by_client_order_id(client_order_id, use_cache=False)
-    except AlpacliError:
-        return None, "refused", refusal
+    except AlpacliError as error:
+        unknown = FateUnknown(
+            f"client order ID {client_order_id} is taken, and the order that has it cannot be looked up: {error.message}",
+            "send the same lines again later: what was placed is not placed twice",
+            status=refusal.status,
+            code=refusal.code,
+            request_id=refusal.request_id,
+        )
+        unknown.client_order_id = client_order_id
+        return None, "unknown", unknown
     how = difference("POST", "/v2/orders", ticket.body(client_order_id), order)
     if how is not None:
         return None, "refused", already_taken(order, how)
