@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import alpacli
-from alpacli.errors import UsageError
+from alpacli.errors import Unavailable, UsageError
 from alpacli.forks import Turns
 from alpacli.ports import (
     BudgetRules,
@@ -150,28 +150,57 @@ def open_journal(settings: Settings) -> "Journal":
     return Journal(os.path.join(settings.state_dir, "orders", f"{settings.fingerprint}.jsonl"))
 
 
-def open_archive(settings: Settings, account: "Account | None" = None, *, warn: Warn = warn_on_stderr) -> "Archive":
-    """Open the history of an account on this machine; without ``account``, of the one these keys opened last.
-
-    ``warn`` is told when the keys open another account than before: one of another run of an exchange too.
+def open_archive(settings: Settings) -> "Archive":
+    """Open the history of the account on this machine that these keys opened last.
 
     Raises:
         UsageError: nothing was kept yet.
         ConfigError: the file cannot be used.
-        Unavailable: an exchange on this machine does not tell which run it is.
+    """
+    from alpacli.history.archive import Archive, history_of, path_of
+
+    folder = os.path.join(settings.state_dir, "history")
+    settings.require_keys()
+    known = history_of(folder, settings.fingerprint)
+    if known is None or not os.path.exists(path_of(folder, known)):
+        raise UsageError(
+            "there is no history of this account on this machine yet",
+            "alpacli history sync brings it in; alpacli snapshot begins a record",
+        )
+    return Archive(path_of(folder, known))
+
+
+def recorded_ns(settings: Settings) -> int | None:
+    """Return what an exchange on this machine showed when its history was last added to, whatever year it lives in.
+
+    ``None`` of everything else, whose time is this machine's. Nobody is asked.
+
+    Raises:
+        UsageError, ConfigError: as ``open_archive``.
+    """
+    if settings.sim or not on_this_machine(settings.base_url):
+        return None
+    with open_archive(settings) as archive:
+        return archive.run_ns
+
+
+def open_record(
+    settings: Settings, account: "Account", warn: Warn = warn_on_stderr
+) -> "tuple[Archive, Callable[[], int] | None]":
+    """Open an account's history to add to it, with what tells the time of an exchange on this machine.
+
+    That asks it each time, since its clock goes as it likes; ``None`` of Alpaca, and whatever else is no exchange. ``warn``
+    is told when the keys open another account than before: one of another run of an exchange too.
+
+    Raises:
+        ConfigError: the file cannot be used.
+        Unavailable: an exchange on this machine does not tell which run it is, now or later.
     """
     from alpacli.history.archive import Archive, history_of, name_of, path_of, point_to
 
     folder = os.path.join(settings.state_dir, "history")
     settings.require_keys()
     known = history_of(folder, settings.fingerprint)
-    if account is None:
-        if known is None or not os.path.exists(path_of(folder, known)):
-            raise UsageError(
-                "there is no history of this account on this machine yet",
-                "alpacli history sync brings it in; alpacli snapshot begins a record",
-            )
-        return Archive(path_of(folder, known))
     created_ns = None if account.created_at is None else account.created_at.epoch_ns
     run = exchange_run(settings, "trading")
     name = name_of(account.id, created_ns, "" if run is None else run.name)
@@ -180,7 +209,17 @@ def open_archive(settings: Settings, account: "Account | None" = None, *, warn: 
     if known not in (None, name):
         warn("these keys open another account than before: its history begins anew, the old one is kept")
     point_to(folder, settings.fingerprint, name)
-    return archive
+    if run is None:
+        return archive, None
+    archive.know_run(*run)
+
+    def now_ns() -> int:
+        told = exchange_run(settings, "trading")
+        if told is None or told.name != run.name:
+            raise Unavailable("the exchange on this machine was reset meanwhile", "try again")
+        return told.at_ns
+
+    return archive, now_ns
 
 
 def open_halt(settings: Settings, warn: Warn) -> "HaltSwitch":

@@ -113,6 +113,15 @@ def test_while_the_market_is_closed_nothing_is_recorded_where_that_was_asked_for
     assert not (paper.state / "history").exists()
 
 
+def test_what_is_no_exchange_is_recorded_at_this_machines_time_and_asked_for_its_run_once(paper: Alpacli) -> None:
+    with _served(BrokerBook()) as origin:
+        env = {**KEYS, "ALPACA_BASE_URL": origin.url}
+        before = time.time()
+        done = paper("snapshot", "--json", env=env)
+        assert before - 1 < dt.datetime.fromisoformat(json.loads(done.out)["at"]).timestamp() < time.time() + 1
+        assert [seen.path for seen in origin.requests].count("/sim/run") == 1
+
+
 @pytest.mark.parametrize(
     ("words", "code"), [((), 3), (("--every", "soon", "--sim"), 2), (("--max-age", "5", "--sim"), 2)]
 )

@@ -104,7 +104,7 @@ def month(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Month]:
         half = day == dt.date(2012, 11, 23)
         clock.set(new_york_ns(day, dt.time(13 if half else 16)) / 1e9)
         account = client.get_account(use_cache=False)
-        assert snapshots.take(client, archive, clock, account, 60).new
+        assert snapshots.take(client, archive, snapshots.told_by(clock), account, 60).new
         if number in (6, len(days) - 1):
             Sync(client, archive, clock).run(account)
     fills = _ask(line, "/v2/account/activities/FILL", direction="asc", page_size="100")

@@ -74,9 +74,8 @@ class Served:
 
 @contextmanager
 def serving(owner: Alpacli) -> Iterator[str]:
-    process = owner.start(
-        ["sim", "serve", "--port", "0", "--clock", "--quiet"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    words = ["sim", "serve", "--port", "0", "--clock", "--quiet"]
+    process = owner.start(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         yield process.stdout.readline().strip()
@@ -167,6 +166,63 @@ def test_accounts_of_two_runs_are_two_although_both_were_opened_at_the_same_mome
     assert "another account" in again.errors
     assert [(row["side"], row["qty"]) for row in served.rows("history", "fills")] == [("buy", 3)]
     assert served.rows("history", "closed") == []
+
+
+def test_an_account_is_recorded_at_the_time_of_its_exchange(served: Served) -> None:
+    served.trade("buy", "100")
+    for _ in range(2):
+        served.rows("history", "sync")
+        served.advance(86_400)
+    served.rows("history", "sync")
+    assert [row["at"][:16] for row in served.rows("history", "snapshots")] == [
+        "2026-01-07T14:31",
+        "2026-01-06T14:31",
+        "2026-01-05T14:31",
+    ]
+    assert [row["day"] for row in served.rows("history", "equity")] == ["2026-01-05", "2026-01-06", "2026-01-07"]
+    assert served.rows("history", "stats")["last_day"] == "2026-01-07"
+    assert {row["month"] for row in served.rows("history", "pnl", "--by", "month")["rows"]} == {"2026-01"}
+    assert [row["day"] for row in served.rows("history", "equity", "--since", "-1d")] == ["2026-01-06", "2026-01-07"]
+    assert len(served.rows("history", "fills", "--since", "-3d")) == 1
+    assert len(served.rows("history", "fills", "--since", "-1d")) == 0
+    assert served.rows("history", "snapshots", "--at", "-90min")["at"].startswith("2026-01-06T14:31")
+
+
+def test_a_period_of_snapshots_is_the_exchanges(served: Served) -> None:
+    def recorded() -> str:
+        return str(served.rows("snapshot", "--every", "1d")["at"])
+
+    first = recorded()
+    assert first.startswith("2026-01-05T14:30")
+    served.advance(60)
+    assert recorded() == first
+    served.advance(86_400)
+    assert recorded().startswith("2026-01-06T14:31")
+
+
+def test_whether_the_market_is_open_is_asked_of_an_exchange_each_time(tmp_path: Path) -> None:
+    owner = Alpacli(tmp_path / "exchange")
+    assert owner("sim", "reset", "--yes", "--hours", "xnys").code == 0
+    with serving(owner) as url:
+        served = Served(url, owner, tmp_path / "user")
+
+        def recorded() -> bool:
+            done = served.user("snapshot", "--every", "1m", "--only-if-open", "--json")
+            assert done.code == 0, done.errors
+            return done.out != b""
+
+        found = [recorded()]
+        for hours in (1, 8, 15):
+            served.advance(hours * 3600)
+            found.append(recorded())
+        assert found == [True, True, False, True]
+
+
+def test_a_gateway_before_an_exchange_tells_its_time_too(served: Served, tmp_path: Path) -> None:
+    with Gateway(served.url.replace("http", "ws"), tmp_path / "gate") as gateway:
+        user = user_at(gateway.url, tmp_path / "behind")
+        done = user("snapshot", "--json")
+        assert json.loads(done.out)["at"].startswith("2026-01-05T14:30"), done.errors
 
 
 @pytest.mark.parametrize("words", [("assets",), ("calendar", "--start", "2026-01-01", "--end", "2026-01-31")])

@@ -49,17 +49,22 @@ def sync(
     from alpacli.history.sync import Report, Sync
 
     view = run.promised(View(Report, _drawn("sync")))
-    from alpacli.runtime import open_archive
+    from alpacli.runtime import open_record
     from alpacli.wire import rest
 
     with run.client() as client:
         account = client.read(rest.account(), use_cache=False).value
         opened_ns = None if account.created_at is None else account.created_at.epoch_ns
-        with (
-            open_archive(run.settings(), account, warn=run.printer.notice) as archive,
-            _progress(run, opened_ns) as tell,
-        ):
-            work = Sync(client, archive, run.clock, max_wait_s=run.options.max_wait, on_progress=tell)
+        archive, exchange_ns = open_record(run.settings(), account, run.printer.notice)
+        with archive, _progress(run, opened_ns, archive.run_ns) as tell:
+            work = Sync(
+                client,
+                archive,
+                run.clock,
+                max_wait_s=run.options.max_wait,
+                exchange_ns=exchange_ns,
+                on_progress=tell,
+            )
             report = work.run(account, from_the_start=from_the_start)
     if report.snapshot_at is None:
         run.printer.notice("fills came too fast to record the account; run it again at a calmer moment")
@@ -144,7 +149,7 @@ def snapshots(run: Run, since: _Since = None, until: _Until = None, at: _At = No
 
     whole = run.promised(View(Snapshot, draw))
     with _archive(run) as archive:
-        snapshot = _snapshot(archive, moment_ns(run, "at", at))
+        snapshot = _snapshot(archive, _moment_ns(run, "at", at))
         if snapshot is None:
             raise UsageError("there is no snapshot up to that time", "alpacli history snapshots lists what there is")
         run.show_value(whole, snapshot)
@@ -213,7 +218,7 @@ def positions(run: Run, at: _At = None) -> None:
     from alpacli.history.records import LAST_NS
 
     view = run.promised(View(list[HeldPosition], _drawn("positions")))
-    at_ns = None if at is None else moment_ns(run, "at", at)
+    at_ns = None if at is None else _moment_ns(run, "at", at)
     with _archive(run) as archive:
         held = earnings.positions(earnings.Played(earnings.events(archive, LAST_NS if at_ns is None else at_ns)))
         snapshot = _snapshot(archive, at_ns)
@@ -331,8 +336,8 @@ def _wanted(
     if side not in (None, "buy", "sell"):
         raise UsageError(f"--side is {side!r}", "choose buy or sell")
     return Wanted(
-        FIRST_NS if since is None else moment_ns(run, "since", since),
-        LAST_NS if until is None else moment_ns(run, "until", until),
+        FIRST_NS if since is None else _moment_ns(run, "since", since),
+        LAST_NS if until is None else _moment_ns(run, "until", until),
         split(symbol),
         side,
         split(status),
@@ -341,13 +346,20 @@ def _wanted(
     )
 
 
+def _moment_ns(run: Run, name: str, text: str) -> int:
+    """Return the instant that an option gives; of an exchange, `today` is the day on which it was last recorded."""
+    from alpacli.runtime import recorded_ns
+
+    return moment_ns(run, name, text, at_ns=recorded_ns(run.settings()))
+
+
 def _day(run: Run, text: str | None, *, before: bool = False) -> int | None:
     """Return the New York day of a time, as an ordinal; with ``before`` the last one that is wholly before it."""
     if text is None:
         return None
     from alpacli.history.archive import new_york_day
 
-    return new_york_day(moment_ns(run, "until" if before else "since", text) - (1 if before else 0))
+    return new_york_day(_moment_ns(run, "until" if before else "since", text) - (1 if before else 0))
 
 
 def _snapshot(archive: "Archive", at_ns: int | None) -> "Snapshot | None":
@@ -361,7 +373,7 @@ def _snapshot(archive: "Archive", at_ns: int | None) -> "Snapshot | None":
 def _earned(run: Run, archive: "Archive", by: str | None, until: str | None) -> "Earnings":
     from alpacli.history import earnings, returns
 
-    until_ns = None if until is None else moment_ns(run, "until", until)
+    until_ns = None if until is None else _moment_ns(run, "until", until)
     snapshot = _snapshot(archive, until_ns)
     if until_ns is not None:
         earned = returns.earned_before(archive, snapshot, by, until_ns)
@@ -438,7 +450,7 @@ def _drawn(name: str) -> Callable[[Any, Any], Any]:
 
 
 @contextmanager
-def _progress(run: Run, opened_ns: int | None) -> "Iterator[Callable[[Progress], None]]":
+def _progress(run: Run, opened_ns: int | None, exchange_ns: int | None) -> "Iterator[Callable[[Progress], None]]":
     """Show how far the pass has come: by time, since nobody says how many rows there are. On a terminal only."""
     if run.options.quiet or not sys.stderr.isatty():
         yield lambda _: None
@@ -447,7 +459,7 @@ def _progress(run: Run, opened_ns: int | None) -> "Iterator[Callable[[Progress],
     from rich.console import Console
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-    now_ns = int(run.clock.time() * 1e9)
+    now_ns = int(run.clock.time() * 1e9) if exchange_ns is None else exchange_ns
     begin_ns = now_ns if opened_ns is None else min(opened_ns, now_ns - 1)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[said]}"))
     with rich_progress.Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True) as bars:

@@ -26,7 +26,7 @@ def snapshot(run: Run, every: _EVERY = "1m") -> None:
     `alpacli snapshot install --every 5m` has it done again and again.
     """
     view = run.promised(View(Snapshot, draw), of_change=True)
-    from alpacli.runtime import open_archive
+    from alpacli.runtime import open_record
     from alpacli.wire import rest
 
     every_s = snapshots.seconds_of(every)
@@ -34,8 +34,10 @@ def snapshot(run: Run, every: _EVERY = "1m") -> None:
         if not run.is_wanted(client):
             return
         account = client.read(rest.account(), use_cache=False).value
-        with open_archive(run.settings(), account, warn=run.printer.notice) as archive:
-            taken = snapshots.take(client, archive, run.clock, account, every_s)
+        archive, exchange_ns = open_record(run.settings(), account, run.printer.notice)
+        with archive:
+            now_ns = exchange_ns or snapshots.told_by(run.clock)
+            taken = snapshots.take(client, archive, now_ns, account, every_s)
         if run.printer.draws_tables or run.printer.chosen:
             hint = "`alpacli history snapshots` shows it"
             run.show_change(view, taken.value, "the snapshot is recorded", hint, taken.text)

@@ -8,17 +8,26 @@ import datetime as dt
 from alpacli.cli.run import Run
 
 
-def moment_ns(run: Run, name: str, text: str, *, ending: bool = False, days: dt.tzinfo | None = None) -> int:
+def moment_ns(
+    run: Run,
+    name: str,
+    text: str,
+    *,
+    ending: bool = False,
+    days: dt.tzinfo | None = None,
+    at_ns: int | None = None,
+) -> int:
     """Return the instant, in nanoseconds, that the option ``name`` gives; see ``domain.series.moment`` for the words.
 
-    ``days`` is the zone in which days begin, where that is another than the one of times.
+    ``days`` is the zone in which days begin, where that is another than the one of times; ``at_ns`` what time it is, where
+    that is another than this machine's.
 
     Raises:
         UsageError: it is no time.
     """
     from alpacli.domain.series import moment
 
-    return moment(name, text, now_ns(run), zone(run), ending=ending, days=days)
+    return moment(name, text, now_ns(run) if at_ns is None else at_ns, zone(run), ending=ending, days=days)
 
 
 def instant(run: Run, name: str, text: str | None, *, ending: bool = False) -> dt.datetime | None:

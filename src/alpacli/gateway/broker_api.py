@@ -254,7 +254,7 @@ def _kept(routes: APIRouter, parts: Parts) -> None:
         find: Callable[[Archive, Wanted], Iterable[Model]], asked: dict[str, Any], wanted: Wanted
     ) -> Response:
         def work() -> list[Model]:
-            with open_archive(parts.settings, warn=parts.warn) as archive:
+            with open_archive(parts.settings) as archive:
                 return list(find(archive, wanted))
 
         return success(await asyncio.to_thread(work), {name: value for name, value in asked.items() if value})

@@ -55,6 +55,7 @@ _MIGRATIONS: Final = (
 )
 VERSION: Final = len(_MIGRATIONS)
 _FILE: Final = "the history file"
+_RUN: Final = "run"
 
 
 class Saved(NamedTuple):
@@ -384,7 +385,16 @@ class Archive:
 
     def forget_chains(self) -> None:
         """Forget how far each list was read, and nothing else: the next pass reads them from their beginning."""
-        self._write(lambda db: db.execute("DELETE FROM chains"))
+        self._write(lambda db: db.execute("DELETE FROM chains WHERE name <> ?", (_RUN,)))
+
+    def know_run(self, name: str, at_ns: int) -> None:
+        """Note which run of an exchange this is the history of, and what its clock shows."""
+        self.keep_days((), (_RUN, Chain(name, None, at_ns)))
+
+    @property
+    def run_ns(self) -> int | None:
+        """Return what the exchange's clock showed when it was last noted; ``None`` where the account is no exchange's."""
+        return self.chain(_RUN).whole_ns
 
     def keep_orders(self, rows: Iterable[OrderRow], chain: tuple[str, Chain] | None = None) -> int:
         """Keep one page of orders, and with it how far the list was read; return how many were new or different.

@@ -6,6 +6,7 @@ again. A record that cannot be had like that is an error, never a row.
 """
 
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from alpacli.domain.account import Account, Position
@@ -65,8 +66,13 @@ def slot_of(at_ns: int, every_s: int) -> tuple[int, int]:
     return begin, begin + length
 
 
-def observe(client: "AlpacaClient", clock: Clock, before: Account) -> Snapshot:
-    """Read an account whose balances were just read as one consistent record.
+def told_by(clock: Clock) -> Callable[[], int]:
+    """Return what tells a clock's time in nanoseconds since 1970 UTC: of an account at Alpaca, that of this machine's."""
+    return lambda: round(clock.time() * 1_000_000) * 1000
+
+
+def observe(client: "AlpacaClient", now_ns: Callable[[], int], before: Account) -> Snapshot:
+    """Read an account whose balances were just read as one consistent record, at the time that ``now_ns`` tells.
 
     Costs three requests, and three more whenever a fill fell between them.
 
@@ -76,10 +82,10 @@ def observe(client: "AlpacaClient", clock: Clock, before: Account) -> Snapshot:
     for _ in range(_READINGS_AT_MOST):
         positions = client.read(rest.positions(), use_cache=False).value
         orders = client.read(rest.orders(status="open", limit=None, nested=True), use_cache=False).value
-        at = clock.time()
+        at_ns = now_ns()
         after = client.read(rest.account(), use_cache=False).value
         if (after.id, after.cash) == (before.id, before.cash):
-            return Snapshot(at=_timestamp(at), account=after, positions=tuple(positions), orders=tuple(orders))
+            return Snapshot(at=_timestamp(at_ns), account=after, positions=tuple(positions), orders=tuple(orders))
         before = after
     raise Restless(
         f"fills came between the account and its positions {_READINGS_AT_MOST} times in a row, so nothing was recorded",
@@ -102,12 +108,14 @@ def keep(archive: "Archive", snapshot: Snapshot, slot: tuple[int, int]) -> Taken
     return Taken(snapshot, text, new=False) if there is None else read(there)
 
 
-def take(client: "AlpacaClient", archive: "Archive", clock: Clock, account: Account, every_s: int) -> Taken:
+def take(
+    client: "AlpacaClient", archive: "Archive", now_ns: Callable[[], int], account: Account, every_s: int
+) -> Taken:
     """Record the account once a period; within a period that has its record, that one is returned and nothing is sent."""
-    there = archive.snapshot_within(slot_of(int(clock.time() * SECOND_NS), every_s))
+    there = archive.snapshot_within(slot_of(now_ns(), every_s))
     if there is not None:
         return read(there)
-    snapshot = observe(client, clock, account)
+    snapshot = observe(client, now_ns, account)
     return keep(archive, snapshot, slot_of(snapshot.at.epoch_ns, every_s))
 
 
@@ -117,8 +125,10 @@ def read(text: bytes) -> Taken:
     return Taken(Snapshot.model_validate(value), text, new=False)
 
 
-def _timestamp(seconds: float) -> Timestamp:
+def _timestamp(at_ns: int) -> Timestamp:
+    """Return a time with six digits of its second, and nine where it has them."""
     import datetime as dt
 
-    moment = dt.datetime.fromtimestamp(round(seconds, 6), dt.UTC)
-    return Timestamp.parse(moment.isoformat(timespec="microseconds").replace("+00:00", "Z"))
+    seconds, below = divmod(at_ns, SECOND_NS)
+    digits = f"{below:09d}".removesuffix("000")
+    return Timestamp.parse(f"{dt.datetime.fromtimestamp(seconds, dt.UTC):%Y-%m-%dT%H:%M:%S}.{digits}Z")

@@ -111,7 +111,8 @@ class Sync:
     """One pass over everything the broker has, into one archive.
 
     ``max_wait_s`` bounds each wait for the request budget, or for another pass; ``None`` waits as long as it takes, and
-    leaves a quarter of the budget to others.
+    leaves a quarter of the budget to others. ``exchange_ns`` tells the time of an exchange on this machine, in which its
+    account lives; ``clock`` goes on telling how long something took, and how long ago it was read.
     """
 
     def __init__(
@@ -121,12 +122,14 @@ class Sync:
         clock: Clock,
         *,
         max_wait_s: float | None = None,
+        exchange_ns: Callable[[], int] | None = None,
         on_progress: Callable[[Progress], None] = lambda _: None,
     ) -> None:
         self._client = client
         self._archive = archive
         self._clock = clock
         self._max_wait_s = max_wait_s
+        self._now_ns = exchange_ns or snapshots.told_by(clock)
         self._tell = on_progress
         self._requests = 0
         self._orders_changed = 0
@@ -167,7 +170,7 @@ class Sync:
 
     def _record(self, account: Account) -> Timestamp | None:
         try:
-            taken = snapshots.take(self._client, self._archive, self._clock, account, 1)
+            taken = snapshots.take(self._client, self._archive, self._now_ns, account, 1)
         except Restless:
             return None  # the account is too busy to be recorded; the lists can be read all the same
         return taken.value.at
@@ -263,7 +266,7 @@ class Sync:
                 used.clear()
                 continue
             whole = len(page) < ACTIVITIES_PER_PAGE
-            now_ns = int(self._clock.time() * SECOND_NS)
+            now_ns = int(self._clock.time() * SECOND_NS)  # the machine's: nothing but the age of the list goes by it
             chain = Chain(None if whole else page[-1].id, chain.since, now_ns if whole else chain.whole_ns)
             self._activities_changed += self._archive.keep_activities(map(activity_row, page), (name, chain))
             read += len(page)

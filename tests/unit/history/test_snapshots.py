@@ -28,7 +28,7 @@ POSITION = {
 def _take(book: BrokerBook, path: Path, clock: ManualClock, every_s: int = 60) -> Taken:
     with client_of(book, clock) as client, Archive(str(path)) as archive:
         account = client.get_account(use_cache=False)
-        return snapshots.take(client, archive, clock, account, every_s)
+        return snapshots.take(client, archive, snapshots.told_by(clock), account, every_s)
 
 
 def _filling(times: int, book: BrokerBook) -> Callable[[Request], Response | None]:
