@@ -11,7 +11,7 @@ from tests.support import valkey
 
 from alpacli.errors import StoreUnavailable
 from alpacli.ports import BudgetRules, Granted, Outcome, Store, Ticket
-from alpacli.store.redis import RedisStore
+from alpacli.store.redis import RedisStore, open_client, parse_url
 
 KEY = "alpaca:{fp}:account"
 RULES = BudgetRules("alpaca:{fp}", limit=50)
@@ -228,6 +228,17 @@ def test_a_promoted_replica_is_found_through_the_sentinel(tmp_path: Path) -> Non
         with replica.client() as client:
             assert client.hget(KEY, "value") == b"after"
         store.close()
+
+
+def test_a_store_that_is_closed_has_no_connection_to_a_sentinel_left(tmp_path: Path) -> None:
+    with valkey.sentinel_group(tmp_path) as (_, _, sentinel), sentinel.client() as client:
+        url = f"redis+sentinel://127.0.0.1:{sentinel.port}/paper/0"
+        kept = open_client(parse_url(url))  # else the garbage would close it, some time
+        store = RedisStore(url, connect=lambda: kept)
+        store.put(KEY, b"value")
+        assert len(client.client_list()) == 2
+        store.close()
+        valkey.wait_for(lambda: len(client.client_list()) == 1)
 
 
 def test_a_cluster_that_lost_the_accounts_node_is_unavailable_and_heals(tmp_path: Path) -> None:

@@ -229,7 +229,9 @@ class RedisStore:
         with self._lock:
             client, self._client = self._client, None
         if client is not None:
-            client.close()
+            manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
+            for one in (client, *(manager.sentinels if manager is not None else ())):
+                one.close()
 
     # ------------------------------------------------------------------------------------------------ scripts
 
