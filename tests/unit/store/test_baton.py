@@ -74,13 +74,16 @@ class Members:
         assert all(HOUR_S - 30 < ttl <= HOUR_S for ttl in found.values())
         return {name.removeprefix(self.key("")) for name in found}
 
+    def close(self) -> None:
+        asyncio.run(self.baton.close())
+        self.server.close()
+
 
 @pytest.fixture
 def members(valkey_url: str) -> Iterator[Members]:
     here = Members(valkey_url)
     yield here
-    asyncio.run(here.baton.close())
-    here.server.close()
+    here.close()
 
 
 # ------------------------------------------------------------------------------------------------- the lease
@@ -415,6 +418,7 @@ def test_batons_of_other_names_know_nothing_of_each_other(members: Members, valk
     other = Members(valkey_url)
     assert other.take("B").members == 1
     assert other.take("B").holder == "B"
+    other.close()
 
 
 # ---------------------------------------------------------------------------------------------- its clients
