@@ -2,8 +2,9 @@
 
 Starting Python and loading a command takes ten times as long as what the command does, and the tests run some thousand of
 them. Each is a process of its own all the same, with its environment, folder and streams, its own connections, and an end
-like any other. What only a start can show, such as variables that libraries read while they load, is started: ``start`` says
-where it cannot help. So is everything where THOROUGH is set, as at night.
+like any other, but that it does not take apart what was loaded for it: that took as long again. What only a start can show,
+such as variables that libraries read while they load, is started: ``start`` says where it cannot help. So is everything
+where THOROUGH is set, as at night.
 """
 
 import atexit
@@ -16,6 +17,7 @@ import select
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
@@ -26,21 +28,30 @@ _OURS: Final = ("ALPACA_", "ALPACLI_", "APCA_")
 _LARGEST: Final = 100_000
 _TOLD_BYTES: Final = 10  # the id and the end may lie in the pipe together
 _COMMANDS: Final = (
-    "alpacli.broker.client", "alpacli.broker.outcomes", "alpacli.broker.trading", "alpacli.cli.app", "alpacli.cli.entry",
-    "alpacli.cli.output", "alpacli.cli.read", "alpacli.cli.run", "alpacli.cli.simulate", "alpacli.cli.stream",
-    "alpacli.cli.trade", "alpacli.history.sync", "alpacli.render.machine", "alpacli.runtime", "alpacli.sim.rest",
-    "alpacli.sim.sockets", "alpacli.sim.transport", "alpacli.store.halt", "alpacli.store.journal",
-    "alpacli.store.resilient", "alpacli.store.sqlite", "alpacli.store.sqlite_budget", "alpacli.streams.local", "csv",
-    "importlib.resources", "pydantic.plugin._loader", "pydantic.type_adapter", "requests", "rich.table",
-    "typer._adapters", "typer.rich_utils",
+    "alpacli.broker.client", "alpacli.broker.outcomes", "alpacli.broker.trading", "alpacli.cli.app",
+    "alpacli.cli.entry", "alpacli.cli.history", "alpacli.cli.login", "alpacli.cli.output", "alpacli.cli.pipe",
+    "alpacli.cli.profiles", "alpacli.cli.read", "alpacli.cli.run", "alpacli.cli.simulate", "alpacli.cli.stream",
+    "alpacli.cli.stream_lines", "alpacli.cli.streaming", "alpacli.cli.trade", "alpacli.history.plan",
+    "alpacli.history.sync", "alpacli.live", "alpacli.profiles", "alpacli.render.machine", "alpacli.runtime",
+    "alpacli.sim.rest", "alpacli.sim.sockets", "alpacli.sim.transport", "alpacli.store.halt", "alpacli.store.journal",
+    "alpacli.store.resilient", "alpacli.store.sqlite", "alpacli.store.sqlite_budget", "alpacli.streams.ahead",
+    "alpacli.streams.client", "alpacli.streams.local", "alpacli.streams.recording", "alpacli.wire.alpaca",
+    "alpacli.wire.fills", "concurrent.futures.thread", "csv", "importlib.resources", "pprint",
+    "pydantic.plugin._loader", "pydantic.type_adapter", "requests", "rich.table", "tomllib", "typer._adapters",
+    "typer._click.decorators", "typer.rich_utils",
 )  # fmt: skip
-_MARKET: Final = (*_COMMANDS, "alpacli.cli.export", "alpacli.cli.market", "alpacli.history.market", "pyarrow.compute")
+_MARKET: Final = (
+    *_COMMANDS, "alpacli.cli.export", "alpacli.cli.market", "alpacli.history.market", "alpacli.render.text",
+    "alpacli.sim.bars", "numpy.typing", "pyarrow.compute", "pyarrow.parquet",
+)  # fmt: skip
 _SERVERS: Final = (
-    "alpacli.cli.app", "alpacli.cli.entry", "alpacli.cli.gateway", "alpacli.cli.run", "alpacli.cli.simulate",
-    "alpacli.gateway.app", "alpacli.gateway.opening", "alpacli.gateway.protocol", "alpacli.gateway.serving",
-    "alpacli.runtime", "alpacli.sim.server", "alpacli.store.resilient", "alpacli.store.sqlite",
-    "alpacli.store.sqlite_budget", "pydantic.v1", "requests", "typer._adapters", "uvicorn.lifespan.on",
-    "uvicorn.loops.asyncio", "uvicorn.protocols.http.httptools_impl",
+    "alpacli.cli.app", "alpacli.cli.entry", "alpacli.cli.gateway", "alpacli.cli.replaying", "alpacli.cli.run",
+    "alpacli.cli.simulate", "alpacli.gateway.app", "alpacli.gateway.opening", "alpacli.gateway.protocol",
+    "alpacli.gateway.serving", "alpacli.history.plan", "alpacli.runtime", "alpacli.sim.protocol", "alpacli.sim.replay",
+    "alpacli.sim.server", "alpacli.store.journal", "alpacli.store.resilient", "alpacli.store.sqlite",
+    "alpacli.store.sqlite_budget", "alpacli.threads", "alpacli.wire.alpaca", "alpacli.wire.fills", "pydantic.v1",
+    "requests", "typer._adapters", "typer._click.decorators", "uvicorn.lifespan.off", "uvicorn.lifespan.on",
+    "uvicorn.loops.asyncio", "uvicorn.loops.auto", "uvicorn.protocols.http.httptools_impl",
     "uvicorn.protocols.websockets.websockets_sansio_impl",
 )  # fmt: skip
 _LOADED: Final = {"serve": _SERVERS, "replay": _SERVERS, "bars": _MARKET, "data": _MARKET, "trades": _MARKET}
@@ -53,7 +64,7 @@ def start(
     alone = bool(streams.get("start_new_session"))
     message = json.dumps([program, *args, alone, cwd, dict(env)]).encode()
     plain = "HOME" in env and all(name in _PLAIN or name.startswith(_OURS) for name in env)
-    if not plain or len(message) > _LARGEST or os.environ.get("THOROUGH") or not hasattr(socket, "SOCK_SEQPACKET"):
+    if not plain or len(message) > _LARGEST or os.environ.get("THOROUGH") or not hasattr(os, "pidfd_open"):
         return subprocess.Popen([program, *args], env=env, cwd=cwd, **streams)
     modules = next((_LOADED[word] for word in args[:2] if word in _LOADED), _COMMANDS)
     return _Forked(_nursery(modules), message, [program, *args], streams)
@@ -131,33 +142,43 @@ def _be_asked(line: socket.socket, modules: Sequence[str]) -> bool:
     for name in modules:
         importlib.import_module(name)
     gc.freeze()
+    running: dict[int, tuple[int, int]] = {}  # by what tells that a process has ended: its id, and where to say how
+    looking = select.poll()
+    looking.register(line, select.POLLIN)
     while True:
-        message, descriptors, _, _ = socket.recv_fds(line, 2 * _LARGEST, 4)
-        if not message:
-            return False
-        if os.fork() == 0:
-            line.close()
-            return _become(json.loads(message), descriptors)
-        for descriptor in descriptors:
-            os.close(descriptor)
-        with suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG) != (0, 0):
-                pass
+        for descriptor, _ in looking.poll():
+            if descriptor in running:
+                looking.unregister(descriptor)
+                pid, end = running.pop(descriptor)
+                _, status = os.waitpid(pid, 0)
+                with suppress(BrokenPipeError):
+                    os.write(end, b"%*d" % (_TOLD_BYTES, status))
+                os.close(end)
+                os.close(descriptor)
+                continue
+            message, descriptors, _, _ = socket.recv_fds(line, 2 * _LARGEST, 4)
+            if not message:
+                return False
+            *streams, end = descriptors
+            pid = os.fork()
+            if pid == 0:
+                line.close()
+                for watched, (_, others) in running.items():
+                    os.close(watched)
+                    os.close(others)
+                os.close(end)
+                _become(json.loads(message), streams)
+                return True
+            for stream in streams:
+                os.close(stream)
+            os.write(end, b"%*d" % (_TOLD_BYTES, pid))
+            watched = os.pidfd_open(pid)
+            running[watched] = pid, end
+            looking.register(watched, select.POLLIN)
 
 
-def _become(asked: list[Any], descriptors: list[int]) -> bool:
-    """Be the process that was asked for, with another one above it that tells its id and how it ended."""
-    *streams, end = descriptors
-    pid = os.fork()
-    if pid:
-        for descriptor in streams:
-            os.close(descriptor)
-        os.write(end, b"%*d" % (_TOLD_BYTES, pid))
-        _, status = os.waitpid(pid, 0)
-        with suppress(BrokenPipeError):
-            os.write(end, b"%*d" % (_TOLD_BYTES, status))
-        os._exit(0)
-    os.close(end)
+def _become(asked: list[Any], streams: list[int]) -> None:
+    """Be the process that was asked for."""
     for number, descriptor in enumerate(streams):
         os.dup2(descriptor, number)
         os.close(descriptor)
@@ -167,11 +188,29 @@ def _become(asked: list[Any], descriptors: list[int]) -> bool:
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
-    return True
+
+
+def _end(code: int) -> None:
+    """End as Python does, up to where it takes its modules apart, each page of which would be copied first.
+
+    What an object that nobody has any more would tell is told; what cannot be written is left to Python, which says so.
+    """
+    threading._shutdown()  # type: ignore[attr-defined] # Python's own first step
+    atexit._run_exitfuncs()
+    gc.collect()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if not stream.closed:
+                stream.flush()
+        except Exception:  # noqa: BLE001 # whatever it is, Python answers it
+            return
+    os._exit(code)
 
 
 if __name__ == "__main__":
     if _be_asked(socket.socket(fileno=int(sys.argv[1])), sys.argv[2:]):
         from alpacli.cli.entry import main
 
-        sys.exit(main())
+        code = main()
+        _end(code)
+        sys.exit(code)
