@@ -257,7 +257,8 @@ def test_the_doctor_warns_of_a_redis_that_may_forget_a_halt(user: Alpacli, tmp_p
         with redis.client() as client:
             client.config_set("maxmemory-policy", "noeviction")
             client.config_set("appendonly", "yes")
-        assert _findings(user, "--sim", env=env)[1]["store"]["status"] == "ok"
+        found = _findings(user, "--sim", env=env)[1]
+        assert found["store"]["fix"] in {"", "the store is slow"}  # the latter on a busy machine
 
 
 def test_the_doctor_finds_a_state_directory_that_cannot_be_written(user: Alpacli, tmp_path: Path) -> None:
