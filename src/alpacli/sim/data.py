@@ -353,7 +353,8 @@ def _day_begins(symbol: str, at_ns: int) -> int:
 def _latest(desk: Desk, feed: Feed, channel: str, symbol: str) -> _Message | None:
     """Return the last one until now; while the market is shut, the last one before it closed."""
     if channel == "orderbooks":
-        return {name: value for name, value in feed.book(symbol, desk.now_ns).items() if name != "r"}
+        book = feed.book(symbol, desk.now_ns)
+        return None if book is None else {name: value for name, value in book.items() if name != "r"}
     find: Callable[[str, int], _Message | None] = feed.latest_quote
     if channel != "quotes":
         find = partial({"bars": feed.latest_bar, "trades": feed.latest_trade}[channel], known_ns=desk.now_ns)

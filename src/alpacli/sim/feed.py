@@ -141,7 +141,8 @@ class Feed(ABC):
         prices = [as_decimal(trade["p"]) for trade in trades]
         sizes = [as_decimal(trade["s"]) for trade in trades]
         volume = sum(sizes, Decimal(0))
-        vwap = sum((price * size for price, size in zip(prices, sizes, strict=True)), Decimal(0)) / volume
+        value = sum((price * size for price, size in zip(prices, sizes, strict=True)), Decimal(0))
+        vwap = value / volume if volume else prices[-1]
         return {
             "T": "b",
             "S": symbol,
@@ -247,10 +248,11 @@ class Feed(ABC):
     def books(self, symbol: str, from_ns: int, until_ns: int) -> list[_Message]:
         """Return a coin's order book at each whole second from ``from_ns`` up to, not including, ``until_ns``."""
         first = -(-from_ns // SECOND_NS) * SECOND_NS
-        return [self.book(symbol, at_ns) for at_ns in range(first, until_ns, SECOND_NS)]
+        found = (self.book(symbol, at_ns) for at_ns in range(first, until_ns, SECOND_NS))
+        return [book for book in found if book is not None]
 
-    def book(self, symbol: str, at_ns: int) -> _Message:
-        """Return a coin's whole order book: three levels on each side of the quote."""
+    def book(self, symbol: str, at_ns: int) -> _Message | None:
+        """Return a coin's whole order book: three levels on each side of the quote; ``None`` before it has a price."""
         quote = self._prices.quote(symbol, at_ns)
         tick = quote.ask - quote.bid
         return {

@@ -8,23 +8,38 @@ price is reached is worked out exactly. Everything is in integers: prices in uni
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
 
 _BITS: Final = 4
 _WIDTH: Final = 1 << _BITS
 
 
+class Line(NamedTuple):
+    """An even move from one price to another."""
+
+    begin_ns: int
+    begin: int
+    end_ns: int
+    end: int
+
+
 class Path:
     """``times`` rise strictly, and ``moves[i]`` says that the price moves evenly from knot ``i`` to the next.
 
+    Where another path took over in the middle of a move, ``cuts[i]`` is the whole of the move that this path has the part of
+    from knot ``i`` to the next: rounded as in the whole, each instant has the price that it had without what came then.
     Before its first knot a path has the price of that knot.
     """
 
-    def __init__(self, times: Sequence[int], prices: Sequence[int], moves: bytes) -> None:
+    def __init__(
+        self, times: Sequence[int], prices: Sequence[int], moves: bytes, cuts: Mapping[int, Line] | None = None
+    ) -> None:
         self.times = array("q", times)
         self.prices = array("q", prices)
         self._moves = moves
+        self._cuts = dict(cuts or {})
+        self._cut = sorted(self._cuts)
         self._lows: list[array[int]] = [self.prices]
         self._highs: list[array[int]] = [self.prices]
         while len(self._lows[-1]) > _WIDTH:
@@ -123,16 +138,64 @@ class Path:
             knot += _size(level)
         return None
 
+    def turns(self, start_ns: int, end_ns: int) -> list[int]:
+        """Return the knots before ``end_ns`` at which something was recorded: not those that end the part of a move."""
+        first, last = bisect_left(self.times, start_ns), bisect_left(self.times, end_ns)
+        return [knot for knot in range(first, last) if knot - 1 not in self._cuts]
+
+    def overlaid(self, other: "Path", stretches: Iterable[tuple[int, int]]) -> "Path":
+        """Return this path, with ``other`` in stretches of time; it does not move when one begins, and nor does ``other``."""
+        times, prices, moves = array("q"), array("q"), bytearray()
+        cuts: dict[int, Line] = {}
+
+        def take(path: Path, first: int, last: int) -> None:
+            for knot in path._cut[bisect_left(path._cut, first) : bisect_left(path._cut, last)]:
+                cuts[len(times) + knot - first] = path._cuts[knot]
+            times.extend(path.times[first:last])
+            prices.extend(path.prices[first:last])
+            moves.extend(path._moves[first:last])
+
+        taken = 0
+        for begin_ns, end_ns in stretches:
+            take(self, taken, bisect_left(self.times, begin_ns))
+            taken = bisect_left(self.times, end_ns)
+            first, last = bisect_left(other.times, begin_ns), bisect_left(other.times, end_ns)
+            if first == last or other.times[first] > begin_ns:
+                times.append(begin_ns)
+                prices.append(other.value(begin_ns))
+                moves.append(0)
+            take(other, first, last)
+            if moves[-1]:
+                if times[-1] < end_ns - 1:
+                    cuts[len(times) - 1] = other._line(last - 1)
+                    times.append(end_ns - 1)
+                    prices.append(other.value(end_ns - 1))
+                    moves.append(0)
+                else:
+                    cuts.pop(len(times) - 1, None)
+                    moves[-1] = 0
+        take(self, taken, len(self.times))
+        return Path(times, prices, bytes(moves), cuts)
+
+    def _line(self, knot: int) -> Line:
+        if knot in self._cuts:
+            return self._cuts[knot]
+        return Line(self.times[knot], self.prices[knot], self.times[knot + 1], self.prices[knot + 1])
+
     def _between(self, knot: int, at_ns: int) -> int:
-        begin, price = self.times[knot], self.prices[knot]
-        change, span = self.prices[knot + 1] - price, self.times[knot + 1] - begin
+        if knot in self._cuts:
+            begin, price, end, goal = self._cuts[knot]
+            change, span = goal - price, end - begin
+        else:
+            begin, price = self.times[knot], self.prices[knot]
+            change, span = self.prices[knot + 1] - price, self.times[knot + 1] - begin
         gone = abs(change) * (at_ns - begin) // span
         return price + gone if change >= 0 else price - gone
 
     def _reached(self, knot: int, goal: int) -> int:
         """Return when the price that moves from a knot to the next comes to ``goal``."""
-        begin, price = self.times[knot], self.prices[knot]
-        change, span = abs(self.prices[knot + 1] - price), self.times[knot + 1] - begin
+        begin, price, end, aim = self._line(knot)
+        change, span = abs(aim - price), end - begin
         return begin - (-abs(goal - price) * span // change)
 
 

@@ -8,15 +8,40 @@ from alpacli.sim.path import Path
 
 
 @st.composite
-def paths(draw: st.DrawFn) -> Path:
+def single_paths(draw: st.DrawFn, *, moving: bool = True) -> Path:
     steps = draw(st.lists(st.integers(1, 9), min_size=1, max_size=60))
     times, at = [], 10
     for step in steps:
         at += step
         times.append(at)
     prices = [draw(st.integers(1, 40)) for _ in times]
-    moves = bytes(draw(st.booleans()) and index + 1 < len(times) for index in range(len(times)))
+    moves = bytes(moving and draw(st.booleans()) and index + 1 < len(times) for index in range(len(times)))
     return Path(times, prices, moves)
+
+
+@st.composite
+def overlaid_paths(draw: st.DrawFn) -> Path:
+    """Ticks, with the moves of another path in some stretches; and that once more."""
+    lower = draw(single_paths())
+    for _ in range(draw(st.integers(1, 2))):
+        knots = draw(st.lists(st.sampled_from(range(len(lower.times))), max_size=5, unique=True))
+        begins = sorted(lower.times[knot] for knot in knots)
+        stretches = [
+            (begin, min(begin + draw(st.integers(1, 40)), following))
+            for begin, following in zip(begins, [*begins[1:], 1 << 62], strict=False)
+        ]
+        ticks = draw(single_paths(moving=False))
+        whole = ticks.overlaid(lower, stretches)
+        for at in range(700):
+            source = lower if any(begin <= at < end for begin, end in stretches) else ticks
+            if source is lower or not stretches or at < stretches[0][0]:
+                assert whole.value(at) == source.value(at) or at < whole.times[0]
+        lower = whole
+    return lower
+
+
+def paths() -> st.SearchStrategy[Path]:
+    return single_paths() | overlaid_paths()
 
 
 INSTANTS = st.integers(0, 600)

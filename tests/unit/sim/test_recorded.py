@@ -219,3 +219,11 @@ def test_history_before_the_beginning_is_there_and_nothing_after_the_end_ever_co
     day.exchange.close()
     with pytest.raises(UsageError, match="nothing to replay"):
         record(tmp_path, BARS, from_ns=at("20:00:00"))
+
+
+def test_the_last_minute_of_trades_is_the_latest_bar_even_if_they_are_of_no_size(tmp_path: Path) -> None:
+    day = Day(record(tmp_path, "timestamp,price,size\n2024-01-03T14:30:00Z,10,1\n2024-01-03T14:31:02Z,11,0\n"))
+    day.clock.go_to(day.recording.end_ns)
+    bar = day.ask("GET", "/v2/stocks/AAPL/bars/latest")["bar"]
+    assert (bar["t"], bar["c"], bar["v"], bar["vw"]) == ("2024-01-03T14:31:00Z", 11, 0, 11)
+    day.exchange.close()
