@@ -65,7 +65,7 @@ def is_listed(market: Market, contract: Contract, at_ns: int) -> bool:
     """Tell whether a contract is, or before its expiration was, among the listed ones."""
     symbol = underlying_of(contract, market.listings)
     listing = market.listings.get(symbol)
-    if listing is None or listing.crypto or root_of(symbol) != contract.root:
+    if listing is None or listing.crypto or root_of(symbol) != contract.root or at_ns < market.tape.begins_ns(symbol):
         return False
     friday = contract.expires + timedelta((_FRIDAY - contract.expires.weekday()) % 7)
     if contract.expires > LAST_DAY or _last_day(friday) != contract.expires:
@@ -83,7 +83,7 @@ def contracts(market: Market, wanted: Filter, at_ns: int, after: str = "") -> It
     last = parse(after)
     if wanted.style == "european" or wanted.penny is False:
         return
-    for symbol in _stocks(market, wanted):
+    for symbol in _stocks(market, wanted, at_ns):
         if last is not None and symbol < underlying_of(last, market.listings):
             continue
         for friday in _fridays(wanted, today):
@@ -184,8 +184,10 @@ def contract_answer(desk: Desk, contract: Contract, *, deliverables: bool) -> di
     return answer
 
 
-def _stocks(market: Market, wanted: Filter) -> list[str]:
+def _stocks(market: Market, wanted: Filter, at_ns: int) -> list[str]:
+    """Return the stocks that are meant and have a price: without one, strikes would tell where it will be."""
     stocks = [symbol for symbol in sorted(market.listings) if not market.listings[symbol].crypto]
+    stocks = [symbol for symbol in stocks if at_ns >= market.tape.begins_ns(symbol)]
     if wanted.underlyings:
         stocks = [symbol for symbol in stocks if symbol in wanted.underlyings]
     if wanted.root:

@@ -117,7 +117,7 @@ class OptionFeed(Feed):
         if contract is None or at_ns >= expires_ns(self._hours, contract) or not self._hours.is_open(at_ns):
             return False
         if self._market.recorded:
-            return True
+            return at_ns >= self._prices.begins_ns(symbol)
         return next(halts(self._hours, underlying_of(contract), at_ns, at_ns + 1), None) is None
 
     def _option_trade(self, symbol: str, dice: int, at_ns: int) -> _Message:

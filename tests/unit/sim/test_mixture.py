@@ -342,6 +342,15 @@ def test_a_symbol_has_no_price_quote_or_book_before_its_first_row(symbol: str) -
     for channel in ("trades", "quotes", "bars", "orderbooks")[: 4 if coin else 3]:
         path = f"/v1beta3/crypto/us/latest/{channel}" if coin else f"/v2/stocks/{channel}/latest"
         assert day.ask(path, symbols=symbol)[channel] == {}
+    contracts = "/v2/options/contracts", "option_contracts"
+    assert {item["underlying_symbol"] for item in day.ask(contracts[0], limit="10000")[contracts[1]]} == {"MSFT"}
+    assert day.ask(f"/v1beta1/options/snapshots/{symbol}")["snapshots"] == {} if not coin else True
+    day.go_to(6 * MINUTE)
+    listed = [item["symbol"] for item in day.ask(contracts[0], underlying_symbols=symbol, limit="100")[contracts[1]]]
+    assert bool(listed) != coin
+    if listed:
+        asked = day.ask("/v1beta1/options/trades", symbols=",".join(listed), start="2024-01-03", limit="10000")
+        assert min(row["t"] for rows in asked["trades"].values() for row in rows) >= "2024-01-03T17:05"
     day.exchange.close()
     market = Market(Rows(MINUTE, BARS_OF_184[5:], [], []), symbol)
     assert market.feed.books(symbol, NOON, NOON + MINUTE) == []
