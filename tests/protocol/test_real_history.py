@@ -233,7 +233,7 @@ def test_profit_by_day_adds_up_to_the_profit(month: Month) -> None:
     last = month.archive.snapshot_until(1 << 62)
     assert last is not None
     closes = returns.curve(month.archive)
-    earned = earnings.earn(month.archive, snapshots.read(last).value, "day", returns.gained(closes))
+    earned = earnings.earn(month.archive, snapshots.read(last).value, "day", returns.growth(closes))
     totals = [row.total for row in earned.rows]
     assert None not in totals
     assert sum(total for total in totals if total is not None) == closes[-1].equity - CASH
@@ -272,7 +272,7 @@ def test_stats_are_those_of_numpy_and_of_empyrical(month: Month) -> None:
     }
     assert float(found.turnover_ratio or 0) == pytest.approx(min(value.values()) / equity[1:].mean(), rel=1e-4)
     assert found.days == 24
-    assert found.gain == sum(returns.gained(closes).values())
+    assert found.gain == sum(returns.growth(closes).days.values())
 
 
 def test_positions_of_the_middle_of_the_month_are_those_of_its_fills(month: Month) -> None:

@@ -380,19 +380,11 @@ def _earned(run: Run, archive: "Archive", by: str | None, until: str | None) -> 
         if earned.total.unrealized is None:
             run.printer.notice("what was not realized then is not known: no snapshot and no close tells of that time")
         return earned
-    gained = None
+    growth = None
     if by in ("day", "month"):
-        last = None if snapshot is None else _last_day(snapshot)
-        worth = None if snapshot is None else snapshot.account.equity
-        at = None if last is None or worth is None else (last, worth)
-        gained = returns.gained(returns.curve(archive, until=last), at)
-    return earnings.earn(archive, snapshot, by, gained)
-
-
-def _last_day(snapshot: "Snapshot") -> int:
-    from alpacli.history.archive import new_york_day
-
-    return new_york_day(snapshot.at.epoch_ns)
+        closes = returns.curve(archive)
+        growth = returns.growth(closes) if snapshot is None else returns.growth_until(archive, snapshot, closes)
+    return earnings.earn(archive, snapshot, by, growth)
 
 
 def _stats(archive: "Archive", closes: Any, since: int | None = None) -> Any:

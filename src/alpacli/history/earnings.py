@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from alpacli.domain.values import Amount, MaybeAmount, Model, Timestamp
 from alpacli.history.archive import SECOND_NS
+from alpacli.history.growth import Growth
 from alpacli.history.lots import EXACT, ZERO, Closing, Lots, multiplier
 from alpacli.wire.pages import Booking, booking
 
@@ -70,14 +71,15 @@ class Played:
         self.cash: list[Cash] = []
         self.trades: list[Traded] = []
         self.last_day = 0
-        """The day of the last of them, as an ordinal; 0 when there is none."""
+        self.last_ns = 0
+        """The day of the last of them, as an ordinal, and its moment; 0 when there is none."""
         with localcontext(EXACT):
             self._play_all(events)
 
     def _play_all(self, events: Iterable[Event]) -> None:
         group: list[Event] = []
         for event in events:
-            self.last_day = max(self.last_day, event.day)
+            self.last_day, self.last_ns = max(self.last_day, event.day), event.at_ns
             if group and not _belong_together(group[0], event):
                 self._corporate(group)
                 group = []
@@ -268,6 +270,8 @@ class EarningsRow(Model):
     """What one symbol, day or month earned; money, gains positive, fees negative. ``total`` is the sum of the others.
 
     ``unrealized`` of a day or month is how much it changed, which the account's equity tells; null where that is not known.
+    A day without a close (coins are sold on a Sunday) has no ``total``: that of the next day with a close covers it too. To
+    a month belongs what lies between the last close before it and its own last close.
     ``symbol``, ``day`` or ``month`` is there as the rows were asked for; cash that belongs to no symbol has an empty one.
     """
 
@@ -326,11 +330,13 @@ class _Sums:
     def __init__(self) -> None:
         self.realized = ZERO
         self.unrealized: Decimal | None = ZERO
+        self.earlier = ZERO
+        """What was realized and paid on days before, which have no total of their own."""
         self.parts = dict.fromkeys(("dividends", "interest", "fees", "other"), ZERO)
         self.orders: set[str] = set()
 
     def row(self, label: dict[str, str]) -> EarningsRow:
-        total = None if self.unrealized is None else self.realized + self.unrealized + sum(self.parts.values(), ZERO)
+        total = None if self.unrealized is None else self.earlier + self.settled + self.unrealized
         return EarningsRow(
             **label,
             realized=plain(self.realized),
@@ -365,18 +371,23 @@ def _by_symbol(played: Played, gains: dict[str, Decimal | None]) -> dict[str, _S
     return dict(sorted(sums.items()))
 
 
-def _by_day(played: Played, gained: dict[int, Decimal]) -> dict[int, _Sums]:
-    """Add up by day; ``gained`` is by how much equity grew from the close before, transfers taken out.
+def _by_day(played: Played, growth: Growth) -> dict[int, _Sums]:
+    """Add up by day.
 
-    A day without a close (coins are traded on a Sunday) tells nothing of what is not realized; the next close does, of both.
+    A day without a close tells nothing of what is not realized; the next close does, of both, so its total is of both.
     """
+    gained = growth.days
     sums = {day: _Sums() for day in gained}
     _book(played, sums, lambda moved: moved.day)
     before = ZERO
     for day, own in sorted(sums.items()):
-        before += own.settled
-        own.unrealized = gained[day] - before if day in gained else None
-        before = ZERO if day in gained else before
+        if day in gained:
+            own.earlier = before
+            own.unrealized = gained[day] - before - own.settled
+            before = ZERO
+        else:
+            own.unrealized = None
+            before += own.settled
     return dict(sorted(sums.items()))
 
 
@@ -392,12 +403,17 @@ def _book(played: Played, sums: dict[Key, _Sums], key: Callable[[Traded | Cash],
             sums.setdefault(key(cash), _Sums()).parts[cash.kind] += cash.amount
 
 
-def _by_month(days: dict[int, _Sums]) -> dict[str, _Sums]:
-    """Add up the months; what is not realized is not known of one that has gone on after the last close."""
+def _by_month(days: dict[int, _Sums], growth: Growth) -> dict[str, _Sums]:
+    """Add up the months, each from the last close before it to its own last close.
+
+    What was realized after that belongs, with how it changed what is not realized, to the month that the next close lies in:
+    only together are they what the account gained. What is not realized is not known of a month that has gone on after the
+    last close.
+    """
     months: dict[str, _Sums] = {}
-    last = max((day for day, own in days.items() if own.unrealized is not None), default=0)
+    last = max(growth.days, default=0)
     for day, own in days.items():
-        month = months.setdefault(dt.date.fromordinal(day).isoformat()[:7], _Sums())
+        month = months.setdefault(growth.month(day), _Sums())
         month.realized += own.realized
         for name, amount in own.parts.items():
             month.parts[name] += amount
@@ -406,6 +422,10 @@ def _by_month(days: dict[int, _Sums]) -> dict[str, _Sums]:
             month.unrealized = None
         elif own.unrealized is not None and month.unrealized is not None:
             month.unrealized += own.unrealized
+    if growth.after_close:
+        for day, amount in ((last, -growth.after_close), (last + 1, growth.after_close)):
+            month = months.setdefault(growth.month(day), _Sums())
+            month.unrealized = None if month.unrealized is None else month.unrealized + amount
     return months
 
 
@@ -413,21 +433,21 @@ def earn(
     archive: "Archive",
     snapshot: "Snapshot | None",
     by: str | None,
-    gained: dict[int, Decimal] | None = None,
+    growth: Growth | None = None,
     until_ns: int | None = None,
 ) -> Earnings:
     """Work out what the account earned, in rows by ``symbol``, ``day``, ``month``, or in one.
 
-    What happened before ``until_ns`` is counted; else all up to the snapshot, or without one all there is. ``gained`` is
-    ``returns.gained``, by how much equity grew each day. The snapshot tells what is not realized, and without one the growth
+    What happened before ``until_ns`` is counted; else all up to the snapshot, or without one all there is. ``growth`` is
+    ``returns.growth``. The snapshot tells what is not realized, and without one the growth
     of equity does, of the whole and unless something happened on a day after the last close; else it is not known.
     """
     with localcontext(EXACT):
-        return _earn(archive, snapshot, by, gained or {}, until_ns)
+        return _earn(archive, snapshot, by, growth or Growth({}, ()), until_ns)
 
 
 def _earn(
-    archive: "Archive", snapshot: "Snapshot | None", by: str | None, gained: dict[int, Decimal], until_ns: int | None
+    archive: "Archive", snapshot: "Snapshot | None", by: str | None, growth: Growth, until_ns: int | None
 ) -> Earnings:
     if until_ns is None:
         until_ns = _ALWAYS if snapshot is None else snapshot.at.epoch_ns + 1
@@ -442,17 +462,20 @@ def _earn(
             whole.parts[name] += amount
         known = None not in (own.unrealized, whole.unrealized)
         whole.unrealized = (whole.unrealized or ZERO) + (own.unrealized or ZERO) if known else None
-    if snapshot is None and whole.unrealized is None and gained and played.last_day <= max(gained):
-        whole.unrealized = sum(gained.values(), ZERO) - whole.settled
+    if snapshot is None and growth.days and played.last_day <= max(growth.days):
+        if whole.unrealized is None:
+            whole.unrealized = sum(growth.days.values(), ZERO) - whole.settled
+        elif played.last_ns > growth.last_ns:  # nothing is held, and the last close knew of something that was
+            growth = growth.ending_with(whole.settled + whole.unrealized)
     rows: list[EarningsRow] = []
     if by == "symbol":
         rows = [own.row({"symbol": symbol}) for symbol, own in symbols.items()]
     elif by in ("day", "month"):
-        days = _by_day(played, gained)
+        days = _by_day(played, growth)
         rows = (
             [own.row({"day": dt.date.fromordinal(day).isoformat()}) for day, own in days.items()]
             if by == "day"
-            else [own.row({"month": month}) for month, own in _by_month(days).items()]
+            else [own.row({"month": month}) for month, own in _by_month(days, growth).items()]
         )
     total = whole.row({})
     return Earnings(

@@ -44,6 +44,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from alpacli.domain.market import regular_close
 from alpacli.domain.values import Amount, MaybeAmount, Model
 from alpacli.history.archive import NEW_YORK, SECOND_NS, Worth, new_york_day, new_york_ns
+from alpacli.history.growth import SATURDAY, Growth
 from alpacli.history.lots import EXACT, ZERO
 from alpacli.wire.pages import booking
 
@@ -55,7 +56,6 @@ if TYPE_CHECKING:
 TRADING_DAYS_A_YEAR: Final = 252
 CALENDAR_DAYS_A_YEAR: Final = 365
 _NEAR_NS: Final = 300 * SECOND_NS
-_SATURDAY: Final = 5
 
 
 class EquityDay(Model):
@@ -186,14 +186,6 @@ def curve(archive: "Archive", since: int | None = None, until: int | None = None
     return [c for c in closes if (since is None or c.day >= since) and (until is None or c.day <= until)]
 
 
-def closes_before(archive: "Archive", until_ns: int) -> list[Close]:
-    """Return the closes that were over at a moment, oldest first, up to the newest that is known as a close is."""
-    closes = [close for close in curve(archive) if _close_ns(close.day) <= until_ns]
-    while closes and not closes[-1].is_one:
-        closes.pop()
-    return closes
-
-
 def earned_before(archive: "Archive", snapshot: "Snapshot | None", by: str | None, until_ns: int) -> "Earnings":
     """Work out what was earned before a moment; ``snapshot`` is the newest up to it.
 
@@ -201,18 +193,17 @@ def earned_before(archive: "Archive", snapshot: "Snapshot | None", by: str | Non
     """
     from alpacli.history.earnings import earn, is_quiet
 
-    closes = closes_before(archive, until_ns)
-    newest_ns = _close_ns(closes[-1].day) - _NEAR_NS if closes else 0
+    closes = curve(archive)
+    over_ns = [_close_ns(close.day) for close in closes if close.is_one and _close_ns(close.day) <= until_ns]
+    newest_ns = over_ns[-1] - _NEAR_NS if over_ns else 0
     if snapshot is None or snapshot.at.epoch_ns < newest_ns or not is_quiet(archive, snapshot.at.epoch_ns, until_ns):
-        return earn(archive, None, by, gained(closes), until_ns)
-    day, worth = new_york_day(snapshot.at.epoch_ns), snapshot.account.equity
-    at = None if worth is None else (day, worth)
-    return earn(archive, snapshot, by, gained(curve(archive, until=day), at), until_ns)
+        return earn(archive, None, by, growth(closes, until_ns=until_ns), until_ns)
+    return earn(archive, snapshot, by, growth_until(archive, snapshot, closes), until_ns)
 
 
 def _may_trade(day: int, broker: dict[int, Decimal]) -> bool:
     """Tell whether a day that Alpaca does not list can be a trading day: a weekday that its list does not span."""
-    if dt.date.fromordinal(day).weekday() >= _SATURDAY:
+    if dt.date.fromordinal(day).weekday() >= SATURDAY:
         return False
     return not broker or not min(broker) < day < max(broker)
 
@@ -242,16 +233,49 @@ def _exposure(worth: Worth) -> float | None:
     return float(held / Decimal(worth.equity)) if Decimal(worth.equity) > 0 else None
 
 
-def gained(closes: Sequence[Close], at: tuple[int, Decimal] | None = None) -> dict[int, Decimal]:
-    """Return by how much equity grew each day (an ordinal), transfers taken out.
+def growth(
+    closes: Sequence[Close],
+    at: tuple[int, Decimal, Decimal] | None = None,
+    *,
+    until_ns: int | None = None,
+) -> Growth:
+    """Return by how much equity grew from close to close, transfers taken out; ``closes`` are all there are.
 
-    ``at`` is a day and what the account was worth on it when the sum was drawn, which need not be its close.
+    ``at`` is a moment after which nothing counts, what the account was worth then, and what had come in since the last of the
+    closes up to its day. ``until_ns`` is one at which a close must have been over to count; without either the last worth
+    counts too that is no close.
     """
-    worth = [at[1] if at and close.day == at[0] else close.equity for close in closes]
-    return {
-        close.day: equity - close.transfers - before
-        for before, equity, close in zip([ZERO, *worth], worth, closes, strict=False)
-    }
+    last = max((close.day for close in closes), default=0) if at is None else new_york_day(at[0])
+    days: dict[int, Decimal] = {}
+    before = moved = after_close = ZERO
+    for close in closes:
+        if close.day > last or (until_ns is not None and _close_ns(close.day) > until_ns):
+            break
+        moved += close.transfers
+        is_at = close.day == last and until_ns is None
+        if not close.is_one and (at is not None or not is_at):
+            continue
+        if at is not None and is_at:
+            if at[0] <= _close_ns(last):
+                continue
+            after_close = at[1] - close.equity
+        days[close.day] = close.equity - moved - before
+        before, moved = close.equity, ZERO
+    if at is not None:
+        days[last] = days.get(last, ZERO) + at[1] - at[2] - moved - before
+    known = [close.day for close in closes if close.is_one or close is closes[-1]]
+    return Growth(days, known, after_close, _close_ns(max(days)) if days else 0)
+
+
+def growth_until(archive: "Archive", snapshot: "Snapshot", closes: Sequence[Close]) -> Growth:
+    """Return by how much equity grew from close to close, and from the last to what the account was worth at a snapshot."""
+    at_ns, worth = snapshot.at.epoch_ns, snapshot.account.equity
+    if worth is None:
+        return growth(closes)
+    day = new_york_day(at_ns)
+    before = max((close.day for close in closes if close.day <= day), default=0)
+    came = sum((amount for on, amount in transfers(archive).items() if before < on <= day), ZERO)
+    return growth(closes, (at_ns, worth, came))
 
 
 def equity_days(closes: Iterable[Close]) -> list[EquityDay]:
@@ -278,7 +302,7 @@ def total_return(returns: Sequence[float]) -> float:
 
 def days_a_year(days: Iterable[int]) -> int:
     """Return how many days a year have a return, from the days (ordinals) that have one."""
-    weekends = any(dt.date.fromordinal(day).weekday() >= _SATURDAY for day in days)
+    weekends = any(dt.date.fromordinal(day).weekday() >= SATURDAY for day in days)
     return CALENDAR_DAYS_A_YEAR if weekends else TRADING_DAYS_A_YEAR
 
 

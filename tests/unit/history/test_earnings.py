@@ -6,6 +6,7 @@
 import datetime as dt
 import itertools
 import json
+import random
 import tempfile
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
@@ -13,16 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.support.broker_book import booking, fill
+from tests.support.examples import examples
 from tests.support.fakes import ACCOUNT
 
 from alpacli.domain.account import Account, Position
-from alpacli.domain.values import Timestamp
-from alpacli.history import earnings, returns
+from alpacli.domain.values import Timestamp, to_json
+from alpacli.history import earnings, returns, snapshots
 from alpacli.history.archive import Archive, Chain, Saved
 from alpacli.history.earnings import Played, earn, events
+from alpacli.history.growth import Growth
 from alpacli.history.snapshots import Snapshot
 from alpacli.history.sync import activity_row
 from alpacli.wire.pages import activities_after
@@ -125,12 +128,13 @@ def test_a_days_gain_is_parted_into_what_was_realized_and_what_was_not(archive: 
         fill(2, "2026-01-06T15:00:00Z", qty="10", price="104", side="sell"),
     )
     days = {day.toordinal(): Decimal(gain) for day, gain in [(_day("2026-01-05"), "30"), (_day("2026-01-06"), "10")]}
-    earned = earn(archive, _snapshot("1040"), "day", days)
+    growth = Growth(days, sorted(days))
+    earned = earn(archive, _snapshot("1040"), "day", growth)
     assert [(row.day, row.realized, row.unrealized, row.total) for row in earned.rows] == [
         ("2026-01-05", 0, 30, 30),
         ("2026-01-06", 40, -30, 10),
     ]
-    (month,) = earn(archive, _snapshot("1040"), "month", days).rows
+    (month,) = earn(archive, _snapshot("1040"), "month", growth).rows
     assert (month.month, month.realized, month.unrealized, month.total) == ("2026-01", 40, 0, 40)
 
 
@@ -338,7 +342,7 @@ def test_a_snapshot_tells_of_a_moment_that_nothing_lies_between(archive: Archive
 
 
 def test_coins_sold_on_a_sunday_are_earned_once(archive: Archive) -> None:
-    """A day without a close tells nothing of what is not realized; the close after it takes off what both realized."""
+    """A day without a close tells nothing of what is not realized; the close after it does, of both."""
     _keep(
         archive,
         booking(1, "JNLC", "2026-03-06", net_amount="1000"),
@@ -349,14 +353,140 @@ def test_coins_sold_on_a_sunday_are_earned_once(archive: Archive) -> None:
     archive.keep_days(closes, ("days", Chain(whole_ns=1 << 62)))
     until_ns = Timestamp.parse("2026-03-10T05:00:00Z").epoch_ns
     days = returns.earned_before(archive, None, "day", until_ns)
-    assert [(row.day, row.realized, row.unrealized) for row in days.rows] == [
-        ("2026-03-06", 0, 10),
-        ("2026-03-08", 30, None),
-        ("2026-03-09", 0, 30),
+    assert [(row.day, row.realized, row.unrealized, row.total) for row in days.rows] == [
+        ("2026-03-06", 0, 10, 10),
+        ("2026-03-08", 30, None, None),
+        ("2026-03-09", 0, 30, 60),
     ]
     (month,) = returns.earned_before(archive, None, "month", until_ns).rows
     assert (month.realized, month.unrealized, month.total) == (30, 40, 70)
     assert days.total.total == 70
+
+
+def _ns(text: str) -> int:
+    return Timestamp.parse(text).epoch_ns
+
+
+def _total(archive: Archive, by: str | None, until: str) -> tuple[list[tuple[Any, ...]], Any]:
+    earned = returns.earned_before(archive, None, by, _ns(until))
+    return [(row.day or row.month, row.realized, row.unrealized, row.total) for row in earned.rows], earned.total.total
+
+
+def test_what_is_realized_on_the_last_weekend_of_a_month_belongs_to_the_month_of_the_next_close(
+    archive: Archive,
+) -> None:
+    """A loss that Friday's close had as unrealized already is realized on Saturday, the 31st: it is no second loss."""
+    _keep(
+        archive,
+        booking(1, "JNLC", "2026-01-26", net_amount="100000"),
+        fill(1, "2026-01-27T15:00:00Z", symbol="BTC/USD", qty="1", price="90000"),
+        fill(2, "2026-01-31T15:00:00Z", symbol="BTC/USD", side="sell", qty="0.5", price="86914.24"),
+    )
+    closes = [(dt.date(2026, 1, 30).toordinal(), "98170.08"), (dt.date(2026, 2, 2).toordinal(), "98133.90")]
+    archive.keep_days(closes, ("days", Chain(whole_ns=1 << 62)))
+    lost, meanwhile, sold = Decimal("-1829.92"), Decimal("-36.18"), Decimal("-1542.88")
+    january = ("2026-01", 0, lost, lost)
+    february = ("2026-02", sold, meanwhile - sold, meanwhile)
+    for until in ("2026-02-03T05:00:00Z", "2026-06-01T05:00:00Z"):
+        assert _total(archive, "month", until) == ([january, february], lost + meanwhile)
+        assert _total(archive, "day", until) == (
+            [
+                ("2026-01-30", 0, lost, lost),
+                ("2026-01-31", sold, None, None),
+                ("2026-02-02", 0, meanwhile - sold, meanwhile),
+            ],
+            lost + meanwhile,
+        )
+    assert _total(archive, "month", "2026-01-31T05:00:00Z") == ([january], lost)
+    assert _total(archive, "month", "2026-02-01T05:00:00Z") == ([january, ("2026-02", sold, None, None)], None)
+
+
+def test_the_month_of_a_weekend_is_known_before_the_next_close_is(archive: Archive) -> None:
+    """Where days of a weekend have closes, their own comes."""
+    _keep(
+        archive,
+        fill(1, "2026-01-27T15:00:00Z", symbol="BTC/USD", qty="1", price="90"),
+        fill(2, "2026-01-31T15:00:00Z", symbol="BTC/USD", side="sell", qty="0.5", price="80"),
+    )
+    archive.keep_days([(dt.date(2026, 1, 30).toordinal(), "10")], ("days", Chain(whole_ns=1 << 62)))
+    assert _total(archive, "month", "2026-02-01T05:00:00Z")[0] == [("2026-01", 0, 10, 10), ("2026-02", -5, None, None)]
+    archive.keep_days([(dt.date(2026, 1, 25).toordinal(), "10")], ("days", Chain(whole_ns=1 << 62)))
+    assert _total(archive, "month", "2026-02-01T05:00:00Z")[0] == [("2026-01", -5, None, None)]
+
+
+_FIRST = dt.date(2026, 1, 28)
+_SPAN = 36  # to 4 March: two months end on a weekend
+_PLACES = st.integers(0, _SPAN - 1)
+
+
+@settings(max_examples=examples(12), deadline=None)
+@example(fills={(0, 15): (2, 500), (0, 22): (-2, 500)}, came={}, valued={0}, recorded=set(), seed=0)
+@given(
+    fills=st.dictionaries(
+        st.tuples(_PLACES, st.sampled_from([15, 22])),
+        st.tuples(st.integers(-3, 3), st.integers(500, 1500)),
+        max_size=12,
+    ),
+    came=st.dictionaries(_PLACES, st.integers(-50, 50), max_size=3),
+    valued=st.sets(_PLACES),
+    recorded=st.sets(st.tuples(_PLACES, st.sampled_from([14, 17, 21, 23])), max_size=5),
+    seed=st.integers(0, 1_000),
+)
+def test_days_and_months_add_up_to_the_whole_and_a_month_that_is_over_stays_as_it_is(
+    fills: dict[tuple[int, int], tuple[int, int]],
+    came: dict[int, int],
+    valued: set[int],
+    recorded: set[tuple[int, int]],
+    seed: int,
+) -> None:
+    dates = [_FIRST + dt.timedelta(place) for place in range(_SPAN)]
+    recorded, dice = recorded | {(_SPAN - 1, 23)}, random.Random(seed)
+    cash, held, number = Decimal(10_000), 0, 1
+    moved, worth = sum(amount for place, amount in came.items() if place), ""
+    with tempfile.TemporaryDirectory() as folder, Archive(f"{folder}/account.sqlite") as archive:
+        _keep(archive, booking(1, "JNLC", dates[0].isoformat(), net_amount="10000"))
+        for place, day in enumerate(dates):
+            if place and came.get(place):
+                number += 1
+                _keep(archive, booking(number, "CSD", day.isoformat(), net_amount=str(came[place])))
+                cash += came[place]
+            for hour in range(14, 24):
+                qty, hundredths = fills.get((place, hour), (0, 0))
+                if qty:
+                    number += 1
+                    price, side = Decimal(hundredths) / 100, "buy" if qty > 0 else "sell"
+                    at = f"{day}T{hour}:00:00Z"
+                    _keep(archive, fill(number, at, symbol="BTC/USD", side=side, qty=str(abs(qty)), price=str(price)))
+                    cash, held = cash - qty * price, held + qty
+                shares = [("BTCUSD", str(held), str(dice.randint(5, 15)))] if held else []
+                snapshot = _snapshot(
+                    str(cash), *shares, at=f"{day}T{hour}:30:00Z" if hour != 21 else f"{day}T21:00:00Z"
+                )
+                worth, at_ns = str(snapshot.account.equity), snapshot.at.epoch_ns
+                if hour == 21 and place in valued and day.weekday() < 5:
+                    archive.keep_days([(day.toordinal(), worth)], ("days", Chain(whole_ns=1 << 62)))
+                if (place, hour) in recorded:
+                    saved = Saved(at_ns, worth, str(cash), "0", "0", to_json(snapshot))
+                    archive.append(saved, (at_ns, at_ns + 1))
+        over: dict[str, set[Any]] = {}
+        total: Decimal | None = None
+        for until in [*dates[4:7], *dates[32:35], dt.date(2026, 6, 1)]:
+            until_ns = _ns(f"{until}T05:00:00Z")
+            text = archive.snapshot_until(until_ns)
+            seen = None if text is None else snapshots.read(text).value
+            days = returns.earned_before(archive, seen, "day", until_ns)
+            months = returns.earned_before(archive, seen, "month", until_ns)
+            total = days.total.total
+            for earned in (days, months):
+                assert sum(row.realized for row in earned.rows) == earned.total.realized
+                totals = [row.total for row in earned.rows]
+                if totals and totals[-1] is not None and earned.total.total is not None:
+                    assert sum(amount or 0 for amount in totals) == earned.total.total
+            for month in ("2026-01", "2026-02"):
+                if f"{until}" > f"{month}-31":
+                    over.setdefault(month, set()).add(next((row for row in months.rows if row.month == month), None))
+        assert {month: len(told) for month, told in over.items()} == {"2026-01": 1, "2026-02": 1}
+        assert total == Decimal(worth) - 10_000 - moved
 
 
 def test_a_fee_taken_in_the_coin_is_a_fee_and_no_trade(archive: Archive) -> None:
@@ -420,7 +550,7 @@ def test_statistics_gain_what_profit_and_loss_tells_for_the_same_days(
             earned.append(total)
         closes = returns.curve(archive)
         assert len(closes) == len(days)
-        assert list(itertools.accumulate(returns.gained(closes).values())) == earned[1:]
+        assert list(itertools.accumulate(returns.growth(closes).days.values())) == earned[1:]
         if initial + days[0][2] <= 0:
             return  # nothing to begin with: what came of it has no return
         first, last = sorted(min(place, len(days) - 1) for place in span)

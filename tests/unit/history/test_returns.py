@@ -228,9 +228,9 @@ def test_earnings_by_day_end_with_the_moment_that_they_are_drawn_for(tmp_path: P
     with _archive(tmp_path) as archive:
         _broker(archive, "2026-01-07T17:30-05:00", d2026_01_05="100", d2026_01_06="101", d2026_01_07="105")
         closes = returns.curve(archive)
-    last = closes[-1].day
-    assert list(returns.gained(closes).values()) == [100, 1, 4]
-    assert list(returns.gained(closes, (last, Decimal(103))).values()) == [100, 1, 2]
+    noon_ns = _ns("2026-01-07T12:00-05:00")
+    assert list(returns.growth(closes).days.values()) == [100, 1, 4]
+    assert list(returns.growth(closes, (noon_ns, Decimal(103), Decimal(0))).days.values()) == [100, 1, 2]
 
 
 def test_days_without_a_snapshot_are_alpacas_and_the_difference_on_the_others_is_told(tmp_path: Path) -> None:
@@ -290,7 +290,7 @@ def test_money_that_came_in_is_no_return(tmp_path: Path) -> None:
         _transfer(archive, 3, "2026-01-06", "700", status="canceled")
         closes = returns.curve(archive)
         assert [close.growth for close in closes] == [0, pytest.approx(0.01), pytest.approx(0)]
-        assert returns.gained(closes) == {close.day: gain for close, gain in zip(closes, (0, 10, 0), strict=True)}
+        assert returns.growth(closes).days == {close.day: gain for close, gain in zip(closes, (0, 10, 0), strict=True)}
         later = returns.curve(archive, since=closes[1].day)
     assert later[0].growth == pytest.approx(0.01)
 
