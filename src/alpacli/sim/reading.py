@@ -131,11 +131,15 @@ def read(
     reading = Reading({}, [])
     for path in _files(paths):
         _File(path, reading, symbol, zone, width_ns).read()
-    for series in reading.series.values():
+    for series in list(reading.series.values()):
         series.trades.sort(key=lambda trade: trade.at_ns)
         series.quotes.sort(key=lambda quote: quote.at_ns)
+        if not (series.bars or series.trades or series.quotes):
+            del reading.series[series.symbol]
+            reading.notices.append(f"{series.symbol} has no row with prices, and is not there")
     if not reading.series:
-        raise UsageError(f"there is nothing to replay in {', '.join(paths)}", "give files with bars, trades or quotes")
+        why = f" ({'; '.join(reading.notices)})" if reading.notices else ""
+        raise UsageError(f"there is nothing to replay in {', '.join(paths)}{why}", "give files with bars, trades or quotes")
     return reading
 
 

@@ -74,6 +74,16 @@ def test_yahoos_days_are_days_their_floats_are_prices_again_and_their_empty_rows
     assert found.notices == [f"{tmp_path}/AAPL.csv: 1 rows without prices are left out"]
 
 
+def test_a_symbol_whose_rows_all_have_no_prices_is_not_there(tmp_path: Path) -> None:
+    header = "symbol,timestamp,bid_price,bid_size,ask_price,ask_size\n"
+    empty = f"{header}AAPL,2024-01-04T15:00:00Z,0,0,0,0\n"
+    found = reading(tmp_path, f"{empty}MSFT,2024-01-04T15:00:00Z,10,1,10.02,1\n", "ticks.csv")
+    assert list(found.series) == ["MSFT"]
+    assert found.notices[-1] == "AAPL has no row with prices, and is not there"
+    with pytest.raises(UsageError, match=r"nothing to replay in .*ticks.csv \(.*without prices"):
+        reading(tmp_path, empty, "ticks.csv")
+
+
 def test_bars_that_all_begin_at_midnight_are_days(tmp_path: Path) -> None:
     rows = "2024-01-02T05:00:00Z,1,1,1,1,1\n2024-01-03T05:00:00Z,1,1,1,1,1\n"
     bars = reading(tmp_path, f"t,o,h,l,c,v\n{rows}").series["AAPL"].bars
