@@ -139,7 +139,9 @@ def read(
             reading.notices.append(f"{series.symbol} has no row with prices, and is not there")
     if not reading.series:
         why = f" ({'; '.join(reading.notices)})" if reading.notices else ""
-        raise UsageError(f"there is nothing to replay in {', '.join(paths)}{why}", "give files with bars, trades or quotes")
+        raise UsageError(
+            f"there is nothing to replay in {', '.join(paths)}{why}", "give files with bars, trades or quotes"
+        )
     return reading
 
 
