@@ -503,6 +503,29 @@ def test_what_is_stopped_while_waiting_ends_with_the_signals_code_without_a_trac
     assert b"Traceback" not in err
 
 
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("account", "--sim", "--jq", "def f: f; f"),
+        ("data", "sql", "--sim", "select count(*) from range(1000000000) a, range(1000000) b"),
+    ],
+    ids=["jq", "sql"],
+)
+def test_what_computes_without_end_is_stopped_at_once(
+    alpacli: Alpacli, command: tuple[str, ...], stop: signal.Signals
+) -> None:
+    """In C, where Python hears no signal until it is over."""
+    process = alpacli.start(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        time.sleep(1)  # whether it computes already cannot be seen; stopped before, it ends too
+        process.send_signal(stop)
+        assert process.wait(DEADLINE_S) in (-stop, 128 + stop)
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def test_the_served_exchange_answers_the_same_program_and_ends_with_exit_0(alpacli: Alpacli) -> None:
     process = subprocess.Popen(
         [PROGRAM, "sim", "serve", "--port", "0", "--quiet"],

@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from tests.support.alpacli import PROGRAM
+from tests.support.alpacli import DEADLINE_S, PROGRAM
 from tests.support.feed import Conversation, Feed, quote, steadily, trade
 from tests.support.streaming import KEYS, eventually, parsed, start, user_of
 
@@ -251,6 +251,23 @@ def test_a_signal_ends_it_well_at_any_step(tmp_path: Path, number: signal.Signal
         assert b"Traceback" not in errors
 
 
+def test_a_signal_that_is_ignored_where_it_was_started_does_not_end_it(feed: Feed, tmp_path: Path) -> None:
+    """As nohup has it, and a shell without job control for what it starts in the background."""
+    user = user_of(feed.url, tmp_path)
+    command = ["sh", "-c", "trap '' HUP INT; exec \"$0\" stream AAPL --trades --json", PROGRAM]
+    process = subprocess.Popen(command, env=user.environment(), cwd=user.cwd, stdout=subprocess.PIPE)
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGINT)
+        for _ in range(100):
+            assert process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 0
+
+
 def test_a_reader_that_leaves_ends_it_quietly(feed: Feed, tmp_path: Path) -> None:
     process = start(user_of(feed.url, tmp_path), "AAPL")
     assert process.stdout is not None
@@ -330,7 +347,8 @@ def test_a_reader_that_is_too_slow_for_the_end_gets_whole_lines(tmp_path: Path) 
 def test_no_conflate_ends_with_an_error_and_what_waited_is_written(tmp_path: Path) -> None:
     with Feed(_flood(40_000, 7)) as feed:
         process = start(user_of(feed.url, tmp_path), "--all-symbols", "--no-hub", "--buffer", "6000", "--no-conflate")
-        assert eventually(lambda: feed.sent > 0, 60)
+        # it may have ended while the feed still sends, which then cannot go on
+        assert eventually(lambda: feed.sent > 0 or process.poll() is not None, 60)
         time.sleep(1.0)
         out, errors = process.communicate(timeout=60)
         assert process.returncode == 6

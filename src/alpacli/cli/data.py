@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from alpacli.cli.failures import ended_at_once
 from alpacli.cli.options import option
 from alpacli.cli.output import View
 from alpacli.cli.run import Run
@@ -161,10 +162,13 @@ def sql(
 
     if run.options.schema:
         raise UsageError("the columns of a query are its own", "look at one row: --json … limit 1")
-    answer = select(_store(run).root, query)
-    rows = [
-        dict(zip(answer.columns, row, strict=True)) for portion in answer.portions for row in map(_jsonable, portion)
-    ]
+    with ended_at_once():
+        answer = select(_store(run).root, query)
+        rows = [
+            dict(zip(answer.columns, row, strict=True))
+            for portion in answer.portions
+            for row in map(_jsonable, portion)
+        ]
     text = to_json(rows)
     fields: dict[str, Any] = {
         f"column_{place}": (Any, Field(None, alias=name)) for place, name in enumerate(answer.columns)

@@ -192,6 +192,26 @@ class Stops:
         signal.raise_signal(signal.SIGINT)
 
 
+@contextmanager
+def ended_at_once() -> Iterator[None]:
+    """Let Ctrl-C and its like end the program without Python, which hears nothing while something in C computes.
+
+    Only for reading: after a change there is something to tell first.
+    """
+    heard: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        heard = {number: signal.getsignal(number) for number in (signal.SIGINT, *_STOPS)}
+    for number, handler in heard.items():
+        if callable(handler):  # else it is ignored, or ends the program already
+            signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for number, handler in heard.items():
+            if callable(handler):
+                signal.signal(number, handler)
+
+
 def wind_up() -> None:
     """Take no more interruptions: the program ends already, and what it still closes must not break halfway.
 

@@ -7,10 +7,11 @@ noticed here. Rich is imported only when a table is drawn.
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from alpacli.cli.failures import OutputClosed, say, unwritten
+from alpacli.cli.failures import OutputClosed, ended_at_once, say, unwritten
 from alpacli.cli.options import Options
 from alpacli.errors import UsageError
 from alpacli.ports import Clock
@@ -55,6 +56,7 @@ class Printer:
             self.zone()  # a wrong name is refused in a pipe too, where no time is shown in a zone
         self._clock = clock
         self._env = env
+        self._tells_of_change = False
         self._console: Console | None = None
         self.on_terminal = sys.stdout.isatty()
 
@@ -113,6 +115,7 @@ class Printer:
         """
         from alpacli.render import machine
 
+        self._tells_of_change = True
         if self._options.jq is not None:
             machine.check_jq(self._options.jq)
         if self._options.fields is not None and not view.rows:
@@ -165,7 +168,8 @@ class Printer:
         tree = machine.parse(text)
         if options.jq is not None:
             chosen = text if options.fields is None else machine.dump(self._selected(tree, view)).encode()
-            found = machine.jq(chosen.decode(), options.jq)
+            with nullcontext() if self._tells_of_change else ended_at_once():
+                found = machine.jq(chosen.decode(), options.jq)
             return (machine.harmless(found) if self.on_terminal else found).encode("utf-8", "backslashreplace")
         if not options.json:
             tree = view.rows(tree) if view.rows else tree

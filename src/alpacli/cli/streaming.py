@@ -141,7 +141,8 @@ class _Streaming:
         elif self._run.printer.redraws and self._run.options.fields is None:
             self._watch()
         for number in _SIGNALS:
-            self._loop.add_signal_handler(number, self._hurry)
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+                self._loop.add_signal_handler(number, self._hurry)
         backfill = None
         if self._plan.backfill and self._plan.replay is None:
             backfill = open_backfill(self._run.settings(), self._plan.feed, warn=self._run.printer.notice)
