@@ -480,6 +480,12 @@ def test_watch_goes_on_after_an_outage_and_says_so(alpacli: Alpacli) -> None:
         assert "trying again" in ended.errors
 
 
+def test_positions_that_are_not_held_are_named_as_they_were_asked_for(alpacli: Alpacli) -> None:
+    ended = alpacli("positions", "btc/usd", "../x", "--sim")
+    assert ended.code == 4
+    assert "there is no open position in BTC/USD, ../X\n" in ended.errors
+
+
 @pytest.mark.parametrize(("stop", "ends"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_what_is_stopped_while_waiting_ends_with_the_signals_code_without_a_traceback(
     alpacli: Alpacli, stop: signal.Signals, ends: int

@@ -31,14 +31,14 @@ def account(run: Run) -> None:
 
 def positions(run: Run, symbols: Symbols = None) -> None:
     """Show open positions, all or the named ones."""
-    wanted = [_symbol(symbol) for symbol in symbols or ()]
+    wanted = {_symbol(symbol): spelled(symbol) for symbol in symbols or ()}
 
     def fetch(client: Any) -> Any:
         reading = run.read(client, rest.positions())
         if not wanted:
             return reading
         held = {_symbol(position.symbol): position for position in reading.value}
-        missing = [symbol for symbol in wanted if symbol not in held]
+        missing = [said for symbol, said in wanted.items() if symbol not in held]
         if missing:
             known = f"held: {', '.join(sorted(held))}" if held else "the account holds nothing"
             raise NotFound(f"there is no open position in {', '.join(missing)}", known)
