@@ -88,6 +88,7 @@ if TYPE_CHECKING:
         Live,
         Reconnecting,
         Refused,
+        Unshared,
     )
     from alpacli.wire.rest import Call
     from alpacli.wire.trading import Cancellation
@@ -205,6 +206,7 @@ _HOMES = {
         "Live",
         "Reconnecting",
         "Refused",
+        "Unshared",
     ),
     "alpacli.wire.rest": ("Call",),
     "alpacli.wire.trading": ("Cancellation",),
@@ -291,6 +293,7 @@ __all__ = [
     "Unavailable",
     "UnreadableAnswer",
     "Unresolved",
+    "Unshared",
     "UpdatedBar",
     "UsageError",
     "Waiting",

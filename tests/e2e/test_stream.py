@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from tests.support import valkey
 from tests.support.alpacli import DEADLINE_S, PROGRAM
 from tests.support.feed import Conversation, Feed, quote, steadily, trade
 from tests.support.streaming import KEYS, eventually, parsed, start, user_of
@@ -424,6 +425,78 @@ def test_wrong_usage_says_what_to_do_and_connects_nowhere(
     assert said in ended.errors
     assert "hint" in ended.errors
     assert feed.connections == 0
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[valkey.Server]:
+    with valkey.server(tmp_path) as server:
+        yield server
+
+
+def stand_still(redis: valkey.Server) -> None:
+    assert redis.process is not None
+    redis.process.send_signal(signal.SIGSTOP)
+
+
+def go_on(redis: valkey.Server) -> None:
+    assert redis.process is not None
+    redis.process.send_signal(signal.SIGCONT)
+
+
+UNSHARED = "shared store unavailable ("
+
+
+def test_a_stream_that_begins_without_redis_warns_once_also_beside_another(
+    feed: Feed, tmp_path: Path, redis: valkey.Server
+) -> None:
+    user = user_of(feed.url, tmp_path, REDIS_URL=redis.url)
+    stand_still(redis)
+    first = start(user, "AAPL", "--trades", "--duration", "6")
+    assert first.stdout is not None
+    first.stdout.readline()
+    second = user("stream", "AAPL", "--trades", "--count", "2")
+    _, errors = first.communicate(timeout=60)
+    for said in (errors.decode(), second.errors):
+        assert said.count(UNSHARED) == 1, said
+        assert len(said.splitlines()) == 1, said
+        assert "other machines do not share this connection" in said
+    assert (first.returncode, second.code, feed.connections) == (0, 0, 1)
+    go_on(redis)  # its hub goes when it has given the connection back
+
+
+@pytest.mark.slow
+def test_a_stream_that_loses_redis_warns_once_its_lease_has_ended(
+    feed: Feed, tmp_path: Path, redis: valkey.Server
+) -> None:
+    user = user_of(feed.url, tmp_path, REDIS_URL=redis.url)
+    running = start(user, "AAPL", "--trades")
+    assert running.stdout is not None
+    running.stdout.readline()
+    stand_still(redis)
+    time.sleep(1)
+    go_on(redis)
+    time.sleep(2)
+    between = user("stream", "AAPL", "--trades", "--count", "2")
+    for _ in range(2):
+        stand_still(redis)
+        time.sleep(5)
+        go_on(redis)
+        time.sleep(1)
+    after = user("stream", "AAPL", "--trades", "--count", "2")
+    running.send_signal(signal.SIGTERM)
+    _, errors = running.communicate(timeout=60)
+    assert (between.errors, after.errors) == ("", "")
+    assert errors.decode().count(UNSHARED) == len(errors.splitlines()) == 1, errors
+    assert feed.connections == 1
+
+
+@pytest.mark.parametrize("apart", ["--no-hub", "--sim"])
+def test_a_stream_that_shares_nothing_over_redis_does_not_speak_of_it(
+    feed: Feed, tmp_path: Path, redis: valkey.Server, apart: str
+) -> None:
+    stand_still(redis)
+    ended = user_of(feed.url, tmp_path, REDIS_URL=redis.url)("stream", "AAPL", "--count", "2", apart)
+    assert (ended.code, ended.errors) == (0, "")
 
 
 def test_the_socket_is_the_users_alone(feed: Feed, tmp_path: Path) -> None:

@@ -115,3 +115,10 @@ def line_changer(options: Options) -> Callable[[bytes], bytes] | None:
         return "".join(changed).encode("utf-8", "backslashreplace")
 
     return change
+
+
+def first_lines(lines: bytes, count: int) -> bytes:
+    end = -1
+    for _ in range(count):
+        end = lines.index(b"\n", end + 1)
+    return lines[: end + 1]

@@ -13,7 +13,7 @@ from alpacli.cli.failures import OutputClosed
 from alpacli.cli.output import discard_stdout
 from alpacli.cli.pipe import LinePipe
 from alpacli.cli.run import Run
-from alpacli.cli.stream_lines import interest_of, line_changer, read_command, take_lines
+from alpacli.cli.stream_lines import first_lines, interest_of, line_changer, read_command, take_lines
 from alpacli.domain.board import Board
 from alpacli.domain.ticks import Interest, instant_text
 from alpacli.errors import AlpacliError, StreamLost, UsageError
@@ -33,6 +33,7 @@ from alpacli.streams.events import (
     Reconnecting,
     Refused,
     Status,
+    Unshared,
 )
 from alpacli.streams.feeds import Feed
 from alpacli.streams.recording import Recorder, Replay
@@ -105,6 +106,7 @@ class _Streaming:
         self._gaps_said = 0
         self._gaps_said_at = float("-inf")
         self._been_live = False
+        self._said_unshared = False
         self._has_ticked = False
         self._has_shown = asyncio.Event()
         self._health = Health(0, 0)
@@ -354,7 +356,7 @@ class _Streaming:
             return
         if self._left is not None:
             if batch.count >= self._left:
-                batch = Batch.of_lines(_first_lines(batch.lines, self._left))
+                batch = Batch.of_lines(first_lines(batch.lines, self._left))
                 self._over.set()
             self._left -= batch.count
         try:
@@ -428,6 +430,8 @@ class _Streaming:
             self._say_left_out_in_gaps()
         elif isinstance(event, Health):
             self._health = event
+        else:
+            self._say_unshared(event)
 
     def _went_live(self, event: Live) -> None:
         if not self._been_live:
@@ -455,6 +459,11 @@ class _Streaming:
             self._tell(message=text)
             return
         self._run.printer.notice(text)
+
+    def _say_unshared(self, event: Unshared) -> None:
+        if event.reason and not self._said_unshared:
+            self._said_unshared = True
+            self._notice(f"shared store unavailable ({event.reason}): other machines do not share this connection")
 
     def _say_conflated(self, *, last: bool = False) -> None:
         now = self._clock.monotonic()
@@ -514,10 +523,3 @@ class _Streaming:
 
 def _messages(count: int) -> str:
     return f"{count} message" if count == 1 else f"{count} messages"
-
-
-def _first_lines(lines: bytes, count: int) -> bytes:
-    end = -1
-    for _ in range(count):
-        end = lines.index(b"\n", end + 1)
-    return lines[: end + 1]

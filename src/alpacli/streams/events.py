@@ -74,7 +74,13 @@ class Health(NamedTuple):
     bad_frames: int
 
 
-Event = Connecting | Live | Reconnecting | Gap | Refused | Lagging | Health | GapFilled | Conflated
+class Unshared(NamedTuple):
+    """Redis is away (``reason``), so no other machine shares this connection; ``reason`` is empty once it is back."""
+
+    reason: str
+
+
+Event = Connecting | Live | Reconnecting | Gap | Refused | Lagging | Health | GapFilled | Conflated | Unshared
 
 
 class Status(NamedTuple):

@@ -29,7 +29,7 @@ from alpacli.errors import AlpacliError, StoreUnavailable
 from alpacli.ports import Clock, async_sleep
 from alpacli.store.baton import EVENT, LEASE_S, LINES, RESIGNED, STATE, Attendance, Parcel
 from alpacli.streams.batch import Batch
-from alpacli.streams.events import Connecting, Event, Gap, Lagging, Live, Reconnecting, Refused
+from alpacli.streams.events import Connecting, Event, Gap, Lagging, Live, Reconnecting, Refused, Unshared
 from alpacli.streams.local import HEADER_BYTES, pack_event, unpack_event
 from alpacli.streams.session import Action
 from alpacli.streams.supervisor import LONGEST_PAUSE_S, Shareable, Sink
@@ -121,6 +121,7 @@ class Fleet:
         self._version = -1
         self._said_id = self._asked_id = "0-0"
         self._reached = True
+        self._unshared = False
         self._may_take_at = 0.0
         self._alone_at = 0.0
         self._lease_until = 0.0
@@ -245,6 +246,9 @@ class Fleet:
         if not self._reached:
             self._reached = True
             self._may_take_at = self._clock.monotonic() + _GRACE_S
+        if self._unshared:
+            self._unshared = False
+            self._sink.event(Unshared(""))
         if stands.holder == self._member:
             self._lease_until = asked_at + stands.left_s
             await self._be_holder(stands)
@@ -273,6 +277,11 @@ class Fleet:
             self.role, self._predecessor = "alone", ""
             await self._stop("hear")
             self._start_own(self.wanted)
+        # Until its lease ends a holder's place is its own, and Redis may be back by then.
+        own_alone = self.role == "alone" or (self.role == "holder" and now >= self._lease_until)
+        if own_alone and not self._unshared:
+            self._unshared = True
+            self._sink.event(Unshared(error.message))
 
     async def _let_go(self, reason: str) -> None:
         """End the connection of one's own, whoever has the next one."""

@@ -19,7 +19,7 @@ import msgspec
 from alpacli.domain.ticks import Interest
 from alpacli.errors import AlpacliError
 from alpacli.streams.batch import Batch
-from alpacli.streams.events import Event, Gap, Health, Live, Reconnecting, Refused
+from alpacli.streams.events import Event, Gap, Health, Live, Reconnecting, Refused, Unshared
 from alpacli.streams.local import BEAT, LINES, VERSION, pack, pack_event, pack_failure
 from alpacli.streams.session import Action
 from alpacli.streams.supervisor import Shareable
@@ -176,6 +176,7 @@ class Hub:
         self._live: Live | None = None
         self._confirmed = Interest()
         self._condition: Event | None = None
+        self._unshared: Unshared | None = None
         self._alike: list[_Alike] | None = None
         self._health = Health(0, 0)
         self._flush_timer: asyncio.TimerHandle | None = None
@@ -241,6 +242,8 @@ class Hub:
             self._watch_for_silence()
             if self._condition is not None and self._live is None:
                 member.send(pack_event(self._condition))
+            if self._unshared is not None:
+                member.send(pack_event(self._unshared))
             self._want(interest)
         elif what == "subscribe":
             member.interest |= interest
@@ -404,8 +407,7 @@ class Hub:
             for member in self._members:
                 member.missed_some |= member.live
                 member.live, member.asking = False, member.greeted
-        if not isinstance(event, Gap):
-            self._condition = event
+        self._keep_for_newcomers(event)
         packed = pack_event(event)
         for member in self._members:
             if isinstance(event, Gap):
@@ -414,6 +416,12 @@ class Hub:
                     member.send(packed)
             elif member.greeted:
                 member.send(packed)
+
+    def _keep_for_newcomers(self, event: Event) -> None:
+        if isinstance(event, Unshared):
+            self._unshared = event if event.reason else None
+        elif not isinstance(event, Gap):
+            self._condition = event
 
     def _count(self, health: Health) -> None:
         """Tell each member what was left out since it came."""

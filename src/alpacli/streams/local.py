@@ -51,6 +51,7 @@ _EVENTS: Final[dict[str, type[Event]]] = {
         events.Refused,
         events.Lagging,
         events.Health,
+        events.Unshared,
     )
 }
 _FAILURES: Final[dict[str, type[AlpacliError]]] = {

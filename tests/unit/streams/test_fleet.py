@@ -14,7 +14,7 @@ from alpacli.errors import StoreUnavailable, StreamRefused
 from alpacli.ports import SystemClock
 from alpacli.store.baton import LEASE_S, RESIGNED, STATE, Attendance, Parcel
 from alpacli.streams.batch import Batch
-from alpacli.streams.events import Event, Gap, Lagging, Live, Reconnecting, Refused
+from alpacli.streams.events import Event, Gap, Lagging, Live, Reconnecting, Refused, Unshared
 from alpacli.streams.fleet import Fleet
 from alpacli.streams.session import Action
 from alpacli.streams.supervisor import Sink
@@ -216,7 +216,10 @@ class Machine:
         self.events.append(event)
 
     def kinds(self) -> list[str]:
-        return [type(event).__name__ for event in self.events]
+        return [type(event).__name__ for event in self.events if not isinstance(event, Unshared)]
+
+    def unshared(self) -> list[str]:
+        return [event.reason for event in self.events if isinstance(event, Unshared)]
 
     async def live(self) -> None:
         await until(lambda: self.fleet.settled and any(isinstance(event, Live) for event in self.events))
@@ -429,6 +432,41 @@ async def test_when_redis_is_gone_for_all_who_had_the_connection_has_it_again_af
 
 
 @staged
+async def test_who_begins_without_redis_says_so_once_and_says_when_it_is_back(stage: Stage) -> None:
+    one = stage.machine("one")
+    one.post.cut = True
+    await one.live()
+    attended = one.fleet.role
+    await asyncio.sleep(1.2)  # it asks again every 0.5 s
+    assert (attended, one.unshared()) == ("alone", ["no Redis"])
+    assert one.events.index(Unshared("no Redis")) < next(
+        place for place, event in enumerate(one.events) if isinstance(event, Live)
+    )
+    one.post.cut = False
+    await until(lambda: one.fleet.role == "holder")
+    assert one.unshared() == ["no Redis", ""]
+    assert stage.open_now == 1
+
+
+@staged
+async def test_a_holder_says_that_it_shares_no_more_once_its_lease_has_ended_and_not_before(stage: Stage) -> None:
+    one = stage.machine("one")
+    await one.live()
+    one.post.cut = True
+    await asyncio.sleep(1.0)
+    one.post.cut = False
+    attended = one.post.attended
+    await until(lambda: one.post.attended > attended)
+    assert one.unshared() == []  # it was back within the lease of 2 s
+    one.post.cut = True
+    await until(lambda: one.unshared() == ["no Redis"])
+    await asyncio.sleep(0.6)
+    one.post.cut = False
+    await until(lambda: one.unshared() == ["no Redis", ""])
+    assert "Reconnecting" not in one.kinds()
+
+
+@staged
 async def test_a_follower_whose_holder_went_together_with_redis_connects_by_itself(stage: Stage) -> None:
     stage.alone_s = 0.3
     one, two = stage.machine("one"), stage.machine("two")
@@ -437,6 +475,7 @@ async def test_a_follower_whose_holder_went_together_with_redis_connects_by_itse
     await one.leave()
     await until(lambda: two.kinds()[-2:] == ["Live", "Gap"])
     assert (two.fleet.role, stage.open_now) == ("alone", 1)
+    assert two.unshared() == ["no Redis"]
 
 
 @staged
