@@ -132,57 +132,61 @@ class Sender:
             AlpacliError: the broker does not have it.
             OrderInterrupted: the caller was, and does not know either.
         """
+        interrupted = OrderInterrupted(errand.client_order_id)  # made before: Ctrl-C could come again while it is
+        try:
+            try:
+                return (yield from self._send(errand, line))
+            finally:
+                yield from self._pipeline.tidy(lambda: self._pipeline.forget(errand.call.changes))
+        except KeyboardInterrupt as stop:  # also while tidying: the caller has not heard of the order then
+            raise interrupted from stop
+
+    def _send(self, errand: Errand, line: Mapping[str, Any]) -> Flow[Order]:
         call, client_order_id = errand.call, errand.client_order_id
         note = functools.partial(
             self._notebook.note, errand.action, call, client_order_id, phase="answered", answers=line["seq"]
         )
         patience, began = self._pipeline.patience(), self._clock.monotonic()
         doubtful, tries = False, 0
-        interrupted = OrderInterrupted(client_order_id)  # made before: Ctrl-C could come again while it is
-        try:
-            while True:
-                tries += 1
-                order: Order | None = None
-                failure: AlpacliError | None = None
-                request_id: str | None = None
+        while True:
+            tries += 1
+            order: Order | None = None
+            failure: AlpacliError | None = None
+            request_id: str | None = None
+            try:
+                response = yield from self._pipeline.exchange(call.request, patience, urgent=True)
+                request_id = response.headers.get("x-request-id")
+                order = _of_ours(call.decode(response.body), client_order_id)
+            except DOUBTFUL as error:
+                failure = error
+                doubtful = doubtful or not error.nothing_sent
+            except AlpacliError as error:
+                if not doubtful:
+                    outcome = (
+                        "not sent" if isinstance(error, BudgetExhausted | CircuitOpen | RateLimited) else "refused"
+                    )
+                    note(outcome=outcome, error=error)
+                    raise
+                failure = error
+            if order is None and doubtful:
                 try:
-                    response = yield from self._pipeline.exchange(call.request, patience, urgent=True)
-                    request_id = response.headers.get("x-request-id")
-                    order = _of_ours(call.decode(response.body), client_order_id)
-                except DOUBTFUL as error:
-                    failure = error
-                    doubtful = doubtful or not error.nothing_sent
+                    order, taken = yield from self._find(line, patience, began)
                 except AlpacliError as error:
-                    if not doubtful:
-                        outcome = (
-                            "not sent" if isinstance(error, BudgetExhausted | CircuitOpen | RateLimited) else "refused"
-                        )
-                        note(outcome=outcome, error=error)
-                        raise
-                    failure = error
-                if order is None and doubtful:
-                    try:
-                        order, taken = yield from self._find(line, patience, began)
-                    except AlpacliError as error:
-                        raise self._unknown(client_order_id, note, failure or error) from None
-                    if taken is not None:
-                        note(outcome="refused", error=taken)
-                        raise taken
-                if order is not None:
-                    note(outcome="placed", order=order, request_id=request_id)
-                    return order
-                assert failure is not None  # noqa: S101 # without an order there was a failure
-                if tries == REQUESTS_AT_MOST or not isinstance(failure, DOUBTFUL):
-                    if not doubtful:
-                        note(outcome="not sent", error=failure)
-                        raise failure
-                    raise self._unknown(client_order_id, note, failure)
-                with patience:
-                    yield Pause(min(self._pipeline.pause_s(tries, failure), patience.left_s), failure.message)
-        except KeyboardInterrupt as stop:
-            raise interrupted from stop
-        finally:
-            yield from self._pipeline.tidy(lambda: self._pipeline.forget(call.changes))
+                    raise self._unknown(client_order_id, note, failure or error) from None
+                if taken is not None:
+                    note(outcome="refused", error=taken)
+                    raise taken
+            if order is not None:
+                note(outcome="placed", order=order, request_id=request_id)
+                return order
+            assert failure is not None  # noqa: S101 # without an order there was a failure
+            if tries == REQUESTS_AT_MOST or not isinstance(failure, DOUBTFUL):
+                if not doubtful:
+                    note(outcome="not sent", error=failure)
+                    raise failure
+                raise self._unknown(client_order_id, note, failure)
+            with patience:
+                yield Pause(min(self._pipeline.pause_s(tries, failure), patience.left_s), failure.message)
 
     def _find(
         self, line: Mapping[str, Any], patience: Patience, began: float | None

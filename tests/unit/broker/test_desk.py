@@ -23,6 +23,7 @@ from alpacli.errors import (
     ConnectionLost,
     FateUnknown,
     NotFound,
+    OrderInterrupted,
     OrderRefused,
     OrderRejected,
     RequestTimeout,
@@ -226,6 +227,18 @@ def test_an_interruption_leaves_the_question_in_the_journal(tmp_path: Path) -> N
     with pytest.raises(KeyboardInterrupt):
         bench.client.trading.place(BUY)
     assert bench.outcomes == ["sent"]
+
+
+def test_an_interruption_between_an_order_and_its_caller_names_it_too(tmp_path: Path) -> None:
+    class Interrupted(SqliteStore):
+        def drop(self, prefix: str) -> int:
+            raise KeyboardInterrupt  # while what the order made stale is forgotten
+
+    bench = Bench(tmp_path, placed(), store=Interrupted(":memory:", SetClock(0.0)))
+    with pytest.raises(OrderInterrupted) as stop:
+        bench.client.trading.place(BUY)
+    assert stop.value.client_order_id == "mine"
+    assert bench.outcomes == ["sent", "placed"]
 
 
 def _interrupt(request: Request) -> None:
