@@ -1,17 +1,13 @@
 """The trading commands as a user types them, on the offline exchange in process."""
 
 import json
-import signal
-import subprocess
-import time
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import jsonschema
 import pytest
-from tests.support.alpacli import DEADLINE_S, PROGRAM, Alpacli
+from tests.support.alpacli import Alpacli
 from tests.support.broker_book import order
 from tests.support.origin import Origin, Reply
 
@@ -446,90 +442,3 @@ def test_a_filled_order_can_be_neither_changed_nor_canceled_and_both_say_why(sim
     error = json.loads(canceled.err)["error"]
     assert "was filled before it could be canceled, 1 filled at" in error["message"]
     assert "close AAPL" in error["hint"]
-
-
-def _interrupted(
-    user: Alpacli, origin: Origin, *args: str, posts: int = 1, stop: signal.Signals = signal.SIGINT
-) -> tuple[int, bytes, list[dict[str, Any]]]:
-    """Stop it once that many orders have been sent: press Ctrl-C again and again, or send another signal as `timeout` does.
-
-    Return exit code, output and errors.
-    """
-    for path in ("/v2/account", "/v2/positions", "/v2/clock", "/v2/orders", "/v2/stocks"):
-        origin.reply(path, Reply(status=422, body={"message": "not here"}), method="GET")
-    asset: dict[str, str | bool] = {
-        "id": "a",
-        "class": "us_equity",
-        "exchange": "NASDAQ",
-        "symbol": "QQQ",
-        "name": "Q",
-        "status": "active",
-    }
-    asset |= dict.fromkeys(("tradable", "marginable", "shortable", "easy_to_borrow", "fractionable"), True)
-    origin.reply("/v2/assets", Reply(body=asset))
-    env: dict[str, str | None] = {
-        "ALPACA_BASE_URL": origin.url, "ALPACA_API_KEY": "PKTEST", "ALPACA_SECRET_KEY": "verysecretvalue",
-        "ALPACA_DATA_URL": origin.url,
-    }  # fmt: skip
-    process = subprocess.Popen(
-        [PROGRAM, *args, "--json", "--quiet"],
-        env=user.environment(env),
-        cwd=user.cwd,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    with process:
-        deadline = time.monotonic() + DEADLINE_S
-        while sum(seen.method == "POST" for seen in origin.requests) < posts and time.monotonic() < deadline:
-            time.sleep(0.01)
-        process.send_signal(stop)
-        time.sleep(0.002)
-        process.send_signal(stop)
-        while stop == signal.SIGINT and process.poll() is None and time.monotonic() < deadline:
-            process.send_signal(stop)
-            time.sleep(0.002)
-        out, err = process.communicate(timeout=DEADLINE_S)
-    return process.returncode, out, [json.loads(line)["error"] for line in err.decode().splitlines()]
-
-
-def _sent_ids(origin: Origin) -> list[str]:
-    return [json.loads(seen.body)["client_order_id"] for seen in origin.requests if seen.method == "POST"]
-
-
-STOPS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
-
-
-@pytest.mark.parametrize(("stop", "ends"), STOPS)
-def test_an_interrupted_order_is_one_json_error_with_its_id_however_often_it_is_stopped(
-    tmp_path: Path, stop: signal.Signals, ends: int
-) -> None:
-    with Origin() as origin:
-        origin.reply("/v2/orders", Reply(fault="hang"), method="POST")
-        code, out, said = _interrupted(Alpacli(tmp_path), origin, "buy", "QQQ", "1", "--limit", "5", stop=stop)
-        sent = _sent_ids(origin)
-    assert (code, out) == (ends, b"")
-    assert [(one["type"], one["client_order_id"], one["client_order_ids"]) for one in said] == [
-        ("Interrupted", sent[0], sent)
-    ]
-
-
-@pytest.mark.parametrize(("stop", "ends"), STOPS)
-def test_an_interrupted_file_of_orders_tells_what_each_came_to_and_is_one_json_error_with_the_unknown(
-    tmp_path: Path, stop: signal.Signals, ends: int
-) -> None:
-    file = tmp_path / "orders.csv"
-    file.write_text("symbol,side,qty,limit_price\nQQQ,buy,1,5\nQQQ,buy,2,5\nQQQ,buy,3,5\n")
-    with Origin() as origin:
-        refusal = Reply(status=403, body={"code": 40310000, "message": "insufficient buying power"})
-        origin.reply("/v2/orders", refusal, Reply(fault="hang"), method="POST")
-        code, out, said = _interrupted(Alpacli(tmp_path), origin, "submit", "--from", str(file), posts=2, stop=stop)
-        sent = _sent_ids(origin)
-    assert code == ends
-    assert [(row["line"], row["outcome"], row["client_order_id"]) for row in json.loads(out)] == [
-        (1, "refused", sent[0]),
-        (2, "unknown", sent[1]),
-    ]
-    assert [(one["type"], one["client_order_id"], one["client_order_ids"]) for one in said] == [
-        ("Interrupted", sent[1], [sent[1]])
-    ]
-    assert "0 of 3 orders were placed" in said[0]["message"]

@@ -14,6 +14,7 @@ from alpacli.broker.notebook import Notebook
 from alpacli.broker.outcomes import (
     Closing,
     Halted,
+    OnClosing,
     Preview,
     Record,
     Unresolved,
@@ -47,6 +48,7 @@ from alpacli.errors import (
     BudgetExhausted,
     CircuitOpen,
     ConfigError,
+    FateUnknown,
     NotFound,
     OrderRefused,
     OrderRejected,
@@ -429,10 +431,12 @@ class Desk:
         ticket = yield from self.closing_ticket(symbol, qty, percent)
         return (yield from self._place(ticket, "close"))
 
-    def close_all(self, *, cancel_orders: bool = False) -> Flow[list[Closing]]:
+    def close_all(self, *, cancel_orders: bool = False, on_result: OnClosing | None = None) -> Flow[list[Closing]]:
         """Close every position; with ``cancel_orders`` what holds the shares is canceled first.
 
         Options that were sold short go first, and the rest waits for them a moment: it may be what covers them.
+        ``on_result`` hears of every position before the first order is sent, and of each again once it is known what came of
+        it: whoever is interrupted can tell all of them.
         """
         if cancel_orders:
             yield from self.cancel_all()
@@ -441,23 +445,31 @@ class Desk:
             found = yield from self._released(found)
         owed = [position for position in found if _is_short_option(position)]
         others = [position for position in found if not _is_short_option(position)]
-        closings = yield from self._close_each(owed)
+        tell = on_result or (lambda _symbol, _closing: None)
+        for position in (*owed, *others):
+            tell(position.symbol, None)
+        closings = yield from self._close_each(owed, tell)
         if others:
             yield from self._bought_back({closing.symbol for closing in closings if closing.status == 200})
-        closings += yield from self._close_each(others)
+        closings += yield from self._close_each(others, tell)
         return closings
 
-    def _close_each(self, positions: list[Position]) -> Flow[list[Closing]]:
+    def _close_each(self, positions: list[Position], tell: OnClosing) -> Flow[list[Closing]]:
         closings: list[Closing] = []
         for position in positions:
             try:
                 ticket = yield from self._closing(position, None, None)
                 order = yield from self._place(ticket, "close")
-                closings.append(Closing(symbol=position.symbol, status=200, body=order))
+                closing = Closing(symbol=position.symbol, status=200, body=order)
             except AlpacliError as error:
                 if isinstance(error, AuthenticationError | ConfigError):
                     raise
-                closings.append(Closing(symbol=position.symbol, status=error.status or 500, body=error.as_dict()))
+                body: dict[str, Any] = error.as_dict()
+                if isinstance(error, FateUnknown):
+                    body["client_order_id"] = error.client_order_id
+                closing = Closing(symbol=position.symbol, status=error.status or 500, body=body)
+            tell(position.symbol, closing)
+            closings.append(closing)
         return closings
 
     def _bought_back(self, symbols: set[str]) -> Flow[None]:

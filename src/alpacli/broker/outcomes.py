@@ -115,6 +115,10 @@ class Closing(Model):
     body: Any = None
 
 
+OnClosing = Callable[[str, Closing | None], None]
+"""Told the symbol of a position and what became of closing it; ``None``: nothing yet."""
+
+
 def nothing_left(ticket: OrderTicket, refusal: OrderRejected) -> OrderRejected:
     """Return what to say when the order that closes a position is refused: that it was closed before, if that is why."""
     if "intent mismatch" not in refusal.message:

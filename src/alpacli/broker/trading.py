@@ -6,7 +6,7 @@ from typing import Any
 
 from alpacli.broker.desk import Desk
 from alpacli.broker.drivers import Run
-from alpacli.broker.outcomes import Closing, Preview, Unresolved
+from alpacli.broker.outcomes import Closing, OnClosing, Preview, Unresolved
 from alpacli.domain.orders import Order
 from alpacli.domain.replacing import read_changes
 from alpacli.domain.tickets import OrderTicket
@@ -84,9 +84,13 @@ class Trading:
         """Close a position, or ``qty`` or ``percent`` of it, with a market order that cannot be sent twice."""
         return self._run(self._desk.close(symbol, qty=qty, percent=percent))
 
-    def close_all(self, *, cancel_orders: bool = False) -> list[Closing]:
-        """Close every position; ``cancel_orders`` first cancels what holds the shares."""
-        return self._run(self._desk.close_all(cancel_orders=cancel_orders))
+    def close_all(self, *, cancel_orders: bool = False, on_result: OnClosing | None = None) -> list[Closing]:
+        """Close every position; ``cancel_orders`` first cancels what holds the shares.
+
+        ``on_result`` is told the symbol of every position and ``None`` before the first order is sent, and the symbol and its
+        closing as soon as there is one: what an interruption would leave untold.
+        """
+        return self._run(self._desk.close_all(cancel_orders=cancel_orders, on_result=on_result))
 
     def unresolved(self) -> list[Unresolved]:
         """Find out what became of every order whose answer was lost."""

@@ -1,14 +1,21 @@
 """The commands that trade: parse, one call of the client's desk, print."""
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from alpacli.broker.outcomes import Closing, Preview
-from alpacli.cli.failures import Interrupted, ctrl_c_heard_once, on_its_way, wind_up
+from alpacli.cli.cut_short import (
+    canceling_all_interrupted,
+    canceling_interrupted,
+    cancellations_so_far,
+    closing_interrupted,
+    closings_so_far,
+    told_if_interrupted,
+)
+from alpacli.cli.failures import Interrupted, on_its_way
 from alpacli.cli.options import option
 from alpacli.cli.order_names import act_on_order, find_order
 from alpacli.cli.output import View
@@ -19,7 +26,6 @@ from alpacli.domain.symbols import spelled
 from alpacli.domain.tickets import OrderTicket, amount, read_leg, read_ticket
 from alpacli.domain.values import plain
 from alpacli.errors import AlpacliError, OrderRefused, UsageError
-from alpacli.ports import Clock
 from alpacli.wire import trading
 from alpacli.wire.trading import Cancellation
 
@@ -186,7 +192,7 @@ def _enter(run: Run, ticket: OrderTicket) -> None:
             run.show_value(View(Preview, _preview), preview)
             return
         warnings = client.trading.check(ticket)
-        with _told_if_interrupted(run.clock):
+        with told_if_interrupted(run.clock):
             order = client.trading.place(ticket)
         _show_placed(run, order, "placed", warnings)
 
@@ -217,7 +223,7 @@ def replace(
                 run.show_value(View(Preview, _preview), preview)
                 return
             warnings = client.trading.check_replacement(found, changes)
-            with _told_if_interrupted(run.clock):
+            with told_if_interrupted(run.clock):
                 order = client.trading.replace(found, changes)
             _show_placed(run, order, "placed in its stead", warnings)
 
@@ -245,22 +251,36 @@ def cancel(
             show_requests(run, [trading.cancel_order(one).request for one in found], run.settings().base_url)
             return
 
-        def cancel_one(found: str) -> Cancellation:
-            client.trading.cancel(found)
-            return Cancellation(id=found, status=200)
+        _cancel_each(run, client, view, order_ids or ())
 
-        results: list[Cancellation] = []
-        failures: list[AlpacliError] = []
-        for text in order_ids or ():
+
+def _cancel_each(run: Run, client: "AlpacaClient", view: View, ids: Sequence[str]) -> None:
+    results: list[Cancellation] = []
+    failures: list[AlpacliError] = []
+    asked: set[int] = set()  # for which of them the exchange was asked: the rest was looked up at most
+
+    def cancel_one(found: str) -> Cancellation:
+        asked.add(len(results))
+        client.trading.cancel(found)
+        return Cancellation(id=found, status=200)
+
+    def tell(_stop: KeyboardInterrupt) -> Interrupted:
+        on_the_way = len(results) in asked
+        if len(ids) > 1:
+            _show_canceled(run, view, cancellations_so_far(results, ids, on_the_way=on_the_way))
+        return canceling_interrupted(results, ids, on_the_way=on_the_way)
+
+    with told_if_interrupted(run.clock, tell):
+        for text in ids:
             try:
                 results.append(act_on_order(client, text, cancel_one))
             except AlpacliError as error:
-                if len(order_ids or ()) == 1 or error.exit_code not in (4, 6):
+                if len(ids) == 1 or error.exit_code not in (4, 6):
                     raise
                 failures.append(error)
                 results.append(Cancellation(id=text, status=error.status or 500, body=error.as_dict()))
-        _show_canceled(run, view, results)
-        _end(failures, len(order_ids or ()), "canceled")
+    _show_canceled(run, view, results)
+    _end(failures, len(ids), "canceled")
 
 
 def _cancel_all(run: Run, client: "AlpacaClient", view: View) -> None:
@@ -274,7 +294,8 @@ def _cancel_all(run: Run, client: "AlpacaClient", view: View) -> None:
     if not run.options.yes and not run.confirm_as_it_is(plan):
         run.show_value(view, [])
         return
-    results = client.trading.cancel_all()
+    with told_if_interrupted(run.clock, canceling_all_interrupted):
+        results = client.trading.cancel_all()
     _show_canceled(run, view, results)
     failed = [item for item in results if not 200 <= item.status < 300]
     if failed:
@@ -320,7 +341,7 @@ def close(
             return [f"{ticket.side} {ticket.qty} {ticket.symbol} at the market"]
 
         run.confirm_as_it_is(plan)
-        with _told_if_interrupted(run.clock):
+        with told_if_interrupted(run.clock):
             order = client.trading.close(name, qty=parts[0], percent=parts[1])
         _show_placed(run, order, "placed")
 
@@ -368,8 +389,27 @@ def _close_all(run: Run, client: "AlpacaClient", *, cancel_orders: bool) -> None
     if not run.confirm_as_it_is(plan):
         run.show_value(view, [])
         return
-    with _told_if_interrupted(run.clock):
-        results = client.trading.close_all(cancel_orders=cancel_orders)
+    came_to: dict[str, Closing | None] = {}
+
+    def tell(stop: KeyboardInterrupt) -> Interrupted:
+        its_id = on_its_way(stop)
+        rows = closings_so_far(came_to, its_id)
+        if rows:
+            _show_closings(run, view, rows)
+        return closing_interrupted(came_to, rows, its_id, cancel_orders=cancel_orders)
+
+    with told_if_interrupted(run.clock, tell):
+        results = client.trading.close_all(cancel_orders=cancel_orders, on_result=came_to.__setitem__)
+    _show_closings(run, view, results)
+    failed = [item for item in results if item.status != 200]
+    if failed:
+        raise OrderRefused(
+            f"{len(failed)} of {len(results)} positions were not closed: {', '.join(item.symbol for item in failed)}",
+            _WHAT_HOLDS,
+        )
+
+
+def _show_closings(run: Run, view: View, results: list[Closing]) -> None:
     placed = [item.body for item in results if isinstance(item.body, Order)]
     run.show_change(
         view,
@@ -377,12 +417,6 @@ def _close_all(run: Run, client: "AlpacaClient", *, cancel_orders: bool) -> None
         f"{len(placed)} of {len(results)} positions are being closed: {', '.join(map(_named, placed)) or 'none'}",
         "`alpacli positions` and `alpacli orders` show what is left",
     )
-    failed = [item for item in results if item.status != 200]
-    if failed:
-        raise OrderRefused(
-            f"{len(failed)} of {len(results)} positions were not closed: {', '.join(item.symbol for item in failed)}",
-            _WHAT_HOLDS,
-        )
 
 
 def _show_placed(run: Run, order: Order, how: str, warnings: Sequence[str] = ()) -> None:
@@ -407,23 +441,6 @@ def _told(order: Order) -> str:
     size = plain(order.qty) if order.qty is not None else f"{order.notional} USD of"
     at = f" at {order.limit_price}" if order.limit_price is not None else ""
     return f"{order.side} {size} {order.symbol or order.order_class}{at}, {order.status} ({order.id})"
-
-
-@contextmanager
-def _told_if_interrupted(clock: Clock) -> Iterator[None]:
-    with ctrl_c_heard_once(clock):
-        try:
-            yield
-        except KeyboardInterrupt as stop:
-            wind_up()
-            its_id = on_its_way(stop) or ""
-            raise Interrupted(
-                "interrupted while an order was on its way",
-                "`alpacli orders --unresolved` tells what became of it"
-                + (f"; its client order ID is {its_id}" if its_id else ""),
-                its_id,
-                [its_id] if its_id else [],
-            ) from stop
 
 
 def _end(failures: Sequence[AlpacliError], total: int, done: str) -> None:

@@ -12,6 +12,7 @@ from tests.support.fakes import ManualClock
 
 from alpacli.broker.client import AlpacaClient
 from alpacli.broker.forward import find_route
+from alpacli.broker.outcomes import Closing
 from alpacli.broker.risk import RiskRules
 from alpacli.domain.identity import difference
 from alpacli.domain.tickets import Leg, OrderTicket
@@ -289,6 +290,14 @@ def test_everything_is_closed_when_what_holds_it_is_canceled(bench: Bench) -> No
     bench.clock.advance(60)
     assert bench.held == {}
     assert bench.client.get_orders() == []
+
+
+def test_whoever_closes_everything_hears_of_every_position_and_then_of_each_closing(bench: Bench) -> None:
+    bench.filled(BUY)
+    bench.filled(OrderTicket(symbol="TSLA", side="sell", qty=Decimal(3)))
+    heard: list[tuple[str, Closing | None]] = []
+    first, second = bench.trading.close_all(on_result=lambda *told: heard.append(told))
+    assert heard == [("AAPL", None), ("TSLA", None), ("AAPL", first), ("TSLA", second)]
 
 
 def test_a_spread_is_closed_at_once_its_short_legs_first(bench: Bench) -> None:
