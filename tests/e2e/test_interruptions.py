@@ -32,13 +32,9 @@ def _interrupted(
     }
     asset |= dict.fromkeys(("tradable", "marginable", "shortable", "easy_to_borrow", "fractionable"), True)
     origin.reply("/v2/assets", Reply(body=asset))
-    env: dict[str, str | None] = {
-        "ALPACA_BASE_URL": origin.url, "ALPACA_API_KEY": "PKTEST", "ALPACA_SECRET_KEY": "verysecretvalue",
-        "ALPACA_DATA_URL": origin.url,
-    }  # fmt: skip
     process = subprocess.Popen(
         [PROGRAM, *args, "--json", "--quiet"],
-        env=user.environment(env),
+        env=user.environment(_keys(origin)),
         cwd=user.cwd,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -55,6 +51,13 @@ def _interrupted(
             time.sleep(0.002)
         out, err = process.communicate(timeout=DEADLINE_S)
     return process.returncode, out, [json.loads(line)["error"] for line in err.decode().splitlines()]
+
+
+def _keys(origin: Origin) -> dict[str, str | None]:
+    return {
+        "ALPACA_BASE_URL": origin.url, "ALPACA_API_KEY": "PKTEST", "ALPACA_SECRET_KEY": "verysecretvalue",
+        "ALPACA_DATA_URL": origin.url,
+    }  # fmt: skip
 
 
 def _sent_ids(origin: Origin) -> list[str]:
@@ -105,15 +108,15 @@ def _coin(symbol: str) -> dict[str, str]:
     return {"asset_id": symbol, "symbol": symbol, "exchange": "CRYPTO", "asset_class": "crypto", "side": "long"} | size
 
 
-def _broker_that_hangs_at(origin: Origin, hangs: str) -> None:
-    """Hold three coins and take orders; never answer one for the coin ``hangs``."""
+def _broker_that_fails_at(origin: Origin, symbol: str, reply: Reply) -> None:
+    """Hold three coins and take orders, but for that of one coin."""
 
     def answer(seen: Seen) -> Reply:
         if seen.method != "POST":
             return Reply(status=422, body={"message": "not here"})
         sent = json.loads(seen.body)
-        if sent["symbol"] == hangs:
-            return Reply(fault="hang")
+        if sent["symbol"] == symbol:
+            return reply
         fields = {name: sent[name] for name in ("symbol", "side", "qty", "client_order_id")}
         return Reply(body=order(1, "2026-11-25T15:00:00Z", status="pending_new", filled_qty="0", **fields))
 
@@ -126,7 +129,7 @@ def test_an_interrupted_closing_of_everything_tells_what_is_closed_what_is_unkno
     tmp_path: Path, stop: signal.Signals, ends: int
 ) -> None:
     with Origin() as origin:
-        _broker_that_hangs_at(origin, "ETHUSD")
+        _broker_that_fails_at(origin, "ETHUSD", Reply(fault="hang"))
         code, out, said = _interrupted(Alpacli(tmp_path), origin, "close", "--all", "--yes", sent=2, stop=stop)
         ids = _sent_ids(origin)
     assert code == ends
@@ -162,6 +165,16 @@ def test_closing_everything_that_is_interrupted_before_the_first_order_does_not_
     assert [(one["type"], one["client_order_ids"]) for one in said] == [("Interrupted", [])]
     assert "before any position was closed" in said[0]["message"]
     assert "open orders may be canceled" in said[0]["hint"]
+
+
+def test_keys_that_are_revoked_midway_hide_nothing_of_what_was_closed_before(tmp_path: Path) -> None:
+    with Origin() as origin:
+        _broker_that_fails_at(origin, "ETHUSD", Reply(status=401, body={"message": "unauthorized."}))
+        ended = Alpacli(tmp_path)("close", "--all", "--yes", "--json", env=_keys(origin))
+    assert ended.code == 3, ended.errors
+    rows = json.loads(ended.out)
+    assert [(row["symbol"], row["status"]) for row in rows] == [("BTCUSD", 200), ("ETHUSD", 500), ("SOLUSD", 500)]
+    assert rows[1]["body"]["type"] == "AuthenticationError"
 
 
 ORDERS = [f"00000000-0000-4000-8000-{number:012d}" for number in range(1, 5)]

@@ -9,7 +9,7 @@ from typing import Any
 
 from alpacli.broker.outcomes import Closing
 from alpacli.cli.failures import Interrupted, ctrl_c_heard_once, on_its_way, wind_up
-from alpacli.errors import FateUnknown
+from alpacli.errors import AlpacliError, FateUnknown
 from alpacli.ports import Clock
 from alpacli.wire.trading import Cancellation
 
@@ -41,17 +41,20 @@ def told_if_interrupted(clock: Clock, tell: Callable[[KeyboardInterrupt], Interr
 # ----------------------------------------------------------------------------------------------------- closing
 
 
-def closings_so_far(came_to: Mapping[str, Closing | None], its_id: str | None) -> list[Closing]:
+def closings_so_far(
+    came_to: Mapping[str, Closing | None], its_id: str | None, failure: AlpacliError | None = None
+) -> list[Closing]:
     """Return a row for every position; ``None``, in ``came_to``, is what nothing is known of yet.
 
     ``its_id`` is the client order ID of the order that was on its way, which closes the first of these; ``None``: none was.
+    ``failure`` is what ended it instead of an interruption.
     """
     rows: list[Closing] = []
     for symbol, closing in came_to.items():
         if closing is not None:
             rows.append(closing)
             continue
-        body = _not_tried("no order was sent")
+        body = _not_tried("no order was sent") if failure is None else failure.as_dict()
         if its_id is not None:
             unknown = FateUnknown(
                 "interrupted while the order was on its way: whether it was taken is unknown",

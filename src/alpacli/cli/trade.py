@@ -355,28 +355,7 @@ _WHAT_HOLDS = (
 def _close_all(run: Run, client: "AlpacaClient", *, cancel_orders: bool) -> None:
     view = View(list[Closing], _closings)
     if run.options.dry_run:
-        from alpacli.broker.desk import MADE_WHEN_SENT
-
-        base_url = run.settings().base_url
-        held = client.get_positions(use_cache=False)
-        tickets = [client.trading.closing_ticket(item.symbol) for item in held]
-        previews, refused = [], []
-        if cancel_orders:
-            previews.append(Preview(dry_run=True, method="DELETE", url=f"{base_url}/v2/orders", body=None))
-        for ticket in tickets:
-            try:
-                preview = client.trading.preview(ticket, base_url, holds=not cancel_orders)
-            except OrderRefused as no:  # the others would be closed all the same
-                refused.append(ticket.symbol or "")
-                body = ticket.body(MADE_WHEN_SENT)
-                url = f"{base_url}/v2/orders"
-                preview = Preview(dry_run=True, method="POST", url=url, body=body, warnings=(no.message,))
-            previews.append(preview)
-        run.show_value(View(list[Preview], previews_table), previews)
-        if refused:
-            raise OrderRefused(
-                f"{len(refused)} of {len(tickets)} positions would not be closed: {', '.join(refused)}", _WHAT_HOLDS
-            )
+        _preview_closings(run, client, cancel_orders=cancel_orders)
         return
 
     def plan() -> list[str]:
@@ -399,13 +378,43 @@ def _close_all(run: Run, client: "AlpacaClient", *, cancel_orders: bool) -> None
         return closing_interrupted(came_to, rows, its_id, cancel_orders=cancel_orders)
 
     with told_if_interrupted(run.clock, tell):
-        results = client.trading.close_all(cancel_orders=cancel_orders, on_result=came_to.__setitem__)
+        try:
+            results = client.trading.close_all(cancel_orders=cancel_orders, on_result=came_to.__setitem__)
+        except AlpacliError as error:  # none of the others would fare better
+            if any(came_to.values()):
+                _show_closings(run, view, closings_so_far(came_to, None, error))
+            raise
     _show_closings(run, view, results)
     failed = [item for item in results if item.status != 200]
     if failed:
         raise OrderRefused(
             f"{len(failed)} of {len(results)} positions were not closed: {', '.join(item.symbol for item in failed)}",
             _WHAT_HOLDS,
+        )
+
+
+def _preview_closings(run: Run, client: "AlpacaClient", *, cancel_orders: bool) -> None:
+    from alpacli.broker.desk import MADE_WHEN_SENT
+
+    base_url = run.settings().base_url
+    held = client.get_positions(use_cache=False)
+    tickets = [client.trading.closing_ticket(item.symbol) for item in held]
+    previews, refused = [], []
+    if cancel_orders:
+        previews.append(Preview(dry_run=True, method="DELETE", url=f"{base_url}/v2/orders", body=None))
+    for ticket in tickets:
+        try:
+            preview = client.trading.preview(ticket, base_url, holds=not cancel_orders)
+        except OrderRefused as no:  # the others would be closed all the same
+            refused.append(ticket.symbol or "")
+            body = ticket.body(MADE_WHEN_SENT)
+            url = f"{base_url}/v2/orders"
+            preview = Preview(dry_run=True, method="POST", url=url, body=body, warnings=(no.message,))
+        previews.append(preview)
+    run.show_value(View(list[Preview], previews_table), previews)
+    if refused:
+        raise OrderRefused(
+            f"{len(refused)} of {len(tickets)} positions would not be closed: {', '.join(refused)}", _WHAT_HOLDS
         )
 
 
