@@ -105,9 +105,7 @@ def finish(desk: Desk, order_id: str, status: str) -> None:
     """End an order that was not filled, and with it what depends on it."""
     row = order_row(desk, order_id)
     _end(desk, row, status)
-    for relative in _family(desk, row):
-        if relative["status"] in OPEN:
-            _end(desk, relative, status)
+    _end_family(desk, row, status)
 
 
 def swap(desk: Desk, old_id: str, new_id: str) -> None:
@@ -281,9 +279,7 @@ def _trigger(desk: Desk, row: Order) -> None:
     if row["order_type"] == "trailing_stop":
         mark = water_mark(desk.market, row, now_ns)
         changes |= {"hwm": mark, "stop_price": stop_rule(row)(mark)}
-    for relative in _family(desk, row):
-        if relative["status"] in OPEN:
-            _end(desk, relative, "canceled")
+    _end_family(desk, row, "canceled")
     if row["status"] == "held":
         amend(desk, order_id, now_ns, status="new", **changes)
     else:
@@ -404,13 +400,13 @@ def _complete(desk: Desk, row: Order) -> None:
         tell(desk, order_row(desk, order_id), "order_cancel_rejected", desk.now_ns)
     elif row["status"] == "pending_replace":
         _refuse_replacement(desk, order_id)
-    entry = row["parent_id"] is None and row["order_class"] in ("bracket", "oto")
+    if row["parent_id"] is not None or row["order_class"] not in ("bracket", "oto"):
+        _end_family(desk, row, "canceled")
+        return
     for relative in _family(desk, row):
         if relative["status"] not in OPEN:
             continue
-        if not entry:
-            _end(desk, relative, "canceled")
-        elif row["order_class"] == "bracket" and relative["order_type"] != "limit":
+        if row["order_class"] == "bracket" and relative["order_type"] != "limit":
             _watch(desk, relative["id"], desk.now_ns + delay_ns(desk, relative["id"], "work"))
         else:
             release(desk, relative["id"])
@@ -440,6 +436,13 @@ def _family(desk: Desk, row: Order) -> list[Order]:
     head = row["parent_id"] or row["id"]
     members = [order_row(desk, head), *legs_of(desk, head)]
     return [member for member in members if member["id"] != row["id"]]
+
+
+def _end_family(desk: Desk, row: Order, status: str) -> None:
+    for relative in _family(desk, row):
+        current = order_row(desk, relative["id"])  # the end of one may have refused another, its replacement
+        if current["status"] in OPEN:
+            _end(desk, current, status)
 
 
 def _end(desk: Desk, row: Order, status: str) -> None:

@@ -149,13 +149,13 @@ class State:
         self.path = IN_MEMORY if state_dir is None else os.path.join(state_dir, STATE_FILE)
         self._defaults = defaults
         self._let_go = self._closed = False
-        self._lock = Turns(self)
         try:
             if state_dir is not None:
                 Path(state_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
             self._db = self._connect()
         except (OSError, sqlite3.Error) as error:
             raise self._broken(error) from error
+        self._lock = Turns(self)  # last: a fork asks the owner of each to let go, which has to be able to
 
     def write(self, *, wait: bool = True) -> AbstractContextManager[sqlite3.Connection]:
         """Run a transaction that may change the state; an exception undoes all of it.

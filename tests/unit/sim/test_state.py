@@ -17,7 +17,7 @@ from tests.support.sim_account import SimAccount
 from alpacli.errors import ConfigError, UsageError
 from alpacli.ports import Request, SystemClock
 from alpacli.sim.exchange import Exchange
-from alpacli.sim.state import SCHEMA_VERSION, Busy, remove
+from alpacli.sim.state import SCHEMA_VERSION, Busy, Meta, State, remove
 from alpacli.sim.transport import SimTransport
 from alpacli.sim.upkeep import reset, status
 
@@ -276,3 +276,14 @@ def test_where_nothing_can_be_written_an_empty_exchange_is_no_advice(tmp_path: P
         Exchange(str(tmp_path / "file"), ManualClock())
     assert "ALPACLI_STATE_DIR" in caught.value.hint
     assert "reset" not in caught.value.hint
+
+
+def test_a_state_that_could_not_be_opened_disturbs_no_fork(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError) as held:  # with it the state, which has no connection to let go of
+        State(str(tmp_path / "file" / "below"), Meta(1, "always", "1", 0))
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    assert os.waitpid(pid, 0) == (pid, 0)
+    assert held.value.exit_code == 3
