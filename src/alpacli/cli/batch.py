@@ -203,9 +203,6 @@ def _before(client: Any, ticket: OrderTicket, refusal: OrderRejected) -> tuple[O
         unknown = FateUnknown(
             f"client order ID {client_order_id} is taken, and the order that has it cannot be looked up: {error.message}",
             "send the same lines again later: what was placed is not placed twice",
-            status=refusal.status,
-            code=refusal.code,
-            request_id=refusal.request_id,
         )
         unknown.client_order_id = client_order_id
         return None, "unknown", unknown

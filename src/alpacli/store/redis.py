@@ -229,6 +229,7 @@ class RedisStore:
         with self._lock:
             client, self._client = self._client, None
         if client is not None:
+            # A client behind sentinels keeps connections to them too, which its own closing leaves open.
             manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
             for one in (client, *(manager.sentinels if manager is not None else ())):
                 one.close()
