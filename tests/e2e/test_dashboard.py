@@ -34,8 +34,8 @@ def gateway(user: Alpacli, tmp_path: Path) -> Iterator[Gateway]:
         yield running
 
 
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Any]:
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     if CHROMIUM is None or DRIVER is None:
         pytest.skip("chromium and chromedriver are not installed")
     from selenium import webdriver
@@ -44,7 +44,7 @@ def browser(tmp_path: Path) -> Iterator[Any]:
 
     options = Options()
     options.binary_location = CHROMIUM
-    for argument in (*QUIET, f"--user-data-dir={tmp_path / 'chromium'}", "--window-size=1280,1000"):
+    for argument in (*QUIET, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}", "--window-size=1280,1000"):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(DRIVER))
@@ -52,6 +52,15 @@ def browser(tmp_path: Path) -> Iterator[Any]:
         yield driver
     finally:
         driver.quit()
+
+
+@pytest.fixture
+def browser(chromium: Any) -> Iterator[Any]:
+    """A window of its own for each test; what one gateway has kept in the browser, another one's address cannot read."""
+    chromium.switch_to.new_window("window")
+    yield chromium
+    chromium.close()
+    chromium.switch_to.window(chromium.window_handles[0])
 
 
 def _token(user: Alpacli, scope: str = "read,stream,trade") -> str:

@@ -23,7 +23,10 @@ from contextlib import suppress
 from functools import cache
 from typing import Any, Final
 
-_PLAIN: Final = {"HOME", "PATH", "LANG", "PYTHON_KEYRING_BACKEND", "REDIS_URL", "TERM", "XDG_RUNTIME_DIR"}
+_PLAIN: Final = {
+    *("HOME", "KEYRING_FILE", "LANG", "PATH", "PYTHONPATH", "PYTHON_KEYRING_BACKEND", "REDIS_URL", "TERM"),
+    "XDG_RUNTIME_DIR",
+}
 _OURS: Final = ("ALPACA_", "ALPACLI_", "APCA_")
 _LARGEST: Final = 100_000
 _TOLD_BYTES: Final = 10  # the id and the end may lie in the pipe together
@@ -64,10 +67,15 @@ def start(
     alone = bool(streams.get("start_new_session"))
     message = json.dumps([program, *args, alone, cwd, dict(env)]).encode()
     plain = "HOME" in env and all(name in _PLAIN or name.startswith(_OURS) for name in env)
-    if not plain or len(message) > _LARGEST or os.environ.get("THOROUGH") or not hasattr(os, "pidfd_open"):
+    changed = any(os.path.exists(os.path.join(folder, "sitecustomize.py")) for folder in _more_modules(env))
+    if not plain or changed or len(message) > _LARGEST or os.environ.get("THOROUGH") or not hasattr(os, "pidfd_open"):
         return subprocess.Popen([program, *args], env=env, cwd=cwd, **streams)
     modules = next((_LOADED[word] for word in args[:2] if word in _LOADED), _COMMANDS)
     return _Forked(_nursery(modules), message, [program, *args], streams)
+
+
+def _more_modules(env: Mapping[str, str]) -> list[str]:
+    return [folder for folder in env.get("PYTHONPATH", "").split(os.pathsep) if folder]
 
 
 class _Forked(subprocess.Popen[Any]):
@@ -188,6 +196,7 @@ def _become(asked: list[Any], streams: list[int]) -> None:
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
+    sys.path[:0] = _more_modules(env)
 
 
 def _end(code: int) -> None:

@@ -128,7 +128,8 @@ def pages(exchange: Exchange, path: str, channel: str, **query: str) -> dict[str
 def test_backward_is_forward_reversed_whatever_the_pages(
     exchange: Exchange, base: str, symbols: str, channel: str
 ) -> None:
-    start = _rfc3339(exchange.now_ns() - 25 * MINUTE_NS - 7)
+    minutes = 25 if channel == "bars" else 3
+    start = _rfc3339(exchange.now_ns() - minutes * MINUTE_NS - 7)
     forward = pages(exchange, f"{base}/{channel}", channel, symbols=symbols, start=start)
     backward = pages(exchange, f"{base}/{channel}", channel, symbols=symbols, start=start, sort="desc", limit="17")
     assert list(forward) == list(backward) == symbols.split(",")
