@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+import traceback
 from collections.abc import Callable
 
 from benchmarks import ledger, sharing, starts, streams
@@ -116,7 +117,11 @@ def main() -> int:
     rows = []
     for name in arguments.only or measures:
         sys.stderr.write(f"{name} …\n")
-        rows += measures[name](arguments.pairs)
+        try:
+            rows += measures[name](arguments.pairs)
+        except Exception as error:  # noqa: BLE001 # whatever it is, the other rows took too long to be lost with it
+            traceback.print_exc()
+            rows.append(Row(name, name, "", "failed", False, repr(error)))
     if arguments.json:
         print(json.dumps([row._asdict() for row in rows], indent=2, ensure_ascii=False))
     else:

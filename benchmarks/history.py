@@ -144,12 +144,16 @@ def _pages() -> Iterator[bytes]:
 def _serve() -> None:
     from tests.support.origin import Origin, Reply, Seen
 
+    from alpacli.history.runs import RUN_PATH
+
     pages = list(_pages())
     asked = [0]
 
     def answer(seen: Seen) -> Reply:
         if seen.path == "/asked":
             return Reply(body=str(asked[0]).encode())
+        if seen.path == RUN_PATH:
+            return Reply(404)  # as Alpaca would: no exchange is here, whose runs are told apart
         asked[0] += 1
         token = seen.query.get("page_token", ["page-0"])[0]
         return Reply(body=pages[int(token.removeprefix("page-"))])
