@@ -38,9 +38,12 @@ local redis = setmetatable({
 
 
 def free_port() -> int:
-    """Return a port below the ephemeral range whose cluster bus port (+10000) fits as well."""
+    """Return a port that is below the ephemeral range, as is its cluster bus port (+10000).
+
+    So no client's connection has it when a server that was killed is started again.
+    """
     while True:
-        port = 10000 + int.from_bytes(os.urandom(2)) % 20000
+        port = 10000 + int.from_bytes(os.urandom(2)) % 10000
         with contextlib.suppress(OSError), socket.socket() as one, socket.socket() as two:
             one.bind(("127.0.0.1", port))
             two.bind(("127.0.0.1", port + 10000))
