@@ -460,6 +460,9 @@ def test_a_plain_answer_loads_no_library_that_it_does_not_need(demo: Alpacli) ->
     fresh = demo("account", "--sim", "--json", "--refresh", env=env).errors
     for name in ("rich.console", "plotext", "pandas", "alpaca.trading"):
         assert not any(line.split("|")[-1].strip() == name for line in fresh.splitlines()), name
+    since = demo("orders", "--sim", "--json", "--after", "-5d", env=env).errors
+    assert "alpacli.cli.times" in since
+    assert not any(line.split("|")[-1].strip().startswith("rich.") for line in since.splitlines())
 
 
 # ------------------------------------------------------------------------------------------- again and again, and serving

@@ -148,9 +148,9 @@ class Printer:
     def zone(self) -> tzinfo | None:
         from zoneinfo import ZoneInfo
 
-        from alpacli.render.text import zone
+        from alpacli.cli.times import zone_named
 
-        return zone(self._options.tz, ZoneInfo)
+        return zone_named(self._options.tz, ZoneInfo)
 
     def draw(self, body: "RenderableType") -> None:
         """Print something that Rich can draw."""

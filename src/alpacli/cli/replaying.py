@@ -85,7 +85,7 @@ def replay(
     view = run.promised(View(Replayed, _table))
     from zoneinfo import ZoneInfo
 
-    from alpacli.render.text import zone
+    from alpacli.cli.times import zone_named
     from alpacli.sim.desk import Strain
     from alpacli.sim.reading import read
     from alpacli.sim.replay import assemble, serve_replay
@@ -93,7 +93,7 @@ def replay(
     pace = read_speed(speed)
     if clock and speed != "max":
         raise UsageError("--clock and --speed both say how time goes", "give one of them")
-    own_zone: tzinfo | None = None if tz == "ET" else zone(tz, ZoneInfo) or _local(run)
+    own_zone: tzinfo | None = None if tz == "ET" else zone_named(tz, ZoneInfo) or _local(run)
     strain = Strain(
         latency_ms * 1_000_000, _number("--slippage-bps", slippage_bps), _number("--reject-rate", reject_rate)
     )

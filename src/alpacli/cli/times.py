@@ -4,8 +4,10 @@ Nothing heavy is loaded here: the commands check their arguments first.
 """
 
 import datetime as dt
+from collections.abc import Callable
 
 from alpacli.cli.run import Run
+from alpacli.errors import UsageError
 
 
 def moment_ns(
@@ -59,6 +61,27 @@ def now_ns(run: Run) -> int:
 def zone(run: Run) -> dt.tzinfo:
     """Return the zone in which times without an offset are meant: that of --tz, New York unless it says otherwise."""
     return run.printer.zone() or _Here()
+
+
+def zone_named(name: str, resolve: Callable[[str], dt.tzinfo]) -> dt.tzinfo | None:
+    """Return the zone that ``--tz`` names, ``None`` for this machine's; UTC stands in where there is no zone data at all.
+
+    Raises:
+        UsageError: no zone has this name.
+    """
+    known = {"et": "America/New_York", "ny": "America/New_York"}
+    if name.lower() == "local":
+        return None
+    if name.lower() == "utc":
+        return dt.UTC
+    try:
+        return resolve(known.get(name.lower(), name))
+    except (OSError, ValueError, KeyError) as error:  # ZoneInfoNotFoundError is a KeyError
+        if name.lower() in known:
+            return dt.UTC  # no zone data on this machine: every time is printed with its zone, so UTC cannot mislead
+        raise UsageError(
+            f"there is no time zone {name!r}", "use local, utc, ET, or a name like Europe/Berlin"
+        ) from error
 
 
 class _Here(dt.tzinfo):

@@ -1,13 +1,10 @@
 """How one value is written for a person: money, quantities, percentages, times, ages. Shared by all tables and charts."""
 
-from collections.abc import Callable
-from datetime import UTC, date, datetime, tzinfo
+from datetime import date, datetime, tzinfo
 from decimal import Decimal
 from typing import Final, NamedTuple
 
 from rich.text import Text
-
-from alpacli.errors import UsageError
 
 NOTHING: Final = "–"
 GAIN: Final = "green"
@@ -26,27 +23,6 @@ class Frame(NamedTuple):
     sim: bool = False
     age_s: float | None = None
     aged: str = "cached"
-
-
-def zone(name: str, resolve: Callable[[str], tzinfo]) -> tzinfo | None:
-    """Return the zone for ``--tz``; UTC stands in when the machine has no zone data at all.
-
-    Raises:
-        UsageError: no zone has this name.
-    """
-    known = {"et": "America/New_York", "ny": "America/New_York"}
-    if name.lower() == "local":
-        return None
-    if name.lower() == "utc":
-        return UTC
-    try:
-        return resolve(known.get(name.lower(), name))
-    except (OSError, ValueError, KeyError) as error:  # ZoneInfoNotFoundError is a KeyError
-        if name.lower() in known:
-            return UTC  # no zone data on this machine: every time is printed with its zone, so UTC cannot mislead
-        raise UsageError(
-            f"there is no time zone {name!r}", "use local, utc, ET, or a name like Europe/Berlin"
-        ) from error
 
 
 def money(value: Decimal | None) -> str:

@@ -2,19 +2,15 @@
 
 import datetime as dt
 from decimal import Decimal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 import pytest
 
-from alpacli.errors import UsageError
+from alpacli.cli.times import zone_named
 from alpacli.render import text
 from alpacli.render.text import Frame
 
 NOW = dt.datetime(2026, 6, 24, 18, 0, tzinfo=dt.UTC)
-
-
-def no_zones(name: str) -> dt.tzinfo:
-    raise ZoneInfoNotFoundError(name)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +68,7 @@ def test_a_gain_or_loss_that_shows_as_zero_has_no_colour() -> None:
     ("name", "shown"), [("utc", "14:30:05 UTC"), ("ET", "10:30:05 EDT"), ("Asia/Tokyo", "23:30:05 JST")]
 )
 def test_a_time_names_its_zone_and_hides_today(name: str, shown: str) -> None:
-    frame = Frame(80, NOW.replace(hour=14), text.zone(name, ZoneInfo))
+    frame = Frame(80, NOW.replace(hour=14), zone_named(name, ZoneInfo))
     assert text.moment(dt.datetime(2026, 6, 24, 14, 30, 5, tzinfo=dt.UTC), frame) == shown
 
 
@@ -80,18 +76,6 @@ def test_another_day_is_written_out() -> None:
     assert (
         text.moment(dt.datetime(2025, 1, 2, 3, 4, tzinfo=dt.UTC), Frame(80, NOW, dt.UTC)) == "2025-01-02 03:04:00 UTC"
     )
-
-
-def test_local_is_the_machines_zone_and_no_zone_data_means_utc() -> None:
-    assert text.zone("local", no_zones) is None
-    assert text.zone("utc", no_zones) is dt.UTC
-    assert text.zone("ET", no_zones) is dt.UTC
-
-
-@pytest.mark.parametrize("name", ["Nonsense/Nowhere", "../../etc/passwd", ""])
-def test_an_unknown_zone_is_wrong_usage(name: str) -> None:
-    with pytest.raises(UsageError):
-        text.zone(name, ZoneInfo)
 
 
 @pytest.mark.parametrize(
