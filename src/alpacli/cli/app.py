@@ -251,6 +251,7 @@ def build(name: str, entry: Entry) -> Any:
 
     module, _, function = entry.home.partition(":")
     target = getattr(import_module(f"alpacli.cli.{module}"), function)
+    gc.freeze()  # what has loaded stays to the end: looking through it again and again took a quarter of a short command
     gc.enable()
     help_ = _unwrapped(target.__doc__ or entry.help)
     app.command(name, help=help_, context_settings=_CONTEXT)(command(target, Run, entry.kind))

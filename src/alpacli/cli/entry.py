@@ -46,6 +46,7 @@ def _main() -> int:
         return stops.exit_code(INTERRUPTED)  # just before or after what ``run`` answers
     finally:
         wind_up()
+        gc.freeze()  # else Python looks through all that has loaded, several times, before it lets go of it
 
 
 def _open_closed_descriptors() -> None:
