@@ -15,6 +15,7 @@ from pathlib import Path
 from tests.support.origin import Origin, Reply, Seen
 
 from benchmarks.measure import Command, Row, Sample, alpacli, compare, environment, run
+from benchmarks.sharing import CLOCK
 from benchmarks.starts import ACCOUNT
 
 _ORDERS = 100_000
@@ -130,6 +131,7 @@ def _account(lists: _Lists | None = None) -> Iterator[tuple[Origin, dict[str, st
     with tempfile.TemporaryDirectory() as name, Origin() as origin:
         folder = Path(name)
         origin.reply("/v2/account", Reply(body={**ACCOUNT, "created_at": "2020-01-01T00:00:00Z"}))
+        origin.reply("/v2/clock", Reply(body=CLOCK))
         origin.reply("/v2/positions", Reply(body=[{**_POSITION, "symbol": f"SYM{n}"} for n in range(10)]))
         origin.reply("/v2/orders", Reply(body=[{**_order(n), "status": "new"} for n in range(_FILLED, _FILLED + 10)]))
         if lists is not None:

@@ -162,7 +162,7 @@ def herd(processes: int = 50) -> list[Row]:
 
 # ------------------------------------------------------------------------------------------------- limit
 
-_CLOCK = {
+CLOCK = {
     "timestamp": "2026-01-09T11:00:00-05:00",
     "is_open": True,
     "next_open": "2026-01-12T09:30:00-05:00",
@@ -191,7 +191,7 @@ def pressure(
     """Processes that pull as hard as they can, seen from the server: every window, the share used, and the order."""
     with tempfile.TemporaryDirectory() as name, Origin() as origin:
         origin.reply("/v2/orders", Reply(body=[]))
-        origin.reply("/v2/clock", Reply(body=_CLOCK))
+        origin.reply("/v2/clock", Reply(body=CLOCK))
         env = environment(
             Path(name),
             ALPACA_BASE_URL=origin.url,

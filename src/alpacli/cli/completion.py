@@ -1,6 +1,6 @@
 """What the shell offers when Tab is pressed: ``alpacli __complete WORD…``, the last word being the one under the cursor.
 
-Answered without Typer, Rich and pydantic from ``commands.json`` and what this machine already knows: symbols and order IDs
+Answered without Typer, Rich and pydantic from ``command_tree`` and what this machine already knows: symbols and order IDs
 come from the embedded cache and the account's journal. Nothing is sent, nothing is counted as a cache hit, and whatever is
 wrong offers nothing: a shell that asks while somebody types must not see an error.
 """
@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from alpacli.cli.tree import Command, Parameter, load
-from alpacli.domain.symbols import spelled
 
 if TYPE_CHECKING:
     from alpacli.settings import Settings
@@ -160,11 +159,8 @@ def _value_of(parameter: Parameter, current: str, machine: "Known", given: Seque
     symbols = parameter.metavar == "SYMBOL" or not {"--symbol", "--symbols"}.isdisjoint(parameter.names)
     if symbols or parameter.metavar == _LIST:
         head, comma, typed = current.rpartition(",")
-        known = (
-            machine.symbols(spelled(typed))
-            if symbols
-            else [value for value in parameter.values if value.startswith(typed)]
-        )
+        listed = (value for value in parameter.values if value.startswith(typed))
+        known = machine.symbols(_spelled(typed)) if symbols else listed
         for one in known:
             if one not in given and one not in head.split(","):
                 yield head + comma + one, ""
@@ -184,6 +180,12 @@ def _value_of(parameter: Parameter, current: str, machine: "Known", given: Seque
     for candidate in candidates:
         if candidate.startswith(current) and candidate not in given:
             yield candidate, ""
+
+
+def _spelled(typed: str) -> str:
+    from alpacli.domain.symbols import spelled  # loaded where symbols are asked for
+
+    return spelled(typed)
 
 
 # ---------------------------------------------------------------------------------------- what this machine knows

@@ -1,15 +1,20 @@
 """The whole command tree as data: what completion, the manual page and ``alpacli commands --json`` read.
 
-``commands.json`` beside this module is the tree of this version, written by ``make golden`` and compared with the program by
-the tests: no command, option or value changes unnoticed, and completion never loads Typer.
+``command_tree`` beside this module is the tree of this version, written by ``make golden`` and compared with the program by
+the tests: no command, option or value changes unnoticed, and completion never loads Typer. It is Python, not JSON, because
+that is compiled once: completions take a sixteenth less.
 """
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-FILE: Final = os.path.join(os.path.dirname(__file__), "commands.json")
+_HEAD: Final = '''"""The whole command tree, as ``make golden`` writes it and ``tree.load`` reads it."""
+
+from typing import Any, Final
+
+TREE: Final[Any] = '''
+FILE: Final = os.path.join(os.path.dirname(__file__), "command_tree.py")
 
 
 class Parameter(NamedTuple):
@@ -45,10 +50,10 @@ class Command(NamedTuple):
 
 def load() -> Command:
     """Return the tree that this version was built with."""
-    with open(FILE, "rb") as file:
-        raw = json.load(file)
-    shared = {number: _parameter(fields) for number, fields in raw["shared"].items()}
-    return _command(raw["tree"], shared)
+    from alpacli.cli.command_tree import TREE
+
+    shared = {number: _parameter(fields) for number, fields in TREE["shared"].items()}
+    return _command(TREE["tree"], shared)
 
 
 def _command(raw: Mapping[str, Any], shared: Mapping[str, Parameter]) -> Command:
@@ -154,7 +159,9 @@ def expanded(command: Command) -> dict[str, Any]:
 
 
 def to_text(tree: Command) -> str:
-    """Return what ``commands.json`` holds: the tree, with the parameters that several commands have written once."""
+    """Return what ``command_tree`` holds: the tree, with the parameters that several commands have written once."""
+    from pprint import pformat
+
     seen: dict[Parameter, int] = {}
     for command in walk(tree):
         for parameter in command.parameters:
@@ -173,7 +180,7 @@ def to_text(tree: Command) -> str:
         }
 
     raw = {"shared": {name: _plain(parameter) for parameter, name in shared.items()}, "tree": compact(tree)}
-    return json.dumps(raw, indent=1, ensure_ascii=False) + "\n"
+    return f"{_HEAD}{pformat(raw, width=120, sort_dicts=False)}\n"
 
 
 def _plain(parameter: Parameter) -> dict[str, Any]:
