@@ -58,6 +58,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 def browser(chromium: Any) -> Iterator[Any]:
     """A window of its own for each test; what one gateway has kept in the browser, another one's address cannot read."""
     chromium.switch_to.new_window("window")
+    chromium.get_log("browser")  # it is told once: what is there now is of the test before
     yield chromium
     chromium.close()
     chromium.switch_to.window(chromium.window_handles[0])
