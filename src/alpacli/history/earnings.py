@@ -70,16 +70,16 @@ class Played:
         self.lots = Lots()
         self.cash: list[Cash] = []
         self.trades: list[Traded] = []
-        self.last_day = 0
-        self.last_ns = 0
-        """The day of the last of them, as an ordinal, and its moment; 0 when there is none."""
+        self.last_day = self.last_ns = 0
+        """The day of the last that can earn something (cash that is moved cannot), as an ordinal, and its moment; or 0."""
         with localcontext(EXACT):
             self._play_all(events)
 
     def _play_all(self, events: Iterable[Event]) -> None:
         group: list[Event] = []
         for event in events:
-            self.last_day, self.last_ns = max(self.last_day, event.day), event.at_ns
+            if event.what.activity_type not in TRANSFERS or event.what.qty:
+                self.last_day, self.last_ns = max(self.last_day, event.day), event.at_ns
             if group and not _belong_together(group[0], event):
                 self._corporate(group)
                 group = []

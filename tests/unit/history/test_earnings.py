@@ -421,6 +421,13 @@ _PLACES = st.integers(0, _SPAN - 1)
 
 @settings(max_examples=examples(12), deadline=None)
 @example(fills={(0, 15): (2, 500), (0, 22): (-2, 500)}, came={}, valued={0}, recorded=set(), seed=0)
+@example(
+    fills={(0, 15): (-1, 500), (0, 22): (-1, 500), (1, 15): (-3, 500), (1, 22): (2, 500), (2, 22): (3, 500)},
+    came={3: 1},
+    valued={2},
+    recorded=set(),
+    seed=0,
+)
 @given(
     fills=st.dictionaries(
         st.tuples(_PLACES, st.sampled_from([15, 22])),
