@@ -1,6 +1,6 @@
 """What the shell offers when Tab is pressed: ``alpacli __complete WORD…``, the last word being the one under the cursor.
 
-Answered without Typer, Rich and pydantic from ``command_tree`` and what this machine already knows: symbols and order IDs
+Answered without Typer, Rich and pydantic from ``commands.tsv`` and what this machine already knows: symbols and order IDs
 come from the embedded cache and the account's journal. Nothing is sent, nothing is counted as a cache hit, and whatever is
 wrong offers nothing: a shell that asks while somebody types must not see an error.
 """

@@ -1,20 +1,15 @@
 """The whole command tree as data: what completion, the manual page and ``alpacli commands --json`` read.
 
-``command_tree`` beside this module is the tree of this version, written by ``make golden`` and compared with the program by
-the tests: no command, option or value changes unnoticed, and completion never loads Typer. It is Python, not JSON, because
-that is compiled once: completions take a sixteenth less.
+``commands.tsv`` beside this module is the tree of this version, written by ``make golden`` and compared with the program by
+the tests: no command, option or value changes unnoticed, and completion never loads Typer. A line is a parameter, each once,
+or a command with the keys of its own. As JSON it cost completion a library that it needs for nothing else.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
-_HEAD: Final = '''"""The whole command tree, as ``make golden`` writes it and ``tree.load`` reads it."""
-
-from typing import Any, Final
-
-TREE: Final[Any] = '''
-FILE: Final = os.path.join(os.path.dirname(__file__), "command_tree.py")
+FILE: Final = os.path.join(os.path.dirname(__file__), "commands.tsv")
 
 
 class Parameter(NamedTuple):
@@ -50,25 +45,25 @@ class Command(NamedTuple):
 
 def load() -> Command:
     """Return the tree that this version was built with."""
-    from alpacli.cli.command_tree import TREE
+    parameters: dict[str, Parameter] = {}
+    below: dict[str, list[list[str]]] = {"": []}
+    with open(FILE, encoding="utf-8") as file:
+        (_, *top), *lines = (line.rstrip("\n").split("\t") for line in file)
+    for kind, *fields in lines:
+        if kind == "command":
+            below[fields[0]] = []
+            below[fields[0].rpartition(" ")[0]].append(fields)
+        else:
+            key, names, metavar, help_, panel, required, repeatable, values = fields
+            parameters[key] = Parameter(
+                tuple(names.split()), metavar, help_, panel, bool(required), bool(repeatable), tuple(values.split())
+            )
 
-    shared = {number: _parameter(fields) for number, fields in TREE["shared"].items()}
-    return _command(TREE["tree"], shared)
+    def made(name: str, help_: str, about: str, panel: str, keys: str) -> Command:
+        inner = tuple(made(*fields) for fields in below[name])
+        return Command(name, help_, about, panel, tuple(parameters[key] for key in keys.split()), inner)
 
-
-def _command(raw: Mapping[str, Any], shared: Mapping[str, Parameter]) -> Command:
-    return Command(
-        raw["name"],
-        raw["help"],
-        raw["about"],
-        raw["panel"],
-        tuple(shared[found] if isinstance(found, str) else _parameter(found) for found in raw["parameters"]),
-        tuple(_command(inner, shared) for inner in raw["commands"]),
-    )
-
-
-def _parameter(fields: Mapping[str, Any]) -> Parameter:
-    return Parameter(**{**fields, "names": tuple(fields["names"]), "values": tuple(fields["values"])})
+    return made(*top)
 
 
 def walk(command: Command) -> Iterator[Command]:
@@ -159,28 +154,26 @@ def expanded(command: Command) -> dict[str, Any]:
 
 
 def to_text(tree: Command) -> str:
-    """Return what ``command_tree`` holds: the tree, with the parameters that several commands have written once."""
-    from pprint import pformat
-
-    seen: dict[Parameter, int] = {}
+    """Return what ``commands.tsv`` holds: the commands, each before what is below it, and the parameters of all of them."""
+    keys: dict[Parameter, str] = {}
+    taken: dict[str, int] = {}
+    commands = []
     for command in walk(tree):
         for parameter in command.parameters:
-            seen[parameter] = seen.get(parameter, 0) + 1
-    shared: dict[Parameter, str] = {}
-    for parameter, times in seen.items():
-        if times > 1:
-            name = parameter.names[0]
-            shared[parameter] = name if name not in shared.values() else f"{name} ({len(shared)})"
-
-    def compact(command: Command) -> dict[str, Any]:
-        return {
-            **command._asdict(),
-            "parameters": [shared.get(parameter) or _plain(parameter) for parameter in command.parameters],
-            "commands": [compact(inner) for inner in command.commands],
-        }
-
-    raw = {"shared": {name: _plain(parameter) for parameter, name in shared.items()}, "tree": compact(tree)}
-    return f"{_HEAD}{pformat(raw, width=120, sort_dicts=False)}\n"
+            if parameter not in keys:
+                name = parameter.names[0]
+                taken[name] = taken.get(name, 0) + 1
+                keys[parameter] = name if taken[name] == 1 else f"{name}.{taken[name]}"
+        used = " ".join(keys[parameter] for parameter in command.parameters)
+        commands.append(("command", command.name, command.help, command.about, command.panel, used))
+    parameters = [
+        (
+            *("parameter", key, " ".join(given.names), given.metavar, given.help, given.panel),
+            *("required" * given.required, "repeatable" * given.repeatable, " ".join(given.values)),
+        )
+        for given, key in keys.items()
+    ]
+    return "".join("\t".join(fields) + "\n" for fields in (*commands, *parameters))
 
 
 def _plain(parameter: Parameter) -> dict[str, Any]:
