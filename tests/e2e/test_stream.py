@@ -348,8 +348,8 @@ def test_a_reader_that_is_too_slow_for_the_end_gets_whole_lines(tmp_path: Path) 
 def test_no_conflate_ends_with_an_error_and_what_waited_is_written(tmp_path: Path) -> None:
     with Feed(_flood(40_000, 7)) as feed:
         process = start(user_of(feed.url, tmp_path), "--all-symbols", "--no-hub", "--buffer", "6000", "--no-conflate")
-        # it may have ended while the feed still sends, which then cannot go on
-        assert eventually(lambda: feed.sent > 0 or process.poll() is not None, 60)
+        # more than it may keep; the feed cannot go on to its end when it has stopped reading, nor it before it is read
+        assert eventually(lambda: feed.frames > 63 or process.poll() is not None, 60)
         time.sleep(1.0)
         out, errors = process.communicate(timeout=60)
         assert process.returncode == 6

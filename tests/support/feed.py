@@ -35,6 +35,7 @@ class Conversation:
 
     async def say(self, *messages: dict[str, Any]) -> None:
         await self.socket.send(json.dumps(messages))
+        self.feed.frames += 1
 
     async def hear(self) -> dict[str, Any]:
         command: dict[str, Any] = json.loads(await self.socket.recv())
@@ -130,6 +131,7 @@ class Feed:
         self.most_open = 0
         self.turned_away = 0
         self.sent = 0
+        self.frames = 0
         self.url = ""
         self._status = status
         self._scripts = scripts or (steadily,)

@@ -67,8 +67,14 @@ def start(
     alone = bool(streams.get("start_new_session"))
     message = json.dumps([program, *args, alone, cwd, dict(env)]).encode()
     plain = "HOME" in env and all(name in _PLAIN or name.startswith(_OURS) for name in env)
-    changed = any(os.path.exists(os.path.join(folder, "sitecustomize.py")) for folder in _more_modules(env))
-    if not plain or changed or len(message) > _LARGEST or os.environ.get("THOROUGH") or not hasattr(os, "pidfd_open"):
+    customized = any(os.path.exists(os.path.join(folder, "sitecustomize.py")) for folder in _more_modules(env))
+    if (
+        not plain
+        or customized
+        or len(message) > _LARGEST
+        or os.environ.get("THOROUGH")
+        or not hasattr(os, "pidfd_open")
+    ):
         return subprocess.Popen([program, *args], env=env, cwd=cwd, **streams)
     modules = next((_LOADED[word] for word in args[:2] if word in _LOADED), _COMMANDS)
     return _Forked(_nursery(modules), message, [program, *args], streams)
