@@ -198,13 +198,13 @@ def test_what_the_streams_told_is_what_the_market_did(rows: Rows, start: int, at
     from_ns, until_ns = NOON + min(start, at), NOON + max(start, at)
     for told in (market.feed.quotes("AAPL", from_ns, until_ns), market.feed.trades("AAPL", from_ns, until_ns)):
         times = [message["t"] for message in told]
-        assert times == sorted(times)  # type: ignore[type-var]
+        assert times == sorted(times)  # type: ignore[type-var] # whatever is told is JSON
     numbers = [message["i"] for message in market.feed.trades("AAPL", 0, 1 << 62)]
     assert len(numbers) == len(set(numbers))
     seen = market.prices.extremes("AAPL", from_ns, until_ns)
     for message in market.feed.quotes("AAPL", from_ns, until_ns):
-        assert seen.bid_low <= message["bp"] <= seen.bid_high  # type: ignore[operator]
-        assert seen.ask_low <= message["ap"] <= seen.ask_high  # type: ignore[operator]
+        assert seen.bid_low <= message["bp"] <= seen.bid_high  # type: ignore[operator] # a number
+        assert seen.ask_low <= message["ap"] <= seen.ask_high  # type: ignore[operator] # a number
     met = market.prices.first("AAPL", from_ns, until_ns, Decimal(price) / 100, "buy")
     if met is not None:
         assert market.prices.nbbo("AAPL", met).ask <= Decimal(price) / 100
