@@ -165,7 +165,7 @@ class Stops:
         self._clock = clock
         self._deaf_until = float("-inf")
         self._code = INTERRUPTED
-        self.program_ends = False
+        self._program_ends = False
 
     def listen(self) -> None:
         """Hear them from now on; not what whoever started the program has it ignore, as ``nohup`` does."""
@@ -177,12 +177,21 @@ class Stops:
         """Return the exit code of a program that ended with ``code``, which is Ctrl-C's for any interruption."""
         return self._code if code == INTERRUPTED else code
 
+    def program_ends(self) -> None:
+        """Let what comes from now on end the program, but not within a second the second of two that had it end.
+
+        On a machine that stood still meanwhile that one may be late.
+        """
+        self._program_ends = True
+        if self._code != INTERRUPTED:
+            self._deaf_until = self._clock.monotonic() + _ONE_PRESS_S
+
     def __call__(self, number: int, _frame: FrameType | None) -> None:
         now = self._clock.monotonic()
         if now < self._deaf_until:
             return
         self._deaf_until = now + _ONE_PRESS_S
-        if self.program_ends:
+        if self._program_ends:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
             return
@@ -222,7 +231,7 @@ def wind_up() -> None:
         for number in _STOPS:
             stops = signal.getsignal(number)
             if isinstance(stops, Stops):
-                stops.program_ends = True
+                stops.program_ends()
 
 
 def _one_line(text: str) -> str:

@@ -180,6 +180,7 @@ Stops(clock).listen()
 try:
     signal.raise_signal(signal.SIGTERM)
 except KeyboardInterrupt:
+    clock.advance(2)
     wind_up()
     signal.raise_signal(signal.SIGTERM)
     print("told", flush=True)
