@@ -346,10 +346,10 @@ def test_a_reader_that_is_too_slow_for_the_end_gets_whole_lines(tmp_path: Path) 
 
 
 def test_no_conflate_ends_with_an_error_and_what_waited_is_written(tmp_path: Path) -> None:
+    greeting, kept = 3, 6000 // 100  # frames of the feed: it cannot go on to its end when nobody reads it
     with Feed(_flood(40_000, 7)) as feed:
         process = start(user_of(feed.url, tmp_path), "--all-symbols", "--no-hub", "--buffer", "6000", "--no-conflate")
-        # more than it may keep; the feed cannot go on to its end when it has stopped reading, nor it before it is read
-        assert eventually(lambda: feed.frames > 63 or process.poll() is not None, 60)
+        assert eventually(lambda: feed.frames > greeting + kept or process.poll() is not None, 60)
         time.sleep(1.0)
         out, errors = process.communicate(timeout=60)
         assert process.returncode == 6
