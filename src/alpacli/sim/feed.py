@@ -118,8 +118,11 @@ class Feed(ABC):
         return trades[-1] if trades else None
 
     def latest_quote(self, symbol: str, until_ns: int) -> _Message | None:
-        quotes = self.quotes(symbol, until_ns - LATELY_NS, until_ns)
-        return quotes[-1] if quotes else None
+        for lately_ns in (SECOND_NS, LATELY_NS):  # a second nearly always has one
+            quotes = self.quotes(symbol, until_ns - lately_ns, until_ns)
+            if quotes:
+                return quotes[-1]
+        return None
 
     def latest_bar(self, symbol: str, until_ns: int, known_ns: int) -> _Message | None:
         """Return the bar of the last whole minute; instants as in ``latest_trade``."""

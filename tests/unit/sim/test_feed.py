@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tests.support.examples import examples
 
 from alpacli.sim.amendments import EVER, AmendedFeed, counts
+from alpacli.sim.answers import SECOND_NS
 from alpacli.sim.halts import halts
 from alpacli.sim.hours import AlwaysOpen
 from alpacli.sim.prints import MINUTE_NS
@@ -31,6 +32,17 @@ def test_any_split_of_an_interval_gives_the_same_messages(first_ms: int, second_
     middle, end = T0 + first_ms * 1_000_000, T0 + (first_ms + second_ms) * 1_000_000
     for channel in (FEED.trades, FEED.quotes):
         assert channel(symbol, T0, middle) + channel(symbol, middle, end) == channel(symbol, T0, end)
+
+
+@pytest.mark.parametrize("symbol", ["AAPL", "BTC/USD"])
+def test_the_latest_quote_is_the_last_that_was_told(symbol: str) -> None:
+    told: list[dict[str, Any]] = FEED.quotes(symbol, T0, T0 + 300 * SECOND_NS)
+    ages_ns = []
+    for at_ns in range(T0 + 10 * SECOND_NS, T0 + 300 * SECOND_NS, 700_000_000):
+        last = [quote for quote in told if quote["t"] < at_ns][-1]
+        assert FEED.latest_quote(symbol, at_ns) == last
+        ages_ns.append(at_ns - last["t"])
+    assert max(ages_ns) > SECOND_NS, "none was older than where it is looked for first"
 
 
 @settings(max_examples=examples(6), deadline=None)
