@@ -155,6 +155,7 @@ def _be_asked(line: socket.socket, modules: Sequence[str]) -> bool:
     """Answer what is asked; return true in a process that has become what was asked for, false when all is over."""
     for name in modules:
         importlib.import_module(name)
+    _build_models()
     gc.freeze()
     running: dict[int, tuple[int, int]] = {}  # by what tells that a process has ended: its id, and where to say how
     looking = select.poll()
@@ -189,6 +190,18 @@ def _be_asked(line: socket.socket, modules: Sequence[str]) -> bool:
             watched = os.pidfd_open(pid)
             running[watched] = pid, end
             looking.register(watched, select.POLLIN)
+
+
+def _build_models() -> None:
+    """Build what answers are read with, which is half of what a command does when it has loaded."""
+    import pydantic
+
+    models: list[type[pydantic.BaseModel]] = [pydantic.BaseModel]
+    while models:
+        for model in models.pop().__subclasses__():
+            models.append(model)
+            if model.__module__.startswith("alpacli."):
+                model.model_rebuild()
 
 
 def _become(asked: list[Any], streams: list[int]) -> None:
